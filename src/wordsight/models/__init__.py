@@ -1,0 +1,1 @@
+"""Everything with weights: registry, hub, runtime, CLIP, Mask R-CNN."""

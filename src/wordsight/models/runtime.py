@@ -1,0 +1,355 @@
+"""One function that runs an ONNX graph: on OpenVINO, or on ONNX Runtime.
+
+Nothing here knows what a graph means; :mod:`wordsight.models.clip` and
+:mod:`wordsight.models.maskrcnn` do.
+
+Which runtime ``auto`` means, in this order:
+
+1. the environment variable ``WORDSIGHT_RUNTIME`` (``openvino`` or ``onnxruntime``);
+2. ONNX Runtime, where its build for a GPU (CUDA, DirectML) is installed;
+3. ONNX Runtime, for a small graph that a fresh process runs a few times (``cold``): it is there
+   sooner;
+4. OpenVINO, where it is installed: on CPUs with bf16 it is several times faster;
+5. ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from wordsight.errors import ModelError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+RUNTIMES = ("auto", "openvino", "onnxruntime")
+PRECISIONS = ("auto", "fp32", "bf16")
+
+# Below this many bytes a graph gains nothing that could be noticed from bf16 or a compiled-model
+# cache, and a fresh process is ready sooner with ONNX Runtime (measured: see docs of `open_graph`).
+SMALL_GRAPH = 64 * 2**20
+
+# A graph of a few matrix products per layer stops scaling beyond this many cores.
+MAX_THREADS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input or output of a graph; ``None`` stands for a dimension that may vary."""
+
+    shape: tuple[int | None, ...]
+    dtype: str
+    """numpy's name of the element type: "float32", "int64", ..."""
+
+
+class Graph(Protocol):
+    """A compiled graph. Calling it is thread-safe."""
+
+    path: Path
+    runtime: str
+    """ "openvino" or "onnxruntime"."""
+    precision: str
+    """ "fp32" or "bf16": what the matrix products are computed in."""
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+
+    def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the graph: arrays by input name -> new arrays by output name.
+
+        Feeds are converted to the graph's element types; shapes must fit.
+        """
+
+
+def open_graph(
+    path: str | Path,
+    *,
+    runtime: str = "auto",
+    precision: str = "auto",
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    cold: bool = False,
+) -> Graph:
+    """Open an ONNX graph.
+
+    Args:
+        path: the ``.onnx`` file.
+        runtime: "openvino", "onnxruntime", or "auto" (the rule in this module's docstring).
+        precision: "fp32", "bf16", or "auto": bf16 on OpenVINO where the CPU multiplies bf16
+            natively and the graph is not small, else fp32. ONNX Runtime computes in fp32 here.
+        shapes: fixed shapes by input name. OpenVINO compiles for them and then runs faster; the
+            graph takes only those shapes afterwards. ONNX Runtime has no use for them.
+        cold: the graph will run a few times in a fresh process, so start-up counts more than
+            throughput.
+
+    Raises:
+        ModelError: the file is missing or not a graph, the runtime is not installed, or the
+            precision is not to be had.
+    """
+    path = Path(path)
+    if runtime not in RUNTIMES:
+        raise ModelError(f"unknown runtime {runtime!r}: use one of {', '.join(RUNTIMES)}")
+    if precision not in PRECISIONS:
+        raise ModelError(f"unknown precision {precision!r}: use one of {', '.join(PRECISIONS)}")
+    size = _checked_size(path)
+    name = choose_runtime(runtime, cold=cold and size < SMALL_GRAPH)
+    try:
+        if name == "openvino":
+            return _OpenVinoGraph(path, precision, shapes, small=size < SMALL_GRAPH)
+        return _OnnxRuntimeGraph(path, precision)
+    except ModelError:
+        raise
+    except ImportError as error:
+        raise ModelError(
+            f"the runtime {name} cannot be loaded ({_one_line(error)}): "
+            f"pip install {name}, or choose another with --runtime"
+        ) from error
+    except Exception as error:  # each runtime raises kinds of its own
+        raise ModelError(
+            f"{path}: {name} cannot open this graph ({_one_line(error)}); "
+            "if the file is damaged, delete it and fetch the model again"
+        ) from error
+
+
+def _checked_size(path: Path) -> int:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(1)
+    except OSError as error:
+        raise ModelError(f"{path}: the model's graph cannot be read ({error.strerror})") from error
+    # Every ONNX file begins with the tag of its field ir_version. Asked here because OpenVINO
+    # tries its readers for other formats in turn, and they write to the terminal.
+    if start != b"\x08":
+        raise ModelError(
+            f"{path}: this is not an ONNX graph (an unfinished download, or a Git LFS pointer?); "
+            "delete it and fetch the model again"
+        )
+    return size
+
+
+def choose_runtime(runtime: str = "auto", *, cold: bool = False) -> str:
+    """Return "openvino" or "onnxruntime" by the rule in this module's docstring."""
+    if runtime != "auto":
+        return runtime
+    wanted = os.environ.get("WORDSIGHT_RUNTIME", "auto").strip().lower() or "auto"
+    if wanted not in RUNTIMES:
+        raise ModelError(f"WORDSIGHT_RUNTIME={wanted!r}: use one of {', '.join(RUNTIMES)}")
+    if wanted != "auto":
+        return wanted
+    if cold or _has_gpu_build() or importlib.util.find_spec("openvino") is None:
+        return "onnxruntime"
+    return "openvino"
+
+
+@lru_cache(maxsize=1)
+def cpu_threads() -> int:
+    """How many threads a graph may use: the cores this process may run on, at most 16.
+
+    Counts the scheduler's affinity and a container's CPU quota, which the runtimes themselves do
+    not; the environment variable ``WORDSIGHT_THREADS`` overrides it.
+    """
+    wanted = os.environ.get("WORDSIGHT_THREADS", "").strip()
+    if wanted:
+        if not wanted.isdigit() or int(wanted) < 1:
+            raise ModelError(f"WORDSIGHT_THREADS={wanted!r}: give a number of threads, 1 or more")
+        return int(wanted)
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        cores = os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cores = min(cores, max(1, round(int(quota) / int(period))))
+    return min(cores, MAX_THREADS)
+
+
+def cache_folder(name: str) -> Path | None:
+    """Return ``<user's cache folder>/wordsight/<name>``, made if need be; None if not writable.
+
+    The environment variable ``WORDSIGHT_CACHE`` replaces ``<user's cache folder>/wordsight``.
+    """
+    root = os.environ.get("WORDSIGHT_CACHE")
+    if not root:
+        import platformdirs
+
+        root = platformdirs.user_cache_dir("wordsight", appauthor=False)
+    folder = Path(root).expanduser() / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def _has_gpu_build() -> bool:
+    # Looked up as files: importing ONNX Runtime to ask it would cost more than a text query.
+    spec = importlib.util.find_spec("onnxruntime")
+    if spec is None or spec.origin is None:
+        return False
+    libraries = Path(spec.origin).parent / "capi"
+    names = (
+        "libonnxruntime_providers_cuda.so",
+        "onnxruntime_providers_cuda.dll",
+        "DirectML.dll",
+    )
+    return any((libraries / name).exists() for name in names)
+
+
+class _OpenVinoGraph:
+    runtime = "openvino"
+
+    def __init__(
+        self,
+        path: Path,
+        precision: str,
+        shapes: Mapping[str, tuple[int, ...]] | None,
+        *,
+        small: bool,
+    ) -> None:
+        import openvino
+
+        core = openvino.Core()
+        has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision == "bf16" and not has_bf16:
+            raise ModelError("this CPU has no bf16: use --precision fp32 (or auto)")
+        if precision == "auto":
+            precision = "bf16" if has_bf16 and not small else "fp32"
+        options: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "INFERENCE_NUM_THREADS": cpu_threads(),
+            "PERFORMANCE_HINT": "LATENCY",  # one stream with all threads: we feed whole batches
+        }
+        cache = None if small else cache_folder("openvino")
+        if cache is not None:
+            options["CACHE_DIR"] = str(cache)
+
+        if shapes is None:
+            compiled = core.compile_model(str(path), "CPU", options)
+        else:
+            model = core.read_model(str(path))
+            model.reshape({name: list(shape) for name, shape in shapes.items()})
+            compiled = core.compile_model(model, "CPU", options)
+        self.path = path
+        self.precision = precision
+        self.inputs = {_port_name(p): _openvino_tensor(p) for p in compiled.inputs}
+        self.outputs = {_port_name(p): _openvino_tensor(p) for p in compiled.outputs}
+        self._compiled = compiled
+        self._idle: list[Any] = []
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def _request(self) -> Iterator[Any]:
+        with self._lock:
+            request = self._idle.pop() if self._idle else None
+        request = request or self._compiled.create_infer_request()
+        try:
+            yield request
+        finally:
+            with self._lock:
+                self._idle.append(request)
+
+    def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        with self._request() as request:
+            request.infer(_cast(feeds, self.inputs), share_inputs=True)
+            return {
+                name: request.get_output_tensor(i).data.copy()
+                for i, name in enumerate(self.outputs)
+            }
+
+
+class _OnnxRuntimeGraph:
+    runtime = "onnxruntime"
+    precision = "fp32"
+
+    def __init__(self, path: Path, precision: str) -> None:
+        import onnxruntime
+
+        if precision == "bf16":
+            raise ModelError(
+                "ONNX Runtime computes in fp32 here: use --runtime openvino for bf16, "
+                "or --precision fp32 (or auto)"
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = cpu_threads()
+        options.log_severity_level = 3  # errors only: warnings about a graph help no user
+        # Spinning threads take the cores that decode the next batch of images.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = onnxruntime.InferenceSession(
+            str(path),
+            options,
+            providers=_providers(onnxruntime.get_available_providers(), precision),
+        )
+        self.path = path
+        self.inputs = {t.name: _onnx_tensor(t) for t in self._session.get_inputs()}
+        self.outputs = {t.name: _onnx_tensor(t) for t in self._session.get_outputs()}
+
+    def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        arrays = self._session.run(None, _cast(feeds, self.inputs))
+        return dict(zip(self.outputs, arrays, strict=True))
+
+
+def _providers(available: list[str], precision: str) -> list[Any]:
+    """Pick execution providers, best first; the CPU is always the last."""
+    chosen: list[Any] = []
+    if "CUDAExecutionProvider" in available:
+        # TF32 keeps 10 bits of the mantissa, which is not what "fp32" promises.
+        tf32 = "0" if precision == "fp32" else "1"
+        chosen.append(("CUDAExecutionProvider", {"use_tf32": tf32}))
+    if "DmlExecutionProvider" in available:
+        chosen.append("DmlExecutionProvider")
+    if "CoreMLExecutionProvider" in available and precision == "auto":  # it computes in fp16
+        chosen.append("CoreMLExecutionProvider")
+    return [*chosen, "CPUExecutionProvider"]
+
+
+def _cast(feeds: Mapping[str, Array], inputs: Mapping[str, Tensor]) -> dict[str, Array]:
+    import numpy as np
+
+    missing = inputs.keys() - feeds.keys()
+    unknown = feeds.keys() - inputs.keys()
+    if missing or unknown:
+        raise ModelError(f"the graph takes {sorted(inputs)}, it was given {sorted(feeds)}")
+    return {
+        name: np.ascontiguousarray(array, dtype=inputs[name].dtype) for name, array in feeds.items()
+    }
+
+
+def _port_name(port: Any) -> str:
+    # A port may have several names (an output that is also an inner tensor); any one will do.
+    names = sorted(port.get_names())
+    return names[0] if names else str(port.get_node().get_friendly_name())
+
+
+def _openvino_tensor(port: Any) -> Tensor:
+    shape = tuple(None if d.is_dynamic else d.get_length() for d in port.get_partial_shape())
+    return Tensor(shape, str(port.get_element_type().to_dtype()))
+
+
+_ONNX_TYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(bool)": "bool",
+}
+
+
+def _onnx_tensor(value: Any) -> Tensor:
+    shape = tuple(d if isinstance(d, int) else None for d in value.shape)
+    plain = value.type.removeprefix("tensor(").removesuffix(")")  # "int64", "uint8", ...
+    return Tensor(shape, _ONNX_TYPES.get(value.type, plain))
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."
