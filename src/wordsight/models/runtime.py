@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from wordsight.errors import ModelError
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
@@ -56,13 +55,25 @@ class Tensor:
 class Graph(Protocol):
     """A compiled graph. Calling it is thread-safe."""
 
-    path: Path
-    runtime: str
-    """ "openvino" or "onnxruntime"."""
-    precision: str
-    """ "fp32" or "bf16": what the matrix products are computed in."""
-    inputs: Mapping[str, Tensor]
-    outputs: Mapping[str, Tensor]
+    @property
+    def path(self) -> Path:
+        """The graph's file."""
+
+    @property
+    def runtime(self) -> str:
+        """ "openvino" or "onnxruntime"."""
+
+    @property
+    def precision(self) -> str:
+        """What the matrix products are computed in: "fp32" or "bf16"."""
+
+    @property
+    def inputs(self) -> Mapping[str, Tensor]:
+        """The inputs by name."""
+
+    @property
+    def outputs(self) -> Mapping[str, Tensor]:
+        """The outputs by name."""
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run the graph: arrays by input name -> new arrays by output name.
