@@ -1,0 +1,201 @@
+"""The public face: a library with its model and its verbs, for programs that embed wordsight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from wordsight.library import ModelRecord, Store
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from wordsight.indexing import IndexReport, Progress
+    from wordsight.models.clip import ClipModel
+    from wordsight.search import Query, RankBy, Result
+
+
+
+
+class Library:
+    """A searchable set of images.
+
+    ``len(library)`` is the number of images. The model that the library was made with is loaded
+    when it is first needed. Make one with :func:`create` or :func:`open`.
+    """
+
+    def __init__(self, store: Store, model: ClipModel | None = None) -> None:
+        self.store = store
+        self._model = model
+
+    def __repr__(self) -> str:
+        return f"Library({str(self.path)!r}, images={len(self)}, model={self.store.model.name!r})"
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    @property
+    def path(self) -> Path:
+        """The library's directory."""
+        return self.store.path
+
+    @property
+    def model(self) -> ClipModel:
+        """The model of the library; loaded from where it came from when first asked for.
+
+        Raises ModelError when it is not to be had, ModelMismatchError when what is found there
+        is another model by now.
+        """
+        if self._model is None:
+            from wordsight.models import load_model
+
+            model = load_model(self.store.model.source)
+            self.store.check_model(model.name, model.hash)
+            self._model = model
+        return self._model
+
+    def index(
+        self,
+        paths: Sequence[str | Path] | str | Path,
+        *,
+        prune: bool = False,
+        progress: Progress | None = None,
+    ) -> IndexReport:
+        """Bring the library up to date with folders, files, ``.tar`` shards or "cifar10".
+
+        See :func:`wordsight.indexing.index` for what is skipped, reused and reported.
+        """
+        from wordsight.indexing import index
+        from wordsight.sources import open_source
+
+        if isinstance(paths, (str, Path)):
+            paths = [paths]
+        sources = [open_source(path) for path in paths]
+        return index(self.store, self.model, sources, prune=prune, progress=progress)
+
+    def add(
+        self,
+        images: Sequence[Image | NDArray[Any]],
+        names: Sequence[str],
+        labels: Sequence[str | None] | None = None,
+    ) -> list[str]:
+        """Add images that are in memory under names of yours; returns their ids.
+
+        A name that is in the library already is replaced.
+        """
+        from wordsight.indexing import add_images
+
+        return add_images(self.store, self.model, images, names, labels or [None] * len(images))
+
+    def remove(self, ids: Sequence[str]) -> int:
+        """Remove images by id; the number that were there."""
+        with self.store.lock():
+            self.store.refresh()
+            return self.store.remove(ids)
+
+    def compact(self) -> None:
+        """Merge small files and drop old versions of the table."""
+        with self.store.lock():
+            self.store.refresh()
+            self.store.compact()
+
+    def info(self) -> dict[str, Any]:
+        """Counts, model, size on disk, versions: what ``wordsight info --json`` prints."""
+        return self.store.info()
+
+    def vectors(self) -> tuple[list[str], NDArray[np.float32]]:
+        """Ids [N] and whole-image vectors, float32 [N, D] of unit length, in the same order."""
+        from wordsight.library import id_from_int
+
+        snapshot = self.store.snapshot()
+        return [id_from_int(i) for i in snapshot.ids], snapshot.vectors[snapshot.starts]
+
+    @overload
+    def search(self, query: str | Path | Query | Image, k: int = 10, **options: Any) -> Result: ...
+    @overload
+    def search(
+        self, query: Sequence[str | Path | Query | Image], k: int = 10, **options: Any
+    ) -> list[Result]: ...
+
+    def search(
+        self,
+        query: str | Path | Query | Image | Sequence[str | Path | Query | Image],
+        k: int = 10,
+        *,
+        min_score: float | None = None,
+        false_accept: float = 0.05,
+        rank_by: RankBy = "score",
+        crops: bool = True,
+        anyway: bool = False,
+    ) -> Result | list[Result]:
+        """The ``k`` images that fit a query best; a list of queries gives a list of results.
+
+        See :func:`wordsight.search.search` for the options and the errors.
+        """
+        from wordsight.search import search
+
+        many = isinstance(query, (list, tuple))
+        queries: list[Any] = list(query) if isinstance(query, (list, tuple)) else [query]
+
+        def run() -> list[Result]:
+            return search(
+                self.store,
+                self.model,
+                queries,
+                k=k,
+                min_score=min_score,
+                false_accept=false_accept,
+                rank_by=rank_by,
+                crops=crops,
+                anyway=anyway,
+            )
+
+        self.store.refresh()
+        try:
+            results = run()
+        except OSError:
+            # Another process compacted the table between two reads: take its newest version.
+            self.store.reload()
+            results = run()
+        return results if many else results[0]
+
+
+def create(path: str | Path, model: ClipModel | str | Path = "auto") -> Library:
+    """Make an empty library at ``path`` for a model (loaded by name when it is one).
+
+    Raises LibraryError when there is something at ``path`` already, ModelError when the model is
+    not to be had.
+    """
+    from wordsight.bank import load_bank
+    from wordsight.models import load_model
+
+    loaded = load_model(model) if isinstance(model, (str, Path)) else model
+    phrases = load_bank()
+    record = ModelRecord(
+        name=loaded.name,
+        source=loaded.source,
+        hash=loaded.hash,
+        dim=loaded.dim,
+        preprocessing=loaded.preprocessing,
+    )
+    store = Store.create(path, record, phrases, loaded.encode_texts(phrases))
+    return Library(store, loaded)
+
+
+def open(path: str | Path | None = None, model: ClipModel | str | Path | None = None) -> Library:
+    """Open the library at ``path`` (without one: of the current folder or one above it).
+
+    With a ``model``, it must be the one that the library was made with (ModelMismatchError).
+    """
+    from wordsight.library import find
+    from wordsight.models import load_model
+
+    store = Store.open(path if path is not None else find())
+    if model is None:
+        return Library(store)
+    loaded = load_model(model) if isinstance(model, (str, Path)) else model
+    store.check_model(loaded.name, loaded.hash)
+    return Library(store, loaded)

@@ -1,0 +1,665 @@
+"""The library on disk: a searchable set of images as one table of views, plus what explains it.
+
+A library is a directory::
+
+    library.json     format, model (name, source, content hash, dimension), bank, creation time
+    views.lance/     one row per view (the whole image, or one crop of it); Lance, a columnar
+                     format with versions: appends are atomic, readers never see half a batch
+    bank.npz         text vectors of the neutral phrases, made with the library's model
+    statistics.npz   what the "No match" decision needs, for one version of the table
+    lock             held by the one process that writes
+
+This is the only module that knows how a library is stored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from wordsight.errors import LibraryError, ModelMismatchError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FORMAT = 1
+NAME = ".wordsight"
+_COMPACT_FRAGMENTS = 8
+_META_COLUMNS = ["id", "path", "label", "width", "height", "kind", "box", "region_label"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """The model that a library was made with; its vectors compare with no other's."""
+
+    name: str
+    source: str
+    hash: str
+    dim: int
+    preprocessing: str
+
+
+@dataclass(slots=True)
+class ViewRecord:
+    """One thing that was embedded: a whole image (``box`` is None) or a crop of it.
+
+    ``vector`` is float [D] of unit length; ``box`` is x0, y0, x1, y1 in pixels of the upright
+    original image.
+    """
+
+    vector: NDArray[np.floating[Any]]
+    kind: str = "image"
+    box: tuple[float, float, float, float] | None = None
+    label: str | None = None
+    score: float | None = None
+
+
+@dataclass(slots=True)
+class ImageRecord:
+    """One image and its views; ``views[0]`` is the whole image.
+
+    ``size`` is in bytes, ``mtime_ns`` in nanoseconds, ``hash`` that of the file's bytes,
+    ``crops`` names how its regions were proposed ("none" when they were not).
+    """
+
+    id: str
+    path: str
+    root: str
+    size: int
+    mtime_ns: int
+    hash: str
+    width: int
+    height: int
+    label: str | None = None
+    crops: str = "none"
+    views: list[ViewRecord] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the library knows of one image without its vectors (see :class:`ImageRecord`)."""
+
+    id: str
+    path: str
+    root: str
+    size: int
+    mtime_ns: int
+    hash: str
+    crops: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All views of one version of a library, in memory and ready to be scored.
+
+    ``vectors`` is float32 [V, D]; the views of image ``i`` are the rows from ``starts[i]`` to
+    ``starts[i + 1]`` (the last one: to V), its whole image first. ``rows`` [V] are the places
+    of the views in the table. ``ids`` [N] are the images; ``labels`` [N] their labels or None.
+    ``mean`` and ``sd`` float32 [N] are the background statistics of the fused score,
+    ``image_mean`` and ``image_sd`` those of the whole image alone.
+    """
+
+    version: int
+    vectors: NDArray[np.float32]
+    starts: NDArray[np.intp]
+    rows: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    mean: NDArray[np.float32]
+    sd: NDArray[np.float32]
+    image_mean: NDArray[np.float32]
+    image_sd: NDArray[np.float32]
+
+    @property
+    def has_crops(self) -> bool:
+        """Whether any image has more than its whole-image view."""
+        return len(self.vectors) > len(self.ids)
+
+    def fuse(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The best score of each image's views: [..., V] -> [..., N] (max fusion)."""
+        import numpy as np
+
+        if not self.has_crops or not len(self.ids):
+            return scores
+        return np.maximum.reduceat(scores, self.starts, axis=-1)
+
+
+def id_to_int(image_id: str) -> int:
+    """The 16 hex digits of an image id as the signed 64-bit number that is stored."""
+    try:
+        value = int(image_id, 16)
+    except ValueError:
+        value = -1
+    if len(image_id) != 16 or value < 0:
+        raise LibraryError(f"'{image_id}' is not an image id (16 hexadecimal digits).")
+    return value - (1 << 64) if value >> 63 else value
+
+
+def id_from_int(value: int) -> str:
+    """The inverse of :func:`id_to_int`."""
+    return f"{int(value) & 0xFFFFFFFFFFFFFFFF:016x}"
+
+
+# -- where a library is -------------------------------------------------------------------------
+
+
+def _fallback_location(folder: Path) -> Path:
+    """Where the library of a folder that cannot be written to lives: the user's data folder."""
+    import hashlib
+
+    from platformdirs import user_data_path
+
+    key = hashlib.blake2b(str(folder).encode(), digest_size=8).hexdigest()
+    return user_data_path("wordsight") / "libraries" / f"{folder.name or 'root'}-{key}"
+
+
+def default_location(first: str | Path) -> Path:
+    """The library for images at ``first``: ``.wordsight`` in the folder, or in the file's folder.
+
+    A data set's name ("cifar10") means the current folder. Where that folder is read-only, a
+    place in the user's data folder is used; :func:`find` knows it.
+    """
+    path = Path(first)
+    folder = path if path.is_dir() else path.parent if path.exists() else Path.cwd()
+    folder = folder.resolve()
+    if (folder / NAME).exists() or os.access(folder, os.W_OK):
+        return folder / NAME
+    return _fallback_location(folder)
+
+
+def find(start: str | Path | None = None) -> Path:
+    """The library of a folder or of the nearest folder above it, as git finds its repository.
+
+    Raises LibraryError when there is none.
+    """
+    here = Path(start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        for place in (folder / NAME, _fallback_location(folder)):
+            if (place / "library.json").is_file():
+                return place
+    raise LibraryError(
+        f"no library in {here} or above it; make one with: wordsight index FOLDER, "
+        "or name one with --library DIR."
+    )
+
+
+# -- the store ----------------------------------------------------------------------------------
+
+
+class Store:
+    """A library's directory, opened. Make one with :meth:`create` or :meth:`open`."""
+
+    def __init__(self, path: Path, record: dict[str, Any]) -> None:
+        self.path = path
+        self.record = record
+        self.model = ModelRecord(**record["model"])
+        self._dataset: Any = None
+        self._snapshot: Snapshot | None = None
+
+    # opening
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        model: ModelRecord,
+        bank_phrases: Sequence[str],
+        bank_vectors: NDArray[np.float32],
+    ) -> Store:
+        """Make an empty library for vectors of ``model``.
+
+        ``bank_vectors`` is float32 [B, D], the text vectors of the B neutral phrases. Raises
+        LibraryError when the directory holds a library or something else, or cannot be written.
+        """
+        import lance
+        import numpy as np
+
+        from wordsight import __version__
+
+        path = Path(path).absolute()
+        if (path / "library.json").exists():
+            raise LibraryError(f"{path} already holds a library; open it, or choose another place.")
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            # What an interrupted create left behind is ours to overwrite.
+            leftovers = {p.name for p in path.iterdir()} if path.is_dir() else {"a file"}
+            if not leftovers <= {"views.lance", "bank.npz", "lock"}:
+                raise LibraryError(f"{path} exists and is not a library; choose another place.")
+        record = {
+            "format": FORMAT,
+            "wordsight": __version__,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "model": {
+                "name": model.name,
+                "source": model.source,
+                "hash": model.hash,
+                "dim": model.dim,
+                "preprocessing": model.preprocessing,
+            },
+        }
+        with _writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+            np.savez(
+                path / "bank.npz",
+                phrases=np.array(list(bank_phrases), dtype=np.str_),
+                vectors=bank_vectors,
+            )
+            schema = _schema(model.dim)
+            lance.write_dataset(
+                schema.empty_table(), str(path / "views.lance"), schema=schema, mode="overwrite"
+            )
+            # Written last: a directory with library.json is a complete library.
+            _write_atomically(path / "library.json", json.dumps(record, indent=2).encode())
+        return cls(path, record)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Store:
+        """Open a library. Raises LibraryError when there is none, or it is of a newer format."""
+        path = Path(path).absolute()
+        file = path / "library.json"
+        if not file.is_file() and (path / NAME / "library.json").is_file():
+            path, file = path / NAME, path / NAME / "library.json"
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+            version = record["format"]
+            if version > FORMAT:
+                raise LibraryError(
+                    f"the library {path} has format {version}, this wordsight reads up to "
+                    f"{FORMAT}; upgrade with: pip install --upgrade wordsight"
+                )
+            return cls(path, record)
+        except FileNotFoundError:
+            raise LibraryError(
+                f"no library at {path}; make one with: wordsight index FOLDER --library {path}"
+            ) from None
+        except PermissionError:
+            raise LibraryError(f"the library {path} cannot be read: permission denied.") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise LibraryError(
+                f"{file} is damaged ({error}); restore it, or index into another directory."
+            ) from None
+
+    def check_model(self, name: str, content_hash: str) -> None:
+        """Raise ModelMismatchError unless the library was made with this very model."""
+        if content_hash != self.model.hash:
+            raise ModelMismatchError(
+                f"the library {self.path} was made with the model '{self.model.name}' "
+                f"({self.model.hash}), not with '{name}' ({content_hash}); search it with "
+                f"--model {self.model.source}, or index again into another directory."
+            )
+
+    # reading
+
+    @property
+    def dataset(self) -> Any:
+        """The table of views, as last seen (a ``lance.LanceDataset``)."""
+        if self._dataset is None:
+            import lance
+
+            try:
+                self._dataset = lance.dataset(str(self.path / "views.lance"))
+            except (ValueError, OSError) as error:
+                raise LibraryError(
+                    f"the table of the library {self.path} cannot be opened ({_short(error)}); "
+                    "restore the directory, or index again into another one."
+                ) from None
+        return self._dataset
+
+    @property
+    def version(self) -> int:
+        """The version of the table that is in view."""
+        return int(self.dataset.version)
+
+    def refresh(self) -> bool:
+        """Look for what other processes wrote since; True when there is a newer version."""
+        if self.dataset.latest_version == self.dataset.version:
+            return False
+        self._dataset = None
+        return True
+
+    def reload(self) -> None:
+        """Forget what is in memory; the next read opens the newest version."""
+        self._dataset = None
+        self._snapshot = None
+
+    def __len__(self) -> int:
+        return int(self.dataset.count_rows(filter="view = 0"))
+
+    def count_views(self) -> int:
+        """How many views the library holds, whole images and crops."""
+        return int(self.dataset.count_rows())
+
+    def _read(self, action: Callable[[], T]) -> T:
+        """Run a read again on the newest version when a compaction took its files away."""
+        try:
+            return action()
+        except OSError:
+            self.reload()
+            return action()
+
+    def entries(self) -> list[Entry]:
+        """Every image without its vectors."""
+        table = self._read(
+            lambda: self.dataset.to_table(
+                columns=["id", "path", "root", "size", "mtime_ns", "hash", "crops"],
+                filter="view = 0",
+            )
+        )
+        columns = [table[name].to_pylist() for name in table.column_names]
+        columns[0] = [id_from_int(value) for value in columns[0]]
+        return [Entry(*row) for row in zip(*columns, strict=True)]
+
+    def images(self, ids: Sequence[str]) -> list[ImageRecord]:
+        """The images of these ids with all their views; unknown ids are left out."""
+        if not ids:
+            return []
+        wanted = ",".join(str(id_to_int(i)) for i in ids)
+        table = self._read(lambda: self.dataset.to_table(filter=f"id in ({wanted})"))
+        records: dict[int, ImageRecord] = {}
+        rows = sorted(table.to_pylist(), key=lambda row: (row["id"], row["view"]))
+        for row in rows:
+            record = records.get(row["id"])
+            if record is None:
+                record = records[row["id"]] = ImageRecord(
+                    id=id_from_int(row["id"]),
+                    **{key: row[key] for key in _IMAGE_COLUMNS},
+                )
+            import numpy as np
+
+            record.views.append(
+                ViewRecord(
+                    vector=np.asarray(row["vector"], np.float32),
+                    kind=row["kind"],
+                    box=tuple(row["box"]) if row["box"] else None,
+                    label=row["region_label"],
+                    score=row["region_score"],
+                )
+            )
+        return list(records.values())
+
+    def labels(self) -> dict[str, str | None]:
+        """The label of every image, by id."""
+        table = self._read(
+            lambda: self.dataset.to_table(columns=["id", "label"], filter="view = 0")
+        )
+        ids = (id_from_int(value) for value in table["id"].to_pylist())
+        return dict(zip(ids, table["label"].to_pylist(), strict=True))
+
+    def snapshot(self) -> Snapshot:
+        """All views of the version in view, in memory; kept until the version changes."""
+        if self._snapshot is None or self._snapshot.version != self.version:
+            self._snapshot = self._read(self._load_snapshot)
+        return self._snapshot
+
+    def _load_snapshot(self) -> Snapshot:
+        import numpy as np
+
+        statistics = ["mean", "sd", "image_mean", "image_sd"]
+        table = self.dataset.to_table(columns=["id", "view", "vector", *statistics])
+        ids = table["id"].to_numpy()
+        view = table["view"].to_numpy()
+        vectors = np.empty((len(ids), self.model.dim), np.float32)
+        begin = 0
+        for chunk in table["vector"].chunks:
+            part = chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, self.model.dim)
+            vectors[begin : begin + len(part)] = part
+            begin += len(part)
+        rows = np.arange(len(ids), dtype=np.int64)
+        is_image = view == 0
+        if not is_image.all():
+            rows = np.lexsort((view, ids))
+            ids, vectors, is_image = ids[rows], vectors[rows], is_image[rows]
+        starts = np.flatnonzero(is_image)
+        first = rows[starts]
+        return Snapshot(
+            version=self.version,
+            vectors=vectors,
+            starts=starts,
+            rows=rows,
+            ids=ids[starts],
+            **{name: table[name].to_numpy()[first] for name in statistics},
+        )
+
+    def rows(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Path, label, size and box of the views at these places of the table (see Snapshot)."""
+        if not len(rows):
+            return []
+        table = self.dataset.take([int(row) for row in rows], columns=_META_COLUMNS)
+        found: list[dict[str, Any]] = table.to_pylist()
+        for row in found:
+            row["id"] = id_from_int(row["id"])
+            row["box"] = tuple(row["box"]) if row["box"] else None
+        return found
+
+    def bank(self) -> tuple[list[str], NDArray[np.float32]]:
+        """The neutral phrases and their text vectors, float32 [B, D]."""
+        import numpy as np
+
+        try:
+            with np.load(self.path / "bank.npz") as file:
+                return [str(p) for p in file["phrases"]], file["vectors"].astype(np.float32)
+        except (OSError, ValueError, KeyError) as error:
+            raise LibraryError(
+                f"{self.path / 'bank.npz'} is damaged or missing ({_short(error)}); "
+                "index again into another directory."
+            ) from None
+
+    def load_statistics(self, name: str) -> dict[str, NDArray[Any]] | None:
+        """What :meth:`save_statistics` saved for the version in view; None when out of date."""
+        import numpy as np
+
+        try:
+            with np.load(self.path / f"{name}.npz") as file:
+                if int(file["version"]) != self.version:
+                    return None
+                return {key: file[key] for key in file.files if key != "version"}
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def save_statistics(self, name: str, arrays: dict[str, NDArray[Any]]) -> None:
+        """Keep arrays that were derived from the version in view; a read-only library keeps none."""
+        import io
+
+        import numpy as np
+
+        buffer = io.BytesIO()
+        np.savez(buffer, version=np.int64(self.version), **arrays)  # type: ignore[arg-type]
+        with contextlib.suppress(OSError):
+            _write_atomically(self.path / f"{name}.npz", buffer.getvalue())
+
+    def info(self) -> dict[str, Any]:
+        """Counts, model, size on disk in bytes, versions."""
+        size = 0
+        for folder, _, files in os.walk(self.path):
+            for file in files:
+                with contextlib.suppress(OSError):
+                    size += (Path(folder) / file).stat().st_size
+        views = self.count_views()
+        return {
+            "library": str(self.path),
+            "images": len(self),
+            "views": views,
+            "model": self.record["model"],
+            "bytes": size,
+            "format": self.record["format"],
+            "made_with": self.record.get("wordsight"),
+            "created": self.record.get("created"),
+            "table_version": self.version,
+        }
+
+    # writing
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the one writer. Raises LibraryError when another process is, or the disk refuses."""
+        with _writing(self.path):
+            from filelock import FileLock, Timeout
+
+            lock = FileLock(self.path / "lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise LibraryError(
+                    f"another process is writing to the library {self.path}; "
+                    "wait until it has finished (searching goes on meanwhile)."
+                ) from None
+            try:
+                yield
+            finally:
+                lock.release()
+
+    def put(self, images: Sequence[ImageRecord], *, replace: bool) -> None:
+        """Add images with their views in one atomic step (call it under :meth:`lock`).
+
+        With ``replace`` every older view of these ids goes in the same step. Background
+        statistics are computed here, from the bank, so that they are always those of the views.
+        """
+        if not images:
+            return
+        with _writing(self.path):
+            table = self._to_table(images)
+            if replace:
+                ids = ",".join(str(id_to_int(image.id)) for image in images)
+                self.dataset.merge_insert(
+                    ["id", "view"]
+                ).when_matched_update_all().when_not_matched_insert_all(
+                ).when_not_matched_by_source_delete(f"id in ({ids})").execute(table)
+            else:
+                self.dataset.insert(table, mode="append")
+
+    def remove(self, ids: Sequence[str]) -> int:
+        """Remove images with all their views; the number of images that were there."""
+        before = len(self)
+        with _writing(self.path):
+            for start in range(0, len(ids), 5000):
+                wanted = ",".join(str(id_to_int(i)) for i in ids[start : start + 5000])
+                self.dataset.delete(f"id in ({wanted})")
+        return before - len(self)
+
+    def compact(self, *, only_if_needed: bool = False) -> None:
+        """Merge small fragments and drop old versions (readers reload by themselves)."""
+        from datetime import timedelta
+
+        if only_if_needed and len(self.dataset.get_fragments()) <= _COMPACT_FRAGMENTS:
+            return
+        with _writing(self.path):
+            self.dataset.optimize.compact_files()
+            self.dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=False)
+
+    def _to_table(self, images: Sequence[ImageRecord]) -> Any:
+        import numpy as np
+        import pyarrow as pa
+
+        views = [(image, number, view) for image in images for number, view in enumerate(image.views)]
+        vectors = np.stack([view.vector for _, _, view in views]).astype(np.float16)
+        # Statistics of what is stored (float16), so that they hold for what will be searched.
+        _, bank = self._bank()
+        scores = vectors.astype(np.float32) @ bank.T
+        starts = np.cumsum([0, *(len(image.views) for image in images[:-1])])
+        fused = np.maximum.reduceat(scores, starts, axis=0)
+        counts = [len(image.views) for image in images]
+
+        def spread(values: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.repeat(values, counts)
+
+        whole = scores[starts]
+        columns: dict[str, Any] = {
+            "id": [id_to_int(image.id) for image, _, _ in views],
+            "view": [number for _, number, _ in views],
+            "kind": [view.kind for _, _, view in views],
+            "box": [list(view.box) if view.box else None for _, _, view in views],
+            "region_label": [view.label for _, _, view in views],
+            "region_score": [view.score for _, _, view in views],
+            "mean": spread(fused.mean(axis=1)),
+            "sd": spread(fused.std(axis=1)),
+            "image_mean": spread(whole.mean(axis=1)),
+            "image_sd": spread(whole.std(axis=1)),
+            "vector": pa.FixedSizeListArray.from_arrays(
+                pa.array(vectors.ravel()), self.model.dim
+            ),
+        }
+        for name in _IMAGE_COLUMNS:
+            columns[name] = [getattr(image, name) for image, _, _ in views]
+        return pa.table(columns, schema=_schema(self.model.dim))
+
+    def _bank(self) -> tuple[list[str], NDArray[np.float32]]:
+        if not hasattr(self, "_bank_cache"):
+            self._bank_cache = self.bank()
+        return self._bank_cache
+
+
+_IMAGE_COLUMNS = ["path", "root", "size", "mtime_ns", "hash", "width", "height", "label", "crops"]
+
+
+def _schema(dim: int) -> Any:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("id", pa.int64(), nullable=False),
+            pa.field("view", pa.int32(), nullable=False),
+            pa.field("kind", pa.string()),
+            pa.field("path", pa.string()),
+            pa.field("root", pa.string()),
+            pa.field("label", pa.string()),
+            pa.field("size", pa.int64()),
+            pa.field("mtime_ns", pa.int64()),
+            pa.field("hash", pa.string()),
+            pa.field("width", pa.int32()),
+            pa.field("height", pa.int32()),
+            pa.field("crops", pa.string()),
+            pa.field("box", pa.list_(pa.float32(), 4)),
+            pa.field("region_label", pa.string()),
+            pa.field("region_score", pa.float32()),
+            pa.field("mean", pa.float32()),
+            pa.field("sd", pa.float32()),
+            pa.field("image_mean", pa.float32()),
+            pa.field("image_sd", pa.float32()),
+            pa.field("vector", pa.list_(pa.float16(), dim)),
+        ]
+    )
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what a disk says while a library is written into errors of ours."""
+    try:
+        yield
+    except OSError as error:
+        # Lance reports the system's errors as text inside an OSError without errno.
+        text = str(error)
+        if error.errno == errno.ENOSPC or "No space left" in text or "os error 28" in text:
+            raise LibraryError(
+                f"no space left on the disk of the library {path}; free some and run the same "
+                "command again: what was indexed so far is kept."
+            ) from None
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM) or "ermission denied" in text:
+            raise LibraryError(
+                f"the library {path} cannot be written to: permission denied; "
+                "choose another place with --library DIR."
+            ) from None
+        raise LibraryError(f"the library {path} could not be written: {_short(error)}") from error
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _short(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

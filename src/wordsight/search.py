@@ -1,0 +1,464 @@
+"""Queries: text, image, combinations of both; fusion, background normalisation, No match."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from wordsight.errors import QueryError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from wordsight.library import Snapshot, Store
+    from wordsight.models.clip import ClipModel
+    from wordsight.nomatch import Calibration
+
+RankBy = Literal["score", "z"]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What won: the whole image (``box`` None) or a crop, x0, y0, x1, y1 in original pixels."""
+
+    kind: str
+    box: tuple[float, float, float, float] | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One ranked image. ``score`` is a cosine; ``z`` counts the image's background deviations."""
+
+    rank: int
+    id: str
+    path: str
+    score: float
+    z: float | None
+    label: str | None
+    view: View
+
+
+@dataclass(slots=True)
+class Result:
+    """The answer to one query.
+
+    ``match`` is False when nothing in the library matches; ``hits`` is then empty unless
+    ``anyway`` was asked for. ``statistic`` is what was compared with ``threshold`` (None where
+    the query is not calibrated: image queries, ``min_score``); ``top_score`` and ``top_z`` are
+    those of the best image whether it matched or not. ``notices`` are for the user to read.
+    """
+
+    query: str
+    match: bool
+    threshold: float | None
+    hits: list[Hit]
+    model: str
+    timings_ms: dict[str, float]
+    statistic: float | None = None
+    false_accept: float | None = None
+    min_score: float | None = None
+    top_score: float | None = None
+    top_z: float | None = None
+    notices: list[str] = field(default_factory=list)
+
+    def explanation(self) -> str:
+        """One line: why this is, or is not, a match."""
+        if self.top_score is None:
+            return "the library is empty"
+        if self.min_score is not None:
+            relation = "reaches" if self.match else "is below"
+            return f"the top score {self.top_score:.3f} {relation} --min-score {self.min_score:g}"
+        if self.threshold is None or self.statistic is None:
+            return "images are compared with images: no threshold applies"
+        relation = "is above" if self.match else "does not reach"
+        return (
+            f"evidence {self.statistic:.2f} {relation} the threshold {self.threshold:.2f} "
+            f"(false-accept rate {self.false_accept:g}; top cosine {self.top_score:.3f}"
+            + (f", top z {self.top_z:.1f})" if self.top_z is not None else ")")
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``wordsight search --json`` prints."""
+        return {
+            "query": self.query,
+            "match": self.match,
+            "threshold": _rounded(self.threshold),
+            "statistic": _rounded(self.statistic),
+            "false_accept": self.false_accept,
+            "min_score": self.min_score,
+            "top_score": _rounded(self.top_score),
+            "top_z": _rounded(self.top_z),
+            "explanation": self.explanation(),
+            "model": self.model,
+            "hits": [
+                {
+                    "rank": hit.rank,
+                    "id": hit.id,
+                    "path": hit.path,
+                    "score": _rounded(hit.score),
+                    "z": _rounded(hit.z),
+                    "label": hit.label,
+                    "view": {
+                        "kind": hit.view.kind,
+                        "box": [round(v, 1) for v in hit.view.box] if hit.view.box else None,
+                        "label": hit.view.label,
+                    },
+                }
+                for hit in self.hits
+            ],
+            "notices": self.notices,
+            "timings_ms": {key: round(value, 2) for key, value in self.timings_ms.items()},
+        }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 5)
+
+
+# -- queries ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A part of a query: words or an image, with a weight (negative: "not like this")."""
+
+    weight: float
+    text: str | None = None
+    image: Any = None  # a PIL image, an array, or a path
+
+    def __str__(self) -> str:
+        name = f'"{self.text}"' if self.text is not None else f'@"{_image_name(self.image)}"'
+        return name if self.weight == 1 else f"{self.weight:g}*{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A weighted combination of words and images."""
+
+    terms: tuple[Term, ...]
+
+    def __str__(self) -> str:
+        if len(self.terms) == 1 and self.terms[0].weight == 1 and self.terms[0].text is not None:
+            return self.terms[0].text
+        text = " + ".join(str(term) for term in self.terms)
+        return text.replace("+ -1*", "- ").replace("+ -", "- ")
+
+
+_TERM = re.compile(
+    r"""\s*(?P<sign>[+-])?\s*(?:(?P<weight>\d+(?:\.\d+)?|\.\d+)\s*\*\s*)?(?P<at>@)?"(?P<text>[^"]*)"\s*"""
+)
+
+
+def parse_query(text: str) -> Query:
+    """Read a query as typed: words, or terms in double quotes joined by + and -.
+
+    ``a dog`` is plain text. ``"beach" + "sunset" - 0.5*"people"`` weighs terms; ``@"photo.jpg"``
+    is an image. Raises QueryError when it is empty or the terms cannot be read.
+    """
+    stripped = text.strip()
+    if not stripped:
+        raise QueryError('the query is empty; say what to look for, for example: "a dog".')
+    if not re.match(r'^[+-]?\s*(?:[\d.]+\s*\*\s*)?@?"', stripped):
+        return Query((Term(1.0, text=stripped),))
+    terms: list[Term] = []
+    position = 0
+    while position < len(stripped):
+        found = _TERM.match(stripped, position)
+        if not found or (terms and not found["sign"]):
+            raise QueryError(
+                f"the query cannot be read at: {stripped[position:].strip()[:40]}  "
+                '(write terms like this: "beach" + "sunset" - 0.5*"people")'
+            )
+        value = found["text"].strip()
+        if not value:
+            raise QueryError('a term of the query is empty; write for example "beach" + "sunset".')
+        weight = float(found["weight"] or 1) * (-1 if found["sign"] == "-" else 1)
+        terms.append(Term(weight, image=value) if found["at"] else Term(weight, text=value))
+        position = found.end()
+    return Query(tuple(terms))
+
+
+def as_query(query: str | Path | Query | Image | NDArray[Any]) -> Query:
+    """Any accepted form of a query: text (see :func:`parse_query`), a path, an image, a Query."""
+    if isinstance(query, Query):
+        return query
+    if isinstance(query, str):
+        return parse_query(query)
+    return Query((Term(1.0, image=query),))
+
+
+def _image_name(image: Any) -> str:
+    return str(image) if isinstance(image, (str, Path)) else "image"
+
+
+@dataclass(slots=True)
+class _Encoded:
+    query: Query
+    vector: NDArray[np.float32]  # [D], unit length
+    texts: list[int]  # rows of the positive words among the encoded texts
+
+
+def _encode(
+    model: ClipModel, queries: Sequence[Query]
+) -> tuple[list[_Encoded], NDArray[np.float32]]:
+    """Vectors of the queries, and the text vectors [T, D] that their decisions rest on."""
+    import numpy as np
+
+    from wordsight.images import open_image
+
+    texts = list(dict.fromkeys(t.text for q in queries for t in q.terms if t.text is not None))
+    text_vectors = model.encode_texts(texts) if texts else np.zeros((0, model.dim), np.float32)
+    row = {text: i for i, text in enumerate(texts)}
+    encoded = []
+    for query in queries:
+        total = np.zeros(model.dim, np.float32)
+        for term in query.terms:
+            if term.text is not None:
+                total += term.weight * text_vectors[row[term.text]]
+            else:
+                is_file = isinstance(term.image, (str, Path))
+                image = open_image(term.image) if is_file else term.image
+                total += term.weight * model.encode_images([image])[0]
+        length = float(np.linalg.norm(total))
+        if length < 1e-6:
+            raise QueryError(f"the terms of the query cancel each other out: {query}")
+        positive = [row[t.text] for t in query.terms if t.text is not None and t.weight > 0]
+        if any(t.image is not None and t.weight > 0 for t in query.terms):
+            positive = []  # image to image: its scores are not those of words
+        encoded.append(_Encoded(query, (total / length).astype(np.float32), positive))
+    return encoded, text_vectors
+
+
+# -- search -------------------------------------------------------------------------------------
+
+
+def calibration(store: Store, snapshot: Snapshot, *, crops: bool = True) -> Calibration:
+    """What the "No match" decision needs for this version of the library; made when missing."""
+    from wordsight.nomatch import Calibration
+
+    name = "statistics" if crops or not snapshot.has_crops else "statistics-no-crops"
+    saved = store.load_statistics(name)
+    if saved is not None:
+        return Calibration.from_arrays(saved)
+    _, bank = store.bank()
+    made = Calibration.build(_z_chunks(snapshot, bank, crops))
+    store.save_statistics(name, made.to_arrays())
+    return made
+
+
+def search(
+    store: Store,
+    model: ClipModel,
+    queries: Sequence[str | Path | Query | Image | NDArray[Any]],
+    *,
+    k: int = 10,
+    min_score: float | None = None,
+    false_accept: float = 0.05,
+    rank_by: RankBy = "score",
+    crops: bool = True,
+    anyway: bool = False,
+) -> list[Result]:
+    """Rank the images of a library for each query.
+
+    An image's score is the highest cosine of its views (of the whole image alone without
+    ``crops``). ``min_score`` replaces the calibrated decision by a fixed cut-off on the cosine.
+    Raises QueryError for empty queries and ModelMismatchError for another model.
+    """
+    import numpy as np
+
+    if k < 1:
+        raise QueryError(f"k must be at least 1, not {k}.")
+    if not 0 < false_accept < 1:
+        raise QueryError(f"the false-accept rate must lie between 0 and 1, not {false_accept:g}.")
+    parsed = [as_query(query) for query in queries]
+    store.check_model(model.name, model.hash)
+    clock = _Clock()
+    encoded, text_vectors = _encode(model, parsed)
+    clock.lap("encode")
+    snapshot = store.snapshot()
+    clock.lap("load")
+    matrix = np.stack([e.vector for e in encoded])
+    # [Q, V]: one matrix product for all queries
+    view_scores = matrix @ snapshot.vectors.T
+    fused, mean, sd = _fused(snapshot, view_scores, crops)
+    z = (fused - mean) / sd
+    clock.lap("score")
+    decisions = _decide(store, snapshot, encoded, text_vectors, z, false_accept, crops)
+    clock.lap("decide")
+    results = []
+    for i, query in enumerate(encoded):
+        statistic, threshold = decisions[i]
+        calibrated = bool(query.texts)
+        order = _top(z[i] if rank_by == "z" and calibrated else fused[i], k)
+        best = int(np.argmax(fused[i])) if len(snapshot.ids) else None
+        if min_score is not None:
+            order = order[fused[i][order] >= min_score]
+            statistic = threshold = None
+            match = len(order) > 0
+        else:
+            match = best is not None and (threshold is None or bool(statistic >= threshold))
+        shown = order if match or anyway else order[:0]
+        if min_score is not None and anyway and not match:
+            shown = _top(fused[i], k)
+        results.append(
+            Result(
+                query=str(query.query),
+                match=match,
+                threshold=threshold,
+                hits=_hits(
+                    store, snapshot, shown, view_scores[i], fused[i], z[i] if calibrated else None, crops
+                ),
+                model=model.name,
+                timings_ms={},
+                statistic=statistic,
+                false_accept=None if threshold is None else false_accept,
+                min_score=min_score,
+                top_score=None if best is None else float(fused[i][best]),
+                top_z=float(np.max(z[i])) if best is not None and calibrated else None,
+                notices=_notices(model, query.query),
+            )
+        )
+    clock.lap("hits")
+    for result in results:
+        result.timings_ms = clock.laps
+    return results
+
+
+def _fused(
+    snapshot: Snapshot, view_scores: NDArray[np.float32], crops: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Scores of the images [..., N] and the background mean and sd [N] that belong to them."""
+    import numpy as np
+
+    floor = np.float32(1e-6)
+    if crops:
+        return snapshot.fuse(view_scores), snapshot.mean, np.maximum(snapshot.sd, floor)
+    whole = view_scores[..., snapshot.starts] if snapshot.has_crops else view_scores
+    return whole, snapshot.image_mean, np.maximum(snapshot.image_sd, floor)
+
+
+def _z_chunks(snapshot: Snapshot, bank: NDArray[np.float32], crops: bool) -> Any:
+    """z of every bank phrase for every image, as [B, n] pieces of bounded size."""
+    import numpy as np
+
+    step = max(1, 32_000_000 // max(1, len(bank)))
+    bounds = np.append(snapshot.starts, len(snapshot.vectors))
+    for begin in range(0, len(snapshot.ids), step):
+        end = min(begin + step, len(snapshot.ids))
+        part = slice(bounds[begin], bounds[end])
+        scores = bank @ snapshot.vectors[part].T
+        starts = bounds[begin:end] - bounds[begin]
+        if crops:
+            fused = np.maximum.reduceat(scores, starts, axis=1)
+            mean, sd = snapshot.mean[begin:end], snapshot.sd[begin:end]
+        else:
+            fused = scores[:, starts]
+            mean, sd = snapshot.image_mean[begin:end], snapshot.image_sd[begin:end]
+        yield (fused - mean) / np.maximum(sd, np.float32(1e-6))
+
+
+def _decide(
+    store: Store,
+    snapshot: Snapshot,
+    encoded: Sequence[_Encoded],
+    text_vectors: NDArray[np.float32],
+    z: NDArray[np.float32],
+    false_accept: float,
+    crops: bool,
+) -> list[tuple[float | None, float | None]]:
+    """(statistic, threshold) of each query; (None, None) where no calibration applies.
+
+    The calibration is one of single phrases, so a combination is judged by the best of its
+    positive words, each on its own.
+    """
+    if not len(snapshot.ids) or not any(e.texts for e in encoded):
+        return [(None, None)] * len(encoded)
+    made = calibration(store, snapshot, crops=crops)
+    threshold = made.threshold(false_accept)
+    decisions: list[tuple[float | None, float | None]] = []
+    for i, query in enumerate(encoded):
+        if not query.texts:
+            decisions.append((None, None))
+        elif len(query.query.terms) == 1:
+            decisions.append((float(made.statistic(z[i])), threshold))
+        else:
+            alone, mean, sd = _fused(snapshot, text_vectors[query.texts] @ snapshot.vectors.T, crops)
+            decisions.append((max(float(made.statistic(row)) for row in (alone - mean) / sd), threshold))
+    return decisions
+
+
+def _hits(
+    store: Store,
+    snapshot: Snapshot,
+    order: NDArray[np.intp],
+    view_scores: NDArray[np.float32],
+    fused: NDArray[np.float32],
+    z: NDArray[np.float32] | None,
+    crops: bool,
+) -> list[Hit]:
+    import numpy as np
+
+    ends = np.append(snapshot.starts[1:], len(snapshot.vectors))
+    winners = [
+        snapshot.starts[n]
+        + (int(np.argmax(view_scores[snapshot.starts[n] : ends[n]])) if crops else 0)
+        for n in order
+    ]
+    rows = store.rows([int(snapshot.rows[view]) for view in winners])
+    return [
+        Hit(
+            rank=rank,
+            id=row["id"],
+            path=row["path"],
+            score=float(fused[n]),
+            z=None if z is None else float(z[n]),
+            label=row["label"],
+            view=View(row["kind"], row["box"], row["region_label"]),
+        )
+        for rank, (n, row) in enumerate(zip(order, rows, strict=True), start=1)
+    ]
+
+
+def _top(values: NDArray[np.float32], k: int) -> NDArray[np.intp]:
+    """Places of the k highest values, best first; ties in the order of the library."""
+    import numpy as np
+
+    k = min(k, len(values))
+    if k == 0:
+        return np.zeros(0, np.intp)
+    if k < len(values):
+        kept = np.argpartition(-values, k - 1)
+        # argpartition breaks ties at the border at will: take all that tie, then the first ones.
+        kept = np.flatnonzero(values >= values[kept[k - 1]])
+    else:
+        kept = np.arange(len(values))
+    return kept[np.argsort(-values[kept], kind="stable")][:k]
+
+
+def _notices(model: ClipModel, query: Query) -> list[str]:
+    return [
+        f"the prompt is longer than the model reads; only its beginning counts: {term.text[:60]}..."
+        for term in query.terms
+        if term.text is not None and model.truncated(term.text)
+    ]
+
+
+class _Clock:
+    """Milliseconds of named steps."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self.start = self.last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = (now - self.last) * 1000
+        self.laps["total"] = (now - self.start) * 1000
+        self.last = now
