@@ -11,6 +11,7 @@ import io
 import math
 import os
 import stat
+import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -65,7 +66,7 @@ def open_image(
         with open(source, "rb") as file:  # noqa: PTH123
             return _decode(file, name, min_side, max_pixels)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise ImageError(f"{name}: {_why_unreadable(error)}") from error
+        raise ImageError(f"{name}: {unreadable_reason(error)}") from error
 
 
 def to_rgb(image: PIL.Image.Image | np.ndarray[Any, Any]) -> PIL.Image.Image:
@@ -250,7 +251,8 @@ def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
 # Reasons
 
 
-def _why_unreadable(error: Exception) -> str:
+def unreadable_reason(error: Exception) -> str:
+    """Say in plain words why a file could not be opened or read."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, PermissionError):
@@ -282,7 +284,7 @@ def _why_not_an_image(header: bytes) -> str:
 
 def _why_broken(kind: str, error: Exception) -> str:
     text = " ".join(str(error).split())
-    if isinstance(error, EOFError) or "truncated" in text.lower():
+    if isinstance(error, (EOFError, IndexError, struct.error)) or "truncated" in text.lower():
         return f"truncated {kind}: the end of the file is missing"
     return f"corrupt {kind} ({text or type(error).__name__})"
 

@@ -1,0 +1,115 @@
+"""What a source of images is: a place that lists its images and hands out their bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from wordsight.errors import ImageError
+from wordsight.images import unreadable_reason
+
+MAX_FILE_BYTES = 2**31
+"""A single image file with more bytes than this is not read (2 GiB)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image of a source, not yet read.
+
+    ``path`` says where it lies, for people: ``/photos/rex.jpg`` or ``/shards/x.tar::dog/1.jpg``;
+    ``id`` is the hash of it (16 hexadecimal digits), the same in every run. ``size`` (bytes) and
+    ``mtime_ns`` both unchanged mean: taken as unchanged. ``label`` is the name of the class
+    folder, where the source has class folders (see :func:`class_labels`). ``root`` is that of the
+    source.
+    """
+
+    id: str
+    path: str
+    size: int
+    mtime_ns: int
+    label: str | None
+    root: str
+    reader: Callable[[Item], bytes] = field(repr=False, compare=False)
+
+    def read(self) -> bytes:
+        """The bytes of the image file. Raises ImageError ("<path>: <reason>"). Thread-safe."""
+        return self.reader(self)
+
+
+class Source(Protocol):
+    """A place with images. Listing reads and decodes none of them."""
+
+    @property
+    def name(self) -> str:
+        """The place as the user named it."""
+
+    @property
+    def root(self) -> str:
+        """What the path of every item starts with, and of no item of another place."""
+
+    @property
+    def problems(self) -> list[tuple[str, str]]:
+        """(path, reason) of what the last listing could not look into or use."""
+
+    def items(self) -> list[Item]:
+        """List the images, in the same order every time. Raises SourceError."""
+
+
+def item_id(path: str) -> str:
+    """The id of an item: BLAKE2b-64 of its path. Raises UnicodeEncodeError for a broken name."""
+    return blake2b(path.encode(), digest_size=8).hexdigest()
+
+
+def read_file(file: str, name: str, offset: int = 0, size: int | None = None) -> bytes:
+    """Bytes of ``file``, whole or ``size`` bytes from ``offset``.
+
+    The file is opened for each call, so threads need no lock and no handle stays open.
+    Raises ImageError ("<name>: <reason>").
+    """
+    try:
+        with open(file, "rb") as handle:  # noqa: PTH123  (no Path for each of 100,000 files)
+            if offset:
+                handle.seek(offset)
+            data = handle.read(MAX_FILE_BYTES + 1 if size is None else size)
+    except OSError as error:
+        raise ImageError(f"{name}: {unreadable_reason(error)}") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageError(f"{name}: larger than {MAX_FILE_BYTES / 2**30:.0f} GiB")
+    if size is not None and len(data) < size:
+        raise ImageError(f"{name}: the archive ends before the end of the image")
+    return data
+
+
+# A number or date ("07", "2021-08-01"), a year and more ("2021 Rome"), a camera's "101CANON".
+_NOT_A_CLASS = re.compile(
+    r"[\d\s._-]+ | (?:19|20)\d\d(?![0-9a-z]).* | \d{3}[a-z0-9_]{5}", re.VERBOSE | re.IGNORECASE
+)
+
+
+def class_labels(folders: Iterable[str]) -> dict[str, str]:
+    """Label of each folder that holds images, or an empty dict where folders are not classes.
+
+    ``folders`` are relative to the source, with "/" between names and "" for the source itself.
+    They are taken as classes when all of them lie equally deep, at least one level below the
+    source (``dog/1.jpg``, ``test/dog/1.jpg``), have at least two different names, and no name is
+    a number or a date, begins with a year, or is one that cameras give (``2021``, ``101CANON``).
+    """
+    names = {folder: PurePosixPath(folder).name for folder in folders}
+    depths = {len(PurePosixPath(folder).parts) for folder in names}
+    if len(depths) != 1 or depths == {0} or len(set(names.values())) < 2:
+        return {}
+    if any(_NOT_A_CLASS.fullmatch(name) for name in names.values()):
+        return {}
+    return names
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is passed over: hidden ones, thumbnails, waste."""
+    return name.startswith(".") or name in _SKIPPED
+
+
+_SKIPPED = {"@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information"}
