@@ -18,11 +18,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from wordsight.api import Library, create, open
+    from wordsight.classify import Classification, classify
     from wordsight.errors import WordsightError
     from wordsight.models import load_model
     from wordsight.search import Hit, Query, Result, Term, View
 
 _HOMES = {
+    "Classification": "classify",
+    "classify": "classify",
     "Library": "api",
     "create": "api",
     "open": "api",
@@ -36,6 +39,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Classification",
     "Hit",
     "Library",
     "Query",
@@ -44,6 +48,7 @@ __all__ = [
     "View",
     "WordsightError",
     "__version__",
+    "classify",
     "create",
     "load_model",
     "open",
@@ -52,7 +57,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(f"wordsight.{_HOMES[name]}"), name)
+        value = getattr(import_module(f"wordsight.{_HOMES[name]}"), name)
+        # Kept, so that a submodule of the same name (classify) cannot take its place later.
+        globals()[name] = value
+        return value
     raise AttributeError(f"module 'wordsight' has no attribute '{name}'")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from wordsight.errors import WordsightError
 from wordsight.library import ModelRecord, Store
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from wordsight.indexing import IndexReport, Progress
     from wordsight.models.clip import ClipModel
-    from wordsight.search import Query, RankBy, Result
+    from wordsight.search import Hit, Query, RankBy, Result
 
 
 
@@ -113,16 +114,42 @@ class Library:
         snapshot = self.store.snapshot()
         return [id_from_int(i) for i in snapshot.ids], snapshot.vectors[snapshot.starts]
 
+    def image(self, hit: Hit) -> Image:
+        """The image of a hit, upright RGB. Raises ImageError when it is gone or unreadable."""
+        from wordsight.images import open_image
+        from wordsight.sources import read_location
+
+        return open_image(read_location(hit.path))
+
+    def grid(self, result: Result, *, columns: int = 5) -> Image:
+        """A picture of a result: its hits with rank, scores and label, or "No match"."""
+        from wordsight import render
+
+        tiles = []
+        for hit in result.hits:
+            scores = f"{hit.rank}.  {hit.score:.3f}" + (f"  z {hit.z:.1f}" if hit.z else "")
+            lines = [scores, hit.label or Path(hit.path.split("::")[-1]).name]
+            try:
+                image = self.image(hit)
+            except WordsightError:
+                lines.append("(the file is gone)")
+                image = render.missing_image()
+            tiles.append(render.Tile(image, lines, box=hit.view.box))
+        if not result.match:
+            return render.no_match_card(result.query, [result.explanation()], tiles or None)
+        title = f"\u201c{result.query}\u201d"
+        return render.grid(tiles, title=title, subtitle=f"model {result.model}", columns=columns)
+
     @overload
     def search(self, query: str | Path | Query | Image, k: int = 10, **options: Any) -> Result: ...
     @overload
     def search(
-        self, query: Sequence[str | Path | Query | Image], k: int = 10, **options: Any
+        self, query: list[str] | list[Path] | list[Query] | list[Image], k: int = 10, **options: Any
     ) -> list[Result]: ...
 
     def search(
         self,
-        query: str | Path | Query | Image | Sequence[str | Path | Query | Image],
+        query: Any,
         k: int = 10,
         *,
         min_score: float | None = None,
@@ -138,7 +165,7 @@ class Library:
         from wordsight.search import search
 
         many = isinstance(query, (list, tuple))
-        queries: list[Any] = list(query) if isinstance(query, (list, tuple)) else [query]
+        queries: list[Any] = list(query) if many else [query]
 
         def run() -> list[Result]:
             return search(

@@ -142,8 +142,19 @@ def _is_unchanged(item: Item, entry: Entry | None) -> bool:
 def _vanished(
     known: Iterable[Entry], items: dict[str, Item], sources: Sequence[Source]
 ) -> list[str]:
-    roots = {source.root for source in sources}
-    return [entry.id for entry in known if entry.root in roots and entry.id not in items]
+    """Images that were under these sources and are not listed any more.
+
+    What lies in a place that could not be looked into now is not taken as gone.
+    """
+    roots = tuple(source.root for source in sources)
+    unseen = tuple(path for source in sources for path, _ in source.problems)
+    return [
+        entry.id
+        for entry in known
+        if entry.id not in items
+        and entry.path.startswith(roots)
+        and not (unseen and entry.path.startswith(unseen))
+    ]
 
 
 class _Run:

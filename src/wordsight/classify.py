@@ -1,0 +1,373 @@
+"""Zero-shot classification: which of some labels, put into words, an image fits best.
+
+Method: CLIP's (Radford et al. 2021, "Learning Transferable Visual Models From Natural Language
+Supervision", section 3.1): the cosines between the image and one text per label, times the
+model's own scale, through a softmax. An ensemble of templates is the normalised mean of the
+normalised text vectors (section 3.1.4).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wordsight.errors import QueryError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from wordsight.models.clip import ClipModel
+
+LABEL_SETS = ("cifar10", "caltech101", "imagenet")
+DEFAULT_TEMPLATE = "a photo of a {}."
+
+# Our own wordings, for ensembles: how an image is seen, not what else is in it.
+ENSEMBLE = (
+    "a photo of a {}.",
+    "a photo of one {}.",
+    "a picture of the {}.",
+    "a close view of a {}.",
+    "a {} seen from afar.",
+    "a small picture of a {}.",
+    "a blurry photo of a {}.",
+    "a dark photo of a {}.",
+    "a bright photo of a {}.",
+    "a black and white photo of a {}.",
+    "a low quality photo of the {}.",
+    "a sharp photo of the {}.",
+    "part of a {}.",
+    "a {} indoors.",
+    "a {} outdoors.",
+    "many of the {}.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A label with the confidence that it fits, 0 to 1."""
+
+    label: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The best labels of one image, best first, and whether none of them really fits.
+
+    ``evidence`` is how many standard deviations the best label's cosine lies above what the
+    image scores with neutral phrases; ``needed`` is what it takes to fit.
+    """
+
+    top: tuple[Candidate, ...]
+    none_of_these: bool
+    evidence: float
+    needed: float
+
+    @property
+    def label(self) -> str | None:
+        """The top-1 label; None when none of them fits."""
+        return None if self.none_of_these else self.top[0].label
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``wordsight classify --json`` prints for an image, less its path."""
+        return {
+            "top": [
+                {"label": c.label, "confidence": round(c.confidence, 5)} for c in self.top
+            ],
+            "none_of_these": self.none_of_these,
+            "evidence": round(self.evidence, 3),
+            "needed": round(self.needed, 3),
+        }
+
+
+def read_labels(labels: str | Path | Sequence[str]) -> list[str]:
+    """Labels from a set's name, a file (a label a line, # comments), "dog,cat,car", or a list.
+
+    Raises QueryError for fewer than two labels, duplicates, or a file that cannot be read.
+    """
+    if isinstance(labels, (str, Path)):
+        names = _named_labels(str(labels))
+    else:
+        names = list(labels)
+    names = [" ".join(name.split()) for name in names]
+    names = [name for name in names if name]
+    if len(names) < 2:
+        raise QueryError(
+            f"at least two labels are needed, {len(names)} given; "
+            'write for example --labels "dog,cat,car".'
+        )
+    double = sorted({name for name in names if names.count(name) > 1}) if len(
+        set(names)
+    ) < len(names) else []
+    if double:
+        raise QueryError(f"labels must differ; given twice: {', '.join(double[:5])}.")
+    return names
+
+
+def _named_labels(text: str) -> list[str]:
+    from importlib.resources import files
+
+    if text in LABEL_SETS:
+        return _lines((files("wordsight") / "labels" / f"{text}.txt").read_text(encoding="utf-8"))
+    path = Path(text)
+    if path.is_file():
+        try:
+            return _lines(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise QueryError(f"the label file {path} cannot be read: {error}.") from None
+    if "," in text:
+        return text.split(",")
+    raise QueryError(
+        f"'{text}' is neither a label set ({', '.join(LABEL_SETS)}), nor a file, "
+        'nor labels with commas ("dog,cat,car").'
+    )
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def prompts(label: str, templates: Sequence[str]) -> list[str]:
+    """A label in each template; "{}" or "{label}" stands for it, underscores become spaces."""
+    spoken = label.replace("_", " ")
+    return [t.replace("{label}", "{}").replace("{}", spoken) for t in templates]
+
+
+def check_template(template: str) -> str:
+    """The template itself. Raises QueryError when it has no place for the label."""
+    if "{}" not in template and "{label}" not in template:
+        raise QueryError(
+            f'the template "{template}" has no place for the label; write {{}} there: '
+            '"a photo of a {}."'
+        )
+    return template
+
+
+def label_vectors(
+    model: ClipModel, labels: Sequence[str], templates: Sequence[str] = (DEFAULT_TEMPLATE,)
+) -> NDArray[np.float32]:
+    """Text vectors of labels, float32 [L, D] of unit length; kept in the cache per model."""
+    for template in templates:
+        check_template(template)
+    texts = [text for label in labels for text in prompts(label, templates)]
+    return _mean_of_groups(_encode_cached(model, texts), len(templates))
+
+
+def _mean_of_groups(vectors: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    import numpy as np
+
+    means = vectors.reshape(-1, size, vectors.shape[1]).mean(axis=1)
+    return (means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)).astype(
+        np.float32
+    )
+
+
+def _encode_cached(model: ClipModel, texts: Sequence[str]) -> NDArray[np.float32]:
+    """``model.encode_texts``, remembered on disk: label sets are asked for again and again."""
+    import numpy as np
+
+    from wordsight.models.hub import cache_folder
+
+    if len(texts) < 64:  # quicker to encode than worth a file
+        return model.encode_texts(list(texts))
+    key = hashlib.sha256("\0".join([model.hash, model.precision, *texts]).encode()).hexdigest()[:24]
+    path = cache_folder() / "texts" / f"{key}.npy"
+    try:
+        return np.asarray(np.load(path), np.float32)
+    except (OSError, ValueError, EOFError):
+        pass
+    vectors = model.encode_texts(list(texts))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".new.npy")
+        np.save(temporary, vectors)
+        temporary.replace(path)
+    except OSError:
+        pass  # a read-only or full cache costs time, nothing else
+    return vectors
+
+
+class Classifier:
+    """Labels put into words for a model, ready to judge images."""
+
+    def __init__(
+        self,
+        model: ClipModel,
+        labels: str | Path | Sequence[str] = "imagenet",
+        *,
+        templates: Sequence[str] = (DEFAULT_TEMPLATE,),
+        temperature: float = 1.0,
+        closed: bool = False,
+        false_accept: float = 0.05,
+    ) -> None:
+        """``temperature`` divides the logits; ``closed`` forbids "none of these".
+
+        ``false_accept`` is the share of images of other things that may still get a label.
+        Raises QueryError for labels or templates that make no sense.
+        """
+        from wordsight.bank import load_bank
+
+        if not temperature > 0:
+            raise QueryError(f"the temperature must be above 0, not {temperature:g}.")
+        self.model = model
+        self.labels = read_labels(labels)
+        self.temperature = temperature
+        self.closed = closed
+        self.needed = needed_evidence(len(self.labels), false_accept)
+        self._text = label_vectors(model, self.labels, templates)
+        # The bank in the same wordings as the labels: what matters is what is said, not how.
+        texts = [text for phrase in load_bank() for text in _bank_prompts(phrase, templates)]
+        self._bank = _mean_of_groups(_encode_cached(model, texts), len(templates))
+
+    def logits(self, image_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scaled cosines [N, L] of image vectors [N, D] before softmax or sigmoid."""
+        cosine = image_vectors @ self._text.T
+        bias = self.model.logit_bias or 0.0
+        return (self.model.logit_scale * cosine + bias) / self.temperature
+
+    def confidences(self, image_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 [N, L]: softmax over the labels, or a sigmoid each for models made with one."""
+        logits = self.logits(image_vectors)
+        return sigmoid(logits) if self.model.logit_bias is not None else softmax(logits)
+
+    def evidence(self, image_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 [N]: the best label's cosine in standard deviations above the bank's mean."""
+        import numpy as np
+
+        bank = image_vectors @ self._bank.T
+        best = (image_vectors @ self._text.T).max(axis=1)
+        return (best - bank.mean(axis=1)) / np.maximum(bank.std(axis=1), 1e-6)
+
+    def judge(self, image_vectors: NDArray[np.float32], top: int = 3) -> list[Classification]:
+        """The ``top`` labels of each image vector, float32 [N, D] of unit length."""
+        import numpy as np
+
+        confidences = self.confidences(image_vectors)
+        evidence = self.evidence(image_vectors)
+        order = np.argsort(-confidences, axis=1, kind="stable")[:, : min(top, len(self.labels))]
+        return [
+            Classification(
+                top=tuple(Candidate(self.labels[j], float(confidences[i, j])) for j in order[i]),
+                none_of_these=not self.closed and bool(evidence[i] < self.needed),
+                evidence=float(evidence[i]),
+                needed=self.needed,
+            )
+            for i in range(len(image_vectors))
+        ]
+
+    def __call__(self, images: Sequence[Any], top: int = 3) -> list[Classification]:
+        """Classify PIL images, arrays, or files by path.
+
+        Raises ImageError for a file that is no readable image.
+        """
+        return self.judge(self.model.encode_images([_opened(image) for image in images]), top)
+
+
+def _opened(image: Any) -> Image:
+    from wordsight.images import open_image, to_rgb
+
+    return open_image(image) if isinstance(image, (str, Path, bytes)) else to_rgb(image)
+
+
+def _bank_prompts(phrase: str, templates: Sequence[str]) -> list[str]:
+    noun = phrase
+    for article in ("a ", "an ", "the ", "some "):
+        noun = noun.removeprefix(article)
+    return prompts(noun, templates)
+
+
+def needed_evidence(labels: int, false_accept: float) -> float:
+    """How many background deviations the best of ``labels`` labels must reach to fit.
+
+    The best of L unrelated labels is the highest of L draws from the image's background, taken
+    as normal: the cut-off z has P(all L below z) = 1 - false_accept. Raises QueryError for a
+    rate outside 0 to 1.
+    """
+    from statistics import NormalDist
+
+    if not 0 < false_accept < 1:
+        raise QueryError(f"the false-accept rate must lie between 0 and 1, not {false_accept:g}.")
+    return NormalDist().inv_cdf((1 - false_accept) ** (1 / labels))
+
+
+def classify(
+    images: Iterable[Any],
+    labels: str | Path | Sequence[str],
+    *,
+    model: ClipModel | str | Path = "auto",
+    templates: Sequence[str] = (DEFAULT_TEMPLATE,),
+    top: int = 3,
+    closed: bool = False,
+    temperature: float = 1.0,
+    batch: int = 64,
+) -> list[Classification]:
+    """The ``top`` labels of each image (PIL images, arrays or paths), in order.
+
+    Raises QueryError for labels or templates that make no sense, ImageError for an unreadable
+    file, ModelError when the model is not to be had.
+    """
+    from wordsight.models import load_model
+
+    loaded = load_model(model) if isinstance(model, (str, Path)) else model
+    classifier = Classifier(
+        loaded, labels, templates=templates, temperature=temperature, closed=closed
+    )
+    return [result for part in batches(images, batch) for result in classifier(part, top)]
+
+
+def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of at most ``size`` items, in order."""
+    part: list[Any] = []
+    for item in items:
+        part.append(item)
+        if len(part) == size:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Softmax over the last axis."""
+    import numpy as np
+
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logistic function, without overflow."""
+    import numpy as np
+
+    return (0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32)
+
+
+def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.integer[Any]]) -> float:
+    """The temperature T > 0 for which softmax(logits / T) has the lowest log loss.
+
+    ``logits`` [N, L], ``truth`` [N] the right labels' places. Source: Guo et al. 2017, "On
+    Calibration of Modern Neural Networks", section 4.2. A golden-section search over log T
+    between 1/100 and 100; the loss has one minimum there.
+    """
+    import numpy as np
+
+    def loss(log_t: float) -> float:
+        scaled = logits.astype(np.float64) / np.exp(log_t)
+        scaled -= scaled.max(axis=1, keepdims=True)
+        right = scaled[np.arange(len(truth)), truth]
+        return float(np.mean(np.log(np.exp(scaled).sum(axis=1)) - right))
+
+    low, high = -np.log(100), np.log(100)
+    ratio = (np.sqrt(5) - 1) / 2
+    for _ in range(60):
+        a, b = high - ratio * (high - low), low + ratio * (high - low)
+        if loss(a) < loss(b):
+            high = b
+        else:
+            low = a
+    return float(np.exp((low + high) / 2))
