@@ -50,7 +50,8 @@ class FolderSource:
         """Image files (path, size, time) by the folder they lie in, relative to the source."""
         found: dict[str, list[tuple[str, int, int]]] = {}
         seen: set[tuple[int, int]] = set()
-        folders, links, archives = [self._folder], [], 0
+        folders, archives = [self._folder], 0
+        links: list[str] = []
         while folders or links:
             # Links wait until all real folders are listed, so that these keep their own names.
             folder = folders.pop() if folders else links.pop()
@@ -74,7 +75,7 @@ class FolderSource:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
                     continue
-                suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
+                suffix = name[name.rfind(".") :].lower()  # without a dot: one letter, no suffix
                 if suffix in IMAGE_SUFFIXES:
                     try:
                         status = entry.stat()

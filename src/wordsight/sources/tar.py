@@ -77,7 +77,7 @@ class TarSource:
                 try:
                     while member := archive.next():
                         # tarfile would keep them all, about 1 kB each.
-                        archive.members.clear()
+                        archive.members.clear()  # type: ignore[attr-defined]
                         name = member.name.removeprefix("./")
                         if not member.isreg() or not _is_image(name):
                             continue
