@@ -24,9 +24,9 @@ def open_source(location: str | Path) -> Source:
     a folder of this name is opened as "./cifar10". Raises SourceError for what is not there.
     """
     if location == "cifar10":
-        from wordsight.sources import cifar10
+        from wordsight.sources.cifar10 import load
 
-        return cifar10.load("test")
+        return load("test")
     path = Path(location).expanduser()
     if path.is_dir():
         from wordsight.sources.folder import FolderSource

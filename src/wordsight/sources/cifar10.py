@@ -1,0 +1,256 @@
+"""CIFAR-10 from wherever it can be had: tar shards, the official binary archive, or a sample.
+
+CIFAR-10: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009;
+https://www.cs.toronto.edu/~kriz/cifar.html describes the binary archive that is read here.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wordsight.errors import SourceError
+from wordsight.images import unreadable_reason
+from wordsight.sources.base import Item, item_id
+from wordsight.sources.download import Progress, fetch, file_md5
+from wordsight.sources.folder import FileSource
+from wordsight.sources.tar import TarSource
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+"""Class names by label number."""
+
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+ARCHIVE = "cifar-10-binary.tar.gz"
+
+_SPLITS = ("test", "train")
+_RECORD = 1 + 3 * 32 * 32  # bytes: the label, then the red, green and blue plane, row by row
+_MAX_DOWNLOAD = 200_000_000  # bytes: the archive has 170 million
+
+
+@dataclass(slots=True)
+class Cifar10:
+    """A split of CIFAR-10 as a source of images with labels.
+
+    ``origin`` says in words where it came from; ``notice`` is None, or says that these are only
+    a sample, and why.
+    """
+
+    root: str
+    origin: str
+    lister: Callable[[], list[Item]] = field(repr=False)
+    notice: str | None = None
+    name: str = "cifar10"
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+    def items(self) -> list[Item]:
+        """List the images, in the order of the archive they are from. Raises SourceError."""
+        return self.lister()
+
+
+def load(
+    split: str = "test",
+    *,
+    progress: Progress | None = None,
+    url: str = URL,
+    md5: str = MD5,
+) -> Cifar10:
+    """The ``"test"`` (10,000) or ``"train"`` (50,000) images, from the first of these places.
+
+    1. ``WORDSIGHT_CIFAR10``: ``cifar-10-binary.tar.gz``, a tar shard with members like
+       ``test/dog/0001.jpg``, or a folder that holds either (shards: ``test.tar``,
+       ``train-*.tar``). If it is set and of no use, that is an error.
+    2. ``cifar-10-binary.tar.gz`` in the cache folder (``WORDSIGHT_CACHE``, else the user's).
+    3. A download of it to there (170 MB), not tried when ``HF_HUB_OFFLINE`` is set.
+    4. For "test": the 20 test images inside the package foolbox (extra ``sample``), with a
+       notice.
+
+    ``url`` and ``md5`` are those of the archive. Raises SourceError, which names the ways to
+    get it.
+    """
+    if split not in _SPLITS:
+        raise SourceError(f"CIFAR-10 has no split {split!r}; use one of {', '.join(_SPLITS)}")
+    place = os.environ.get("WORDSIGHT_CIFAR10")
+    if place:
+        return _from_place(Path(place).expanduser(), split, md5)
+    cached = _cache_folder() / ARCHIVE
+    if cached.is_file():
+        return _binary(cached, split)
+    try:
+        if os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in ("1", "true", "yes", "on"):
+            raise SourceError(f"{url}: not tried, because HF_HUB_OFFLINE is set")
+        fetch(url, cached, md5=md5, max_bytes=_MAX_DOWNLOAD, progress=progress)
+        return _binary(cached, split)
+    except SourceError as error:
+        reason = str(error)
+    sample = _sample_files() if split == "test" else []
+    if sample:
+        return _sample(sample, reason)
+    raise SourceError(
+        f"CIFAR-10 could not be had ({reason}); either set WORDSIGHT_CIFAR10 to {ARCHIVE} or to a "
+        f"folder of tar shards (test.tar), or put {ARCHIVE} into {cached.parent}, or connect to "
+        "the internet once, or install 20 sample images: pip install 'wordsight[sample]'"
+    )
+
+
+def _cache_folder() -> Path:
+    folder = os.environ.get("WORDSIGHT_CACHE")
+    if folder:
+        return Path(folder).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("wordsight", appauthor=False))
+
+
+def _from_place(place: Path, split: str, md5: str) -> Cifar10:
+    prefix = f"WORDSIGHT_CIFAR10={place}"
+    if place.is_dir():
+        shards = sorted(place.glob(f"{split}*.tar"), key=lambda file: (len(file.name), file.name))
+        shards = [file for file in shards if re.fullmatch(rf"{split}(-\d+)?\.tar", file.name)]
+        if shards:
+            return _shards(shards, split, f"{len(shards)} tar shard(s) in {place}")
+        if not (place / ARCHIVE).is_file():
+            raise SourceError(f"{prefix}: the folder holds neither {split}.tar nor {ARCHIVE}")
+        place = place / ARCHIVE
+    if not place.is_file():
+        raise SourceError(f"{prefix}: no such file or folder")
+    if place.suffix.lower() == ".tar":
+        return _shards([place], split, f"the tar shard {place}")
+    try:
+        right = file_md5(place) == md5
+    except OSError as error:
+        raise SourceError(f"{prefix}: {unreadable_reason(error)}") from error
+    if not right:
+        raise SourceError(
+            f"{prefix}: not the official {ARCHIVE} (MD5 {md5}), or damaged; get it from {URL}"
+        )
+    return _binary(place, split)
+
+
+# Tar shards
+
+
+def _shards(files: list[Path], split: str, origin: str) -> Cifar10:
+    # One root for all shards, and for a single one that of the archive by itself.
+    parent = os.path.realpath(files[0].parent)
+    root = TarSource(files[0]).root if len(files) == 1 else os.path.join(parent, split)  # noqa: PTH118
+    shards = [TarSource(file, root=root) for file in files]
+    problems: list[tuple[str, str]] = []
+
+    def items() -> list[Item]:
+        found = []
+        problems.clear()
+        for shard in shards:
+            found += [item for item in shard.items() if f"::{split}/" in item.path]
+            problems.extend(shard.problems)
+        if not found:
+            raise SourceError(f"{origin}: no member like {split}/dog/0001.jpg in it")
+        return found
+
+    return Cifar10(root, origin, items, problems=problems)
+
+
+# The official binary archive
+
+
+def _binary(archive: Path, split: str) -> Cifar10:
+    place = os.path.realpath(archive)
+    root = f"{place}::{split}/"
+
+    def items() -> list[Item]:
+        records = _read_records(place, split)
+        stamp = os.stat(place).st_mtime_ns  # noqa: PTH116
+        rows: dict[str, int] = {}
+
+        def read(item: Item) -> bytes:
+            return _png(records[rows[item.id], 1:])
+
+        found = []
+        numbers: Counter[int] = Counter()
+        for row, label in enumerate(records[:, 0].tolist()):
+            # Numbered within the class, as in the tar shards: the same picture, the same name.
+            path = f"{root}{CLASSES[label]}/{numbers[label]:04d}.png"
+            numbers[label] += 1
+            identity = item_id(path)
+            rows[identity] = row
+            found.append(Item(identity, path, _RECORD, stamp, CLASSES[label], root, read))
+        return found
+
+    return Cifar10(root, f"the official binary archive {place}", items)
+
+
+def _read_records(archive: str, split: str) -> np.ndarray[Any, Any]:
+    """The records of a split: uint8 [N, 3073], the label and the three planes of each image."""
+    import numpy as np
+
+    wanted = re.compile(r"test_batch\.bin" if split == "test" else r"data_batch_\d+\.bin")
+    batches: dict[str, bytes] = {}
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for member in tar:
+                name = member.name.rpartition("/")[2]
+                file = tar.extractfile(member) if wanted.fullmatch(name) else None
+                if file is not None:
+                    batches[name] = file.read()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise SourceError(
+            f"{archive}: damaged archive ({error}); delete it and try again"
+        ) from error
+    data = b"".join(batches[name] for name in sorted(batches))
+    records = np.frombuffer(data[: len(data) // _RECORD * _RECORD], np.uint8).reshape(-1, _RECORD)
+    if not data or len(data) % _RECORD or records[:, 0].max() >= len(CLASSES):
+        raise SourceError(f"{archive}: holds no {split} batches in CIFAR-10's binary form")
+    return records
+
+
+def _png(planes: np.ndarray[Any, Any]) -> bytes:
+    import PIL.Image
+
+    file = io.BytesIO()
+    pixels = planes.reshape(3, 32, 32).transpose(1, 2, 0)
+    PIL.Image.fromarray(pixels.copy()).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+# The sample
+
+
+def _sample_files() -> list[Path]:
+    """``cifar10_<index>_<label>.png`` of foolbox, found without importing it."""
+    from importlib.util import find_spec
+
+    spec = find_spec("foolbox")  # of a top-level package: finds it, executes nothing
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    return sorted(file for folder in folders for file in Path(folder).glob("data/cifar10_*_*.png"))
+
+
+def _sample(files: list[Path], reason: str) -> Cifar10:
+    folder = os.path.realpath(files[0].parent)
+    root = os.path.join(folder, "")  # noqa: PTH118
+
+    def items() -> list[Item]:
+        return [
+            replace(item, label=CLASSES[int(file.stem.rpartition("_")[2])], root=root)
+            for file in files
+            for item in FileSource(file).items()
+        ]
+
+    notice = (
+        f"only {len(files)} of CIFAR-10's test images (those inside the package foolbox), "
+        f"because the full set could not be had: {reason}. Set WORDSIGHT_CIFAR10 to {ARCHIVE} or "
+        "to a folder of tar shards for all of them."
+    )
+    return Cifar10(root, f"the {len(files)} test images inside the package foolbox", items, notice)
