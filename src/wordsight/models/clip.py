@@ -1,0 +1,483 @@
+"""CLIP: images and texts as unit vectors in one space, from a model directory.
+
+The directory is the layout that the Immich project publishes for about sixty open_clip models::
+
+    config.json                     embed_dim, text_cfg (context_length, tokenizer_kwargs), ...
+    visual/model.onnx               float32 [N, 3, H, W] -> float32 [N, D]
+    visual/preprocess_cfg.json      size, mean, std, interpolation, resize_mode, fill_color
+    textual/model.onnx              int32 or int64 [N, context] -> float32 [N, D]
+    textual/tokenizer.json          Hugging Face `tokenizers` form
+    textual/tokenizer_config.json   pad_token
+
+Preprocessing follows open_clip's ``transform.py`` (evaluation) and ``tokenizer.py``; both are
+described by the files, nothing about a particular model is written here.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import re
+import string
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wordsight.errors import ModelError
+from wordsight.models.runtime import Graph, open_graph
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from PIL.Image import Image
+    from tokenizers import Tokenizer
+
+    Floats = npt.NDArray[np.float32]
+
+LAYOUT = (
+    "config.json",
+    "visual/model.onnx",
+    "visual/preprocess_cfg.json",
+    "textual/model.onnx",
+    "textual/tokenizer.json",
+    "textual/tokenizer_config.json",
+)
+"""The files of a model directory."""
+
+# What CLIP models trained with a softmax end at: open_clip and OpenAI clamp the scale to 100.
+SOFTMAX_SCALE = 100.0
+
+# How many images go through the image tower at once: more gains nothing on a CPU (measured) and
+# costs memory (a ViT-B/32 needs about 10 MB an image).
+IMAGE_BATCH = 32
+TEXT_BATCH = 64
+
+# Images are resized so that the short side fits and then cropped at the centre. Beyond this ratio
+# of sides the ends are cut off first: a 1 x 20,000 strip would otherwise become gigabytes.
+MAX_ASPECT = 16
+
+
+class ClipModel:
+    """An opened CLIP model. Towers load when first used; all methods are thread-safe.
+
+    Args:
+        path: a model directory.
+        name: what to call it; the directory's name if not given.
+        runtime: "auto", "openvino" or "onnxruntime".
+        precision: "auto", "fp32" or "bf16", see :func:`wordsight.models.runtime.open_graph`. With
+            "auto" the text tower computes in fp32: one prompt at a time gains nothing from bf16.
+        logit_scale: overrides what `config.json` says.
+        logit_bias: likewise.
+
+    Raises:
+        ModelError: a file of the layout is missing or makes no sense.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        runtime: str = "auto",
+        precision: str = "auto",
+        logit_scale: float | None = None,
+        logit_bias: float | None = None,
+    ) -> None:
+        self.path = Path(path)
+        missing = [file for file in LAYOUT if not (self.path / file).is_file()]
+        if missing:
+            raise ModelError(
+                f"{self.path}: not a CLIP model directory ({', '.join(missing)} missing)"
+            )
+        self.name = name or self.path.resolve().name
+        self._runtime = runtime
+        self._precision = precision
+        self._lock = threading.Lock()
+        self._visual_graph: Graph | None = None
+        self._textual_graph: Graph | None = None
+        config = _read_json(self.path / "config.json")
+        text_config = config.get("text_cfg") or {}
+        preprocess = _read_json(self.path / "visual/preprocess_cfg.json")
+        try:
+            self.dim = int(config["embed_dim"])
+            self._context = int(text_config.get("context_length") or 77)
+            self._clean = _cleaning(text_config)
+            self._preprocess = _Preprocess(preprocess)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(
+                f"{self.path}: config.json or visual/preprocess_cfg.json makes no sense "
+                f"({type(error).__name__}: {error}); fetch the model again"
+            ) from error
+        self.logit_scale, self.logit_bias = _logits(config, logit_scale, logit_bias)
+
+    def __repr__(self) -> str:
+        return f"ClipModel({self.name!r}, dim={self.dim}, path={str(self.path)!r})"
+
+    @cached_property
+    def hash(self) -> str:
+        """Content hash of the model's files: 16 hex digits, the same on any runtime."""
+        from wordsight.models.hub import content_hash
+
+        return content_hash(self.path, LAYOUT)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the image tower's input, in pixels."""
+        return self._preprocess.size
+
+    @property
+    def preprocessing(self) -> str:
+        """How images are prepared, in one line; vectors made otherwise do not compare."""
+        return str(self._preprocess)
+
+    def preprocess(self, image: Image | npt.NDArray[Any]) -> Floats:
+        """Prepare one image (any mode) for the image tower: float32 [3, H, W]."""
+        return self._preprocess(image)
+
+    def encode_images(self, images: Sequence[Image | npt.NDArray[Any]]) -> Floats:
+        """Encode images (PIL images of any mode or RGB arrays): float32 [N, dim], unit length."""
+        import numpy as np
+
+        out = np.empty((len(images), self.dim), np.float32)
+        step = 4 * IMAGE_BATCH  # bounds the memory of the prepared pixels
+        for start in range(0, len(images), step):
+            pixels = np.stack([self.preprocess(image) for image in images[start : start + step]])
+            out[start : start + step] = self.encode_pixels(pixels)
+        return out
+
+    def encode_pixels(self, pixels: Floats) -> Floats:
+        """Encode prepared images, float32 [N, 3, H, W]: float32 [N, dim], unit length."""
+        import numpy as np
+
+        expected = (3, *self.image_size)
+        if pixels.ndim != 4 or pixels.shape[1:] != expected:
+            raise ValueError(f"pixels must be [N, {expected}], not {list(pixels.shape)}")
+        if len(pixels) == 0:
+            return np.empty((0, self.dim), np.float32)
+        graph = self._visual
+        return self._run(graph, {"image": pixels}, IMAGE_BATCH)
+
+    def encode_texts(self, texts: Sequence[str]) -> Floats:
+        """Encode texts: float32 [N, dim], unit length. Long ones are cut to the context."""
+        import numpy as np
+
+        if len(texts) == 0:
+            return np.empty((0, self.dim), np.float32)
+        ids, mask = self._tokens(texts)
+        graph = self._textual
+        feeds = {name: mask if name == "attention_mask" else ids for name in graph.inputs}
+        return self._run(graph, feeds, TEXT_BATCH)
+
+    def token_ids(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Tokenize texts as the text tower sees them: int64 [N, context]."""
+        return self._tokens(texts)[0]
+
+    def truncated(self, text: str) -> bool:
+        """Tell whether a text is longer than the model's context, so that its end is ignored."""
+        (tokens,) = self._encode([text])
+        return bool(tokens.overflowing)
+
+    def _encode(self, texts: Sequence[str]) -> list[Any]:
+        if isinstance(texts, str):
+            raise TypeError("give a list of texts, not one string")
+        return self._tokenizer.encode_batch([self._clean(text) for text in texts])
+
+    def _tokens(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        import numpy as np
+
+        encodings = self._encode(texts)
+        shape = (len(encodings), self._context)
+        ids = np.array([e.ids for e in encodings], np.int64).reshape(shape)
+        mask = np.array([e.attention_mask for e in encodings], np.int64).reshape(shape)
+        return ids, mask
+
+    def _run(self, graph: Graph, feeds: dict[str, npt.NDArray[Any]], batch: int) -> Floats:
+        """Run a tower over any number of rows, some at a time, and normalise what comes out."""
+        import numpy as np
+
+        count = len(next(iter(feeds.values())))
+        fixed = next(iter(graph.inputs.values())).shape[0]  # a graph exported for one batch size
+        step = fixed or batch
+        out = np.empty((count, self.dim), np.float32)
+        for start in range(0, count, step):
+            rows = {name: array[start : start + step] for name, array in feeds.items()}
+            n = min(step, count - start)
+            if fixed and n < fixed:
+                rows = {
+                    name: np.concatenate([array, np.repeat(array[-1:], fixed - n, axis=0)])
+                    for name, array in rows.items()
+                }
+            vectors = _embedding(graph(rows)).astype(np.float32, copy=False)[:n]
+            if vectors.shape != (n, self.dim):
+                raise ModelError(
+                    f"{graph.path}: gives vectors of shape {list(vectors.shape)} where "
+                    f"config.json says embed_dim {self.dim}; the model's files do not fit together"
+                )
+            norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+            out[start : start + n] = vectors / np.maximum(norms, 1e-12)
+        return out
+
+    @property
+    def _visual(self) -> Graph:
+        with self._lock:
+            if self._visual_graph is None:
+                height, width = self.image_size
+                graph = open_graph(
+                    self.path / "visual/model.onnx",
+                    runtime=self._runtime,
+                    precision=self._precision,
+                )
+                _check_signature(graph, [{"image"}], 4, {1: 3, 2: height, 3: width})
+                self._visual_graph = graph
+            return self._visual_graph
+
+    @property
+    def _textual(self) -> Graph:
+        with self._lock:
+            if self._textual_graph is None:
+                graph = open_graph(
+                    self.path / "textual/model.onnx",
+                    runtime=self._runtime,
+                    precision="fp32" if self._precision == "auto" else self._precision,
+                    cold=True,
+                )
+                names = [{"text"}, {"input_ids", "attention_mask"}]
+                _check_signature(graph, names, 2, {1: self._context})
+                self._textual_graph = graph
+            return self._textual_graph
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        from tokenizers import Tokenizer
+
+        folder = self.path / "textual"
+        config = _read_json(folder / "tokenizer_config.json")
+        pad = config.get("pad_token")
+        if isinstance(pad, dict):  # older files write the token with its flags
+            pad = pad.get("content")
+        try:
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # the library raises bare exceptions
+            raise ModelError(
+                f"{folder / 'tokenizer.json'}: not a tokenizer ({error}); fetch the model again"
+            ) from error
+        pad_id = tokenizer.token_to_id(pad) if isinstance(pad, str) else None
+        if pad_id is None:
+            raise ModelError(
+                f"{folder / 'tokenizer_config.json'}: pad_token {pad!r} is not in tokenizer.json"
+            )
+        tokenizer.enable_padding(length=self._context, pad_token=pad, pad_id=pad_id)
+        # Truncation leaves room for the start and end tokens, as CLIP was trained.
+        tokenizer.enable_truncation(max_length=self._context)
+        tokenizer.encode_special_tokens = True  # "<|endoftext|>" in a prompt is ordinary text
+        return tokenizer
+
+
+class _Preprocess:
+    """open_clip's evaluation transform, described by `preprocess_cfg.json`."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        import numpy as np
+
+        size = config["size"]
+        height, width = (size, size) if isinstance(size, int) else (size * 2)[:2]
+        self.size = (int(height), int(width))
+        self.mode = str(config.get("resize_mode") or "shortest")
+        if self.mode not in ("shortest", "longest", "squash"):
+            raise ValueError(f"resize_mode {self.mode!r}")
+        self.interpolation = str(config.get("interpolation") or "bicubic")
+        if self.interpolation == "random":  # open_clip: random in training, bicubic afterwards
+            self.interpolation = "bicubic"
+        if self.interpolation not in ("bicubic", "bilinear", "nearest", "lanczos"):
+            raise ValueError(f"interpolation {self.interpolation!r}")
+        self.fill = int(config.get("fill_color") or 0)
+        mean = np.broadcast_to(np.asarray(config["mean"], np.float64), 3)
+        std = np.broadcast_to(np.asarray(config["std"], np.float64), 3)
+        if not (std > 0).all():
+            raise ValueError(f"std {config['std']}")
+        # (x / 255 - mean) / std as one multiplication and one addition
+        self._scale = (1 / (255 * std)).astype(np.float32)
+        self._shift = (-mean / std).astype(np.float32)
+        self._text = (
+            f"{self.mode} {self.size[1]}x{self.size[0]} {self.interpolation} "
+            f"mean {_numbers(mean)} std {_numbers(std)}"
+        )
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __call__(self, image: Image | npt.NDArray[Any]) -> Floats:
+        import numpy as np
+
+        from wordsight.images import to_rgb
+
+        pixels = np.asarray(self._fit(to_rgb(image)), np.float32)
+        pixels *= self._scale
+        pixels += self._shift
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    def _fit(self, image: Image) -> Image:
+        from PIL.Image import Resampling
+
+        height, width = self.size
+        resampling = Resampling[self.interpolation.upper()]
+        if self.mode == "squash":
+            return image.resize((width, height), resampling)
+        if self.mode == "shortest":
+            image = _without_far_ends(image)
+            if height == width:  # torchvision's Resize(int): the long side is truncated
+                short = min(image.size)
+                w, h = (int(height * side / short) for side in image.size)
+            else:
+                ratio = min(image.height / height, image.width / width)
+                w, h = round(image.width / ratio), round(image.height / ratio)
+        else:
+            ratio = max(image.height / height, image.width / width)
+            w, h = max(1, round(image.width / ratio)), max(1, round(image.height / ratio))
+        return _centre(image.resize((w, h), resampling), width, height, self.fill)
+
+
+def _without_far_ends(image: Image) -> Image:
+    short, long = min(image.size), max(image.size)
+    extra = long - MAX_ASPECT * short
+    if extra <= 0:
+        return image
+    # An even cut keeps the centre where it was.
+    cut = extra // 2
+    if image.width > image.height:
+        return image.crop((cut, 0, image.width - cut, image.height))
+    return image.crop((0, cut, image.width, image.height - cut))
+
+
+def _centre(image: Image, width: int, height: int, fill: int) -> Image:
+    """Crop and pad at the centre (torchvision's and open_clip's rounding)."""
+    if image.width < width or image.height < height:
+        from PIL import Image as pillow
+
+        canvas = pillow.new(
+            "RGB", (max(width, image.width), max(height, image.height)), (fill, fill, fill)
+        )
+        canvas.paste(
+            image, (max(0, (width - image.width) // 2), max(0, (height - image.height) // 2))
+        )
+        image = canvas
+    left = round((image.width - width) / 2)
+    top = round((image.height - height) / 2)
+    return image.crop((left, top, left + width, top + height))
+
+
+def _cleaning(text_config: dict[str, Any]) -> Any:
+    """Pick how open_clip cleans texts for this model.
+
+    ``tokenizer_kwargs.clean`` says it ("canonicalize" in SigLIP models); without it, CLIP's own
+    tokenizer lowers the case and any other (`hf_tokenizer_name`) does not.
+    """
+    named = (text_config.get("tokenizer_kwargs") or {}).get("clean")
+    default = "whitespace" if text_config.get("hf_tokenizer_name") else "lower"
+    return {
+        "whitespace": _clean_whitespace,
+        "lower": _clean_lower,
+        "canonicalize": _clean_canonicalize,
+    }[named or default]
+
+
+# Outside of these characters ftfy changes nothing, and importing it takes longer than a query.
+_MAYBE_BROKEN = re.compile(r"[^\t\n\r\x20-\x25\x27-\x7e]")
+
+
+def _clean_whitespace(text: str) -> str:
+    if _MAYBE_BROKEN.search(text):
+        import ftfy
+
+        text = ftfy.fix_text(text)
+    text = html.unescape(html.unescape(text))
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _clean_lower(text: str) -> str:
+    return _clean_whitespace(text).lower()
+
+
+_NO_PUNCTUATION = str.maketrans("_", " ", string.punctuation.replace("_", ""))
+
+
+def _clean_canonicalize(text: str) -> str:
+    # big_vision's `canonicalize_text`: no punctuation, lower case
+    text = _clean_whitespace(text).translate(_NO_PUNCTUATION).lower()
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _logits(
+    config: dict[str, Any], scale: float | None, bias: float | None
+) -> tuple[float, float | None]:
+    """Pick the factor and the offset that turn a cosine into a logit.
+
+    `config.json` may carry `logit_scale` (the factor itself; a value below 10 is taken for its
+    natural logarithm, which is what checkpoints hold) and `logit_bias`. The published directories
+    carry only `init_logit_bias` (and `init_logit_scale`), where training *started*: the bias tells
+    that a model is of the sigmoid kind (SigLIP), and both are what is left to go by for one.
+    Softmax models end at the factor 100, whatever they started from.
+    """
+    if scale is None and "logit_scale" in config:
+        scale = float(config["logit_scale"])
+        scale = math.exp(scale) if scale < 10 else scale
+    if bias is None:
+        bias = config.get("logit_bias", config.get("init_logit_bias"))
+    if scale is None:
+        scale = SOFTMAX_SCALE
+        if bias is not None and "init_logit_scale" in config:
+            scale = math.exp(float(config["init_logit_scale"]))
+    return scale, None if bias is None else float(bias)
+
+
+def _embedding(outputs: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    if "embedding" in outputs:
+        return outputs["embedding"]
+    return next(array for array in outputs.values() if array.ndim == 2)
+
+
+def _check_signature(graph: Graph, names: list[set[str]], rank: int, axes: dict[int, int]) -> None:
+    """Refuse a graph that does not take what this module would feed it.
+
+    ``names`` are the sets of input names that are understood, ``axes`` the sizes that dimensions
+    must have where the graph fixes them.
+    """
+    found = {name: list(tensor.shape) for name, tensor in graph.inputs.items()}
+    wanted = ["N", *("*" for _ in range(rank - 1))]
+    for axis, size in axes.items():
+        wanted[axis] = str(size)
+    fits = set(graph.inputs) in names and all(
+        len(tensor.shape) == rank
+        and all(tensor.shape[axis] in (None, size) for axis, size in axes.items())
+        for tensor in graph.inputs.values()
+    )
+    if not fits:
+        expected = " or ".join("+".join(sorted(n)) for n in names)
+        raise ModelError(
+            f"{graph.path}: expected the input {expected} [{', '.join(wanted)}], found "
+            + ", ".join(f"{name} {shape}" for name, shape in found.items())
+        )
+    if not any(len(tensor.shape) == 2 for tensor in graph.outputs.values()):
+        raise ModelError(
+            f"{graph.path}: expected an output embedding [N, D], found "
+            + ", ".join(f"{name} {list(t.shape)}" for name, t in graph.outputs.items())
+        )
+
+
+def _numbers(values: npt.NDArray[np.float64]) -> str:
+    return "/".join(f"{value:.4g}" for value in values)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: not JSON ({error}); fetch the model again") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: a JSON object is expected; fetch the model again")
+    return value
