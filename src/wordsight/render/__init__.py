@@ -1,0 +1,41 @@
+"""Pictures of results: grids, cards, montages and plots, from plain images, strings and numbers.
+
+Grids and montages are Pillow images (:mod:`.grids`), plots are matplotlib figures
+(:mod:`.plots`); :func:`save` writes either, :func:`in_terminal` shows a picture where the
+terminal can draw one. Nothing here knows libraries or models.
+"""
+
+from wordsight.render.grids import (
+    Classified,
+    Tile,
+    classification_montage,
+    grid,
+    no_match_card,
+    side_by_side,
+)
+from wordsight.render.plots import (
+    confusion_matrix,
+    histogram,
+    recall_plot,
+    reliability_plot,
+    score_histogram,
+)
+from wordsight.render.saving import save
+from wordsight.render.terminal import as_blocks, in_terminal
+
+__all__ = [
+    "Classified",
+    "Tile",
+    "as_blocks",
+    "classification_montage",
+    "confusion_matrix",
+    "grid",
+    "histogram",
+    "in_terminal",
+    "no_match_card",
+    "recall_plot",
+    "reliability_plot",
+    "save",
+    "score_histogram",
+    "side_by_side",
+]

@@ -1,0 +1,365 @@
+"""Grids of images with captions, boxes and marks; the "No match" card; classification montages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL import Image, ImageDraw
+
+from wordsight.render import colours
+from wordsight.render.text import draw_line, font, shorten, typeset, wrap
+
+Box = tuple[float, float, float, float]
+
+MARGIN = 24
+GAP = 16
+LINE = 17  # height of a caption line
+_CAPTION, _TITLE, _SUBTITLE = 12, 22, 13
+_NARROWEST = 460  # so that a title has room above a single image
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One image of a grid.
+
+    Attributes:
+        image: the picture, of any mode and size; a reduced copy will do.
+        caption: lines below it, the first one bold; a line too long is shortened.
+        box: x0, y0, x1, y1 in pixels of the upright original, drawn as a frame.
+        original_size: width and height of the original, where ``image`` is a reduced copy.
+        highlight: frames the image as right ("good") or wrong ("bad").
+        move: places won (positive) or lost (negative) against another ranking, or "new".
+    """
+
+    image: Image.Image
+    caption: Sequence[str] = ()
+    box: Box | None = None
+    original_size: tuple[int, int] | None = None
+    highlight: Literal["good", "bad"] | None = None
+    move: int | Literal["new"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """One image of a classification montage.
+
+    Attributes:
+        image: the picture, of any mode and size.
+        top: labels with their confidences (0 to 1), best first.
+        truth: the right label where it is known.
+        none_of_these: the classifier's answer was that no label fits.
+    """
+
+    image: Image.Image
+    top: Sequence[tuple[str, float]]
+    truth: str | None = None
+    none_of_these: bool = False
+
+
+def grid(
+    tiles: Sequence[Tile],
+    *,
+    title: str,
+    subtitle: str | None = None,
+    columns: int = 5,
+    cell: int = 180,
+) -> Image.Image:
+    """A page of ``tiles``, ``columns`` to a row, under a title; the images at most ``cell`` pixels.
+
+    Small images are enlarged with their pixels kept crisp, large ones reduced; proportions stay.
+    """
+    block = _tiles(tiles, columns, cell)
+    width = max(block.width, _NARROWEST)
+    return _page([_heading(title, subtitle, width), block])
+
+
+def no_match_card(
+    query: str,
+    lines: Sequence[str],
+    closest: Sequence[Tile] | None = None,
+    *,
+    columns: int = 5,
+    cell: int = 180,
+) -> Image.Image:
+    """A card that says "No match" for ``query``, why (``lines``), and what came closest."""
+    blocks = [_tiles(closest, columns, cell)] if closest else []
+    width = max([640, *(block.width for block in blocks)])
+    card = _no_match(query, lines, width)
+    if blocks:
+        blocks.insert(0, _heading("Closest anyway", None, width, size=16))
+    return _page([card, *blocks])
+
+
+def side_by_side(
+    left: Sequence[Tile],
+    right: Sequence[Tile],
+    titles: tuple[str, str],
+    *,
+    title: str | None = None,
+    subtitle: str | None = None,
+    columns: int = 3,
+    cell: int = 160,
+) -> Image.Image:
+    """Two grids beside each other, as baseline and crop-aware; ``Tile.move`` shows rank moves."""
+    sides = []
+    width = columns * cell + (columns - 1) * GAP
+    for tiles, name in zip((left, right), titles, strict=True):
+        heading = _heading(name, None, width, size=16)
+        sides.append(_stack([heading, _tiles(tiles, columns, cell)], GAP))
+    body = Image.new("RGB", (2 * width + 4 * GAP, max(s.height for s in sides)), colours.PAGE)
+    body.paste(sides[0], (0, 0))
+    body.paste(sides[1], (width + 4 * GAP, 0))
+    middle = width + 2 * GAP
+    ImageDraw.Draw(body).line((middle, 0, middle, body.height), fill=colours.RULE)
+    if title is None and subtitle is None:
+        return _page([body])
+    return _page([_heading(title or "", subtitle, body.width), body])
+
+
+def classification_montage(
+    rows: Sequence[Classified],
+    *,
+    title: str,
+    subtitle: str | None = None,
+    columns: int = 2,
+    cell: int = 116,
+) -> Image.Image:
+    """Images with their top labels as bars, ``columns`` to a row.
+
+    With a true label the first bar is green and ticked when right, orange and crossed when
+    wrong; a "none of these" answer is written out and its bars are grey.
+    """
+    bars = 300
+    entry = cell + 14 + bars
+    columns = max(1, min(columns, len(rows)))
+    height = max([cell, *(24 + 26 * len(row.top) for row in rows)])
+    lines = math.ceil(len(rows) / columns)
+    gap = 2 * GAP
+    size = (columns * (entry + gap) - gap, max(lines * (height + GAP) - GAP, 1))
+    block = Image.new("RGB", size, colours.PAGE)
+    for place, row in enumerate(rows):
+        x = place % columns * (entry + gap)
+        y = place // columns * (height + GAP)
+        _picture(block, (x, y), row.image, cell)
+        _bars(block, (x + cell + 14, y), bars, row)
+    return _page([_heading(title, subtitle, max(block.width, _NARROWEST)), block])
+
+
+# -- parts of a page ---------------------------------------------------------------------------
+
+
+def _page(blocks: Sequence[Image.Image]) -> Image.Image:
+    body = _stack(blocks, GAP + 4)
+    page = Image.new("RGB", (body.width + 2 * MARGIN, body.height + 2 * MARGIN), colours.PAGE)
+    page.paste(body, (MARGIN, MARGIN))
+    return page
+
+
+def _stack(blocks: Sequence[Image.Image], gap: int) -> Image.Image:
+    height = sum(block.height for block in blocks) + gap * (len(blocks) - 1)
+    out = Image.new("RGB", (max(block.width for block in blocks), height), colours.PAGE)
+    y = 0
+    for block in blocks:
+        out.paste(block, (0, y))
+        y += block.height + gap
+    return out
+
+
+def _heading(title: str, subtitle: str | None, width: int, size: int = _TITLE) -> Image.Image:
+    rows = []  # (line, face, height, colour)
+    for text, pixels, bold, colour in (
+        (title, size, True, colours.INK),
+        (subtitle or "", _SUBTITLE, False, colours.MUTED),
+    ):
+        line, face = typeset(text, pixels, bold)
+        rows += [(part, face, round(pixels * 1.4), colour) for part in wrap(line, face, width, 3)]
+    block = Image.new("RGB", (width, max(sum(row[2] for row in rows), 1)), colours.PAGE)
+    draw = ImageDraw.Draw(block)
+    y = 0
+    for part, face, height, colour in rows:
+        draw.text((0, y + height // 2), part, font=face, fill=colour, anchor="lm")
+        y += height
+    return block
+
+
+def _no_match(query: str, lines: Sequence[str], width: int) -> Image.Image:
+    inset = 28
+    room = width - 2 * inset
+    asked, face = typeset(f"for “{query}”", 16)
+    rows = [(part, face, 24, colours.INK) for part in wrap(asked, face, room, 3)]
+    for text in lines:
+        line, face = typeset(text, _SUBTITLE)
+        rows += [(part, face, 20, colours.MUTED) for part in wrap(line, face, room, 3)]
+    block = Image.new("RGB", (width, 84 + sum(row[2] for row in rows)), colours.PANEL)
+    draw = ImageDraw.Draw(block)
+    draw.rectangle((0, 0, 5, block.height), fill=colours.VERMILION)
+    draw.text((inset, 38), "No match", font=font(26, True), fill=colours.INK, anchor="lm")
+    y = 60
+    for part, face, height, colour in rows:
+        draw.text((inset, y + height // 2), part, font=face, fill=colour, anchor="lm")
+        y += height
+    return block
+
+
+def _tiles(tiles: Sequence[Tile], columns: int, cell: int) -> Image.Image:
+    if not tiles:
+        block = Image.new("RGB", (_NARROWEST, 24), colours.PAGE)
+        draw_line(
+            ImageDraw.Draw(block),
+            (0, 12),
+            "No images to show.",
+            size=_SUBTITLE,
+            width=_NARROWEST,
+            fill=colours.MUTED,
+            anchor="lm",
+        )
+        return block
+    columns = max(1, min(columns, len(tiles)))
+    rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
+    heights = [cell + 8 + LINE * max(len(tile.caption) for tile in row) for row in rows]
+    size = (columns * (cell + GAP) - GAP, sum(heights) + GAP * (len(rows) - 1))
+    block = Image.new("RGB", size, colours.PAGE)
+    draw = ImageDraw.Draw(block)
+    y = 0
+    for row, height in zip(rows, heights, strict=True):
+        for place, tile in enumerate(row):
+            x = place * (cell + GAP)
+            _tile(block, (x, y), tile, cell)
+            for number, text in enumerate(tile.caption):
+                draw_line(
+                    draw,
+                    (x, y + cell + 8 + LINE * number + LINE // 2),
+                    text,
+                    size=_CAPTION,
+                    width=cell,
+                    fill=colours.MUTED if number else colours.INK,
+                    bold=not number,
+                    anchor="lm",
+                )
+        y += height + GAP
+    return block
+
+
+def _tile(block: Image.Image, at: tuple[int, int], tile: Tile, cell: int) -> None:
+    left, top, width, height = _picture(block, at, tile.image, cell)
+    draw = ImageDraw.Draw(block)
+    if tile.box is not None and all(map(math.isfinite, tile.box)):
+        original = tile.original_size or tile.image.size
+        across, down = width / original[0], height / original[1]
+        x0, x1 = sorted(min(max(v * across, 0), width) for v in tile.box[::2])
+        y0, y1 = sorted(min(max(v * down, 0), height) for v in tile.box[1::2])
+        _frame(draw, (left + x0, top + y0, left + x1 - 1, top + y1 - 1))
+    x, y = at
+    if tile.highlight is not None:
+        good = tile.highlight == "good"
+        colour = colours.GOOD if good else colours.BAD
+        draw.rectangle((x, y, x + cell - 1, y + cell - 1), outline=colour, width=3)
+        _badge(draw, (x, y), "✓" if good else "✗", colour)
+    if tile.move:
+        if tile.move == "new":
+            text, colour = "new", colours.BLUE
+        elif tile.move > 0:
+            text, colour = f"▲{tile.move}", colours.GOOD
+        else:
+            text, colour = f"▼{-tile.move}", colours.BAD
+        _badge(draw, (x + cell, y), text, colour, right=True)
+
+
+def _frame(draw: ImageDraw.ImageDraw, box: Box) -> None:
+    """A bright frame with dark edges, visible on any picture; it lies on the box's own pixels."""
+    x0, y0, x1, y1 = (round(v) for v in box)
+    x1, y1 = max(x1, x0 + 2), max(y1, y0 + 2)
+    draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=colours.BOX_CASING)
+    if min(x1 - x0, y1 - y0) > 8:
+        draw.rectangle((x0 + 2, y0 + 2, x1 - 2, y1 - 2), outline=colours.BOX_CASING)
+    draw.rectangle((x0, y0, x1, y1), outline=colours.BOX, width=2)
+
+
+def _badge(
+    draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, colour: str, right: bool = False
+) -> None:
+    face = font(12, True)
+    width = max(round(face.getlength(text)) + 12, 22)
+    x, y = at[0] - (width if right else 0), at[1]
+    draw.rectangle((x, y, x + width - 1, y + 21), fill=colour)
+    draw.text((x + width / 2, y + 11), text, font=face, fill="white", anchor="mm")
+
+
+def _bars(block: Image.Image, at: tuple[int, int], width: int, row: Classified) -> None:
+    draw = ImageDraw.Draw(block)
+    x, y = at
+    best = row.top[0][0] if row.top else None
+    tint = colours.TINT_TOP
+    if row.none_of_these:
+        verdict, colour, tint = "None of these", colours.INK, colours.TINT_REST
+        if row.truth is not None:
+            verdict += f"  (true label: {row.truth})"
+    elif row.truth is None:
+        verdict, colour = best or "", colours.INK
+    elif row.truth == best:
+        verdict, colour, tint = f"✓ {row.truth}", colours.GOOD, colours.TINT_GOOD
+    else:
+        verdict, colour, tint = f"✗ true label: {row.truth}", colours.BAD, colours.TINT_BAD
+    draw_line(draw, (x, y + 9), verdict, size=13, width=width, fill=colour, bold=True, anchor="lm")
+    y += 24
+    for place, (label, confidence) in enumerate(row.top):
+        share = min(max(confidence, 0.0), 1.0) if math.isfinite(confidence) else 0.0
+        draw.rectangle((x, y, x + width - 1, y + 21), fill=colours.PANEL)
+        if share * width >= 1:
+            fill = colours.TINT_REST if place else tint
+            draw.rectangle((x, y, x + round(share * width) - 1, y + 21), fill=fill)
+        bold = place == 0 and not row.none_of_these
+        name, face = typeset(label, _CAPTION, bold)
+        draw.text(
+            (x + 8, y + 11),
+            shorten(name, face, width - 76),
+            font=face,
+            fill=colours.INK,
+            anchor="lm",
+        )
+        percent = f"{share:.1%}"
+        draw.text(
+            (x + width - 8, y + 11),
+            percent,
+            font=font(_CAPTION, bold),
+            fill=colours.INK,
+            anchor="rm",
+        )
+        y += 26
+
+
+def _picture(
+    block: Image.Image, at: tuple[int, int], image: Image.Image, cell: int
+) -> tuple[int, int, int, int]:
+    """Paste ``image``, fitted, in the middle of its cell; returns left, top, width, height."""
+    x, y = at
+    fitted = _fit(image, cell)
+    ImageDraw.Draw(block).rectangle((x, y, x + cell - 1, y + cell - 1), fill=colours.PANEL)
+    left, top = x + (cell - fitted.width) // 2, y + (cell - fitted.height) // 2
+    block.paste(fitted, (left, top))
+    return left, top, fitted.width, fitted.height
+
+
+def _fit(image: Image.Image, cell: int) -> Image.Image:
+    scale = cell / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    if image.mode != "RGB":
+        image = _on_page(image)
+    if scale < 2:
+        return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    # Whole multiples keep every pixel a clean square; the last step down evens their edges.
+    whole = math.ceil(scale)
+    image = image.resize((image.width * whole, image.height * whole), Image.Resampling.NEAREST)
+    return image.resize(size, Image.Resampling.BOX)
+
+
+def _on_page(image: Image.Image) -> Image.Image:
+    """``image`` as RGB; what is transparent shows the page."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    page = Image.new("RGBA", rgba.size, colours.PAGE)
+    return Image.alpha_composite(page, rgba).convert("RGB")

@@ -1,0 +1,81 @@
+"""Writing a picture or a plot to a file, whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from wordsight.errors import WordsightError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+IMAGE_FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".gif": "GIF",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".pdf": "PDF",
+}
+PLOT_FORMATS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".svg": "svg", ".pdf": "pdf"}
+_DPI = 144
+
+
+def save(picture: Image.Image | Figure, path: str | Path) -> Path:
+    """Write ``picture`` to ``path`` in the format of its suffix; missing folders are made.
+
+    A file that was there before is replaced only once the new one is complete.
+
+    Raises:
+        WordsightError: the suffix names no format, the folder cannot be written, no space left.
+    """
+    path = Path(path)
+    formats = IMAGE_FORMATS if isinstance(picture, Image.Image) else PLOT_FORMATS
+    kind = formats.get(path.suffix.lower())
+    if kind is None:
+        known = " ".join(sorted(formats))
+        raise WordsightError(
+            f"{path}: cannot write a picture as {path.suffix or 'a file without suffix'!r}; "
+            f"use one of {known}"
+        )
+    part = path.with_name(f".{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(picture, Image.Image):
+            options = {"quality": 92} if kind in ("JPEG", "WEBP") else {}
+            picture.save(part, format=kind, **options)
+        else:
+            _save_plot(picture, part, kind)
+        part.replace(path)
+    except OSError as error:
+        raise WordsightError(f"{path}: {_reason(error)}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def _save_plot(figure: Figure, path: Path, kind: str) -> None:
+    import matplotlib
+
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    # The salt makes the ids inside an SVG the same every time.
+    with matplotlib.rc_context({"svg.hashsalt": "wordsight"}):
+        figure.savefig(path, format=kind, dpi=_DPI, metadata=undated.get(kind))
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "no space left for the picture; free some or write it elsewhere"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "the folder cannot be written; choose another place for the picture"
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
+        return "a folder and a file stand in each other's way here; choose another name"
+    return f"the picture could not be written ({error.strerror or error})"
