@@ -14,18 +14,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+# At once, although little else is: importing the module of this name later would put the module
+# in the place of the function.
+from wordsight.classify import classify
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from wordsight.api import Library, create, open
-    from wordsight.classify import Classification, classify
+    from wordsight.classify import Classification
     from wordsight.errors import WordsightError
     from wordsight.models import load_model
     from wordsight.search import Hit, Query, Result, Term, View
 
 _HOMES = {
     "Classification": "classify",
-    "classify": "classify",
     "Library": "api",
     "create": "api",
     "open": "api",
@@ -57,10 +60,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        value = getattr(import_module(f"wordsight.{_HOMES[name]}"), name)
-        # Kept, so that a submodule of the same name (classify) cannot take its place later.
-        globals()[name] = value
-        return value
+        return getattr(import_module(f"wordsight.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'wordsight' has no attribute '{name}'")
 
 

@@ -197,9 +197,8 @@ def create(path: str | Path, model: ClipModel | str | Path = "auto") -> Library:
     not to be had.
     """
     from wordsight.bank import load_bank
-    from wordsight.models import load_model
 
-    loaded = load_model(model) if isinstance(model, (str, Path)) else model
+    loaded = _loaded(model)
     phrases = load_bank()
     record = ModelRecord(
         name=loaded.name,
@@ -218,11 +217,18 @@ def open(path: str | Path | None = None, model: ClipModel | str | Path | None = 
     With a ``model``, it must be the one that the library was made with (ModelMismatchError).
     """
     from wordsight.library import find
-    from wordsight.models import load_model
 
     store = Store.open(path if path is not None else find())
     if model is None:
         return Library(store)
-    loaded = load_model(model) if isinstance(model, (str, Path)) else model
+    loaded = _loaded(model)
     store.check_model(loaded.name, loaded.hash)
     return Library(store, loaded)
+
+
+def _loaded(model: ClipModel | str | Path) -> ClipModel:
+    if not isinstance(model, (str, Path)):
+        return model
+    from wordsight.models import load_model
+
+    return load_model(model)

@@ -175,7 +175,7 @@ def _encode_cached(model: ClipModel, texts: Sequence[str]) -> NDArray[np.float32
 
     if len(texts) < 64:  # quicker to encode than worth a file
         return model.encode_texts(list(texts))
-    key = hashlib.sha256("\0".join([model.hash, model.precision, *texts]).encode()).hexdigest()[:24]
+    key = hashlib.sha256("\0".join([model.hash, *texts]).encode()).hexdigest()[:24]
     path = cache_folder() / "texts" / f"{key}.npy"
     try:
         return np.asarray(np.load(path), np.float32)

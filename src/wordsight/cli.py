@@ -168,7 +168,7 @@ def search(
     query: Annotated[
         str | None,
         typer.Argument(
-            metavar="[QUERY]",
+            metavar="QUERY",
             help="Words; an image file (more like this); or terms in double quotes, weighed and "
             'joined by + and - (@"file" is an image). Without it: an interactive prompt.',
         ),

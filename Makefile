@@ -1,0 +1,54 @@
+# make demo   set up, then find CIFAR-10 images by words
+# make test   set up, then run the tests
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+# Where the shared test data lies, if it does; tests that need it skip otherwise.
+export WORDSIGHT_DATA        ?= $(wildcard $(abspath ../shared/data))
+export WORDSIGHT_TEST_MODELS ?= $(wildcard $(abspath ../shared/models))
+export WORDSIGHT_CIFAR10     ?= $(wildcard $(WORDSIGHT_DATA)/cifar10)
+
+.PHONY: setup demo test lint format types wheel bench starter clean
+
+setup: $(READY)
+$(READY): pyproject.toml requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+demo: setup
+	$(BIN)/wordsight demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup
+	$(BIN)/mypy
+
+wheel: setup
+	$(BIN)/python -m build --wheel --outdir dist
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+# Trains the starter CLIP again (about two hours on two cores); needs WORDSIGHT_DATA.
+TRAINING := .venv-training
+starter:
+	test -n "$(WORDSIGHT_DATA)" || { echo "set WORDSIGHT_DATA to the folder of the data packs"; exit 2; }
+	$(PYTHON) -m venv $(TRAINING)
+	$(TRAINING)/bin/python -m pip install --quiet -r training/requirements.txt
+	$(TRAINING)/bin/python -m training.starter_clip --data $(WORDSIGHT_DATA) --out training/work/starter
+
+clean:
+	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

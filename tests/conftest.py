@@ -1,0 +1,77 @@
+"""What several tests need: shared data where it is, caches that are the test's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import ColourModel
+from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's caches, nor asks a real hub for anything."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("WORDSIGHT_CACHE", str(home / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
+    monkeypatch.setenv("HF_HOME", str(home / "hf"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("WORDSIGHT_LIBRARY", raising=False)
+
+
+def _folder(variable: str) -> Path:
+    value = os.environ.get(variable)
+    if not value or not Path(value).is_dir():
+        pytest.skip(f"{variable} does not name a folder with the shared test data")
+    return Path(value)
+
+
+@pytest.fixture
+def data() -> Path:
+    """The data packs: cifar10, coco-captions, caltech101, clip-vectors."""
+    return _folder("WORDSIGHT_DATA")
+
+
+@pytest.fixture
+def test_models() -> Path:
+    """Third-party models to test loaders with."""
+    return _folder("WORDSIGHT_TEST_MODELS")
+
+
+@pytest.fixture
+def model() -> ColourModel:
+    """A stand-in encoder that knows colours."""
+    return ColourModel()
+
+
+COLOURS = {
+    "red": (220, 20, 20),
+    "green": (20, 200, 20),
+    "blue": (20, 20, 220),
+    "yellow": (230, 220, 20),
+    "white": (250, 250, 250),
+    "black": (5, 5, 5),
+}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Callable[..., Path]:
+    """Write a folder of noisy pictures of colours: photos(red=3, blue=2) -> folder."""
+
+    def make(folder: str = "photos", **counts: int) -> Path:
+        root = tmp_path / folder
+        rng = np.random.default_rng(len(folder))
+        root.mkdir(exist_ok=True)
+        for colour, count in counts.items():
+            for i in range(count):
+                pixels = np.array(COLOURS[colour]) + rng.integers(-15, 15, (24, 32, 3))
+                image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+                image.save(root / f"{colour}-{i}.png")
+        return root
+
+    return make

@@ -1,0 +1,380 @@
+"""The library: what is kept, found again, refused, and what survives accidents."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import ColourModel
+from PIL import Image
+
+import wordsight
+from wordsight.errors import LibraryError, ModelMismatchError, SourceError
+from wordsight.library import Store, default_location, find, id_from_int, id_to_int
+
+Photos = Callable[..., Path]
+
+
+def by_name(library: wordsight.Library) -> dict[str, np.ndarray]:
+    paths = {e.id: Path(e.path).name for e in library.store.entries()}
+    ids, vectors = library.vectors()
+    return {paths[i]: v for i, v in zip(ids, vectors, strict=True)}
+
+
+def test_index_twice_does_nothing_the_second_time(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    folder = photos(red=3, blue=2)
+    library = wordsight.create(tmp_path / "lib", model)
+    first = library.index(folder)
+    assert (first.indexed, first.unchanged, first.images, first.views) == (5, 0, 5, 5)
+    assert len(library) == 5
+    encoded = model.encoded_images
+    second = library.index(folder)
+    assert (second.indexed, second.unchanged, second.images) == (0, 5, 5)
+    assert model.encoded_images == encoded
+
+
+def test_vectors_are_those_of_the_model(tmp_path: Path, photos: Photos, model: ColourModel) -> None:
+    folder = photos(red=2, green=2)
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(folder)
+    for name, vector in by_name(library).items():
+        expected = model.encode_images([Image.open(folder / name)])[0]
+        np.testing.assert_allclose(vector, expected, atol=1e-3)  # stored as float16
+
+
+def test_touched_file_is_unchanged(tmp_path: Path, photos: Photos, model: ColourModel) -> None:
+    folder = photos(red=2)
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(folder)
+    encoded = model.encoded_images
+    os.utime(folder / "red-0.png", ns=(1, 1))
+    assert library.index(folder).unchanged == 2
+    assert model.encoded_images == encoded
+    assert library.index(folder).unchanged == 2
+
+
+def test_copied_file_reuses_vectors(tmp_path: Path, photos: Photos, model: ColourModel) -> None:
+    folder = photos(red=2)
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(folder)
+    encoded = model.encoded_images
+    shutil.copy(folder / "red-0.png", folder / "copy.png")
+    report = library.index(folder)
+    assert (report.reused, report.indexed, report.images) == (1, 0, 3)
+    assert model.encoded_images == encoded
+    vectors = by_name(library)
+    np.testing.assert_array_equal(vectors["copy.png"], vectors["red-0.png"])
+
+
+def test_moved_file_leaves_its_old_place(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    folder = photos(red=2)
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(folder)
+    encoded = model.encoded_images
+    (folder / "sub").mkdir()
+    (folder / "red-0.png").rename(folder / "sub" / "moved.png")
+    report = library.index(folder)
+    assert (report.reused, report.removed, report.images) == (1, 1, 2)
+    assert model.encoded_images == encoded
+    assert set(by_name(library)) == {"moved.png", "red-1.png"}
+
+
+def test_changed_file_is_replaced(tmp_path: Path, photos: Photos, model: ColourModel) -> None:
+    folder = photos(red=2, blue=1)
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(folder)
+    Image.new("RGB", (30, 30), (20, 200, 20)).save(folder / "red-0.png")
+    report = library.index(folder)
+    assert (report.indexed, report.unchanged, report.images) == (1, 2, 3)
+    assert Path(library.search("green").hits[0].path).name == "red-0.png"
+
+
+def test_files_that_swap_contents_swap_vectors(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    folder = photos(red=1, blue=1)
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(folder)
+    red, blue = folder / "red-0.png", folder / "blue-0.png"
+    red.rename(folder / "x")
+    blue.rename(red)
+    (folder / "x").rename(blue)
+    for path in (red, blue):
+        os.utime(path, ns=(5, 5))
+    library.index(folder)
+    assert Path(library.search("blue").hits[0].path).name == "red-0.png"
+    assert Path(library.search("red").hits[0].path).name == "blue-0.png"
+
+
+def test_swap_where_one_side_is_new_content(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    """The donor of a reused vector is itself replaced in the same run."""
+    folder = photos(red=1)
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(folder)
+    (folder / "red-0.png").rename(folder / "z-moved.png")
+    Image.new("RGB", (9, 9), (20, 20, 220)).save(folder / "red-0.png")
+    library.index(folder)
+    assert Path(library.search("red", anyway=True).hits[0].path).name == "z-moved.png"
+    assert Path(library.search("blue", anyway=True).hits[0].path).name == "red-0.png"
+
+
+def test_deleted_files_go_with_prune_only(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    folder, other = photos(red=3), photos("other", blue=2)
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index([folder, other])
+    (folder / "red-1.png").unlink()
+    shutil.rmtree(other)
+    assert library.index(folder).images == 5
+    report = library.index(folder, prune=True)
+    assert (report.removed, report.images) == (1, 4)  # what lies elsewhere is left alone
+
+
+def test_bad_files_are_reported_and_stop_nothing(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    folder = photos(red=2)
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.png").write_text("not an image")
+    whole = (folder / "red-0.png").read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    library = wordsight.create(tmp_path / "lib", model)
+    report = library.index(folder)
+    assert report.indexed == 2
+    assert sorted(Path(f.path).name for f in report.failed) == ["cut.png", "empty.jpg", "text.png"]
+    assert all(f.reason and str(folder) not in f.reason for f in report.failed)
+
+
+def test_a_place_without_images_is_an_error(tmp_path: Path, model: ColourModel) -> None:
+    (tmp_path / "none").mkdir()
+    library = wordsight.create(tmp_path / "lib", model)
+    with pytest.raises(SourceError, match="no image found"):
+        library.index(tmp_path / "none")
+
+
+def test_background_statistics_follow_every_change(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    folder = photos(red=3, blue=3)
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(folder)
+    Image.new("RGB", (30, 30), (20, 200, 20)).save(folder / "red-0.png")
+    (folder / "blue-0.png").unlink()
+    library.index(folder, prune=True)
+    snapshot = library.store.snapshot()
+    _, bank = library.store.bank()
+    scores = snapshot.vectors @ bank.T
+    np.testing.assert_allclose(snapshot.mean, scores.mean(axis=1), atol=1e-5)
+    np.testing.assert_allclose(snapshot.sd, scores.std(axis=1), atol=1e-5)
+
+
+def test_remove(tmp_path: Path, photos: Photos, model: ColourModel) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(photos(red=3))
+    ids, _ = library.vectors()
+    assert library.remove(ids[:2]) == 2
+    assert library.remove(ids[:2]) == 0
+    assert len(library) == 1
+    with pytest.raises(LibraryError, match="not an image id"):
+        library.remove(["rex.jpg"])
+
+
+def test_add_images_in_memory(tmp_path: Path, model: ColourModel) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    red, blue = Image.new("RGB", (9, 9), (220, 20, 20)), np.full((9, 9, 3), (20, 20, 220), np.uint8)
+    library.add([red, blue], ["one", "two"], labels=[None, "sky"])
+    hit = library.search("blue", k=1, anyway=True).hits[0]
+    assert (hit.path, hit.label) == ("two", "sky")
+    library.add([red], ["two"])
+    assert len(library) == 2
+
+
+def test_another_model_is_refused(tmp_path: Path, photos: Photos, model: ColourModel) -> None:
+    wordsight.create(tmp_path / "lib", model).index(photos(red=1))
+    other = ColourModel("0ther0ther0ther0")
+    with pytest.raises(ModelMismatchError, match=r"c0104250.*0ther0ther"):
+        wordsight.open(tmp_path / "lib", other)
+
+
+def test_newer_format_damaged_and_missing(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    with pytest.raises(LibraryError, match="no library at"):
+        wordsight.open(tmp_path / "lib")
+    wordsight.create(tmp_path / "lib", model)
+    with pytest.raises(LibraryError, match="already holds a library"):
+        wordsight.create(tmp_path / "lib", model)
+    file = tmp_path / "lib" / "library.json"
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps({**record, "format": 99}))
+    with pytest.raises(LibraryError, match="format 99.*upgrade"):
+        wordsight.open(tmp_path / "lib")
+    file.write_text("{")
+    with pytest.raises(LibraryError, match="damaged"):
+        wordsight.open(tmp_path / "lib")
+
+
+def test_create_does_not_overwrite_what_is_not_a_library(
+    tmp_path: Path, model: ColourModel
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(LibraryError, match="not a library"):
+        wordsight.create(tmp_path / "mine", model)
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
+
+
+def test_full_disk_is_a_plain_error(
+    tmp_path: Path, photos: Photos, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(photos(red=2))
+
+    def full(*_args: object, **_kw: object) -> None:
+        raise OSError("LanceError(IO): No space left on device (os error 28)")
+
+    monkeypatch.setattr(type(library.store.dataset), "insert", full)
+    with pytest.raises(LibraryError, match="no space left"):
+        library.index(photos("more", blue=2))
+    monkeypatch.undo()
+    assert len(wordsight.open(tmp_path / "lib", model)) == 2
+
+
+def test_one_writer_at_a_time(tmp_path: Path, photos: Photos, model: ColourModel) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    folder = photos(red=2)
+    other = wordsight.open(tmp_path / "lib", model)
+    with library.store.lock(), pytest.raises(LibraryError, match="another process"):
+        other.index(folder)
+    assert other.index(folder).indexed == 2
+    assert len(library.search("red").hits) == 2  # the first handle sees what the other wrote
+
+
+def test_killed_run_loses_nothing_and_the_next_goes_on(tmp_path: Path, photos: Photos) -> None:
+    folder = photos(red=40)
+    script = textwrap.dedent(
+        f"""
+        import sys, time
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        import wordsight, wordsight.indexing as indexing
+        from fakes import ColourModel
+        indexing.BATCH = indexing.WRITE_EVERY = 4
+        class Slow(ColourModel):
+            def encode_pixels(self, pixels):
+                time.sleep(0.15)
+                return super().encode_pixels(pixels)
+        library = wordsight.create({str(tmp_path / "lib")!r}, Slow())
+        library.index({str(folder)!r}, progress=lambda done, total: print(done, flush=True))
+        """
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    for line in process.stdout:
+        if int(line) >= 12:
+            break
+    process.kill()
+    process.wait()
+    model = ColourModel()
+    library = wordsight.open(tmp_path / "lib", model)
+    kept = len(library)
+    assert 8 <= kept < 40  # all but the batch that was being written is there
+    report = library.index(folder)
+    assert (report.unchanged, report.indexed, report.images) == (kept, 40 - kept, 40)
+    assert model.encoded_images == 40 - kept
+
+
+def test_readers_search_while_an_index_runs(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(photos(red=1))
+    reader = wordsight.open(tmp_path / "lib", model)
+    seen = []
+
+    def look(done: int, total: int) -> None:
+        seen.append(len(reader.search("red", k=500, anyway=True).hits))
+
+    import wordsight.indexing as indexing
+
+    before = indexing.BATCH, indexing.WRITE_EVERY
+    indexing.BATCH, indexing.WRITE_EVERY = 2, 2
+    try:
+        library.index(photos("more", red=20), progress=look)
+    finally:
+        indexing.BATCH, indexing.WRITE_EVERY = before
+    assert seen == sorted(seen)
+    assert seen[0] < seen[-1]
+    assert len(reader.search("red", k=500, anyway=True).hits) == 21
+
+
+def test_compaction_keeps_everything_and_open_readers_going(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    for i in range(5):
+        library.index(photos(f"p{i}", red=1, blue=1))
+    reader = wordsight.open(tmp_path / "lib", model)
+    before = [(h.id, h.score) for h in reader.search("red", anyway=True).hits]
+    size = library.info()["bytes"]
+    library.compact()
+    assert library.info()["bytes"] < size
+    assert [(h.id, h.score) for h in reader.search("red", anyway=True).hits] == before
+
+
+def test_found_from_below_like_a_repository(
+    tmp_path: Path, photos: Photos, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = photos(red=1)
+    (folder / "a" / "b").mkdir(parents=True)
+    assert default_location(folder) == folder / ".wordsight"
+    assert default_location(folder / "red-0.png") == folder / ".wordsight"
+    wordsight.create(default_location(folder), model)
+    assert find(folder / "a" / "b") == folder / ".wordsight"
+    monkeypatch.chdir(folder / "a")
+    assert wordsight.open(model=model).path == folder / ".wordsight"
+    with pytest.raises(LibraryError, match=r"no library in .*wordsight index"):
+        find(tmp_path)
+
+
+def test_read_only_folder_falls_back_to_the_users_data(
+    photos: Photos, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = photos(red=1)
+    real = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path) != folder and real(path, mode)
+    )
+    place = default_location(folder)
+    assert folder not in place.parents
+    wordsight.create(place, model)
+    assert find(folder) == place
+
+
+def test_ids_round_trip() -> None:
+    for image_id in ("0000000000000000", "ffffffffffffffff", "8000000000000000", "0123456789abcdef"):
+        assert id_from_int(id_to_int(image_id)) == image_id
+
+
+def test_info(tmp_path: Path, photos: Photos, model: ColourModel) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(photos(red=2))
+    info = Store.open(tmp_path / "lib").info()
+    assert (info["images"], info["views"], info["model"]["name"]) == (2, 2, "colours")
+    assert info["bytes"] > 0
+    assert time.strptime(info["created"][:19], "%Y-%m-%dT%H:%M:%S")

@@ -1,0 +1,243 @@
+"""Queries and ranking, through the public API; the numbers against a naive reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import ColourModel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+import wordsight
+from wordsight.errors import QueryError
+from wordsight.library import ImageRecord, ModelRecord, Snapshot, Store, ViewRecord
+from wordsight.search import Query, Term, _top, parse_query
+
+Photos = Callable[..., Path]
+
+
+@pytest.fixture
+def library(tmp_path: Path, photos: Photos, model: ColourModel) -> wordsight.Library:
+    made = wordsight.create(tmp_path / "lib", model)
+    made.index(photos(red=12, green=12, blue=12, yellow=12))
+    return made
+
+
+def names(result: wordsight.Result) -> list[str]:
+    return [Path(hit.path).name for hit in result.hits]
+
+
+def test_ranking_is_that_of_the_naive_loop(
+    library: wordsight.Library, model: ColourModel
+) -> None:
+    ids, vectors = library.vectors()
+    query = model.encode_texts(["something blue"])[0]
+    naive = sorted(
+        ((sum(float(a) * float(b) for a, b in zip(v, query, strict=True)), i) for i, v in zip(ids, vectors, strict=True)),
+        reverse=True,
+    )[:7]
+    result = library.search("something blue", k=7)
+    assert [hit.id for hit in result.hits] == [i for _, i in naive]
+    np.testing.assert_allclose([hit.score for hit in result.hits], [s for s, _ in naive], atol=1e-5)
+    assert [hit.rank for hit in result.hits] == list(range(1, 8))
+
+
+def test_match_and_no_match(library: wordsight.Library) -> None:
+    found = library.search("red")
+    assert found.match
+    assert found.threshold is not None
+    assert all(name.startswith("red") for name in names(found))
+    nothing = library.search("a phrase about nothing in it")
+    assert not nothing.match
+    assert nothing.hits == []
+    assert nothing.top_score is not None
+    assert "threshold" in nothing.explanation()
+    anyway = library.search("a phrase about nothing in it", anyway=True)
+    assert not anyway.match
+    assert len(anyway.hits) == 10
+
+
+def test_z_is_the_distance_from_the_images_own_background(
+    library: wordsight.Library, model: ColourModel
+) -> None:
+    _, bank = library.store.bank()
+    by_id = dict(zip(*library.vectors(), strict=True))
+    for hit in library.search("red", k=5).hits:
+        background = [float(by_id[hit.id] @ phrase) for phrase in bank]
+        assert hit.z == pytest.approx((hit.score - np.mean(background)) / np.std(background), abs=1e-2)
+
+
+def test_min_score_replaces_the_calibrated_decision(library: wordsight.Library) -> None:
+    low = library.search("a phrase about nothing in it", min_score=-1.0)
+    assert low.match
+    assert low.threshold is None
+    high = library.search("red", min_score=0.999)
+    assert (high.match, high.hits) == (False, [])
+    assert "below" in high.explanation()
+    some = library.search("red", k=48, min_score=0.5)
+    assert all(hit.score >= 0.5 for hit in some.hits)
+    assert 0 < len(some.hits) < 48
+
+
+def test_image_query_finds_itself_first(library: wordsight.Library, tmp_path: Path) -> None:
+    photo = tmp_path / "photos" / "green-3.png"
+    for query in (photo, Image.open(photo), np.asarray(Image.open(photo))):
+        result = library.search(query, k=3)
+        assert result.match
+        assert names(result)[0] == "green-3.png"
+        assert result.hits[0].score == pytest.approx(1, abs=1e-3)
+        assert (result.hits[0].z, result.threshold) == (None, None)
+
+
+def test_combination_and_negation(library: wordsight.Library) -> None:
+    both = library.search('"red" + "blue"', k=24, anyway=True)
+    assert {name.split("-")[0] for name in names(both)} == {"red", "blue"}
+    without = library.search('"red" + "blue" - 2*"blue"', k=12, anyway=True)
+    assert {name.split("-")[0] for name in names(without)} == {"red"}
+
+
+def test_combination_with_an_image(library: wordsight.Library, tmp_path: Path) -> None:
+    photo = tmp_path / "photos" / "green-3.png"
+    result = library.search(f'0.2*@"{photo}" + "yellow"', k=3)
+    assert all(name.startswith("yellow") for name in names(result))
+    built = library.search(Query((Term(0.2, image=photo), Term(1, text="yellow"))), k=3)
+    assert names(built) == names(result)
+
+
+def test_many_queries_at_once_are_the_single_ones(library: wordsight.Library) -> None:
+    queries = ["red", "blue", '"green" - "blue"', "nothing at all of this"]
+    together = library.search(queries, k=4, anyway=True)
+    for query, result in zip(queries, together, strict=True):
+        alone = library.search(query, k=4, anyway=True)
+        assert names(result) == names(alone)
+        assert result.match == alone.match
+        assert result.statistic == pytest.approx(alone.statistic, abs=1e-3)
+
+
+def test_empty_library_matches_nothing(tmp_path: Path, model: ColourModel) -> None:
+    result = wordsight.create(tmp_path / "lib", model).search("red")
+    assert (result.match, result.hits) == (False, [])
+    assert result.explanation() == "the library is empty"
+
+
+def test_small_library_still_decides(tmp_path: Path, photos: Photos, model: ColourModel) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(photos(red=1, blue=1))
+    assert library.search("red").match
+    assert not library.search("some other thing").match
+
+
+def test_notice_of_a_long_prompt(library: wordsight.Library) -> None:
+    assert library.search("red " * 31).notices
+    assert not library.search("red").notices
+
+
+def test_json_has_the_documented_fields(library: wordsight.Library) -> None:
+    answer = library.search("red", k=1).to_json()
+    assert {"query", "match", "threshold", "model", "hits", "timings_ms"} <= set(answer)
+    hit = answer["hits"][0]
+    assert {"rank", "id", "path", "score", "z", "label", "view"} <= set(hit)
+    assert hit["view"]["kind"] == "image"
+    assert hit["view"]["box"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("a dog", [(1, "a dog")]),
+        ("  t-shirt + jeans ", [(1, "t-shirt + jeans")]),
+        ('"beach"', [(1, "beach")]),
+        ('"beach" + "sunset" - "people"', [(1, "beach"), (1, "sunset"), (-1, "people")]),
+        ('0.5*"a" - 2 * "b"', [(0.5, "a"), (-2, "b")]),
+        ('- "b" + "a"', [(-1, "b"), (1, "a")]),
+    ],
+)
+def test_parse_query(text: str, terms: list[tuple[float, str]]) -> None:
+    assert [(t.weight, t.text) for t in parse_query(text).terms] == terms
+
+
+def test_parse_query_image_term() -> None:
+    first, second = parse_query('@"my photo.jpg" - "snow"').terms
+    assert (first.image, first.text) == ("my photo.jpg", None)
+    assert (second.weight, second.text) == (-1, "snow")
+
+
+@pytest.mark.parametrize("text", ["", "   ", '"a" "b"', '"a" + ', '"a" + b', '""', '"a" * "b"'])
+def test_bad_queries_say_why(library: wordsight.Library, text: str) -> None:
+    with pytest.raises(QueryError):
+        library.search(text)
+
+
+def test_bad_options_say_why(library: wordsight.Library) -> None:
+    with pytest.raises(QueryError, match="at least 1"):
+        library.search("red", k=0)
+    with pytest.raises(QueryError, match="false-accept"):
+        library.search("red", false_accept=1.5)
+    with pytest.raises(QueryError, match="cancel"):
+        library.search('"red" - "red"')
+
+
+@given(
+    st.lists(st.integers(-3, 3), min_size=1, max_size=30), st.integers(1, 40)
+)
+def test_top_is_a_stable_sort(values: list[int], k: int) -> None:
+    array = np.array(values, np.float32)
+    expected = sorted(range(len(values)), key=lambda i: (-values[i], i))[:k]
+    assert _top(array, k).tolist() == expected
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=8), st.integers(0, 2**31))
+def test_fusion_is_the_max_over_an_images_views(counts: list[int], seed: int) -> None:
+    total = sum(counts)
+    scores = np.random.default_rng(seed).normal(size=(3, total)).astype(np.float32)
+    starts = np.cumsum([0, *counts[:-1]])
+    empty: NDArray[np.float32] = np.zeros(0, np.float32)
+    ids = np.arange(len(counts), dtype=np.int64)
+    snapshot = Snapshot(
+        1, np.zeros((total, 4), np.float32), starts, ids, ids, empty, empty, empty, empty
+    )
+    naive = [[max(row[s : s + c]) for s, c in zip(starts, counts, strict=True)] for row in scores]
+    np.testing.assert_array_equal(snapshot.fuse(scores), np.array(naive, np.float32))
+
+
+def test_best_crop_wins_and_says_where(tmp_path: Path, model: ColourModel) -> None:
+    bank = [f"neutral phrase {i}" for i in range(40)]
+    record = ModelRecord("colours", "colours", model.hash, model.dim, "none")
+    store = Store.create(tmp_path / "lib", record, bank, model.encode_texts(bank))
+    colour = dict(zip(("red", "blue", "white"), model.encode_texts(["red", "blue", "white"]), strict=True))
+
+    def image(number: int, *views: ViewRecord) -> ImageRecord:
+        return ImageRecord(
+            f"{number:016x}", f"/{number}.jpg", "/", 1, 1, str(number), 100, 80, views=list(views)
+        )
+
+    store.put(
+        [
+            image(1, ViewRecord(colour["white"]), ViewRecord(colour["red"], "crop", (1, 2, 30, 40), "ball")),
+            image(2, ViewRecord(colour["blue"])),
+            image(3, ViewRecord(colour["white"]), ViewRecord(colour["blue"], "crop", (5, 5, 9, 9))),
+        ],
+        replace=False,
+    )
+    library = wordsight.Library(store, model)  # type: ignore[arg-type]
+    assert (len(library), store.count_views()) == (3, 5)
+    hit = library.search("red", k=1, anyway=True).hits[0]
+    assert (hit.path, hit.view.kind, hit.view.box, hit.view.label) == ("/1.jpg", "crop", (1, 2, 30, 40), "ball")
+    assert hit.score == pytest.approx(1, abs=1e-3)
+    assert library.search("blue", k=2, anyway=True).hits[1].view.kind in ("crop", "image")
+    plain = library.search("red", k=3, anyway=True, crops=False)
+    assert {h.view.kind for h in plain.hits} == {"image"}
+    assert max(h.score for h in plain.hits) < 0.5
+    # The fused background: the mean over the bank of the best view's score.
+    snapshot = store.snapshot()
+    scores = snapshot.vectors @ model.encode_texts(bank).T
+    np.testing.assert_allclose(
+        snapshot.mean[0], np.maximum(scores[0], scores[1]).mean(), atol=1e-3
+    )
+    np.testing.assert_allclose(snapshot.image_mean[0], scores[0].mean(), atol=1e-3)
