@@ -1,0 +1,310 @@
+"""Does a library hold anything that a query asks for? The statistics behind "No match".
+
+Everything here is a pure function of scores; which vectors they came from is not its business.
+
+**Scores.** ``s(image, query)`` is an image's fused cosine: the greatest over its views. Every image
+is measured against a bank of neutral phrases, and a query's score is counted in standard deviations
+of the image's own bank scores, ``z = (s - mean) / sd`` (:func:`background`). Hubs, cluttered
+pictures and pictures with many crops score high for everything, and z takes that away. The idea is
+that of ID-versus-background scores in zero-shot out-of-distribution detection (MCM, Ming et al.
+2022; GL-MCM, Miyai et al. 2023; NegLabel, Jiang et al. 2024, whose negative labels are our bank)
+and of query banks in retrieval (QB-Norm, Bogolin et al. 2022).
+
+**Decision.** Two tests ask of a query's z over the whole library
+
+- *group*: is the mean of the best 15 % of the images large? It finds what the library holds many
+  of, and it is not moved by a few look-alikes (a horse among the deer);
+- *single*: is the one best image outstanding? It finds the needle.
+
+Each bank phrase is itself a query that the library was not made for, so its own two values show
+what an unrelated query gets *here*: in this library, at its size, under this model. A phrase is
+judged against the others alone (leave one out), exactly as a new query is judged. A Gumbel law,
+the limit law of maxima, is fitted to the bank's values of each test and turns a value into a tail
+probability p. The evidence of a query is ``max(ln 0.8 - ln p_group, ln 0.2 - ln p_single)``: the
+false-accept rate is spent to four fifths on the first test, to one fifth on the second (a weighted
+Bonferroni bound). A last Gumbel fit to the evidence of the bank phrases takes up what the two tests
+share, and gives the p-value: the share of unrelated queries that would look at least as good. A
+query matches when that is at most the stated false-accept rate.
+
+The fits are regressions on the middle quantiles (10 % to 85 %), so that up to about a tenth of the
+bank may truly be in the library (kitchen words, photographs of kitchens) without spoiling them.
+``benchmarks/no_match_study.py`` holds the measurements that chose these tests over others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+GROUP_FRACTION = 0.15
+GROUP_SHARE, SINGLE_SHARE = 0.8, 0.2
+MIN_PHRASES = 30
+
+# z is binned for the memory of the bank's values. Values outside are counted at the ends: below,
+# they are never among the best; above, they are beyond the quantiles that the fits look at.
+_Z_LOW, _BINS_PER_UNIT, _BINS = -4.0, 16, 512
+_CENTRES = _Z_LOW + (np.arange(_BINS) + 0.5) / _BINS_PER_UNIT
+_SD_FLOOR = 1e-6
+_FIT_RANGE = (0.10, 0.85)
+
+
+def background(fused: FloatArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return each image's background (mean [N], sd [N]) from its fused bank scores [N, B]."""
+    fused = np.asarray(fused, dtype=np.float64)
+    mean = fused.mean(axis=1)
+    sd = np.maximum(fused.std(axis=1), _SD_FLOOR)
+    return mean.astype(np.float32), sd.astype(np.float32)
+
+
+def zscore(fused: FloatArray, mean: FloatArray, sd: FloatArray) -> FloatArray:
+    """Return ``(fused - mean) / sd`` for one query's fused scores [N], or those of many [Q, N]."""
+    return (fused - mean) / sd
+
+
+def leave_one_out(fused: FloatArray) -> npt.NDArray[np.float64]:
+    """Return z [N, B] of every bank phrase against the mean and sd of the *other* phrases.
+
+    With deviations d from the full mean, taking phrase b out moves the mean by -d_b / (B - 1) and
+    the variance to ``B / (B - 1) * (var - d_b ** 2 / (B - 1))``, so no second pass is needed.
+    """
+    fused = np.asarray(fused, dtype=np.float64)
+    phrases = fused.shape[1]
+    deviation = fused - fused.mean(axis=1, keepdims=True)
+    square = deviation**2
+    variance = square.mean(axis=1, keepdims=True)
+    others = phrases / (phrases - 1) * (variance - square / (phrases - 1))
+    z: npt.NDArray[np.float64] = deviation * (phrases / (phrases - 1))
+    z /= np.sqrt(np.maximum(others, _SD_FLOOR**2))
+    return z
+
+
+def group_statistic(z: FloatArray) -> FloatArray:
+    """Return the mean of the best 15 % (at least one) of the images' z [..., N] -> [...]."""
+    count = z.shape[-1]
+    best = _group_size(count)
+    top = np.partition(z, count - best, axis=-1)[..., count - best :]
+    return np.asarray(top.mean(axis=-1, dtype=np.float64))
+
+
+def single_statistic(z: FloatArray) -> FloatArray:
+    """Return the z of the one best image, [..., N] -> [...]."""
+    return np.asarray(z.max(axis=-1), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Gumbel:
+    """A Gumbel law: ``P(X <= x) = exp(-exp(-(x - location) / scale))``."""
+
+    location: float
+    scale: float
+
+    @classmethod
+    def fit(cls, sample: FloatArray) -> Gumbel:
+        """Fit by least squares on the quantile plot, its middle part only (robust to outliers)."""
+        ordered = np.sort(np.asarray(sample, dtype=np.float64))
+        rank = (np.arange(len(ordered)) + 0.5) / len(ordered)
+        middle = (rank >= _FIT_RANGE[0]) & (rank <= _FIT_RANGE[1])
+        x, y = -np.log(-np.log(rank[middle])), ordered[middle]
+        slope = float(((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum())
+        # A scale of zero (every phrase in one bin) would make any difference infinitely telling.
+        slope = max(slope, 0.25 / _BINS_PER_UNIT)
+        return cls(float(y.mean() - slope * x.mean()), slope)
+
+    def log_tail(self, x: FloatArray) -> FloatArray:
+        """Return ln P(X >= x), exact far out in the tail too."""
+        u = np.clip((np.asarray(x, dtype=np.float64) - self.location) / self.scale, -30.0, None)
+        return np.log(-np.expm1(-np.exp(-np.minimum(u, 30.0)))) - np.maximum(u - 30.0, 0.0)
+
+    def quantile(self, tail: float) -> float:
+        """Return the x with P(X >= x) = tail, for 0 < tail < 1."""
+        return self.location - self.scale * float(np.log(-np.log1p(-tail)))
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer for one query, with what it rests on (all z in standard deviations)."""
+
+    match: bool
+    p_value: float
+    """Share of unrelated queries that would look at least as good in this library."""
+    false_accept: float
+    """The stated rate; the query matches when ``p_value`` is at most this."""
+    single: float
+    """z of the best image."""
+    single_threshold: float
+    """z at which one image alone makes a match."""
+    group: float
+    """Mean z of the best 15 % of the images."""
+    group_threshold: float
+    """Mean z at which they together make a match."""
+
+
+@dataclass(frozen=True, slots=True)
+class Null:
+    """What unrelated queries get in one library: the fitted laws (see the module's text)."""
+
+    group: Gumbel
+    single: Gumbel
+    evidence: Gumbel
+
+    @classmethod
+    def fit(cls, group: FloatArray, single: FloatArray) -> Null:
+        """Fit to the bank phrases' own statistics, each [B]."""
+        first, second = Gumbel.fit(group), Gumbel.fit(single)
+        evidence = Gumbel.fit(_evidence(first.log_tail(group), second.log_tail(single)))
+        return cls(first, second, evidence)
+
+    def p_value(self, z: FloatArray) -> FloatArray:
+        """Return the p-value of queries from their z over the library, [N] -> [], [Q, N] -> [Q]."""
+        if z.shape[-1] == 0:
+            return np.ones(z.shape[:-1])
+        return self._p_value(group_statistic(z), single_statistic(z))
+
+    def _p_value(self, group: FloatArray, single: FloatArray) -> FloatArray:
+        evidence = _evidence(self.group.log_tail(group), self.single.log_tail(single))
+        return np.asarray(np.exp(self.evidence.log_tail(evidence)))
+
+    def thresholds(self, false_accept: float) -> tuple[float, float]:
+        """Return the (group, single) z at which either test makes a match by itself."""
+        _check_rate(false_accept)
+        needed = self.evidence.quantile(false_accept)
+        # Evidence may need less than a test's whole share: then any value of that test would do.
+        group = min(GROUP_SHARE * float(np.exp(-needed)), 1 - 1e-9)
+        single = min(SINGLE_SHARE * float(np.exp(-needed)), 1 - 1e-9)
+        return self.group.quantile(group), self.single.quantile(single)
+
+    def decide(self, z: FloatArray, false_accept: float = 0.05) -> Decision:
+        """Decide one query from its z [N] over the library's images (N = 0 never matches)."""
+        group_needed, single_needed = self.thresholds(false_accept)
+        if len(z) == 0:
+            nothing = float("-inf")
+            return Decision(False, 1.0, false_accept, nothing, single_needed, nothing, group_needed)
+        group, single = group_statistic(z), single_statistic(z)
+        p = float(self._p_value(group, single))
+        return Decision(
+            match=p <= false_accept,
+            p_value=p,
+            false_accept=false_accept,
+            single=float(single),
+            single_threshold=single_needed,
+            group=float(group),
+            group_threshold=group_needed,
+        )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The bank's z over a library, as one histogram a phrase: small, additive, order-free.
+
+    Images are added with :meth:`observe` or ``+``, and taken out with ``-``; the result is the same
+    as that of counting the remaining images afresh. About 1 MB for 500 phrases whatever the size of
+    the library. ``counts`` is int64 [B, bins], with bins of 1/16 of a standard deviation.
+    """
+
+    counts: npt.NDArray[np.int64] = field(repr=False)
+
+    @classmethod
+    def empty(cls, phrases: int) -> Calibration:
+        """Return the calibration of a library without images, for a bank of that many phrases."""
+        if phrases < MIN_PHRASES:
+            raise ValueError(f"a bank needs at least {MIN_PHRASES} phrases, not {phrases}")
+        return cls(np.zeros((phrases, _BINS), dtype=np.int64))
+
+    @classmethod
+    def from_fused(cls, fused: FloatArray, *, chunk: int = 4096) -> Calibration:
+        """Return the calibration of images with these fused bank scores [N, B]."""
+        calibration = cls.empty(fused.shape[1])
+        for start in range(0, len(fused), chunk):
+            calibration = calibration.observe(fused[start : start + chunk])
+        return calibration
+
+    def observe(self, fused: FloatArray) -> Calibration:
+        """Return the calibration with more images, given their fused bank scores [n, B]."""
+        if fused.ndim != 2 or fused.shape[1] != self.phrases:
+            raise ValueError(f"expected bank scores [n, {self.phrases}], got {fused.shape}")
+        bins = ((leave_one_out(fused) - _Z_LOW) * _BINS_PER_UNIT).astype(np.int64)
+        np.clip(bins, 0, _BINS - 1, out=bins)
+        bins += np.arange(self.phrases) * _BINS
+        added = np.bincount(bins.ravel(), minlength=self.counts.size)
+        return Calibration(self.counts + added.reshape(self.counts.shape))
+
+    def __add__(self, other: Calibration) -> Calibration:
+        return Calibration(self.counts + other.counts)
+
+    def __sub__(self, other: Calibration) -> Calibration:
+        counts = self.counts - other.counts
+        if (counts < 0).any():
+            raise ValueError("cannot take out images that were never counted")
+        return Calibration(counts)
+
+    @property
+    def phrases(self) -> int:
+        """Size B of the bank."""
+        return len(self.counts)
+
+    @property
+    def images(self) -> int:
+        """Number N of images counted."""
+        return int(self.counts[0].sum())
+
+    @cached_property
+    def null(self) -> Null:
+        """What unrelated queries get in this library (fitted on first use)."""
+        return Null.fit(*self.bank_statistics())
+
+    def bank_statistics(self) -> tuple[FloatArray, FloatArray]:
+        """Return the bank phrases' own (group [B], single [B]) statistics."""
+        if self.images == 0:
+            zero = np.zeros(self.phrases)
+            return zero, zero
+        best = _group_size(self.images)
+        downwards = self.counts[:, ::-1]
+        reached = np.cumsum(downwards, axis=1)
+        taken = np.clip(best - (reached - downwards), 0, downwards)
+        group: FloatArray = taken @ _CENTRES[::-1] / best
+        single: FloatArray = _CENTRES[::-1][np.argmax(downwards > 0, axis=1)]
+        return group, single
+
+    def decide(self, z: FloatArray, false_accept: float = 0.05) -> Decision:
+        """Decide one query from its z [N]; see :meth:`Null.decide`."""
+        return self.null.decide(z, false_accept)
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return arrays to store (``np.savez``), sparse: most bins are empty."""
+        flat = self.counts.ravel()
+        used = np.flatnonzero(flat)
+        return {
+            "shape": np.array(self.counts.shape, dtype=np.int64),
+            "bins": used.astype(np.int32),
+            "counts": flat[used],
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Calibration:
+        """Return the calibration that :meth:`to_arrays` wrote."""
+        phrases, bins = (int(n) for n in arrays["shape"])
+        if bins != _BINS:
+            raise ValueError(f"expected {_BINS} bins, got {bins}")
+        counts = np.zeros(phrases * bins, dtype=np.int64)
+        counts[arrays["bins"]] = arrays["counts"]
+        return cls(counts.reshape(phrases, bins))
+
+
+def _evidence(log_group: FloatArray, log_single: FloatArray) -> FloatArray:
+    return np.maximum(np.log(GROUP_SHARE) - log_group, np.log(SINGLE_SHARE) - log_single)
+
+
+def _group_size(images: int) -> int:
+    return max(1, int(np.ceil(GROUP_FRACTION * images)))
+
+
+def _check_rate(false_accept: float) -> None:
+    if not 0.0 < false_accept < 1.0:
+        raise ValueError(f"a false-accept rate lies between 0 and 1, not {false_accept}")
