@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from wordsight.indexing import IndexReport, Progress
     from wordsight.models.clip import ClipModel
     from wordsight.search import Hit, Query, RankBy, Result
+    from wordsight.sources import Source
 
 
 
@@ -69,12 +70,19 @@ class Library:
 
         See :func:`wordsight.indexing.index` for what is skipped, reused and reported.
         """
-        from wordsight.indexing import index
         from wordsight.sources import open_source
 
         if isinstance(paths, (str, Path)):
             paths = [paths]
         sources = [open_source(path) for path in paths]
+        return self.index_sources(sources, prune=prune, progress=progress)
+
+    def index_sources(
+        self, sources: Sequence[Source], *, prune: bool = False, progress: Progress | None = None
+    ) -> IndexReport:
+        """As :meth:`index`, for sources that are open already (or of your own making)."""
+        from wordsight.indexing import index
+
         return index(self.store, self.model, sources, prune=prune, progress=progress)
 
     def add(
@@ -196,10 +204,10 @@ def create(path: str | Path, model: ClipModel | str | Path = "auto") -> Library:
     Raises LibraryError when there is something at ``path`` already, ModelError when the model is
     not to be had.
     """
-    from wordsight.bank import load_bank
+    from wordsight.bank import bank_phrases
 
     loaded = _loaded(model)
-    phrases = load_bank()
+    phrases = bank_phrases()
     record = ModelRecord(
         name=loaded.name,
         source=loaded.source,
@@ -207,7 +215,7 @@ def create(path: str | Path, model: ClipModel | str | Path = "auto") -> Library:
         dim=loaded.dim,
         preprocessing=loaded.preprocessing,
     )
-    store = Store.create(path, record, phrases, loaded.encode_texts(phrases))
+    store = Store.create(path, record, phrases, loaded.encode_texts(list(phrases)))
     return Library(store, loaded)
 
 

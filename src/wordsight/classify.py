@@ -210,7 +210,7 @@ class Classifier:
         ``false_accept`` is the share of images of other things that may still get a label.
         Raises QueryError for labels or templates that make no sense.
         """
-        from wordsight.bank import load_bank
+        from wordsight.bank import bank_phrases
 
         if not temperature > 0:
             raise QueryError(f"the temperature must be above 0, not {temperature:g}.")
@@ -221,7 +221,7 @@ class Classifier:
         self.needed = needed_evidence(len(self.labels), false_accept)
         self._text = label_vectors(model, self.labels, templates)
         # The bank in the same wordings as the labels: what matters is what is said, not how.
-        texts = [text for phrase in load_bank() for text in _bank_prompts(phrase, templates)]
+        texts = [text for phrase in bank_phrases() for text in _bank_prompts(phrase, templates)]
         self._bank = _mean_of_groups(_encode_cached(model, texts), len(templates))
 
     def logits(self, image_vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -129,6 +129,8 @@ def index(
         if prune:
             report.removed += store.remove(_vanished(known.values(), items, sources))
         store.compact(only_if_needed=True)
+        # Now rather than in the first search after it.
+        store.calibration(store.snapshot())
     report.images = len(store)
     report.views = store.count_views()
     report.seconds = time.perf_counter() - started

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from wordsight.nomatch import Calibration
+
 FORMAT = 1
 NAME = ".wordsight"
 _COMPACT_FRAGMENTS = 8
@@ -204,6 +206,8 @@ class Store:
         self.model = ModelRecord(**record["model"])
         self._dataset: Any = None
         self._snapshot: Snapshot | None = None
+        self._bank: tuple[list[str], NDArray[np.float32]] | None = None
+        self._calibrations: dict[str, tuple[int, Calibration]] = {}
 
     # opening
 
@@ -220,7 +224,6 @@ class Store:
         ``bank_vectors`` is float32 [B, D], the text vectors of the B neutral phrases. Raises
         LibraryError when the directory holds a library or something else, or cannot be written.
         """
-        import lance
         import numpy as np
 
         from wordsight import __version__
@@ -253,9 +256,9 @@ class Store:
                 vectors=bank_vectors,
             )
             schema = _schema(model.dim)
-            lance.write_dataset(
-                schema.empty_table(), str(path / "views.lance"), schema=schema, mode="overwrite"
-            )
+            table = path / "views.lance"
+            mode = "overwrite" if table.exists() else "create"
+            _lance().write_dataset(schema.empty_table(), str(table), schema=schema, mode=mode)
             # Written last: a directory with library.json is a complete library.
             _write_atomically(path / "library.json", json.dumps(record, indent=2).encode())
         return cls(path, record)
@@ -302,10 +305,8 @@ class Store:
     def dataset(self) -> Any:
         """The table of views, as last seen (a ``lance.LanceDataset``)."""
         if self._dataset is None:
-            import lance
-
             try:
-                self._dataset = lance.dataset(str(self.path / "views.lance"))
+                self._dataset = _lance().dataset(str(self.path / "views.lance"))
             except (ValueError, OSError) as error:
                 raise LibraryError(
                     f"the table of the library {self.path} cannot be opened ({_short(error)}); "
@@ -443,14 +444,55 @@ class Store:
         """The neutral phrases and their text vectors, float32 [B, D]."""
         import numpy as np
 
+        if self._bank is not None:
+            return self._bank
         try:
             with np.load(self.path / "bank.npz") as file:
-                return [str(p) for p in file["phrases"]], file["vectors"].astype(np.float32)
+                phrases = [str(phrase) for phrase in file["phrases"]]
+                self._bank = phrases, file["vectors"].astype(np.float32)
+                return self._bank
         except (OSError, ValueError, KeyError) as error:
             raise LibraryError(
                 f"{self.path / 'bank.npz'} is damaged or missing ({_short(error)}); "
                 "index again into another directory."
             ) from None
+
+    def calibration(self, snapshot: Snapshot, *, crops: bool = True) -> Calibration:
+        """What the "No match" decision needs for the version in view; made where it is missing.
+
+        Without ``crops``: for the scores of whole images alone.
+        """
+        from wordsight.nomatch import Calibration
+
+        name = "statistics" if crops or not snapshot.has_crops else "statistics-no-crops"
+        version, made = self._calibrations.get(name, (None, None))
+        if made is None or version != snapshot.version:
+            saved = self.load_statistics(name)
+            if saved is not None:
+                made = Calibration.from_arrays(saved)
+            else:
+                made = self._calibrate(snapshot, crops)
+                self.save_statistics(name, made.to_arrays())
+            self._calibrations[name] = (snapshot.version, made)
+        return made
+
+    def _calibrate(self, snapshot: Snapshot, crops: bool) -> Calibration:
+        import numpy as np
+
+        from wordsight.nomatch import Calibration
+
+        _, bank = self.bank()
+        made = Calibration.empty(len(bank))
+        ends = np.append(snapshot.starts[1:], len(snapshot.vectors))
+        step = 4096  # images whose bank scores are in memory at once
+        for begin in range(0, len(snapshot.ids), step):
+            starts = snapshot.starts[begin : begin + step]
+            part = slice(starts[0], ends[min(begin + step, len(ends)) - 1])
+            scores = snapshot.vectors[part] @ bank.T
+            starts = starts - starts[0]
+            fused = np.maximum.reduceat(scores, starts, axis=0) if crops else scores[starts]
+            made = made.observe(fused)
+        return made
 
     def load_statistics(self, name: str) -> dict[str, NDArray[Any]] | None:
         """What :meth:`save_statistics` saved for the version in view; None when out of date."""
@@ -561,7 +603,7 @@ class Store:
         views = [(image, number, view) for image in images for number, view in enumerate(image.views)]
         vectors = np.stack([view.vector for _, _, view in views]).astype(np.float16)
         # Statistics of what is stored (float16), so that they hold for what will be searched.
-        _, bank = self._bank()
+        _, bank = self.bank()
         scores = vectors.astype(np.float32) @ bank.T
         starts = np.cumsum([0, *(len(image.views) for image in images[:-1])])
         fused = np.maximum.reduceat(scores, starts, axis=0)
@@ -590,13 +632,16 @@ class Store:
             columns[name] = [getattr(image, name) for image, _, _ in views]
         return pa.table(columns, schema=_schema(self.model.dim))
 
-    def _bank(self) -> tuple[list[str], NDArray[np.float32]]:
-        if not hasattr(self, "_bank_cache"):
-            self._bank_cache = self.bank()
-        return self._bank_cache
-
 
 _IMAGE_COLUMNS = ["path", "root", "size", "mtime_ns", "hash", "width", "height", "label", "crops"]
+
+
+def _lance() -> Any:
+    """The Lance module; its log of ordinary events is kept off the user's terminal."""
+    os.environ.setdefault("LANCE_LOG", "error")
+    import lance
+
+    return lance
 
 
 def _schema(dim: int) -> Any:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from wordsight.library import Snapshot, Store
     from wordsight.models.clip import ClipModel
-    from wordsight.nomatch import Calibration
+    from wordsight.nomatch import Decision
 
 RankBy = Literal["score", "z"]
 
@@ -50,9 +50,10 @@ class Result:
     """The answer to one query.
 
     ``match`` is False when nothing in the library matches; ``hits`` is then empty unless
-    ``anyway`` was asked for. ``statistic`` is what was compared with ``threshold`` (None where
-    the query is not calibrated: image queries, ``min_score``); ``top_score`` and ``top_z`` are
-    those of the best image whether it matched or not. ``notices`` are for the user to read.
+    ``anyway`` was asked for. ``decision`` is what the calibrated decision rests on (None where
+    it does not apply: image queries, ``min_score``); ``threshold`` is the z at which one image
+    alone makes a match, or ``min_score``. ``top_score`` and ``top_z`` are those of the best
+    image whether it matched or not. ``notices`` are for the user to read.
     """
 
     query: str
@@ -61,8 +62,7 @@ class Result:
     hits: list[Hit]
     model: str
     timings_ms: dict[str, float]
-    statistic: float | None = None
-    false_accept: float | None = None
+    decision: Decision | None = None
     min_score: float | None = None
     top_score: float | None = None
     top_z: float | None = None
@@ -75,13 +75,14 @@ class Result:
         if self.min_score is not None:
             relation = "reaches" if self.match else "is below"
             return f"the top score {self.top_score:.3f} {relation} --min-score {self.min_score:g}"
-        if self.threshold is None or self.statistic is None:
+        if self.decision is None:
             return "images are compared with images: no threshold applies"
-        relation = "is above" if self.match else "does not reach"
+        d = self.decision
         return (
-            f"evidence {self.statistic:.2f} {relation} the threshold {self.threshold:.2f} "
-            f"(false-accept rate {self.false_accept:g}; top cosine {self.top_score:.3f}"
-            + (f", top z {self.top_z:.1f})" if self.top_z is not None else ")")
+            f"{_share(d.p_value)} of unrelated queries would look as good here, "
+            f"{d.false_accept:.3g} is allowed (top cosine {self.top_score:.3f}; best z "
+            f"{d.single:.1f} of {d.single_threshold:.1f} needed, or mean of the best 15 % "
+            f"{d.group:.1f} of {d.group_threshold:.1f})"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -90,8 +91,8 @@ class Result:
             "query": self.query,
             "match": self.match,
             "threshold": _rounded(self.threshold),
-            "statistic": _rounded(self.statistic),
-            "false_accept": self.false_accept,
+            "p_value": _rounded(self.decision.p_value) if self.decision else None,
+            "false_accept": self.decision.false_accept if self.decision else None,
             "min_score": self.min_score,
             "top_score": _rounded(self.top_score),
             "top_z": _rounded(self.top_z),
@@ -116,6 +117,10 @@ class Result:
             "notices": self.notices,
             "timings_ms": {key: round(value, 2) for key, value in self.timings_ms.items()},
         }
+
+
+def _share(p: float) -> str:
+    return "fewer than 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _rounded(value: float | None) -> float | None:
@@ -239,20 +244,6 @@ def _encode(
 # -- search -------------------------------------------------------------------------------------
 
 
-def calibration(store: Store, snapshot: Snapshot, *, crops: bool = True) -> Calibration:
-    """What the "No match" decision needs for this version of the library; made when missing."""
-    from wordsight.nomatch import Calibration
-
-    name = "statistics" if crops or not snapshot.has_crops else "statistics-no-crops"
-    saved = store.load_statistics(name)
-    if saved is not None:
-        return Calibration.from_arrays(saved)
-    _, bank = store.bank()
-    made = Calibration.build(_z_chunks(snapshot, bank, crops))
-    store.save_statistics(name, made.to_arrays())
-    return made
-
-
 def search(
     store: Store,
     model: ClipModel,
@@ -294,16 +285,17 @@ def search(
     clock.lap("decide")
     results = []
     for i, query in enumerate(encoded):
-        statistic, threshold = decisions[i]
+        decision = decisions[i]
         calibrated = bool(query.texts)
         order = _top(z[i] if rank_by == "z" and calibrated else fused[i], k)
         best = int(np.argmax(fused[i])) if len(snapshot.ids) else None
+        threshold: float | None
         if min_score is not None:
             order = order[fused[i][order] >= min_score]
-            statistic = threshold = None
-            match = len(order) > 0
+            decision, threshold, match = None, min_score, len(order) > 0
         else:
-            match = best is not None and (threshold is None or bool(statistic >= threshold))
+            threshold = decision.single_threshold if decision else None
+            match = best is not None and (decision is None or decision.match)
         shown = order if match or anyway else order[:0]
         if min_score is not None and anyway and not match:
             shown = _top(fused[i], k)
@@ -317,8 +309,7 @@ def search(
                 ),
                 model=model.name,
                 timings_ms={},
-                statistic=statistic,
-                false_accept=None if threshold is None else false_accept,
+                decision=decision,
                 min_score=min_score,
                 top_score=None if best is None else float(fused[i][best]),
                 top_z=float(np.max(z[i])) if best is not None and calibrated else None,
@@ -344,26 +335,6 @@ def _fused(
     return whole, snapshot.image_mean, np.maximum(snapshot.image_sd, floor)
 
 
-def _z_chunks(snapshot: Snapshot, bank: NDArray[np.float32], crops: bool) -> Any:
-    """z of every bank phrase for every image, as [B, n] pieces of bounded size."""
-    import numpy as np
-
-    step = max(1, 32_000_000 // max(1, len(bank)))
-    bounds = np.append(snapshot.starts, len(snapshot.vectors))
-    for begin in range(0, len(snapshot.ids), step):
-        end = min(begin + step, len(snapshot.ids))
-        part = slice(bounds[begin], bounds[end])
-        scores = bank @ snapshot.vectors[part].T
-        starts = bounds[begin:end] - bounds[begin]
-        if crops:
-            fused = np.maximum.reduceat(scores, starts, axis=1)
-            mean, sd = snapshot.mean[begin:end], snapshot.sd[begin:end]
-        else:
-            fused = scores[:, starts]
-            mean, sd = snapshot.image_mean[begin:end], snapshot.image_sd[begin:end]
-        yield (fused - mean) / np.maximum(sd, np.float32(1e-6))
-
-
 def _decide(
     store: Store,
     snapshot: Snapshot,
@@ -372,25 +343,26 @@ def _decide(
     z: NDArray[np.float32],
     false_accept: float,
     crops: bool,
-) -> list[tuple[float | None, float | None]]:
-    """(statistic, threshold) of each query; (None, None) where no calibration applies.
+) -> list[Decision | None]:
+    """The calibrated decision on each query; None where no calibration applies.
 
     The calibration is one of single phrases, so a combination is judged by the best of its
     positive words, each on its own.
     """
     if not len(snapshot.ids) or not any(e.texts for e in encoded):
-        return [(None, None)] * len(encoded)
-    made = calibration(store, snapshot, crops=crops)
-    threshold = made.threshold(false_accept)
-    decisions: list[tuple[float | None, float | None]] = []
+        return [None] * len(encoded)
+    null = store.calibration(snapshot, crops=crops).null
+    decisions: list[Decision | None] = []
     for i, query in enumerate(encoded):
         if not query.texts:
-            decisions.append((None, None))
+            decisions.append(None)
         elif len(query.query.terms) == 1:
-            decisions.append((float(made.statistic(z[i])), threshold))
+            decisions.append(null.decide(z[i], false_accept))
         else:
-            alone, mean, sd = _fused(snapshot, text_vectors[query.texts] @ snapshot.vectors.T, crops)
-            decisions.append((max(float(made.statistic(row)) for row in (alone - mean) / sd), threshold))
+            view_scores = text_vectors[query.texts] @ snapshot.vectors.T
+            alone, mean, sd = _fused(snapshot, view_scores, crops)
+            each = [null.decide(row, false_accept) for row in (alone - mean) / sd]
+            decisions.append(min(each, key=lambda decision: decision.p_value))
     return decisions
 
 

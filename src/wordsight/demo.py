@@ -1,0 +1,201 @@
+"""The guided tour: CIFAR-10 found by words, step by step, with pictures to look at."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wordsight import api
+from wordsight.errors import WordsightError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from wordsight.indexing import Progress
+    from wordsight.models.clip import ClipModel
+    from wordsight.search import Result
+    from wordsight.sources import Item, Source
+
+PROMPTS = (
+    "a dog",
+    "a jet fighter",
+    "a ship on the sea",
+    "a horse in a field",
+    "a truck",
+    "a bird",
+    "a grand piano",
+)
+_LABELS = "cifar10"
+
+
+def run(
+    model: ClipModel,
+    source: Source,
+    origin: str,
+    out: Path,
+    *,
+    say: Callable[[str], None] = print,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Run the steps over a labelled CIFAR-10 source, write pictures to ``out``, return the facts.
+
+    The library that is made in ``out`` replaces that of an earlier run. Raises LibraryError when
+    ``out`` cannot be written.
+    """
+    from wordsight import render
+
+    started = time.perf_counter()
+    facts: dict[str, Any] = {"model": model.name, "origin": origin, "pictures": []}
+
+    def keep(picture: Any, name: str) -> None:
+        facts["pictures"].append(str(render.save(picture, out / name)))
+
+    out.mkdir(parents=True, exist_ok=True)
+    say(f"1. Model: {model.name}, {model.dim} dimensions, images of {model.image_size[0]} px")
+
+    items = source.items()
+    labels = sorted({item.label for item in items if item.label})
+    say(f"2. CIFAR-10: {len(items):,} test images of {len(labels)} classes, from {origin}")
+
+    library = _fresh_library(out / "library", model)
+    report = library.index_sources([source], progress=progress)
+    ids, vectors = library.vectors()
+    facts["index"] = report.to_json()
+    say(
+        f"3. Images encoded: {len(vectors):,} vectors of {vectors.shape[1]} dimensions in "
+        f"{report.seconds:.1f} s ({report.images_per_second:,.0f} images/s)"
+    )
+
+    prompt = PROMPTS[0]
+    vector = model.encode_texts([prompt])[0]
+    say(f'4. Prompt encoded: "{prompt}" -> {vector.shape[0]} dimensions, length 1')
+
+    result = library.search(prompt, k=10)
+    say(f'5. The {len(result.hits)} most similar images to "{prompt}", by cosine similarity:')
+    for hit in result.hits:
+        say(f"   {hit.rank:>2}  {hit.score:.3f}  {hit.label}")
+    keep(library.grid(result), "top-k.png")
+
+    say("6. More prompts:")
+    results = library.search(list(PROMPTS), k=10)
+    for answer in results:
+        say(f"   {_line(answer)}")
+    keep(_prompts_picture(library, results), "prompts.png")
+    missing = next((answer for answer in results if not answer.match), None)
+    if missing is not None:
+        closest = library.search(missing.query, k=5, anyway=True)
+        keep(library.grid(closest), "no-match.png")
+    facts["searches"] = [answer.to_json() for answer in results]
+
+    say('7. Zero-shot classification with "a photo of a {}.":')
+    facts["classification"] = _classify(model, items, ids, vectors, keep, say)
+
+    facts["seconds"] = round(time.perf_counter() - started, 2)
+    say(f"8. Done in {facts['seconds']:.1f} s. Pictures to look at:")
+    for picture in facts["pictures"]:
+        say(f"   {picture}")
+    say(f'   Go on yourself:  wordsight search --library {out / "library"}')
+    return facts
+
+
+def _fresh_library(place: Path, model: ClipModel) -> api.Library:
+    if (place / "library.json").exists():
+        shutil.rmtree(place)
+    return api.create(place, model)
+
+
+def _line(result: Result) -> str:
+    if not result.match:
+        return f'"{result.query}": No match ({result.explanation()})'
+    found = [hit.label or "?" for hit in result.hits]
+    counts = sorted({label: found.count(label) for label in found}.items(), key=lambda x: -x[1])
+    names = ", ".join(f"{count} {label}" for label, count in counts)
+    return f'"{result.query}": {names}; top score {result.hits[0].score:.3f}'
+
+
+def _prompts_picture(library: api.Library, results: Sequence[Result]) -> Any:
+    """The best five images of each prompt that has a match, a prompt a row."""
+    from wordsight import render
+
+    tiles = [
+        render.Tile(library.image(hit), [result.query, f"{hit.score:.3f}  {hit.label}"])
+        for result in results
+        if result.match
+        for hit in result.hits[:5]
+    ]
+    return render.grid(tiles, title="Prompts and their best images", columns=5, cell=120)
+
+
+def _classify(
+    model: ClipModel,
+    items: Sequence[Item],
+    ids: Sequence[str],
+    vectors: NDArray[np.float32],
+    keep: Callable[[Any, str], None],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    import numpy as np
+
+    from wordsight import render
+    from wordsight.classify import Classifier
+    from wordsight.evaluate import classification_report
+    from wordsight.images import open_image
+
+    classifier = Classifier(model, _LABELS)
+    by_id = {item.id: item for item in items}
+    truth = [by_id[i].label for i in ids]
+    if None in truth:
+        raise WordsightError("the demo needs labelled images: a folder a class.")
+    place = {label: j for j, label in enumerate(classifier.labels)}
+    report = classification_report(
+        classifier.confidences(vectors), np.array([place[str(label)] for label in truth])
+    )
+    # One image a class, in turn, until there are ten.
+    seen: dict[str, int] = {}
+    order = sorted(range(len(ids)), key=lambda i: by_id[ids[i]].path)
+    ranked = []
+    for i in order:
+        turn = seen[str(truth[i])] = seen.get(str(truth[i]), 0) + 1
+        ranked.append((turn, i))
+    chosen = [i for _, i in sorted(ranked)[:10]]
+    rows = []
+    for i, judged in zip(chosen, classifier.judge(vectors[chosen]), strict=True):
+        rows.append(
+            render.Classified(
+                open_image(by_id[ids[i]].read()),
+                [(c.label, c.confidence) for c in judged.top],
+                truth=truth[i],
+                none_of_these=judged.none_of_these,
+            )
+        )
+        best = judged.top[0]
+        answer = "none of these" if judged.none_of_these else f"{best.label} {best.confidence:.0%}"
+        say(f"   a {truth[i]}: {answer}")
+    keep(render.classification_montage(rows, title="Ten test images, top 3 labels"), "classify.png")
+    keep(
+        render.confusion_matrix(
+            report.confusion,
+            classifier.labels,
+            f"Zero-shot on {len(ids):,} CIFAR-10 test images: {report.accuracy:.1%} right",
+        ),
+        "confusion.png",
+    )
+    keep(
+        render.reliability_plot(
+            report.bin_confidence,
+            report.bin_accuracy,
+            report.bin_count,
+            report.ece,
+            "Do confidences mean what they say?",
+        ),
+        "reliability.png",
+    )
+    say(
+        f"   accuracy {report.accuracy:.4f}, top-3 {report.top3_accuracy:.4f}, "
+        f"expected calibration error {report.ece:.4f} over {len(ids):,} images"
+    )
+    return report.to_json()
