@@ -1,0 +1,472 @@
+"""Listing and reading images: folders, files, tar archives, class labels, COCO annotations."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wordsight.errors import ImageError, SourceError
+from wordsight.sources import open_source
+from wordsight.sources.base import class_labels
+from wordsight.sources.coco import CocoImage, CocoObject, read_coco
+
+
+def write(folder: Path, *names: str) -> None:
+    """Make files whose content is their name."""
+    for name in names:
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(name.encode())
+
+
+def relative(items: list, folder: Path) -> list[str]:
+    return [Path(item.path).relative_to(folder).as_posix() for item in items]
+
+
+def make_tar(file: Path, names: list[str], **options: object) -> Path:
+    with tarfile.open(file, "w", **options) as archive:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            data = f"bytes of {name}".encode() * 100
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return file
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(os.path.realpath(tmp_path))
+
+
+# Folders
+
+
+def test_folder_lists_images_below_it_sorted(folder: Path) -> None:
+    write(folder, "b.JPG", "a.png", "deep/er/c.webp", "deep/d.heic", "notes.txt", "noext", "jpg")
+    source = open_source(folder)
+    items = source.items()
+    assert relative(items, folder) == ["a.png", "b.JPG", "deep/d.heic", "deep/er/c.webp"]
+    assert source.problems == []
+    assert source.root == f"{folder}{os.sep}"
+    for item in items:
+        assert item.path.startswith(source.root)
+        assert item.root == source.root
+        assert item.label is None
+        assert re.fullmatch("[0-9a-f]{16}", item.id)
+        status = Path(item.path).stat()
+        assert (item.size, item.mtime_ns) == (status.st_size, status.st_mtime_ns)
+        assert item.read() == Path(item.path).read_bytes()
+    assert len({item.id for item in items}) == 4
+    assert open_source(str(folder)).items() == items
+
+
+def test_ids_depend_on_the_place_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder, "x/a.png", "x/b.png")
+    ids = {item.path: item.id for item in open_source(folder).items()}
+    monkeypatch.chdir(folder)
+    assert {item.path: item.id for item in open_source("x").items()} == ids
+    assert [item.id for item in open_source("x/../x/a.png").items()] == [
+        ids[str(folder / "x" / "a.png")]
+    ]
+    (folder / "x" / "a.png").write_bytes(b"changed")
+    changed = open_source(folder).items()
+    assert {item.path: item.id for item in changed} == ids
+    assert changed[0].size == 7
+
+
+def test_hidden_and_technical_folders_are_passed_over(folder: Path) -> None:
+    write(folder, ".wordsight/a.png", ".hidden/b.png", ".c.png", "@eaDir/d.png", "._e.jpg", "f.png")
+    assert relative(open_source(folder).items(), folder) == ["f.png"]
+    assert len(open_source(folder / ".hidden").items()) == 1  # named by the user
+
+
+def test_links_are_followed_once_and_loops_end(folder: Path) -> None:
+    write(folder, "in/z/a.png", "out/b.png", "out/sub/c.png")
+    (folder / "in" / "z" / "up").symlink_to(folder / "in")
+    (folder / "in" / "a_link_to_z").symlink_to(folder / "in" / "z")
+    (folder / "in" / "outside").symlink_to(folder / "out")
+    (folder / "in" / "outside_again").symlink_to(folder / "out")
+    (folder / "in" / "picture.png").symlink_to(folder / "out" / "b.png")
+    source = open_source(folder / "in")
+    assert relative(source.items(), folder / "in") == [
+        "outside/b.png",
+        "outside/sub/c.png",
+        "picture.png",
+        "z/a.png",  # under its own name, not under that of the link
+    ]
+    assert source.problems == []
+    (folder / "link").symlink_to(folder / "in")
+    assert open_source(folder / "link").root == source.root
+
+
+def test_problems_are_reported_and_stop_nothing(folder: Path) -> None:
+    write(folder, "a.png")
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    os.mkfifo(folder / "pipe.png")
+    (folder / "folder.png").mkdir()
+    source = open_source(folder)
+    assert relative(source.items(), folder) == ["a.png"]
+    assert source.problems == [(str(folder / "gone.png"), "a link to nothing")]
+    source.items()
+    assert len(source.problems) == 1  # of the last listing
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
+def test_unreadable_folders_are_reported() -> None:
+    folder = Path(os.path.realpath(tempfile.mkdtemp()))  # tmp_path is for its owner alone
+    was_root = os.geteuid() == 0
+    try:
+        write(folder, "a.png", "closed/b.png")
+        folder.chmod(0o755)
+        (folder / "closed").chmod(0)
+        if was_root:
+            os.seteuid(65534)
+        source = open_source(folder)
+        assert relative(source.items(), folder) == ["a.png"]
+        assert source.problems == [(str(folder / "closed"), "no permission to read it")]
+        with pytest.raises(SourceError, match="closed: no permission to read it"):
+            open_source(folder / "closed").items()
+    finally:
+        if was_root:
+            os.seteuid(0)
+        (folder / "closed").chmod(0o755)
+        shutil.rmtree(folder)
+
+
+def test_names_that_are_not_utf8_are_reported(folder: Path) -> None:
+    write(folder, "a.png")
+    try:
+        Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png")).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    source = open_source(folder)
+    assert relative(source.items(), folder) == ["a.png"]
+    [(path, reason)] = source.problems
+    assert "not valid UTF-8" in reason
+    path.encode()
+
+
+def test_folder_with_archives_only_says_so(folder: Path) -> None:
+    make_tar(folder / "x.tar", ["a.png"])
+    source = open_source(folder)
+    assert source.items() == []
+    assert source.problems == [
+        (str(folder), "holds no images but 1 .tar archives: name these instead")
+    ]
+
+
+def test_single_file_and_missing_ones(folder: Path) -> None:
+    write(folder, "photo")
+    source = open_source(folder / "photo")
+    [item] = source.items()
+    assert item.path == item.root == source.root == str(folder / "photo")
+    assert item.read() == b"photo"
+    (folder / "photo").unlink()
+    with pytest.raises(ImageError, match=f"^{folder}/photo: no such file$"):
+        item.read()
+    with pytest.raises(SourceError, match="photo: no such file"):
+        source.items()
+    with pytest.raises(SourceError, match="photo: no such file or folder"):
+        open_source(folder / "photo")
+
+
+# Labels
+
+
+@pytest.mark.parametrize(
+    ("folders", "labels"),
+    [
+        (["dog", "cat"], ["dog", "cat"]),
+        (["test/dog", "test/cat"], ["dog", "cat"]),
+        (["test/dog", "train/dog", "test/cat"], ["dog", "dog", "cat"]),
+        (["n01440764", "n01443537"], ["n01440764", "n01443537"]),
+        (["BACKGROUND_Google", "car_side"], ["BACKGROUND_Google", "car_side"]),
+        ([], []),
+        ([""], []),
+        (["dog"], []),  # one class says nothing
+        (["test/dog", "train/dog"], []),
+        (["", "dog", "cat"], []),  # images beside the class folders
+        (["dog", "dog/puppies", "cat"], []),  # not only in leaves
+        (["holiday/rome", "dog"], []),
+        (["2020", "2021"], []),
+        (["2021/05", "2021/06"], []),
+        (["2021-05-01", "2021-05-02"], []),
+        (["2021-05 Rome", "2021-06 Paris"], []),
+        (["100CANON", "101CANON"], []),
+        (["Rome", "Paris", "2019"], []),
+    ],
+)
+def test_class_labels(folders: list[str], labels: list[str]) -> None:
+    assert class_labels(folders) == dict(zip(folders, labels, strict=False))
+
+
+def test_class_folders_label_their_images(folder: Path) -> None:
+    write(folder, "test/dog/1.jpg", "test/dog/2.jpg", "test/cat/1.jpg", "test/readme.txt")
+    labels = [item.label for item in open_source(folder).items()]
+    assert labels == ["cat", "dog", "dog"]
+    assert {item.label for item in open_source(folder / "test" / "dog").items()} == {None}
+
+
+def test_photo_folders_give_no_labels(folder: Path) -> None:
+    write(folder, "holiday/2021/1.jpg", "holiday/2022/1.jpg", "holiday/2022/2.jpg")
+    assert {item.label for item in open_source(folder).items()} == {None}
+    write(folder, "party/1.jpg", "family/grandma/1.jpg")
+    assert {item.label for item in open_source(folder).items()} == {None}
+
+
+# Tar archives
+
+NAMES = ["test/dog/0.jpg", "test/cat/0.jpg", "test/dog/1.jpg"]
+BLOCK = 512 + 2560  # bytes of one member: the header and 2300 bytes in whole blocks
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_tar_lists_members_in_order_with_labels(folder: Path, form: int) -> None:
+    long = [] if form == tarfile.USTAR_FORMAT else ["test/cat/" + "ü" * 150 + ".png"]
+    file = make_tar(folder / "x.tar", [*NAMES, *long], format=form)
+    source = open_source(file)
+    items = source.items()
+    assert [item.path for item in items] == [f"{file}::{name}" for name in NAMES + long]
+    assert [item.label for item in items[:3]] == ["dog", "cat", "dog"]
+    assert source.problems == []
+    assert source.root == f"{file}::"
+    for item, name in zip(items, NAMES + long, strict=True):
+        assert item.read() == f"bytes of {name}".encode() * 100
+        assert item.size == len(item.read())
+        assert item.root == source.root
+    assert len({item.id for item in items}) == len(items)
+    assert open_source(str(file)).items() == items
+
+
+def test_tar_members_that_are_no_images_are_passed_over(folder: Path) -> None:
+    file = folder / "x.tar"
+    with tarfile.open(file, "w") as archive:
+        for name in ["./a.png", "b.txt", ".c.png", ".d/e.png", "__MACOSX/f.png", "./a.png"]:
+            member = tarfile.TarInfo(name)
+            member.size = len(archive.getmembers()) + 1
+            archive.addfile(member, io.BytesIO(b"123456"))
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
+            member = tarfile.TarInfo(f"special{kind!r}.png")
+            member.type, member.linkname = kind, "a.png"
+            archive.addfile(member)
+    [item] = open_source(file).items()
+    assert item.path == f"{file}::a.png"
+    assert item.read() == b"123456"  # of two with one name the later
+
+
+def test_tar_items_tell_a_changed_archive(folder: Path) -> None:
+    file = make_tar(folder / "x.tar", NAMES)
+    os.utime(file, ns=(10**18, 10**18))
+    before = open_source(file).items()
+    assert open_source(file).items() == before
+    os.utime(file, ns=(10**18, 10**18 + 1))
+    touched = open_source(file).items()
+    assert [item.id for item in touched] == [item.id for item in before]
+    assert all(a.mtime_ns != b.mtime_ns for a, b in zip(before, touched, strict=True))
+    # Another archive with the same time: members of the same size must not pass for unchanged.
+    make_tar(file, NAMES + [f"more/{i}.jpg" for i in range(20)])
+    os.utime(file, ns=(10**18, 10**18))
+    assert not {(i.id, i.size, i.mtime_ns) for i in before} & {
+        (i.id, i.size, i.mtime_ns) for i in open_source(file).items()
+    }
+
+
+def test_tar_is_read_by_many_threads(folder: Path) -> None:
+    names = [f"{i}.png" for i in range(50)]
+    items = open_source(make_tar(folder / "x.tar", names)).items()
+    with ThreadPoolExecutor(8) as pool:
+        contents = list(pool.map(lambda item: item.read(), items * 20))
+    assert contents == [f"bytes of {name}".encode() * 100 for name in names] * 20
+
+
+@given(keep=st.integers(1, 3 * BLOCK + 1023))
+def test_cut_tar_gives_what_is_whole(keep: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(os.path.realpath(name))
+        file = make_tar(folder / "x.tar", NAMES)
+        data = file.read_bytes()
+        ends = [512 + 2300 + i * BLOCK for i in range(3)]
+        file.write_bytes(data[:keep])
+        whole = sum(end <= keep for end in ends)
+        source = open_source(file)
+        if keep < 512:
+            with pytest.raises(SourceError, match="not a tar archive"):
+                source.items()
+            return
+        items = source.items()
+        assert len(items) == whole
+        for item, member in zip(items, NAMES, strict=False):
+            assert item.read() == f"bytes of {member}".encode() * 100
+        assert any("damaged or cut archive" in reason for _, reason in source.problems) == (
+            keep < 3 * BLOCK + 512  # the end mark
+        )
+
+
+def test_damage_in_the_middle_of_a_tar_is_reported(folder: Path) -> None:
+    file = make_tar(folder / "x.tar", NAMES)
+    data = bytearray(file.read_bytes())
+    data[BLOCK : BLOCK + 512] = b"\x55" * 512  # the second header
+    file.write_bytes(data)
+    source = open_source(file)
+    assert [item.path for item in source.items()] == [f"{file}::{NAMES[0]}"]
+    [(path, reason)] = source.problems
+    assert path == str(file)
+    assert "only 1 images could be listed" in reason
+
+
+def test_tar_that_shrinks_after_listing(folder: Path) -> None:
+    file = make_tar(folder / "x.tar", NAMES)
+    items = open_source(file).items()
+    os.truncate(file, 3000)
+    with pytest.raises(ImageError, match=r"x\.tar::test/dog/1\.jpg: the archive ends before"):
+        items[2].read()
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [("x.tar.gz", gzip.compress), ("x.tgz", gzip.compress), ("x.tar", gzip.compress)],
+)
+def test_compressed_tar_says_how_to_unpack(folder: Path, name: str, pack: object) -> None:
+    data = make_tar(folder / "plain", NAMES).read_bytes()
+    (folder / name).write_bytes(pack(data))
+    with pytest.raises(SourceError, match=f"unpack it first: gunzip .*{name}"):
+        open_source(folder / name).items()
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", bytes(range(256)) * 8])
+def test_what_is_no_tar(folder: Path, data: bytes) -> None:
+    (folder / "x.tar").write_bytes(data)
+    with pytest.raises(SourceError, match=r"x\.tar: not a tar archive"):
+        open_source(folder / "x.tar").items()
+
+
+def test_tar_without_images(folder: Path) -> None:
+    assert open_source(make_tar(folder / "x.tar", [])).items() == []
+    assert open_source(make_tar(folder / "x.tar", ["a.txt"])).items() == []
+
+
+# COCO annotations
+
+IMAGES = [
+    {"id": 7, "file_name": "7.jpg", "width": 100, "height": 50, "coco_split": "val2017"},
+    {"id": 3, "file_name": "3.jpg", "width": 10, "height": 10},
+    {"id": 5, "file_name": "5.jpg", "width": 10, "height": 10},
+]
+CAPTIONS = {
+    "images": IMAGES,
+    "annotations": [
+        {"id": 1, "image_id": 7, "caption": " A dog \n runs. "},
+        {"id": 2, "image_id": 3, "caption": "A cat."},
+        {"id": 3, "image_id": 7, "caption": "A running dog."},
+    ],
+}
+INSTANCES = {
+    "images": IMAGES[:2],
+    "categories": [{"id": 18, "name": "dog"}],
+    "annotations": [
+        {"id": 1, "image_id": 7, "category_id": 18, "bbox": [10, 20, 30, 10], "area": 150},
+        {"id": 2, "image_id": 7, "category_id": 18, "bbox": [0, 0, 100, 50], "iscrowd": 1},
+    ],
+}
+
+
+def coco_file(folder: Path, name: str, data: object) -> Path:
+    file = folder / name
+    file.write_text(data if isinstance(data, str) else json.dumps(data), encoding="utf-8")
+    return file
+
+
+def test_coco_captions_and_objects(folder: Path) -> None:
+    captions = coco_file(folder, "captions.json", CAPTIONS)
+    instances = coco_file(folder, "instances.json", INSTANCES)
+    dog = CocoImage(
+        id=7,
+        file_name="7.jpg",
+        width=100,
+        height=50,
+        split="val2017",
+        captions=("A dog runs.", "A running dog."),
+        objects=(
+            CocoObject("dog", (10, 20, 40, 30), 0.03),
+            CocoObject("dog", (0, 0, 100, 50), 1.0, crowd=True),
+        ),
+    )
+    looked_at = CocoImage(3, "3.jpg", 10, 10, captions=("A cat.",), objects=())
+    unknown = CocoImage(5, "5.jpg", 10, 10)
+    assert read_coco(captions, instances) == [looked_at, unknown, dog]
+    assert [image.objects for image in read_coco(captions)] == [None] * 3
+    assert [image.captions for image in read_coco(instances=instances)] == [(), ()]
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        ("{", "not a COCO"),
+        ("[]", "not a COCO"),
+        ({"images": []}, "KeyError: 'annotations'"),
+        ({"images": IMAGES, "annotations": [{"image_id": 99, "caption": "x"}]}, "image 99"),
+        ({"images": [{**IMAGES[0], "width": 0}], "annotations": []}, "no size"),
+    ],
+)
+def test_coco_files_that_make_no_sense(folder: Path, data: object, why: str) -> None:
+    file = coco_file(folder, "captions.json", data)
+    with pytest.raises(SourceError, match=why) as caught:
+        read_coco(file)
+    assert str(caught.value).startswith(f"{file}: ")
+
+
+def test_coco_without_files(folder: Path) -> None:
+    with pytest.raises(SourceError, match=r"gone\.json: no such file"):
+        read_coco(folder / "gone.json")
+    with pytest.raises(SourceError, match="no COCO file was given"):
+        read_coco()
+
+
+# Real packs
+
+
+@pytest.fixture
+def data() -> Path:
+    place = os.environ.get("WORDSIGHT_DATA")
+    if not place:
+        pytest.skip("WORDSIGHT_DATA is not set to the folder of the data packs")
+    return Path(place)
+
+
+def test_real_caltech101(data: Path) -> None:
+    source = open_source(data / "caltech101" / "images.tar")
+    items = source.items()
+    assert len(items) == 8124
+    assert len({item.label for item in items}) == 102
+    assert source.problems == []
+
+
+def test_real_coco(data: Path) -> None:
+    from wordsight.images import open_image
+
+    pack = data / "coco-captions"
+    images = read_coco(pack / "captions.json", pack / "instances.json")
+    assert len(images) == 411
+    assert sum(len(image.captions) for image in images) == 2056
+    assert sum(image.objects is not None for image in images) == 333
+    assert sum(len(image.objects or ()) for image in images) == 2803
+    assert {image.split for image in images} == {"train2017", "val2017"}
+    items = {
+        item.path.rpartition("::")[2]: item for item in open_source(pack / "images.tar").items()
+    }
+    assert {item.label for item in items.values()} == {None}
+    assert items.keys() == {image.file_name for image in images}
+    first = images[0]
+    assert open_image(items[first.file_name].read()).size == (first.width, first.height)
