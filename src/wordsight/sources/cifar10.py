@@ -123,7 +123,8 @@ def _from_place(place: Path, split: str, md5: str) -> Cifar10:
         if shards:
             return _shards(shards, split, f"{len(shards)} tar shard(s) in {place}")
         if not (place / ARCHIVE).is_file():
-            raise SourceError(f"{prefix}: the folder holds neither {split}.tar nor {ARCHIVE}")
+            shard = "test.tar" if split == "test" else "train-*.tar"
+            raise SourceError(f"{prefix}: the folder holds neither {shard} nor {ARCHIVE}")
         place = place / ARCHIVE
     if not place.is_file():
         raise SourceError(f"{prefix}: no such file or folder")
