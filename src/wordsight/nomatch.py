@@ -298,7 +298,8 @@ class Calibration:
 
 
 def _evidence(log_group: FloatArray, log_single: FloatArray) -> FloatArray:
-    return np.maximum(np.log(GROUP_SHARE) - log_group, np.log(SINGLE_SHARE) - log_single)
+    log_p = np.minimum(log_group - np.log(GROUP_SHARE), log_single - np.log(SINGLE_SHARE))
+    return np.asarray(-log_p)
 
 
 def _group_size(images: int) -> int:
