@@ -2,22 +2,138 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-from wordsight.errors import ModelError
-from wordsight.models.clip import ClipModel
+from wordsight.errors import HubError, ModelError
+from wordsight.models import hub
+from wordsight.models.clip import LAYOUT, ClipModel, is_external_data
+from wordsight.models.registry import ENTRIES, NAMES, STARTER, STARTER_FOLDER, Entry, find
+from wordsight.models.runtime import writable_cache
 
 __all__ = ["ClipModel", "load_model"]
 
-WEIGHTS = Path(__file__).parent / "weights"
+AUTO_REACH_SECONDS = 4.0
+"""How long "auto" waits for the hub to answer before it takes the starter."""
+
+AUTO_LIMIT_SECONDS = 900.0
+"""How long "auto" may take to fetch its model before it takes the starter."""
+
+AUTO_RETRY_SECONDS = 600.0
+"""For how long "auto" remembers that the hub did not answer, and does not ask again."""
+
+_log = logging.getLogger("wordsight")
 
 
 def load_model(
-    name: str | Path = "auto", *, runtime: str = "auto", precision: str = "auto"
+    name: str | Path = "auto",
+    *,
+    runtime: str = "auto",
+    precision: str = "auto",
+    notice: Callable[[str], None] | None = None,
 ) -> ClipModel:
-    """Open a CLIP model by registry name, directory or hub repository id."""
-    if name in ("auto", "starter"):
-        return ClipModel(WEIGHTS / "starter", name="starter", runtime=runtime, precision=precision)
-    if Path(name).is_dir():
-        return ClipModel(name, runtime=runtime, precision=precision)
-    raise ModelError(f"unknown model {str(name)!r}")
+    """Open a CLIP model.
+
+    Args:
+        name: a registry name (`wordsight models` lists them), a directory, a hub repository id
+            ("owner/name"), or "auto": the best registry model in the cache; else the preferred
+            one, if the hub answers within 4 s and it comes within 15 minutes; else the starter
+            model in the package, with a notice. A name goes before a directory of that name in the
+            working directory; write "./starter" for the latter.
+        runtime: "auto", "openvino" or "onnxruntime": see :mod:`wordsight.models.runtime`.
+        precision: "auto", "fp32" or "bf16": see :class:`ClipModel`.
+        notice: takes a line that the user should read; without it the line is logged as a warning
+            of the logger "wordsight", which Python prints on stderr.
+
+    Raises:
+        ModelError: the name is not known, or the model's files make no sense.
+        HubError: the model could not be fetched. Where the hub does not answer this comes within
+            15 seconds.
+    """
+
+    def open_folder(folder: Path, source: str, entry: Entry | None = None) -> ClipModel:
+        return ClipModel(
+            folder,
+            name=entry.name if entry else None if source == str(folder) else source,
+            source=source,
+            runtime=runtime,
+            precision=precision,
+            logit_scale=entry.logit_scale if entry else None,
+            logit_bias=entry.logit_bias if entry else None,
+        )
+
+    def starter() -> ClipModel:
+        return open_folder(STARTER_FOLDER, STARTER)
+
+    if isinstance(name, Path):
+        return open_folder(*_folder(name))
+    if name == "auto":
+        entry, folder = _auto(notice or _log.warning)
+        return open_folder(folder, entry.name, entry) if entry and folder else starter()
+    if name == STARTER:
+        return starter()
+    if entry := find(name):
+        return open_folder(_fetch(entry.repository), entry.name, entry)
+    if Path(name).expanduser().is_dir():
+        return open_folder(*_folder(Path(name)))
+    if hub.is_repository(name):
+        return open_folder(_fetch(name), name)
+    close = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    raise ModelError(
+        f"unknown model {name!r}: {hint}`wordsight models` lists the names; a directory or a hub "
+        "repository id (owner/name) will do too"
+    )
+
+
+def _folder(path: Path) -> tuple[Path, str]:
+    path = path.expanduser()
+    if not path.is_dir():
+        raise ModelError(f"{path}: no such model directory")
+    # Written in full: a library remembers it, and may be opened from another place.
+    path = path.resolve()
+    return path, str(path)
+
+
+def _fetch(repository: str, reach: float = hub.REACH_SECONDS, limit: float | None = None) -> Path:
+    return hub.fetch(
+        repository,
+        LAYOUT,
+        extra=is_external_data,
+        reach_seconds=reach,
+        limit_seconds=limit,
+    )
+
+
+def _auto(notice: Callable[[str], None]) -> tuple[Entry | None, Path | None]:
+    """Choose what "auto" means here and now; (None, None) for the starter."""
+    for entry in ENTRIES:
+        if folder := hub.cached(entry.repository, LAYOUT):
+            return entry, folder
+    entry = ENTRIES[0]
+    instead = (
+        "using the starter model, which knows about 110 kinds of everyday things; "
+        f"for real photos fetch one with --model {entry.name}"
+    )
+    if hub.is_offline():
+        notice(f"HF_HUB_OFFLINE is set and no CLIP model is in the cache: {instead}")
+        return None, None
+    memory = writable_cache("hub")
+    mark = memory / "unreachable" if memory else None
+    with contextlib.suppress(OSError):
+        if mark and 0 <= time.time() - mark.stat().st_mtime < AUTO_RETRY_SECONDS:
+            notice(f"{hub.endpoint()} did not answer a moment ago: {instead}")
+            return None, None
+    try:
+        return entry, _fetch(entry.repository, AUTO_REACH_SECONDS, AUTO_LIMIT_SECONDS)
+    except HubError as error:
+        with contextlib.suppress(OSError):
+            if mark:
+                mark.touch()
+        reason = str(error).removesuffix(f"; {hub.WAYS_OUT}")
+        notice(f"{reason}: {instead}")
+        return None, None

@@ -47,6 +47,19 @@ LAYOUT = (
 )
 """The files of a model directory."""
 
+
+def is_external_data(file: str) -> bool:
+    """Tell whether a file holds weights that a graph beside it refers to.
+
+    Graphs above 2 GB keep their weights so: in ``model.onnx.data``, ``model.onnx_data`` or files
+    with the names of tensors, which have no suffix.
+    """
+    folder, _, name = file.rpartition("/")
+    if folder not in ("visual", "textual"):
+        return False
+    return name.startswith("model.onnx.") or name.endswith("_data") or "." not in name
+
+
 # What CLIP models trained with a softmax end at: open_clip and OpenAI clamp the scale to 100.
 SOFTMAX_SCALE = 100.0
 
@@ -66,6 +79,7 @@ class ClipModel:
     Args:
         path: a model directory.
         name: what to call it; the directory's name if not given.
+        source: what :func:`wordsight.load_model` opens it again with; the directory if not given.
         runtime: "auto", "openvino" or "onnxruntime".
         precision: "auto", "fp32" or "bf16", see :func:`wordsight.models.runtime.open_graph`. With
             "auto" the text tower computes in fp32: one prompt at a time gains nothing from bf16.
@@ -81,6 +95,7 @@ class ClipModel:
         path: str | Path,
         *,
         name: str | None = None,
+        source: str | None = None,
         runtime: str = "auto",
         precision: str = "auto",
         logit_scale: float | None = None,
@@ -93,6 +108,7 @@ class ClipModel:
                 f"{self.path}: not a CLIP model directory ({', '.join(missing)} missing)"
             )
         self.name = name or self.path.resolve().name
+        self.source = source or str(self.path.resolve())
         self._runtime = runtime
         self._precision = precision
         self._lock = threading.Lock()
@@ -121,7 +137,13 @@ class ClipModel:
         """Content hash of the model's files: 16 hex digits, the same on any runtime."""
         from wordsight.models.hub import content_hash
 
-        return content_hash(self.path, LAYOUT)
+        external = (
+            f"{folder}/{path.name}"
+            for folder in ("visual", "textual")
+            for path in (self.path / folder).iterdir()
+            if path.is_file()
+        )
+        return content_hash(self.path, [*LAYOUT, *filter(is_external_data, external)])
 
     @property
     def image_size(self) -> tuple[int, int]:

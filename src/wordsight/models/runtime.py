@@ -185,17 +185,22 @@ def cpu_threads() -> int:
     return min(cores, MAX_THREADS)
 
 
-def cache_folder(name: str) -> Path | None:
-    """Return ``<user's cache folder>/wordsight/<name>``, made if need be; None if not writable.
+def cache_folder() -> Path:
+    """Return wordsight's folder in the user's cache; it need not exist nor be writable.
 
-    The environment variable ``WORDSIGHT_CACHE`` replaces ``<user's cache folder>/wordsight``.
+    The environment variable ``WORDSIGHT_CACHE`` overrides it.
     """
     root = os.environ.get("WORDSIGHT_CACHE")
     if not root:
         import platformdirs
 
         root = platformdirs.user_cache_dir("wordsight", appauthor=False)
-    folder = Path(root).expanduser() / name
+    return Path(root).expanduser()
+
+
+def writable_cache(name: str) -> Path | None:
+    """Return the folder ``name`` in the cache, made if need be; None if it cannot be written."""
+    folder = cache_folder() / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -241,7 +246,7 @@ class _OpenVinoGraph:
             "INFERENCE_NUM_THREADS": cpu_threads(),
             "PERFORMANCE_HINT": "LATENCY",  # one stream with all threads: we feed whole batches
         }
-        cache = None if small else cache_folder("openvino")
+        cache = None if small else writable_cache("openvino")
         if cache is not None:
             options["CACHE_DIR"] = str(cache)
 
