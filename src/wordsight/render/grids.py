@@ -51,12 +51,14 @@ class Classified:
         top: labels with their confidences (0 to 1), best first.
         truth: the right label where it is known.
         none_of_these: the classifier's answer was that no label fits.
+        caption: what to write above the bars where no true label is known, as the file's name.
     """
 
     image: Image.Image
     top: Sequence[tuple[str, float]]
     truth: str | None = None
     none_of_these: bool = False
+    caption: str | None = None
 
 
 def grid(
@@ -104,11 +106,12 @@ def side_by_side(
     cell: int = 160,
 ) -> Image.Image:
     """Two grids beside each other, as baseline and crop-aware; ``Tile.move`` shows rank moves."""
-    sides = []
-    width = columns * cell + (columns - 1) * GAP
-    for tiles, name in zip((left, right), titles, strict=True):
-        heading = _heading(name, None, width, size=16)
-        sides.append(_stack([heading, _tiles(tiles, columns, cell)], GAP))
+    blocks = [_tiles(tiles, columns, cell) for tiles in (left, right)]
+    width = max([columns * (cell + GAP) - GAP, *(block.width for block in blocks)])
+    sides = [
+        _stack([_heading(name, None, width, size=16), block], GAP)
+        for name, block in zip(titles, blocks, strict=True)
+    ]
     body = Image.new("RGB", (2 * width + 4 * GAP, max(s.height for s in sides)), colours.PAGE)
     body.paste(sides[0], (0, 0))
     body.paste(sides[1], (width + 4 * GAP, 0))
@@ -190,6 +193,7 @@ def _no_match(query: str, lines: Sequence[str], width: int) -> Image.Image:
     room = width - 2 * inset
     asked, face = typeset(f"for “{query}”", 16)
     rows = [(part, face, 24, colours.INK) for part in wrap(asked, face, room, 3)]
+    rows.append(("", face, 6, colours.INK))  # a little air
     for text in lines:
         line, face = typeset(text, _SUBTITLE)
         rows += [(part, face, 20, colours.MUTED) for part in wrap(line, face, room, 3)]
@@ -251,7 +255,7 @@ def _tile(block: Image.Image, at: tuple[int, int], tile: Tile, cell: int) -> Non
         across, down = width / original[0], height / original[1]
         x0, x1 = sorted(min(max(v * across, 0), width) for v in tile.box[::2])
         y0, y1 = sorted(min(max(v * down, 0), height) for v in tile.box[1::2])
-        _frame(draw, (left + x0, top + y0, left + x1 - 1, top + y1 - 1))
+        _frame(draw, (left + x0, top + y0, left + x1, top + y1), (left, top, width, height))
     x, y = at
     if tile.highlight is not None:
         good = tile.highlight == "good"
@@ -268,12 +272,18 @@ def _tile(block: Image.Image, at: tuple[int, int], tile: Tile, cell: int) -> Non
         _badge(draw, (x + cell, y), text, colour, right=True)
 
 
-def _frame(draw: ImageDraw.ImageDraw, box: Box) -> None:
-    """A bright frame with dark edges, visible on any picture; it lies on the box's own pixels."""
-    x0, y0, x1, y1 = (round(v) for v in box)
-    x1, y1 = max(x1, x0 + 2), max(y1, y0 + 2)
+def _frame(draw: ImageDraw.ImageDraw, box: Box, picture: tuple[int, int, int, int]) -> None:
+    """A bright frame with dark edges around ``box``, kept within ``picture`` (x, y, w, h).
+
+    It lies just outside the box, so that a small object stays visible.
+    """
+    left, top, width, height = picture
+    right, bottom = left + width - 1, top + height - 1
+    x0 = max(min(math.floor(box[0]) - 2, right - 4), left)
+    y0 = max(min(math.floor(box[1]) - 2, bottom - 4), top)
+    x1, y1 = min(math.ceil(box[2]) + 1, right), min(math.ceil(box[3]) + 1, bottom)
     draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=colours.BOX_CASING)
-    if min(x1 - x0, y1 - y0) > 8:
+    if min(x1 - x0, y1 - y0) > 24:
         draw.rectangle((x0 + 2, y0 + 2, x1 - 2, y1 - 2), outline=colours.BOX_CASING)
     draw.rectangle((x0, y0, x1, y1), outline=colours.BOX, width=2)
 
@@ -292,16 +302,13 @@ def _bars(block: Image.Image, at: tuple[int, int], width: int, row: Classified) 
     draw = ImageDraw.Draw(block)
     x, y = at
     best = row.top[0][0] if row.top else None
-    tint = colours.TINT_TOP
+    verdict, colour, tint = row.caption or best or "", colours.INK, colours.TINT_TOP
     if row.none_of_these:
-        verdict, colour, tint = "None of these", colours.INK, colours.TINT_REST
-        if row.truth is not None:
-            verdict += f"  (true label: {row.truth})"
-    elif row.truth is None:
-        verdict, colour = best or "", colours.INK
-    elif row.truth == best:
+        about = row.caption if row.truth is None else f"true label: {row.truth}"
+        verdict, tint = f"None of these ({about})" if about else "None of these", colours.TINT_REST
+    elif row.truth is not None and row.truth == best:
         verdict, colour, tint = f"✓ {row.truth}", colours.GOOD, colours.TINT_GOOD
-    else:
+    elif row.truth is not None:
         verdict, colour, tint = f"✗ true label: {row.truth}", colours.BAD, colours.TINT_BAD
     draw_line(draw, (x, y + 9), verdict, size=13, width=width, fill=colour, bold=True, anchor="lm")
     y += 24
@@ -348,10 +355,12 @@ def _fit(image: Image.Image, cell: int) -> Image.Image:
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     if image.mode != "RGB":
         image = _on_page(image)
-    if scale < 2:
+    if scale < 4:
         return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    # Whole multiples keep every pixel a clean square; the last step down evens their edges.
-    whole = math.ceil(scale)
+    # A thumbnail of 32 pixels: smoothed to twice its size it is easier to recognise, and from
+    # there every pixel a clean square keeps it crisp; the last step down evens their edges.
+    image = image.resize((2 * image.width, 2 * image.height), Image.Resampling.LANCZOS)
+    whole = math.ceil(scale / 2)
     image = image.resize((image.width * whole, image.height * whole), Image.Resampling.NEAREST)
     return image.resize(size, Image.Resampling.BOX)
 

@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from wordsight.render import colours
-from wordsight.render.text import writable
+from wordsight.render.text import font, shorten, wrap, writable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.text import Text
 
 Numbers = Sequence[float] | npt.NDArray[np.floating] | npt.NDArray[np.integer]
 _MARKERS = "osD^vP"
@@ -36,25 +35,32 @@ def confusion_matrix(
         title: above the plot.
         subtitle: smaller, below the title.
     """
+    from matplotlib.colors import PowerNorm
+
     counts = np.asarray(matrix, dtype=float)
     if counts.shape != (len(labels), len(labels)):
         raise ValueError(f"a {counts.shape} matrix does not fit {len(labels)} labels")
     total = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
     n = len(labels)
-    side = float(np.clip(2.6 + 0.52 * n, 4.5, 13.0))
-    figure, axes = _figure((side, side))
-    image = axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
-    size = float(np.clip(110 / max(n, 1), 4.0, 9.5))
-    ticks = range(n)
-    axes.set_xticks(ticks, [writable(label) for label in labels], rotation=90, fontsize=size)
-    axes.set_yticks(ticks, [writable(label) for label in labels], fontsize=size)
+    # Few classes carry their counts; many want small cells and no numbers.
+    few = n <= 20
+    side = float(np.clip(1.7 + (0.52 if few else 0.16) * n, 3.8, 20.0))
+    figure, axes = _figure((side, side + 0.3), title, subtitle)
+    # The square root of the share, so that rare confusions are seen beside the diagonal.
+    axes.set_anchor("N")
+    image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.5, vmin=0.0, vmax=1.0))
+    size = 9.0 if few else 5.5
+    ticks = range(n) if n <= 150 else ()
+    names = [_name(label) for label in labels] if n <= 150 else ()
+    axes.set_xticks(ticks, names, rotation=90, fontsize=size)
+    axes.set_yticks(ticks, names, fontsize=size)
     axes.tick_params(length=0)
-    axes.set_xlabel("predicted", color=colours.MUTED)
-    axes.set_ylabel("true", color=colours.MUTED)
-    if n <= 20:
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    if few:
         for row, column in zip(*np.nonzero(counts), strict=True):
-            dark = share[row, column] > 0.55
+            dark = share[row, column] > 0.3
             axes.text(
                 column,
                 row,
@@ -67,11 +73,11 @@ def confusion_matrix(
     axes.grid(False)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(length=0, labelsize=8, labelcolor=colours.MUTED)
-    bar.set_label("share of the true class", color=colours.MUTED, fontsize=9)
-    _titles(axes, title, subtitle)
+    if not few:
+        bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02)
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(length=0, labelsize=9)
+        bar.set_label("share of the true class", fontsize=10)
     return figure
 
 
@@ -89,42 +95,32 @@ def reliability_plot(
     bins = len(count)
     if not len(confidence) == len(accuracy) == bins:
         raise ValueError("confidence, accuracy and count must have one value for each bin")
-    figure, axes = _figure((5.4, 6.2), rows=(3.2, 1.0))
-    above, below = axes, figure.axes[1]
+    subtitle = f"expected calibration error {ece:.3f}, {int(count.sum()):,} images"
+    figure, above = _figure((5.2, 6.2), title, subtitle, rows=(3.4, 1.0))
+    below = figure.axes[1]
     width = 1 / max(bins, 1)
     middle = (np.arange(bins) + 0.5) * width
     filled = count > 0
-    above.plot((0, 1), (0, 1), color=colours.MUTED, linestyle="--", linewidth=1, zorder=3)
-    above.annotate(
-        "perfect", (0.05, 0.075), color=colours.MUTED, fontsize=8.5, rotation=45, ha="left"
-    )
+    right, sure = accuracy[filled], confidence[filled]
+    at = middle[filled]
+    above.bar(at, right, width=width * 0.92, color=colours.SKY, label="accuracy")
     above.bar(
-        middle[filled],
-        accuracy[filled],
+        at,
+        sure - right,
+        bottom=right,
         width=width * 0.92,
-        color=colours.SKY,
-        label="accuracy in the bin",
+        facecolor="none",
+        edgecolor=colours.VERMILION,
+        hatch="////",
+        label="gap to the mean confidence",
     )
-    above.plot(
-        confidence[filled],
-        accuracy[filled],
-        color=colours.VERMILION,
-        marker="o",
-        markersize=5,
-        linewidth=1.4,
-        zorder=4,
-        label="at its mean confidence",
-    )
-    above.set(xlim=(0, 1), ylim=(0, 1))
-    above.set_ylabel("accuracy")
+    above.plot((0, 1), (0, 1), color=colours.MUTED, linestyle="--", linewidth=1)
+    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
     above.tick_params(labelbottom=False)
-    above.legend(loc="upper left", frameon=False, fontsize=9, bbox_to_anchor=(0.0, 0.97))
+    _legend(above)
     share = count / max(float(count.sum()), 1.0)
     below.bar(middle, share, width=width * 0.92, color=colours.BLUE)
-    below.set(xlim=(0, 1))
-    below.set_xlabel("confidence")
-    below.set_ylabel("share of images")
-    _titles(above, title, f"expected calibration error {ece:.3f}, {int(count.sum()):,} images")
+    below.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share")
     return figure
 
 
@@ -134,7 +130,7 @@ def histogram(
     """How often each value occurs; whole numbers (crops per image) get one bar each if few."""
     data = np.asarray(values, dtype=float)
     data = data[np.isfinite(data)]
-    figure, axes = _figure((6.4, 3.8))
+    figure, axes = _figure((6.4, 3.9), title, subtitle)
     if data.size == 0:
         _nothing(axes)
     else:
@@ -142,24 +138,13 @@ def histogram(
         edges = np.arange(data.min() - 0.5, data.max() + 1.0).tolist() if whole else 30
         axes.hist(data, bins=edges, color=colours.BLUE, rwidth=0.9 if whole else 0.97)
         median = float(np.median(data))
-        axes.axvline(median, color=colours.VERMILION, linewidth=1.5, linestyle="--")
-        axes.annotate(
-            f"median {median:g}",
-            (median, 1.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(5, -2),
-            textcoords="offset points",
-            va="top",
-            color=colours.BAD,
-            fontsize=9,
-        )
+        _mark(axes, median, f"median {median:g}", colours.INK)
         axes.margins(y=0.14)
         if whole:
             _whole_ticks(axes, "x")
         _whole_ticks(axes, "y")
-    axes.set_xlabel(writable(xlabel))
-    axes.set_ylabel(writable(ylabel))
-    _titles(axes, title, subtitle)
+    axes.set_xlabel(_name(xlabel, 240))
+    axes.set_ylabel(_name(ylabel, 240))
     return figure
 
 
@@ -178,7 +163,7 @@ def recall_plot(
         subtitle: smaller, below the title.
         ylabel: what the values are.
     """
-    figure, axes = _figure((6.4, 4.2))
+    figure, axes = _figure((6.4, 4.4), title, subtitle)
     ks = sorted({k for values in methods.values() for k in values})
     places = {k: float(place) for place, k in enumerate(ks)}
     if not ks:
@@ -198,7 +183,7 @@ def recall_plot(
             x,
             y,
             yerr=(low, high),
-            label=writable(name),
+            label=_name(name, 300),
             color=colours.SERIES[number % len(colours.SERIES)],
             marker=_MARKERS[number % len(_MARKERS)],
             linestyle=_DASHES[number % len(_DASHES)],
@@ -211,10 +196,9 @@ def recall_plot(
     axes.set_xlim(-0.4, max(len(ks) - 0.6, 0.4))
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("K")
-    axes.set_ylabel(writable(ylabel))
+    axes.set_ylabel(_name(ylabel, 240))
     if ks:
-        axes.legend(loc="lower right", frameon=False, fontsize=9)
-    _titles(axes, title, subtitle)
+        _legend(axes)
     return figure
 
 
@@ -231,7 +215,7 @@ def score_histogram(
     """The scores of queries that have a match and of those that have none, and the threshold."""
     groups = [np.asarray(values, dtype=float) for values in (in_domain, out_domain)]
     groups = [values[np.isfinite(values)] for values in groups]
-    figure, axes = _figure((6.4, 4.0))
+    figure, axes = _figure((6.4, 4.2), title, subtitle)
     both = np.concatenate(groups)
     if both.size == 0:
         _nothing(axes)
@@ -251,25 +235,14 @@ def score_histogram(
                 edgecolor=colour,
                 linewidth=1.4,
                 hatch=hatch,
-                label=f"{writable(name)} ({values.size:,})",
+                label=f"{_name(name)} ({values.size:,})",
             )
-        axes.margins(y=0.2)
-        axes.legend(loc="upper right", frameon=False, fontsize=9)
+        axes.margins(y=0.12)
+        _legend(axes)
     if threshold is not None and np.isfinite(threshold):
-        axes.axvline(threshold, color=colours.INK, linewidth=1.4, linestyle="--")
-        axes.annotate(
-            f"threshold {threshold:.3g}",
-            (threshold, 1.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(5, -3),
-            textcoords="offset points",
-            va="top",
-            fontsize=9,
-            color=colours.INK,
-        )
-    axes.set_xlabel(writable(xlabel))
+        _mark(axes, threshold, f"threshold {threshold:.3g}", colours.INK)
+    axes.set_xlabel(_name(xlabel, 240))
     axes.set_ylabel("share of queries")
-    _titles(axes, title, subtitle)
     return figure
 
 
@@ -277,49 +250,93 @@ def score_histogram(
 
 
 def _figure(
-    size: tuple[float, float], rows: tuple[float, ...] | None = None
+    size: tuple[float, float],
+    title: str,
+    subtitle: str | None = None,
+    rows: tuple[float, ...] = (1.0,),
 ) -> tuple[Figure, Axes]:
+    """A figure of ``size`` inches with its titles, and the uppermost of its axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    layout = ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.14)
-    figure = Figure(figsize=size, layout=layout, facecolor=colours.PAGE)
+    width, height = size
+    figure = Figure(figsize=size, facecolor=colours.PAGE)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(rows or (1,)), 1, squeeze=False, height_ratios=rows)[:, 0]
+    y = height - 0.2
+    for text, points, bold, colour in (
+        (title, 13, True, colours.INK),
+        (subtitle or "", 9.5, False, colours.MUTED),
+    ):
+        # A point is a pixel at 72 to the inch, so Pillow's measure serves for wrapping.
+        for line in wrap(writable(text), font(round(points), bold), (width - 0.5) * 72, 2):
+            figure.text(
+                0.2 / width,
+                y / height,
+                line,
+                va="top",
+                fontsize=points,
+                fontweight="bold" if bold else "normal",
+                color=colour,
+                parse_math=False,
+            )
+            y -= points * 1.5 / 72
+    layout = ConstrainedLayoutEngine(w_pad=0.16, h_pad=0.12, rect=(0, 0, 1, y / height))
+    figure.set_layout_engine(layout)
+    axes = figure.subplots(len(rows), 1, squeeze=False, height_ratios=rows)[:, 0]
     for one in axes:
         one.spines[["top", "right"]].set_visible(False)
         one.spines[["left", "bottom"]].set_color(colours.RULE)
         one.tick_params(color=colours.RULE, labelcolor=colours.INK, labelsize=9)
         one.grid(axis="y", color=colours.RULE, linewidth=0.6)
         one.set_axisbelow(True)
-        one.xaxis.label.set(color=colours.INK, fontsize=10)
-        one.yaxis.label.set(color=colours.INK, fontsize=10)
+        one.xaxis.label.set(color=colours.INK, fontsize=10, parse_math=False)
+        one.yaxis.label.set(color=colours.INK, fontsize=10, parse_math=False)
     return figure, axes[0]
 
 
-def _titles(axes: Axes, title: str, subtitle: str | None) -> None:
-    figure = axes.figure
-    texts: list[Text] = []
-    text = figure.suptitle(
-        writable(title), x=0.02, ha="left", fontsize=13, fontweight="bold", color=colours.INK
+def _name(text: str, width: int = 150) -> str:
+    """``text`` shortened to ``width`` points, so that no long name squeezes the plot itself."""
+    return shorten(writable(text), font(9), width)
+
+
+def _legend(axes: Axes) -> None:
+    """The legend above the axes, where it hides no data, in as many columns as there is room."""
+    labels = axes.get_legend_handles_labels()[1]
+    if not labels:
+        return
+    column = max(font(9).getlength(label) for label in labels) + 48
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    room = (figure.get_figwidth() - 1.2) * 72
+    legend = axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 1.0),
+        ncols=max(1, min(len(labels), int(room / column))),
+        frameon=False,
+        fontsize=9,
+        columnspacing=1.4,
     )
-    texts.append(text)
-    if subtitle:
-        texts.append(
-            axes.set_title(writable(subtitle), loc="left", fontsize=9.5, color=colours.MUTED)
-        )
-    for text in texts:
+    for text in legend.get_texts():
         text.set_parse_math(False)
-        text.set_wrap(True)
-    for axis in figure.axes:
-        for text in (
-            axis.xaxis.label,
-            axis.yaxis.label,
-            *axis.get_xticklabels(),
-            *axis.get_yticklabels(),
-        ):
-            text.set_parse_math(False)
+
+
+def _mark(axes: Axes, x: float, text: str, colour: str) -> None:
+    """A dashed upright line at ``x``, with its name on the side that has room."""
+    axes.axvline(x, color=colour, linewidth=1.4, linestyle="--")
+    low, high = axes.get_xlim()
+    left = x > low + 0.7 * (high - low)
+    axes.annotate(
+        text,
+        (x, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(-5 if left else 5, -2),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        va="top",
+        color=colour,
+        fontsize=9,
+    )
 
 
 def _whole_ticks(axes: Axes, which: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import secrets
 from pathlib import Path
@@ -58,7 +59,8 @@ def save(picture: Image.Image | Figure, path: str | Path) -> Path:
     except OSError as error:
         raise WordsightError(f"{path}: {_reason(error)}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
     return path
 
 

@@ -61,7 +61,8 @@ def _protocol() -> Literal["iterm", "kitty"] | None:
         return None  # a multiplexer swallows the sequences
     if terminal in ("xterm-kitty", "xterm-ghostty") or program == "ghostty":
         return "kitty"
-    if program in ("iTerm.app", "WezTerm", "mintty"):
+    # LC_TERMINAL is what iTerm2 passes on over ssh.
+    if program in ("iTerm.app", "WezTerm", "mintty") or os.environ.get("LC_TERMINAL") == "iTerm2":
         return "iterm"
     return "kitty" if "KITTY_WINDOW_ID" in os.environ else None
 

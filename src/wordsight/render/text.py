@@ -8,6 +8,7 @@ is found, else as hollow squares; a pictograph becomes its name in brackets.
 from __future__ import annotations
 
 import importlib.util
+import re
 import unicodedata
 from functools import lru_cache
 from pathlib import Path
@@ -62,6 +63,11 @@ def _draws(face: ImageFont.FreeTypeFont, character: str) -> bool:
     return bytes(face.getmask(character)) != bytes(face.getmask("\uffff"))
 
 
+def one_line(text: str) -> str:
+    """``text`` with every white space a blank, at most three in a row."""
+    return re.sub(" {4,}", "   ", re.sub(r"\s", " ", text[:_LONGEST])).strip()
+
+
 @lru_cache(maxsize=4096)
 def _covered(character: str) -> bool:
     return character.isspace() or _draws(font(16), character)
@@ -70,7 +76,7 @@ def _covered(character: str) -> bool:
 def writable(text: str) -> str:
     """``text`` as one line of characters that the bundled font can draw."""
     out = []
-    for character in " ".join(text[:_LONGEST].split()):
+    for character in one_line(text):
         category = unicodedata.category(character)
         if category == "Cs":  # half of a pair: a file name that is not valid Unicode
             out.append("\ufffd")
@@ -89,7 +95,7 @@ def typeset(text: str, size: int, bold: bool = False) -> tuple[str, ImageFont.Fr
     """The characters to draw for ``text`` and the face to draw them with."""
     plain = writable(text)
     if "□" in plain:
-        line = " ".join(text[:_LONGEST].split())
+        line = one_line(text)
         lacking = {c for c in line if c.isprintable() and not _covered(c)}
         for name in _WIDE_FONTS:
             face = _wide_font(name, size)
