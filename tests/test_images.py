@@ -89,11 +89,11 @@ def test_heic_without_its_package_says_what_to_install(monkeypatch: pytest.Monke
     assert reason(header, name="a.heic").startswith("a.heic: HEIC images need the package")
 
 
-@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
-def test_animations_give_their_first_frame(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "MPO", "TIFF"])
+def test_several_frames_give_the_first_one(kind: str) -> None:
     frames = [PIL.Image.new("RGB", (20, 10), color) for color in ("red", "blue")]
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
-    assert open_image(data).getpixel((5, 5)) == (255, 0, 0)
+    assert open_image(data).getpixel((5, 5)) in {(255, 0, 0), (254, 0, 0)}
 
 
 def test_suffix_does_not_decide(tmp_path: Path) -> None:

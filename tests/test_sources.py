@@ -182,6 +182,23 @@ def test_single_file_and_missing_ones(folder: Path) -> None:
         open_source(folder / "photo")
 
 
+def test_places_that_cannot_be_looked_at(folder: Path) -> None:
+    with pytest.raises(SourceError, match="cannot be read"):
+        open_source("a\0b")
+    with pytest.raises(SourceError, match="cannot be read"):
+        open_source("a" * 5000)
+    with pytest.raises(SourceError, match="no such file or folder"):
+        open_source("~no_such_user_here/photos")
+
+
+def test_huge_files_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder, "large.png")
+    monkeypatch.setattr("wordsight.sources.base.MAX_FILE_BYTES", 5)
+    [item] = open_source(folder).items()
+    with pytest.raises(ImageError, match=r"large\.png: larger than"):
+        item.read()
+
+
 # Labels
 
 

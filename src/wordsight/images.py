@@ -284,6 +284,8 @@ def _why_not_an_image(header: bytes) -> str:
 
 def _why_broken(kind: str, error: Exception) -> str:
     text = " ".join(str(error).split())
+    if type(error).__name__ == "DecompressionBombError":  # inside a decoder, not ours
+        return f"too large ({text})"
     if isinstance(error, (EOFError, IndexError, struct.error)) or "truncated" in text.lower():
         return f"truncated {kind}: the end of the file is missing"
     return f"corrupt {kind} ({text or type(error).__name__})"

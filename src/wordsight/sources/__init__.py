@@ -6,35 +6,42 @@ A source lists its images without reading them; reading gives the bytes of the f
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 from wordsight.errors import SourceError
-from wordsight.sources.base import Item, Source
+from wordsight.images import unreadable_reason
+from wordsight.sources.base import Item, Progress, Source
 
 __all__ = ["Item", "Source", "open_source"]
 
-_TAR = (".tar",)
-_COMPRESSED_TAR = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
+_TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 
 
-def open_source(location: str | Path) -> Source:
+def open_source(location: str | Path, *, progress: Progress | None = None) -> Source:
     """Open the place ``location``: a folder, an image file, a tar archive, or "cifar10".
 
     "cifar10" means the test images of that data set (:func:`wordsight.sources.cifar10.load`);
-    a folder of this name is opened as "./cifar10". Raises SourceError for what is not there.
+    a folder of this name is opened as "./cifar10". ``progress`` is called with (bytes so far,
+    bytes in all or None) while something is downloaded. Raises SourceError for what is not there.
     """
     if location == "cifar10":
         from wordsight.sources.cifar10 import load
 
-        return load("test")
-    path = Path(location).expanduser()
-    if path.is_dir():
+        return load("test", progress=progress)
+    path = os.path.expanduser(location)  # noqa: PTH111  (that of Path can raise RuntimeError)
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except FileNotFoundError:
+        raise SourceError(f"{location}: no such file or folder") from None
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{location}: {unreadable_reason(error)}") from error
+    if stat.S_ISDIR(mode):
         from wordsight.sources.folder import FolderSource
 
         return FolderSource(path)
-    if not path.exists():
-        raise SourceError(f"{location}: no such file or folder")
-    if path.name.lower().endswith(_TAR + _COMPRESSED_TAR):
+    if path.lower().endswith(_TAR):
         from wordsight.sources.tar import TarSource
 
         return TarSource(path)

@@ -6,11 +6,13 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from pathlib import PurePosixPath
 from typing import Protocol
 
 from wordsight.errors import ImageError
 from wordsight.images import unreadable_reason
+
+Progress = Callable[[int, int | None], None]
+"""Called with (bytes so far, bytes in all or None) as a download goes on."""
 
 MAX_FILE_BYTES = 2**31
 """A single image file with more bytes than this is not read (2 GiB)."""
@@ -98,9 +100,9 @@ def class_labels(folders: Iterable[str]) -> dict[str, str]:
     source (``dog/1.jpg``, ``test/dog/1.jpg``), have at least two different names, and no name is
     a number or a date, begins with a year, or is one that cameras give (``2021``, ``101CANON``).
     """
-    names = {folder: PurePosixPath(folder).name for folder in folders}
-    depths = {len(PurePosixPath(folder).parts) for folder in names}
-    if len(depths) != 1 or depths == {0} or len(set(names.values())) < 2:
+    names = {folder: folder.rpartition("/")[2] for folder in folders}
+    depths = {folder.count("/") for folder in names}
+    if len(depths) != 1 or "" in names or len(set(names.values())) < 2:
         return {}
     if any(_NOT_A_CLASS.fullmatch(name) for name in names.values()):
         return {}

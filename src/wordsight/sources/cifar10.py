@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import SourceError
 from wordsight.images import unreadable_reason
-from wordsight.sources.base import Item, item_id
-from wordsight.sources.download import Progress, fetch, file_md5
+from wordsight.sources.base import Item, Progress, item_id
+from wordsight.sources.download import fetch, file_md5
 from wordsight.sources.folder import FileSource
 from wordsight.sources.tar import TarSource
 

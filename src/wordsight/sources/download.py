@@ -7,14 +7,11 @@ import queue
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
 from wordsight.errors import SourceError
-
-Progress = Callable[[int, int | None], None]
-"""Called with (bytes so far, bytes in all or None) as a download goes on."""
+from wordsight.sources.base import Progress
 
 _CHUNK = 1 << 18
 _ATTEMPTS = 4
