@@ -244,6 +244,14 @@ def test_grid_takes_anything(
     assert picture.width >= min(columns, count) * 60
 
 
+def test_a_missing_image_fills_its_cell_with_a_word() -> None:
+    gone = render.missing_image()
+    assert gone.size == (180, 180)
+    assert where(gone, colours.PANEL).mean() > 0.8
+    assert np.asarray(gone.convert("L")).min() < 120  # the words
+    assert render.grid([Tile(gone, ["1", "gone.jpg"])], title="a dog").width > 180
+
+
 # -- the other pictures --------------------------------------------------------------------------
 
 
@@ -327,7 +335,7 @@ def test_a_path_is_shortened_in_the_middle_and_a_sentence_at_its_end() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.text(st.characters(codec="utf-8"), max_size=300), st.integers(20, 400))
+@given(st.text(st.characters(codec="utf-8"), max_size=300), st.integers(60, 400))
 def test_lines_never_exceed_their_width(line: str, width: int) -> None:
     line, face = text.typeset(line, 12)
     parts = text.wrap(line, face, width, 3)
@@ -342,6 +350,7 @@ def test_what_the_font_lacks_is_said_in_words_or_shown_as_squares() -> None:
     assert text.writable("é → ▲3 ▼1 σ Ж ✓") == "é → ▲3 ▼1 σ Ж ✓"
     assert text.writable("a 🐶") == "a [dog face]"
     assert text.writable("犬") == "□"
+    assert text.writable("e\u0301") == "é"  # as macOS writes file names
     assert text.writable("a\x00\u200bb\nc") == "ab c"
 
 
@@ -350,7 +359,7 @@ def test_a_wide_font_of_the_system_is_used_for_what_dejavu_lacks(tmp_path: Path)
     import matplotlib
 
     stix = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "STIXGeneral.ttf"
-    lacking = "\u29fa"  # double plus: in STIX, not in DejaVu
+    lacking = "\u1d81"  # a d with palatal hook: in STIX, not in DejaVu
     program = (
         "from wordsight.render import text\n"
         f"line, face = text.typeset('a {lacking}', 16)\n"

@@ -10,6 +10,7 @@ from wordsight.render.grids import (
     Tile,
     classification_montage,
     grid,
+    missing_image,
     no_match_card,
     side_by_side,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "grid",
     "histogram",
     "in_terminal",
+    "missing_image",
     "no_match_card",
     "recall_plot",
     "reliability_plot",

@@ -151,6 +151,27 @@ def classification_montage(
     return _page([_heading(title, subtitle, max(block.width, _NARROWEST)), block])
 
 
+def missing_image(size: int = 180) -> Image.Image:
+    """What stands in a grid for an image whose file is gone."""
+    image = Image.new("RGB", (size, size), colours.PANEL)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, 0, size - 1, size - 1), outline=colours.RULE)
+    draw.line((0, 0, size - 1, size - 1), fill=colours.RULE)
+    draw.line((0, size - 1, size - 1, 0), fill=colours.RULE)
+    middle = size // 2
+    draw.rectangle((1, middle - 14, size - 2, middle + 14), fill=colours.PANEL)
+    draw_line(
+        draw,
+        (middle, middle),
+        "image not found",
+        size=_CAPTION,
+        width=size - 8,
+        fill=colours.MUTED,
+        anchor="mm",
+    )
+    return image
+
+
 # -- parts of a page ---------------------------------------------------------------------------
 
 

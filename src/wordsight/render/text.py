@@ -63,45 +63,42 @@ def _draws(face: ImageFont.FreeTypeFont, character: str) -> bool:
     return bytes(face.getmask(character)) != bytes(face.getmask("\uffff"))
 
 
-def one_line(text: str) -> str:
-    """``text`` with every white space a blank, at most three in a row."""
-    return re.sub(" {4,}", "   ", re.sub(r"\s", " ", text[:_LONGEST])).strip()
-
-
 @lru_cache(maxsize=4096)
 def _covered(character: str) -> bool:
     return character.isspace() or _draws(font(16), character)
 
 
-def writable(text: str) -> str:
-    """``text`` as one line of characters that the bundled font can draw."""
+def one_line(text: str) -> str:
+    """``text`` without line ends and controls, and with pictographs no font draws in words."""
+    text = unicodedata.normalize("NFC", text[:_LONGEST])  # accents are whole letters in fonts
     out = []
-    for character in one_line(text):
+    for character in re.sub(r"\s", " ", text):
         category = unicodedata.category(character)
         if category == "Cs":  # half of a pair: a file name that is not valid Unicode
             out.append("\ufffd")
         elif category in ("Cc", "Cf", "Mn", "Me") and not unicodedata.combining(character):
             continue  # controls, joiners, variation selectors
-        elif _covered(character):
-            out.append(character)
-        elif category == "So":
+        elif category == "So" and not _covered(character):
             out.append(f"[{unicodedata.name(character, 'symbol').lower()}]")
         else:
-            out.append("□")
-    return "".join(out)
+            out.append(character)
+    return re.sub(" {4,}", "   ", "".join(out)).strip()
+
+
+def writable(text: str) -> str:
+    """``text`` as one line of characters that the bundled font can draw."""
+    return "".join(c if _covered(c) else "□" for c in one_line(text))
 
 
 def typeset(text: str, size: int, bold: bool = False) -> tuple[str, ImageFont.FreeTypeFont]:
     """The characters to draw for ``text`` and the face to draw them with."""
-    plain = writable(text)
-    if "□" in plain:
-        line = one_line(text)
-        lacking = {c for c in line if c.isprintable() and not _covered(c)}
+    line = one_line(text)
+    if not all(map(_covered, line)):
         for name in _WIDE_FONTS:
             face = _wide_font(name, size)
-            if face is not None and all(_draws(face, c) for c in lacking):
-                return "".join(c for c in line if c.isprintable()), face
-    return plain, font(size, bold)
+            if face is not None and all(c == " " or _draws(face, c) for c in line):
+                return line, face
+    return writable(text), font(size, bold)
 
 
 def shorten(text: str, face: ImageFont.FreeTypeFont, width: float) -> str:
