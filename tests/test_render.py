@@ -672,6 +672,34 @@ def test_a_pipe_gets_none(terminal: Callable[..., None]) -> None:
     assert render.in_terminal(plain()) is None
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize(("window", "expected"), [(300, 300), (2000, 600), (0, 600)])
+def test_pictures_are_reduced_to_the_window(window: int, expected: int) -> None:
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    program = (
+        "import base64, io\n"
+        "from PIL import Image\n"
+        "from wordsight import render\n"
+        "answer = render.in_terminal(Image.new('RGB', (600, 60)))\n"
+        "png = base64.b64decode(answer.split(':', 1)[1][:-1])\n"
+        "print(Image.open(io.BytesIO(png)).size)\n"
+    )
+    ours, theirs = pty.openpty()
+    try:
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, window, 400))
+        environment = {k: v for k, v in os.environ.items() if k not in ("TMUX", "TERM")}
+        environment["TERM_PROGRAM"] = "iTerm.app"
+        subprocess.run([sys.executable, "-c", program], check=True, env=environment, stdout=theirs)
+        assert os.read(ours, 1000).decode().strip() == str((expected, expected // 10))
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
 def test_blocks_carry_two_pixels_a_character() -> None:
     image = Image.new("RGB", (2, 2), (255, 0, 0))
     image.paste((0, 0, 255), (0, 1, 2, 2))
