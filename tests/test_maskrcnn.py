@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wordsight.errors import ImageError, ModelError
+from wordsight.errors import HubError, ImageError, ModelError
 from wordsight.models.maskrcnn import ImageInput, load_detector, prepare, read_description, registry
 from wordsight.regions import iou, propose
 
@@ -271,6 +271,45 @@ def test_the_registry_describes_its_detectors():
         assert entry["file"].endswith(".onnx")
         assert len(description.labels) == 81
         assert (description.labels[1], description.labels[80]) == ("person", "toothbrush")
+
+
+@pytest.fixture
+def empty_hub(tmp_path, monkeypatch):
+    """An empty cache, and no network."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("WORDSIGHT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path / "hub"
+
+
+def put_in_hub(hub, repository, file, content):
+    path = hub / f"models--{repository.replace('/', '--')}" / "snapshots" / ("0" * 40) / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def test_a_name_of_the_registry_opens_from_the_cache_with_its_description(tmp_path, empty_hub):
+    entry = registry()["maskrcnn-r50-fpn"]
+    graph = bright_detector(tmp_path / "d", TORCHVISION) / "model.onnx"
+    put_in_hub(empty_hub, entry["repository"], entry["file"], graph.read_bytes())
+    # Not the zoo's graph: what is expected of it is known all the same.
+    for name in ("maskrcnn-r50-fpn", "auto"):
+        with pytest.raises(ModelError, match="outputs 6568, 6570, 6572, 6887; found input image"):
+            load_detector(name, runtime="onnxruntime")
+
+
+def test_a_hub_repository_opens_like_a_directory(tmp_path, empty_hub):
+    folder = bright_detector(tmp_path / "d", TORCHVISION)
+    for file in ("model.onnx", "detector.json"):
+        put_in_hub(empty_hub, "someone/bright", file, (folder / file).read_bytes())
+    assert len(load_detector("someone/bright", runtime="onnxruntime")(scene())) == 1
+
+
+def test_what_is_not_in_the_cache_is_said(empty_hub):
+    with pytest.raises(HubError, match="onnxmodelzoo/legacy_models is not in the cache"):
+        load_detector("maskrcnn-r50-fpn-int8")
+    with pytest.raises(ModelError, match="no such detector; use starter-maskrcnn, maskrcnn-r50"):
+        load_detector("no-such-detector")
 
 
 # A real Mask R-CNN

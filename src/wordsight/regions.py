@@ -52,22 +52,19 @@ class Tiles:
     name = "tiles"
 
 
-def load_proposer(
-    source: str | Path = "maskrcnn", *, runtime: str = "auto", download: bool = True
-) -> Detector | Tiles:
+def load_proposer(source: str | Path = "maskrcnn", *, runtime: str = "auto") -> Detector | Tiles:
     """Load a proposer, to be used for many calls of :func:`propose`.
 
     ``source`` is "tiles"; "maskrcnn" (the preferred detector if it is in the cache, else the
     starter); or what :func:`wordsight.models.maskrcnn.load_detector` takes: a registry name, a
-    directory or a hub id. Raises ModelError for what cannot be loaded.
+    directory or a hub id. Raises ModelError for what cannot be loaded, HubError for what cannot be
+    fetched.
     """
     if source == "tiles":
         return Tiles()
     from wordsight.models.maskrcnn import load_detector
 
-    return load_detector(
-        "auto" if source == "maskrcnn" else source, runtime=runtime, download=download
-    )
+    return load_detector("auto" if source == "maskrcnn" else source, runtime=runtime)
 
 
 def propose(

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 DESCRIPTION = "detector.json"
 GRAPH = "model.onnx"
 STARTER = "starter-maskrcnn"
+PREFERRED = "maskrcnn-r50-fpn"
 
 # An image more than this many times as long as wide is padded to this ratio: a graph that resizes
 # the short side itself would blow up the long side without bound.
@@ -192,18 +193,15 @@ class Detector:
             )
 
 
-def load_detector(
-    source: str | Path = "auto", *, runtime: str = "auto", download: bool = True
-) -> Detector:
+def load_detector(source: str | Path = "auto", *, runtime: str = "auto") -> Detector:
     """Load a Mask R-CNN.
 
     Args:
         source: a directory with ``model.onnx`` and ``detector.json``; a registry name
             (``starter-maskrcnn``, ``maskrcnn-r50-fpn``, ``maskrcnn-r50-fpn-int8``); a hub
             repository id ("owner/name") with such a directory; or "auto": ``maskrcnn-r50-fpn`` if
-            it is in the cache, else the starter.
+            it is in the cache, else the starter. What is named and not in the cache is fetched.
         runtime: "auto", "openvino" or "onnxruntime".
-        download: whether a model that is not in the cache may be fetched.
 
     Raises:
         ModelError: unknown name, missing or unreadable file, or a graph whose inputs and outputs
@@ -212,7 +210,7 @@ def load_detector(
     """
     from wordsight.models.runtime import open_graph
 
-    folder, graph_path, data = _locate(source, download=download)
+    folder, graph_path, data = _locate(source)
     description = read_description(folder, data)
     graph = open_graph(graph_path, runtime=runtime, precision="fp32")
     return Detector(description, graph, folder)
@@ -324,12 +322,31 @@ def registry() -> dict[str, Any]:
     return data
 
 
-def _locate(source: str | Path, *, download: bool) -> tuple[Path, Path, dict[str, Any] | None]:
+def _locate(source: str | Path) -> tuple[Path, Path, dict[str, Any] | None]:
     """Find (folder, graph, description or None if it is in the folder) of a detector."""
+    from wordsight.models import hub
+
+    entries = registry()
+    if source == "auto":
+        entry = entries[PREFERRED]
+        is_here = hub.cached(entry["repository"], [entry["file"]]) is not None
+        source = PREFERRED if is_here else STARTER
     if source == STARTER:
         folder = Path(__file__).parent / "weights" / STARTER
+    elif isinstance(source, str) and source in entries:
+        entry = entries[source]
+        folder = hub.fetch(entry["repository"], [entry["file"]])
+        return folder, folder / entry["file"], entry["description"]
+    elif (path := Path(source).expanduser()).is_dir():
+        folder = path
+    elif isinstance(source, str) and hub.is_repository(source):
+        folder = hub.fetch(source, [GRAPH, DESCRIPTION], extra=lambda name: name.endswith(".json"))
     else:
-        folder = Path(source).expanduser()
+        names = ", ".join([STARTER, *entries])
+        raise ModelError(
+            f"{source}: no such detector; use {names}, a directory with {GRAPH} and "
+            f"{DESCRIPTION}, or a hub repository id (owner/name)"
+        )
     return folder, folder / GRAPH, None
 
 
