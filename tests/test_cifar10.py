@@ -20,7 +20,7 @@ import pytest
 
 from wordsight.errors import SourceError
 from wordsight.images import open_image
-from wordsight.sources import cifar10, open_source
+from wordsight.sources import cifar10, open_source, read_location
 from wordsight.sources.download import fetch
 
 BATCHES = ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"]
@@ -139,6 +139,7 @@ def check_archive_items(source: cifar10.Cifar10, data: np.ndarray, split: str) -
         assert item.root == source.root
     assert len({item.id for item in items}) == len(items)
     assert source.items() == items
+    assert read_location(items[-1].path) == items[-1].read()
     assert source.notice is None
     assert source.name == "cifar10"
 

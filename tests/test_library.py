@@ -357,9 +357,7 @@ def test_read_only_folder_falls_back_to_the_users_data(
 ) -> None:
     folder = photos(red=1)
     real = os.access
-    monkeypatch.setattr(
-        os, "access", lambda path, mode: Path(path) != folder and real(path, mode)
-    )
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder and real(path, mode))
     place = default_location(folder)
     assert folder not in place.parents
     wordsight.create(place, model)
@@ -367,7 +365,12 @@ def test_read_only_folder_falls_back_to_the_users_data(
 
 
 def test_ids_round_trip() -> None:
-    for image_id in ("0000000000000000", "ffffffffffffffff", "8000000000000000", "0123456789abcdef"):
+    for image_id in (
+        "0000000000000000",
+        "ffffffffffffffff",
+        "8000000000000000",
+        "0123456789abcdef",
+    ):
         assert id_from_int(id_to_int(image_id)) == image_id
 
 

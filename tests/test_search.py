@@ -32,9 +32,7 @@ def names(result: wordsight.Result) -> list[str]:
     return [Path(hit.path).name for hit in result.hits]
 
 
-def test_ranking_is_that_of_the_naive_loop(
-    library: wordsight.Library, model: ColourModel
-) -> None:
+def test_ranking_is_that_of_the_naive_loop(library: wordsight.Library, model: ColourModel) -> None:
     query = model.encode_texts(["something blue"])[0]
     naive = {
         image: sum(float(a) * float(b) for a, b in zip(vector, query, strict=True))
@@ -70,7 +68,9 @@ def test_z_is_the_distance_from_the_images_own_background(
     by_id = dict(zip(*library.vectors(), strict=True))
     for hit in library.search("red", k=5).hits:
         background = [float(by_id[hit.id] @ phrase) for phrase in bank]
-        assert hit.z == pytest.approx((hit.score - np.mean(background)) / np.std(background), abs=1e-2)
+        assert hit.z == pytest.approx(
+            (hit.score - np.mean(background)) / np.std(background), abs=1e-2
+        )
 
 
 def test_min_score_replaces_the_calibrated_decision(library: wordsight.Library) -> None:
@@ -183,9 +183,7 @@ def test_bad_options_say_why(library: wordsight.Library) -> None:
         library.search('"red" - "red"')
 
 
-@given(
-    st.lists(st.integers(-3, 3), min_size=1, max_size=30), st.integers(1, 40)
-)
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=30), st.integers(1, 40))
 def test_top_is_a_stable_sort(values: list[int], k: int) -> None:
     array = np.array(values, np.float32)
     expected = sorted(range(len(values)), key=lambda i: (-values[i], i))[:k]
@@ -211,7 +209,9 @@ def test_best_crop_wins_and_says_where(tmp_path: Path, model: ColourModel) -> No
     bank = [f"neutral phrase {i}" for i in range(40)]
     record = ModelRecord("colours", "colours", model.hash, model.dim, "none")
     store = Store.create(tmp_path / "lib", record, bank, model.encode_texts(bank))
-    colour = dict(zip(("red", "blue", "white"), model.encode_texts(["red", "blue", "white"]), strict=True))
+    colour = dict(
+        zip(("red", "blue", "white"), model.encode_texts(["red", "blue", "white"]), strict=True)
+    )
 
     def image(number: int, *views: ViewRecord) -> ImageRecord:
         return ImageRecord(
@@ -220,7 +220,11 @@ def test_best_crop_wins_and_says_where(tmp_path: Path, model: ColourModel) -> No
 
     store.put(
         [
-            image(1, ViewRecord(colour["white"]), ViewRecord(colour["red"], "crop", (1, 2, 30, 40), "ball")),
+            image(
+                1,
+                ViewRecord(colour["white"]),
+                ViewRecord(colour["red"], "crop", (1, 2, 30, 40), "ball"),
+            ),
             image(2, ViewRecord(colour["blue"])),
             image(3, ViewRecord(colour["white"]), ViewRecord(colour["blue"], "crop", (5, 5, 9, 9))),
         ],
@@ -229,7 +233,12 @@ def test_best_crop_wins_and_says_where(tmp_path: Path, model: ColourModel) -> No
     library = wordsight.Library(store, model)  # type: ignore[arg-type]
     assert (len(library), store.count_views()) == (3, 5)
     hit = library.search("red", k=1, anyway=True).hits[0]
-    assert (hit.path, hit.view.kind, hit.view.box, hit.view.label) == ("/1.jpg", "crop", (1, 2, 30, 40), "ball")
+    assert (hit.path, hit.view.kind, hit.view.box, hit.view.label) == (
+        "/1.jpg",
+        "crop",
+        (1, 2, 30, 40),
+        "ball",
+    )
     assert hit.score == pytest.approx(1, abs=1e-3)
     assert library.search("blue", k=2, anyway=True).hits[1].view.kind in ("crop", "image")
     plain = library.search("red", k=3, anyway=True, crops=False)
@@ -238,7 +247,5 @@ def test_best_crop_wins_and_says_where(tmp_path: Path, model: ColourModel) -> No
     # The fused background: the mean over the bank of the best view's score.
     snapshot = store.snapshot()
     scores = snapshot.vectors @ model.encode_texts(bank).T
-    np.testing.assert_allclose(
-        snapshot.mean[0], np.maximum(scores[0], scores[1]).mean(), atol=1e-3
-    )
+    np.testing.assert_allclose(snapshot.mean[0], np.maximum(scores[0], scores[1]).mean(), atol=1e-3)
     np.testing.assert_allclose(snapshot.image_mean[0], scores[0].mean(), atol=1e-3)

@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wordsight.errors import ImageError, SourceError
-from wordsight.sources import open_source
+from wordsight.sources import open_source, read_location
 from wordsight.sources.base import class_labels
 from wordsight.sources.coco import CocoImage, CocoObject, read_coco
+from wordsight.sources.tar import walk
 
 
 def write(folder: Path, *names: str) -> None:
@@ -308,6 +309,69 @@ def test_tar_is_read_by_many_threads(folder: Path) -> None:
     assert contents == [f"bytes of {name}".encode() * 100 for name in names] * 20
 
 
+_name = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=150)
+_kinds = [tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE]
+
+
+@given(
+    form=st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+    members=st.lists(st.tuples(_name, st.binary(max_size=1500), st.sampled_from(_kinds))),
+)
+def test_walking_a_tar_equals_the_standard_library(
+    form: int, members: list[tuple[str, bytes, bytes]]
+) -> None:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=form) as archive:
+        for name, data, kind in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname, member.mtime = kind, name[::-1], 1.5
+            member.size = len(data) if kind in tarfile.REGULAR_TYPES else 0
+            archive.addfile(member, io.BytesIO(data))
+    file.seek(0)
+    with tarfile.open(fileobj=file) as archive:
+        expected = [
+            (m.name.removeprefix("./"), m.offset_data, m.size) for m in archive if m.isreg()
+        ]
+    # tarfile drops slashes at the end of names, which are of folders.
+    found = [(m.name.rstrip("/"), m.offset, m.size) for m in walk(file)]
+    assert found == expected
+
+
+@given(st.data())
+def test_damaged_tars_list_something_or_raise_source_errors(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        form = data.draw(st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]))
+        file = make_tar(Path(name) / "x.tar", [*NAMES, "ü" * 120 + ".png"], format=form)
+        content = bytearray(file.read_bytes())
+        for _ in range(data.draw(st.integers(1, 5))):
+            # In one of the headers, with a checksum that fits: the deeper layers are meant.
+            start = BLOCK * data.draw(st.integers(0, 3))
+            content[start + data.draw(st.integers(0, 511))] = data.draw(st.integers(0, 255))
+            header = content[start : start + 512]
+            header[148:156] = b" " * 8
+            content[start + 148 : start + 156] = b"%06o\0 " % sum(header)
+        file.write_bytes(content)
+        try:
+            items = open_source(file).items()
+        except SourceError as error:
+            assert "not a tar archive" in str(error)
+            return
+        for item in items:
+            assert len(item.read()) == item.size
+
+
+def test_gnu_sparse_members_are_reported(folder: Path) -> None:
+    file = make_tar(folder / "x.tar", NAMES[:2])
+    content = bytearray(file.read_bytes())
+    content[156:157] = b"S"
+    header = content[:148] + b" " * 8 + content[156:512]
+    content[148:156] = b"%06o\0 " % sum(header)
+    file.write_bytes(content)
+    source = open_source(file)
+    assert [item.path for item in source.items()] == [f"{file}::{NAMES[1]}"]
+    assert source.problems == [(f"{file}::{NAMES[0]}", "stored as a sparse file: not supported")]
+
+
 @given(keep=st.integers(1, 3 * BLOCK + 1023))
 def test_cut_tar_gives_what_is_whole(keep: int) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -372,6 +436,27 @@ def test_what_is_no_tar(folder: Path, data: bytes) -> None:
 def test_tar_without_images(folder: Path) -> None:
     assert open_source(make_tar(folder / "x.tar", [])).items() == []
     assert open_source(make_tar(folder / "x.tar", ["a.txt"])).items() == []
+
+
+# Reading again by the recorded path
+
+
+def test_read_location(folder: Path) -> None:
+    write(folder, "a.png", "odd::name.png")
+    file = make_tar(folder / "x.tar", NAMES)
+    for item in [*open_source(folder).items(), *open_source(file).items()]:
+        assert read_location(item.path) == item.read()
+    make_tar(file, NAMES[1:])  # a changed archive is listed again
+    assert read_location(f"{file}::{NAMES[1]}") == f"bytes of {NAMES[1]}".encode() * 100
+    with pytest.raises(ImageError, match=r"x\.tar::test/dog/0\.jpg: no longer in the archive"):
+        read_location(f"{file}::{NAMES[0]}")
+    file.write_bytes(b"broken")
+    with pytest.raises(ImageError, match=r"x\.tar::test/dog/0\.jpg: .*not a tar archive"):
+        read_location(f"{file}::{NAMES[0]}")
+    file.unlink()
+    for gone in (f"{file}::{NAMES[0]}", str(folder / "b.png")):
+        with pytest.raises(ImageError, match=f"^{gone}: no such file$"):
+            read_location(gone)
 
 
 # COCO annotations

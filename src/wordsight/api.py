@@ -13,13 +13,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
+    from typing_extensions import Unpack
 
     from wordsight.indexing import IndexReport, Progress
     from wordsight.models.clip import ClipModel
-    from wordsight.search import Hit, Query, RankBy, Result
+    from wordsight.search import Hit, Query, Result, SearchOptions
     from wordsight.sources import Source
-
-
 
 
 class Library:
@@ -149,22 +148,22 @@ class Library:
         return render.grid(tiles, title=title, subtitle=f"model {result.model}", columns=columns)
 
     @overload
-    def search(self, query: str | Path | Query | Image, k: int = 10, **options: Any) -> Result: ...
+    def search(
+        self,
+        query: str | Path | Query | Image,
+        k: int = 10,
+        **options: Unpack[SearchOptions],
+    ) -> Result: ...
     @overload
     def search(
-        self, query: list[str] | list[Path] | list[Query] | list[Image], k: int = 10, **options: Any
+        self,
+        query: list[str] | list[Path] | list[Query] | list[Image],
+        k: int = 10,
+        **options: Unpack[SearchOptions],
     ) -> list[Result]: ...
 
     def search(
-        self,
-        query: Any,
-        k: int = 10,
-        *,
-        min_score: float | None = None,
-        false_accept: float = 0.05,
-        rank_by: RankBy = "score",
-        crops: bool = True,
-        anyway: bool = False,
+        self, query: Any, k: int = 10, **options: Unpack[SearchOptions]
     ) -> Result | list[Result]:
         """The ``k`` images that fit a query best; a list of queries gives a list of results.
 
@@ -172,21 +171,10 @@ class Library:
         """
         from wordsight.search import search
 
-        many = isinstance(query, (list, tuple))
-        queries: list[Any] = list(query) if many else [query]
+        queries: list[Any] = query if isinstance(query, list) else [query]
 
         def run() -> list[Result]:
-            return search(
-                self.store,
-                self.model,
-                queries,
-                k=k,
-                min_score=min_score,
-                false_accept=false_accept,
-                rank_by=rank_by,
-                crops=crops,
-                anyway=anyway,
-            )
+            return search(self.store, self.model, queries, k=k, **options)
 
         self.store.refresh()
         try:
@@ -195,7 +183,7 @@ class Library:
             # Another process compacted the table between two reads: take its newest version.
             self.store.reload()
             results = run()
-        return results if many else results[0]
+        return results if isinstance(query, list) else results[0]
 
 
 def create(path: str | Path, model: ClipModel | str | Path = "auto") -> Library:

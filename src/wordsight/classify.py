@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from wordsight.models.clip import ClipModel
+    from wordsight.sources import Item
 
 LABEL_SETS = ("cifar10", "caltech101", "imagenet")
 DEFAULT_TEMPLATE = "a photo of a {}."
@@ -76,9 +77,7 @@ class Classification:
     def to_json(self) -> dict[str, Any]:
         """The object that ``wordsight classify --json`` prints for an image, less its path."""
         return {
-            "top": [
-                {"label": c.label, "confidence": round(c.confidence, 5)} for c in self.top
-            ],
+            "top": [{"label": c.label, "confidence": round(c.confidence, 5)} for c in self.top],
             "none_of_these": self.none_of_these,
             "evidence": round(self.evidence, 3),
             "needed": round(self.needed, 3),
@@ -90,10 +89,7 @@ def read_labels(labels: str | Path | Sequence[str]) -> list[str]:
 
     Raises QueryError for fewer than two labels, duplicates, or a file that cannot be read.
     """
-    if isinstance(labels, (str, Path)):
-        names = _named_labels(str(labels))
-    else:
-        names = list(labels)
+    names = _named_labels(str(labels)) if isinstance(labels, (str, Path)) else list(labels)
     names = [" ".join(name.split()) for name in names]
     names = [name for name in names if name]
     if len(names) < 2:
@@ -101,9 +97,11 @@ def read_labels(labels: str | Path | Sequence[str]) -> list[str]:
             f"at least two labels are needed, {len(names)} given; "
             'write for example --labels "dog,cat,car".'
         )
-    double = sorted({name for name in names if names.count(name) > 1}) if len(
-        set(names)
-    ) < len(names) else []
+    double = (
+        sorted({name for name in names if names.count(name) > 1})
+        if len(set(names)) < len(names)
+        else []
+    )
     if double:
         raise QueryError(f"labels must differ; given twice: {', '.join(double[:5])}.")
     return names
@@ -162,9 +160,10 @@ def _mean_of_groups(vectors: NDArray[np.float32], size: int) -> NDArray[np.float
     import numpy as np
 
     means = vectors.reshape(-1, size, vectors.shape[1]).mean(axis=1)
-    return (means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)).astype(
-        np.float32
+    unit: NDArray[np.float32] = means / np.maximum(
+        np.linalg.norm(means, axis=1, keepdims=True), np.float32(1e-12)
     )
+    return unit
 
 
 def _encode_cached(model: ClipModel, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -228,7 +227,8 @@ class Classifier:
         """Scaled cosines [N, L] of image vectors [N, D] before softmax or sigmoid."""
         cosine = image_vectors @ self._text.T
         bias = self.model.logit_bias or 0.0
-        return (self.model.logit_scale * cosine + bias) / self.temperature
+        scaled: NDArray[np.float32] = (self.model.logit_scale * cosine + bias) / self.temperature
+        return scaled
 
     def confidences(self, image_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [N, L]: softmax over the labels, or a sigmoid each for models made with one."""
@@ -241,7 +241,8 @@ class Classifier:
 
         bank = image_vectors @ self._bank.T
         best = (image_vectors @ self._text.T).max(axis=1)
-        return (best - bank.mean(axis=1)) / np.maximum(bank.std(axis=1), 1e-6)
+        z: NDArray[np.float32] = (best - bank.mean(axis=1)) / np.maximum(bank.std(axis=1), 1e-6)
+        return z
 
     def judge(self, image_vectors: NDArray[np.float32], top: int = 3) -> list[Classification]:
         """The ``top`` labels of each image vector, float32 [N, D] of unit length."""
@@ -320,6 +321,56 @@ def classify(
     return [result for part in batches(images, batch) for result in classifier(part, top)]
 
 
+def encode_items(
+    model: ClipModel, items: Sequence[Item], *, batch: int = 64
+) -> Iterator[tuple[Item, NDArray[np.float32] | str]]:
+    """The image vector [D] of each item of a source, in order, or why there is none.
+
+    Images are decoded in threads, one batch at a time.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    import numpy as np
+
+    from wordsight.errors import ImageError
+    from wordsight.images import open_image
+
+    def pixels(item: Item) -> NDArray[np.float32] | str:
+        try:
+            return model.preprocess(open_image(item.read()))
+        except ImageError as error:
+            return str(error).removeprefix(f"{item.path}: ")
+
+    with ThreadPoolExecutor(thread_name_prefix="decode") as pool:
+        for part in batches(items, batch):
+            prepared = list(pool.map(pixels, part))
+            good = [p for p in prepared if not isinstance(p, str)]
+            vectors = iter(model.encode_pixels(np.stack(good)) if good else ())
+            for item, found in zip(part, prepared, strict=True):
+                yield item, found if isinstance(found, str) else next(vectors)
+
+
+def fit_on(classifier: Classifier, items: Sequence[Item]) -> float:
+    """The temperature that fits labelled items best; see :func:`fit_temperature`.
+
+    Raises QueryError when fewer than 20 of them have one of the classifier's labels.
+    """
+    import numpy as np
+
+    place = {label: i for i, label in enumerate(classifier.labels)}
+    labelled = [item for item in items if item.label in place]
+    found = [
+        (v, item) for item, v in encode_items(classifier.model, labelled) if not isinstance(v, str)
+    ]
+    if len(found) < 20:
+        raise QueryError(
+            f"a temperature needs at least 20 images in folders named like the labels, "
+            f"{len(found)} found."
+        )
+    logits = classifier.logits(np.stack([vector for vector, _ in found]))
+    return fit_temperature(logits, np.array([place[str(item.label)] for _, item in found]))
+
+
 def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     """Lists of at most ``size`` items, in order."""
     part: list[Any] = []
@@ -337,14 +388,16 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     import numpy as np
 
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
+    result: NDArray[np.float32] = shifted / shifted.sum(axis=-1, keepdims=True)
+    return result
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Logistic function, without overflow."""
     import numpy as np
 
-    return (0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32)
+    result: NDArray[np.float32] = 0.5 * (1 + np.tanh(0.5 * logits))
+    return result
 
 
 def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.integer[Any]]) -> float:

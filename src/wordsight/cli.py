@@ -10,11 +10,11 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
@@ -23,7 +23,10 @@ from wordsight.errors import WordsightError
 
 if TYPE_CHECKING:
     from wordsight.api import Library
+    from wordsight.classify import Classification, Classifier
+    from wordsight.evaluate import Evaluation
     from wordsight.search import Result
+    from wordsight.sources import Item
 
 app = typer.Typer(
     name="wordsight",
@@ -161,7 +164,7 @@ def _open_or_create(
         'Examples:  wordsight search "a dog"    '
         "wordsight search holiday.jpg    "
         'wordsight search \'"beach" + "sunset" - 0.5*"people"\'    '
-        "wordsight search '@\"rex.jpg\" + \"snow\"'"
+        'wordsight search \'@"rex.jpg" + "snow"\''
     )
 )
 def search(
@@ -179,11 +182,14 @@ def search(
         Path | None, typer.Option(metavar="FILE", help="Write the hits as a labelled picture.")
     ] = None,
     show: Annotated[
-        bool, typer.Option("--show", help="Show that picture: in the terminal if it can, else open it.")
+        bool,
+        typer.Option("--show", help="Show that picture: in the terminal if it can, else open it."),
     ] = False,
     min_score: Annotated[
         float | None,
-        typer.Option(metavar="X", help="A fixed cut-off on the cosine instead of the calibrated one."),
+        typer.Option(
+            metavar="X", help="A fixed cut-off on the cosine instead of the calibrated one."
+        ),
     ] = None,
     false_accept: Annotated[
         float,
@@ -193,7 +199,7 @@ def search(
         bool, typer.Option("--anyway", help="Show the closest images even when none matches.")
     ] = False,
     rank_by: Annotated[
-        str, typer.Option(metavar="score|z", help="Order by cosine, or by its normalised form.")
+        Literal["score", "z"], typer.Option(help="Order by cosine, or by its normalised form.")
     ] = "score",
     crops: Annotated[
         bool, typer.Option("--crops/--no-crops", help="Let the best crop of an image count.")
@@ -212,8 +218,6 @@ def search(
     library itself, so that at most --false-accept of unrelated queries are answered.
     """
     opened = _open_library(library, model, runtime, precision)
-    if rank_by not in ("score", "z"):
-        raise WordsightError(f"--rank-by takes score or z, not '{rank_by}'.")
 
     def answer(text: str) -> None:
         result = opened.search(
@@ -328,6 +332,396 @@ def _prompts(interactive: bool) -> Iterator[str]:
             return
 
 
+# -- classify -----------------------------------------------------------------------------------
+
+
+@app.command(
+    epilog=(
+        'Examples:  wordsight classify photo.jpg --labels "dog,cat,car"    '
+        "wordsight classify photos/ --labels imagenet --output results.csv"
+    )
+)
+def classify(
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE...", help="Image files, folders, .tar shards, - (stdin)."),
+    ],
+    labels: Annotated[
+        str,
+        typer.Option(
+            metavar="LABELS",
+            help='cifar10, caltech101, imagenet, a file with a label a line, or "dog,cat,car".',
+        ),
+    ] = "cifar10",
+    top: Annotated[int, typer.Option(help="How many candidates.", min=1)] = 3,
+    template: Annotated[
+        str, typer.Option(metavar="TEXT", help="How a label is put into words; {} is the label.")
+    ] = "a photo of a {}.",
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Put labels into words in many ways and average.")
+    ] = False,
+    closed: Annotated[bool, typer.Option("--closed", help='Never answer "none of these".')] = False,
+    temperature: Annotated[
+        str,
+        typer.Option(
+            metavar="T|FOLDER",
+            help="Divides the logits: a number, or a folder of class folders to fit it on.",
+        ),
+    ] = "1",
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a .csv or .jsonl file instead.")
+    ] = None,
+    grid: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a picture of the first 20 images.")
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="A name of `wordsight models`, a directory, a hub id."),
+    ] = "auto",
+    runtime: RuntimeOption = Runtime.auto,
+    precision: PrecisionOption = Precision.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what images show: the best of some labels, however small or blurry the image.
+
+    An image that no label fits better than neutral phrases do gets "none of these". Where the
+    images lie in class folders named like the labels, the accuracy is printed too.
+    """
+    import wordsight
+    from wordsight.classify import ENSEMBLE, Classifier, encode_items, fit_on
+    from wordsight.sources import open_source
+
+    if output and output.suffix.lower() not in (".csv", ".jsonl"):
+        raise WordsightError(f"{output}: write results to a .csv or a .jsonl file.")
+    items = [item for place in images for item in _items_of(place)]
+    loaded = wordsight.load_model(model, runtime=runtime.value, precision=precision.value)
+    classifier = Classifier(
+        loaded, labels, templates=ENSEMBLE if ensemble else (template,), closed=closed
+    )
+    try:
+        classifier.temperature = _positive(float(temperature))
+    except ValueError:
+        classifier.temperature = fit_on(classifier, open_source(temperature).items())
+        _say(f"temperature fitted on {temperature}: {classifier.temperature:.3f}")
+
+    rows: list[dict[str, Any]] = []
+    good: list[tuple[Item, Any]] = []
+    with _progress("classifying", "images") as progress:
+        for done, (item, vector) in enumerate(encode_items(loaded, items), start=1):
+            row: dict[str, Any] = {"path": item.path}
+            if isinstance(vector, str):
+                row["error"] = vector
+                _say(f"skipped {item.path}: {vector}")
+            else:
+                good.append((item, vector))
+                judged = classifier.judge(vector[None], top)[0]
+                row |= judged.to_json()
+                if not (output or as_json):
+                    print(_classified(item.path, judged))
+            rows.append(row)
+            if progress:
+                progress(done, len(items))
+    if output:
+        (_write_table if output.suffix.lower() == ".csv" else _write_lines)(output, rows)
+        _say(f"{_count(len(rows), 'image')} written to {output}")
+    elif as_json:
+        _print_json(rows)
+    if not good:
+        raise WordsightError("none of the images could be read.")
+    _report_accuracy(classifier, good)
+    if grid:
+        _draw_classified(classifier, good[:20], grid)
+
+
+def _positive(value: float) -> float:
+    if not value > 0:
+        raise WordsightError(f"the temperature must be above 0, not {value:g}.")
+    return value
+
+
+def _items_of(place: str) -> list[Item]:
+    """The images at a path, a file:// URL, or - for the bytes on standard input."""
+    from urllib.parse import urlparse
+    from urllib.request import url2pathname
+
+    from wordsight.errors import SourceError
+    from wordsight.sources import Item, open_source
+
+    if place == "-":
+        data = sys.stdin.buffer.read()
+        return [Item("0" * 16, "-", len(data), 0, None, "-", lambda _item: data)]
+    url = urlparse(place)
+    if url.scheme == "file":
+        place = url2pathname(url.path)
+    elif url.scheme in ("http", "https"):
+        raise SourceError(f"{place}: only local files are opened; download the image first.")
+    items = open_source(place).items()
+    if not items:
+        raise SourceError(f"no image found in {place}.")
+    return items
+
+
+def _classified(path: str, judged: Classification) -> str:
+    candidates = "  ".join(f"{c.label} {c.confidence:.1%}" for c in judged.top)
+    return (
+        f"{path}:  {'none of these (' + candidates + ')' if judged.none_of_these else candidates}"
+    )
+
+
+def _write_lines(output: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """JSON lines."""
+    with _file(output) as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _write_table(output: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Classifications as CSV: path, none_of_these, label1, confidence1, ..., error."""
+    import csv
+
+    most = max((len(row.get("top", ())) for row in rows), default=0)
+    numbered = [f"{name}{i}" for i in range(1, most + 1) for name in ("label", "confidence")]
+    with _file(output) as file:
+        table = csv.writer(file)
+        table.writerow(["path", "none_of_these", *numbered, "error"])
+        for row in rows:
+            found = [value for c in row.get("top", ()) for value in (c["label"], c["confidence"])]
+            found += [""] * (2 * most - len(found))
+            table.writerow(
+                [row["path"], row.get("none_of_these", ""), *found, row.get("error", "")]
+            )
+
+
+@contextmanager
+def _file(output: Path) -> Iterator[TextIO]:
+    try:
+        with output.open("w", encoding="utf-8", newline="") as file:
+            yield file
+    except OSError as error:
+        raise WordsightError(f"{output} cannot be written: {error.strerror}.") from None
+
+
+def _report_accuracy(classifier: Classifier, good: Sequence[tuple[Item, Any]]) -> None:
+    """Where true labels are known, say how right the labels are."""
+    import numpy as np
+
+    from wordsight.evaluate import classification_report
+
+    place = {label: i for i, label in enumerate(classifier.labels)}
+    known = [(vector, place[item.label]) for item, vector in good if item.label in place]
+    if not known:
+        return
+    report = classification_report(
+        classifier.confidences(np.stack([vector for vector, _ in known])),
+        np.array([truth for _, truth in known]),
+    )
+    _say(
+        f"{_count(report.images, 'image')} with a known label: accuracy {report.accuracy:.4f}, "
+        f"top-3 {report.top3_accuracy:.4f}, expected calibration error {report.ece:.4f}"
+    )
+
+
+def _draw_classified(
+    classifier: Classifier, good: Sequence[tuple[Item, Any]], output: Path
+) -> None:
+    import numpy as np
+
+    from wordsight import render
+    from wordsight.images import open_image
+
+    judged = classifier.judge(np.stack([vector for _, vector in good]))
+    rows = [
+        render.Classified(
+            open_image(item.read()),
+            [(c.label, c.confidence) for c in found.top],
+            truth=item.label if item.label in classifier.labels else None,
+            none_of_these=found.none_of_these,
+        )
+        for (item, _), found in zip(good, judged, strict=True)
+    ]
+    render.save(render.classification_montage(rows, title="Top labels"), output)
+    _say(f"grid: {output}")
+
+
+# -- evaluate -----------------------------------------------------------------------------------
+
+
+@app.command(
+    epilog=(
+        "Examples:  wordsight evaluate --library photos --queries labels    "
+        "wordsight evaluate --library coco --queries captions.json --plot recall.png"
+    )
+)
+def evaluate(
+    queries: Annotated[
+        str,
+        typer.Option(
+            metavar="QUERIES",
+            help="labels (those of the library), a folder or .tar with class folders, a COCO "
+            "captions .json, or a .csv of query,relevant-id.",
+        ),
+    ],
+    library: LibraryOption = None,
+    k: Annotated[str, typer.Option("--k", metavar="K,K,...", help="Ranks to cut at.")] = "1,5,10",
+    template: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="How a label is put into words; several are averaged."),
+    ] = None,
+    synonyms: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help='More words for labels, a line each: "car: auto, sedan".'
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write Recall@K by method as a picture.")
+    ] = None,
+    per_query: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a .jsonl file, a query a line.")
+    ] = None,
+    failures: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the worst queries and what came up as a picture."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure retrieval: Recall@K, MRR, mAP and more, one row per method, with intervals."""
+    from wordsight import render
+    from wordsight.evaluate import evaluate as run
+    from wordsight.evaluate import load_judgements
+
+    try:
+        ks = sorted({int(part) for part in k.split(",")})
+    except ValueError:
+        ks = []
+    if not ks or ks[0] < 1:
+        raise WordsightError(f"--k takes whole numbers from 1 with commas (1,5,10), not '{k}'.")
+    opened = _open_library(library, None, Runtime.auto, Precision.auto)
+    judgements = load_judgements(
+        opened,
+        queries,
+        templates=template,
+        synonyms=_read_synonyms(synonyms) if synonyms else None,
+    )
+    if judgements.missing:
+        _say(
+            f"note: {len(judgements.missing)} judged ids or labels are not in the library "
+            f"(first: {', '.join(judgements.missing[:5])})"
+        )
+    evaluation = run(opened, judgements, ks=ks)
+    if as_json:
+        _print_json(evaluation.to_json())
+    else:
+        _print_evaluation(evaluation, ks)
+    if plot:
+        recall = {
+            name: {n: (e.value, e.low, e.high) for n in ks for e in [values[f"recall@{n}"]]}
+            for name, values in evaluation.methods.items()
+        }
+        render.save(render.recall_plot(recall, title="Recall@K"), plot)
+        _say(f"plot: {plot}")
+    if per_query:
+        _write_lines(per_query, evaluation.per_query())
+        _say(f"per query: {per_query}")
+    if failures:
+        render.save(_failures(opened, evaluation), failures)
+        _say(f"failures: {failures}")
+
+
+def _read_synonyms(path: Path) -> dict[str, list[str]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WordsightError(f"the synonyms {path} cannot be read: {error}.") from None
+    found: dict[str, list[str]] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        label, colon, words = line.partition(":")
+        if not colon:
+            raise WordsightError(f'{path}, line {number}: write "label: word, word".')
+        found[label.strip()] = [word.strip() for word in words.split(",") if word.strip()]
+    return found
+
+
+def _print_evaluation(evaluation: Evaluation, ks: Sequence[int]) -> None:
+    """A table, a row per method: the figure and half the width of its 95 % interval."""
+    keys = [*(f"recall@{n}" for n in ks), "mrr", "map", f"ndcg@{ks[-1]}", f"precision@{ks[-1]}"]
+    methods = dict(evaluation.methods)
+    if evaluation.image_to_text:
+        methods["image to text"] = evaluation.image_to_text
+    width = max(len(name) for name in methods)
+    print(
+        f"{_count(len(evaluation.judgements.texts), 'query').replace('querys', 'queries')}, "
+        f"{_count(evaluation.gallery, 'image')}; 95 % intervals by bootstrap over queries"
+    )
+    print(f"{'':<{width}}  " + "  ".join(f"{key:>19}" for key in keys) + "  median rank")
+    for name, values in methods.items():
+        cells = [
+            f"{values[key].value:.3f} [{values[key].low:.3f},{values[key].high:.3f}]"
+            for key in keys
+        ]
+        rank = values["median_rank"].value
+        print(f"{name:<{width}}  " + "  ".join(f"{cell:>19}" for cell in cells) + f"  {rank:>11g}")
+
+
+def _failures(library: Library, evaluation: Evaluation) -> Any:
+    """The queries with the lowest average precision, and the images that came up instead."""
+    from wordsight import render
+    from wordsight.library import id_from_int
+    from wordsight.search import nearest
+
+    judgements = evaluation.judgements
+    ids = library.store.snapshot().ids
+    tiles = []
+    for place in evaluation.worst("baseline", 6):
+        right = {id_from_int(ids[i]) for i in judgements.relevant[place]}
+        tiles += [
+            render.Tile(
+                library.image(hit),
+                [judgements.texts[place], f"{hit.rank}.  {hit.score:.3f}  {hit.label or ''}"],
+                highlight="good" if hit.id in right else "bad",
+            )
+            for hit in nearest(library.store, judgements.vectors[place], k=5)
+        ]
+    return render.grid(tiles, title="The worst queries, and what came up", columns=5, cell=140)
+
+
+# -- demo ---------------------------------------------------------------------------------------
+
+
+@app.command(epilog="Example:  wordsight demo --out demo")
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where pictures are written.")] = Path(
+        "demo"
+    ),
+    model: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="A name of `wordsight models`, a directory, a hub id."),
+    ] = "starter",
+    runtime: RuntimeOption = Runtime.auto,
+    precision: PrecisionOption = Precision.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """Find CIFAR-10 test images by words and classify them, step by step.
+
+    The data come from WORDSIGHT_CIFAR10 (a folder or file), the cache, the official archive, or
+    the 20-image sample of the extra `sample`, whichever is there first.
+    """
+    import wordsight
+    from wordsight.demo import run
+    from wordsight.sources import cifar10
+
+    say = _say if as_json else print
+    source = cifar10.load("test")
+    if source.notice:
+        _say(f"note: {source.notice}")
+    loaded = wordsight.load_model(model, runtime=runtime.value, precision=precision.value)
+    with _progress("encoding", "images") as progress:
+        facts = run(loaded, source, source.origin, out, say=say, progress=progress)
+    if as_json:
+        _print_json(facts)
+
+
 # -- info, models, compact ----------------------------------------------------------------------
 
 
@@ -345,7 +739,9 @@ def info(library: LibraryOption = None, as_json: JsonOption = False) -> None:
     print(f"images    {facts['images']} ({_count(facts['views'], 'view')})")
     print(f"model     {record['name']} ({record['hash']}, {record['dim']} dimensions)")
     print(f"on disk   {_size(facts['bytes'])}, table version {facts['table_version']}")
-    print(f"made      {facts['created']} by wordsight {facts['made_with']}, format {facts['format']}")
+    print(
+        f"made      {facts['created']} by wordsight {facts['made_with']}, format {facts['format']}"
+    )
 
 
 @app.command(epilog="Example:  wordsight models")
@@ -372,7 +768,9 @@ def models(as_json: JsonOption = False) -> None:
     ]
     widths = [max(len(line[i]) for line in (header, *table)) for i in range(len(header))]
     for line in (header, *table):
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        )
 
 
 @app.command(epilog="Example:  wordsight compact --library ~/Pictures")
@@ -480,7 +878,7 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line. Exit status: 0 done, 2 an error that the message explains."""
-    warnings.showwarning = lambda message, *_args, **_kw: _say(f"note: {message}")  # type: ignore[assignment]
+    warnings.showwarning = lambda message, *_args, **_kw: _say(f"note: {message}")
     try:
         app(args=list(arguments) if arguments is not None else None)
     except WordsightError as error:

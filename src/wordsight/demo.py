@@ -98,7 +98,7 @@ def run(
     say(f"8. Done in {facts['seconds']:.1f} s. Pictures to look at:")
     for picture in facts["pictures"]:
         say(f"   {picture}")
-    say(f'   Go on yourself:  wordsight search --library {out / "library"}')
+    say(f"   Go on yourself:  wordsight search --library {out / 'library'}")
     return facts
 
 

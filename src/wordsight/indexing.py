@@ -245,7 +245,9 @@ class _Run:
     def _encode(self, batch: Sequence[_Decoded]) -> None:
         import numpy as np
 
-        vectors = self.model.encode_pixels(np.stack([d.pixels for d in batch if d.pixels is not None]))
+        vectors = self.model.encode_pixels(
+            np.stack([d.pixels for d in batch if d.pixels is not None])
+        )
         for decoded, vector in zip(batch, vectors, strict=True):
             item = decoded.item
             self.replacing |= item.id in self.known

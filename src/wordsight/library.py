@@ -507,7 +507,7 @@ class Store:
             return None
 
     def save_statistics(self, name: str, arrays: dict[str, NDArray[Any]]) -> None:
-        """Keep arrays that were derived from the version in view; a read-only library keeps none."""
+        """Keep arrays derived from the version in view (a read-only library keeps none)."""
         import io
 
         import numpy as np
@@ -572,8 +572,9 @@ class Store:
                 ids = ",".join(str(id_to_int(image.id)) for image in images)
                 self.dataset.merge_insert(
                     ["id", "view"]
-                ).when_matched_update_all().when_not_matched_insert_all(
-                ).when_not_matched_by_source_delete(f"id in ({ids})").execute(table)
+                ).when_matched_update_all().when_not_matched_insert_all().when_not_matched_by_source_delete(
+                    f"id in ({ids})"
+                ).execute(table)
             else:
                 self.dataset.insert(table, mode="append")
 
@@ -600,7 +601,9 @@ class Store:
         import numpy as np
         import pyarrow as pa
 
-        views = [(image, number, view) for image in images for number, view in enumerate(image.views)]
+        views = [
+            (image, number, view) for image in images for number, view in enumerate(image.views)
+        ]
         vectors = np.stack([view.vector for _, _, view in views]).astype(np.float16)
         # Statistics of what is stored (float16), so that they hold for what will be searched.
         _, bank = self.bank()
@@ -624,9 +627,7 @@ class Store:
             "sd": spread(fused.std(axis=1)),
             "image_mean": spread(whole.mean(axis=1)),
             "image_sd": spread(whole.std(axis=1)),
-            "vector": pa.FixedSizeListArray.from_arrays(
-                pa.array(vectors.ravel()), self.model.dim
-            ),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self.model.dim),
         }
         for name in _IMAGE_COLUMNS:
             columns[name] = [getattr(image, name) for image, _, _ in views]

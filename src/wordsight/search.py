@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from wordsight.errors import QueryError
 
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from wordsight.nomatch import Decision
 
 RankBy = Literal["score", "z"]
+
+
+class SearchOptions(TypedDict, total=False):
+    """The options of :func:`search`, for those who pass them on."""
+
+    min_score: float | None
+    false_accept: float
+    rank_by: RankBy
+    crops: bool
+    anyway: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +315,13 @@ def search(
                 match=match,
                 threshold=threshold,
                 hits=_hits(
-                    store, snapshot, shown, view_scores[i], fused[i], z[i] if calibrated else None, crops
+                    store,
+                    snapshot,
+                    shown,
+                    view_scores[i],
+                    fused[i],
+                    z[i] if calibrated else None,
+                    crops,
                 ),
                 model=model.name,
                 timings_ms={},
@@ -320,6 +336,14 @@ def search(
     for result in results:
         result.timings_ms = clock.laps
     return results
+
+
+def nearest(store: Store, vector: NDArray[np.float32], k: int = 10) -> list[Hit]:
+    """The ``k`` images nearest to a vector [D] of unit length that was made elsewhere."""
+    snapshot = store.snapshot()
+    view_scores = snapshot.vectors @ vector
+    fused = snapshot.fuse(view_scores)
+    return _hits(store, snapshot, _top(fused, k), view_scores, fused, None, True)
 
 
 def _fused(

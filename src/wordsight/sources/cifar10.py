@@ -88,12 +88,12 @@ def load(
         return _from_place(Path(place).expanduser(), split, md5)
     cached = _cache_folder() / ARCHIVE
     if cached.is_file():
-        return _binary(cached, split)
+        return open_archive(cached, split)
     try:
         if os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in ("1", "true", "yes", "on"):
             raise SourceError(f"{url}: not tried, because HF_HUB_OFFLINE is set")
         fetch(url, cached, md5=md5, max_bytes=_MAX_DOWNLOAD, progress=progress)
-        return _binary(cached, split)
+        return open_archive(cached, split)
     except SourceError as error:
         reason = str(error)
     sample = _sample_files() if split == "test" else []
@@ -138,7 +138,7 @@ def _from_place(place: Path, split: str, md5: str) -> Cifar10:
         raise SourceError(
             f"{prefix}: not the official {ARCHIVE} (MD5 {md5}), or damaged; get it from {URL}"
         )
-    return _binary(place, split)
+    return open_archive(place, split)
 
 
 # Tar shards
@@ -167,7 +167,8 @@ def _shards(files: list[Path], split: str, origin: str) -> Cifar10:
 # The official binary archive
 
 
-def _binary(archive: Path, split: str) -> Cifar10:
+def open_archive(archive: str | Path, split: str) -> Cifar10:
+    """A split of the official binary archive, in its order. Listing raises SourceError."""
     place = os.path.realpath(archive)
     root = f"{place}::{split}/"
 

@@ -1,0 +1,44 @@
+"""Reading an image again by the path that its item had, as a library records it."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+
+from wordsight.errors import ImageError, SourceError
+from wordsight.images import unreadable_reason
+from wordsight.sources.base import Item, read_file
+
+
+def read_location(path: str) -> bytes:
+    """The bytes of the image at ``path``: of a file, or of a member (``/abs/x.tar::dog/1.jpg``).
+
+    Raises ImageError ("<path>: <reason>"). Thread-safe; the listings of the archives last read
+    are kept, so that reading many members of one is fast.
+    """
+    archive, mark, member = path.partition("::")
+    if not mark or os.path.exists(path):  # noqa: PTH110  (a file name may hold "::" too)
+        return read_file(path, path)
+    try:
+        status = os.stat(archive)  # noqa: PTH116
+        listing = _listing(archive, member.partition("/")[0], (status.st_mtime_ns, status.st_size))
+    except OSError as error:
+        raise ImageError(f"{path}: {unreadable_reason(error)}") from error
+    except SourceError as error:
+        raise ImageError(f"{path}: {error}") from error
+    if path not in listing:
+        raise ImageError(f"{path}: no longer in the archive")
+    return listing[path].read()
+
+
+@lru_cache(maxsize=8)
+def _listing(archive: str, folder: str, state: tuple[int, int]) -> dict[str, Item]:
+    """Items by path; ``state`` (time and size) makes a changed archive another one."""
+    del state
+    if archive.endswith(".gz"):
+        from wordsight.sources.cifar10 import open_archive
+
+        return {item.path: item for item in open_archive(archive, folder).items()}
+    from wordsight.sources.tar import TarSource
+
+    return {item.path: item for item in TarSource(archive).items()}

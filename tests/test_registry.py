@@ -1,0 +1,163 @@
+"""Opening models by name, and what "auto" means."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_models import make_clip
+from hub_standin import StandIn, serve
+
+import wordsight
+from wordsight import models
+from wordsight.errors import HubError, ModelError
+from wordsight.models import hub, load_model, registry
+from wordsight.models.clip import LAYOUT
+
+PREFERRED = registry.ENTRIES[0]
+
+
+@pytest.fixture(autouse=True)
+def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+
+@pytest.fixture
+def starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model in the place of the packaged one."""
+    folder = make_clip(tmp_path / "starter-weights")
+    monkeypatch.setattr(models, "STARTER_FOLDER", folder)
+    monkeypatch.setattr(registry, "STARTER_FOLDER", folder)
+    return folder
+
+
+@pytest.fixture
+def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    """A hub that has the preferred model."""
+    folder = make_clip(tmp_path / "published", dim=12)
+    files = {name: (folder / name).read_bytes() for name in LAYOUT}
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with serve(StandIn(PREFERRED.repository, files)) as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        yield running
+
+
+def test_at_least_five_real_models_with_their_facts() -> None:
+    assert len(registry.ENTRIES) >= 5
+    for entry in registry.ENTRIES:
+        assert hub.is_repository(entry.repository)
+        assert entry.licence
+        assert entry.dim in (512, 768)
+        assert entry.cifar10 is None or 50 < entry.cifar10 < 100
+        assert entry.megabytes is None or 100 < entry.megabytes < 5000
+    assert len(set(registry.NAMES)) == len(registry.NAMES)
+
+
+def test_models_info_lists_what_is_here(starter: Path, online: StandIn) -> None:
+    rows = {row["name"]: row for row in registry.models_info()}
+    assert list(rows) == [name for name in registry.NAMES if name != "auto"]
+    assert rows["starter"]["cached"]
+    assert rows["starter"]["dim"] == 8
+    assert not rows[PREFERRED.name]["cached"]
+    model = load_model(PREFERRED.name)
+    row = next(r for r in registry.models_info() if r["name"] == PREFERRED.name)
+    assert row["cached"]
+    assert row["path"] == str(model.path)
+
+
+def test_a_directory_as_text_and_as_path(tmp_path: Path) -> None:
+    folder = make_clip(tmp_path / "my model")
+    for given in (folder, str(folder)):
+        model = wordsight.load_model(given)
+        assert (model.name, model.path, model.source) == ("my model", folder, str(folder))
+        assert load_model(model.source).hash == model.hash
+
+
+def test_a_directory_from_where_we_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_clip(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    model = load_model("mine")
+    monkeypatch.chdir("/")
+    assert load_model(model.source).name == "mine"
+
+
+def test_a_name_goes_before_a_directory(
+    starter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_clip(tmp_path / "starter", dim=4)
+    monkeypatch.chdir(tmp_path)
+    assert load_model("starter").dim == 8
+    assert load_model("./starter").dim == 4
+
+
+def test_unknown_names_get_close_ones() -> None:
+    with pytest.raises(ModelError, match=r"unknown model 'clip-vit-b23': did you mean clip-vit-b"):
+        load_model("clip-vit-b23")
+    with pytest.raises(ModelError, match="`wordsight models` lists the names"):
+        load_model("zzz")
+    with pytest.raises(ModelError, match="no such model directory"):
+        load_model(Path("/nowhere/at/all"))
+
+
+def test_siglip_gets_the_scale_that_its_files_lack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_clip(tmp_path / "siglip", config={"init_logit_bias": -10})
+    monkeypatch.setattr(hub, "cached", lambda *args: folder)
+    model = load_model("siglip-b16")
+    assert (model.logit_scale, model.logit_bias) == (117.33, -12.93)
+
+
+def test_auto_takes_a_cached_model_without_asking(
+    starter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make_clip(tmp_path / "cached")
+    second = registry.ENTRIES[1]
+    monkeypatch.setattr(
+        hub, "cached", lambda repository, files: folder if repository == second.repository else None
+    )
+    assert load_model("auto").name == second.name
+    assert caplog.records == []
+
+
+def test_auto_fetches_the_preferred_model(starter: Path, online: StandIn) -> None:
+    model = load_model()
+    assert (model.name, model.source, model.dim) == (PREFERRED.name, PREFERRED.name, 12)
+
+
+def test_auto_offline_is_the_starter_with_a_notice(
+    starter: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = load_model("auto")
+    assert (model.name, model.source, model.path) == ("starter", "starter", starter)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "using the starter model" in record.message
+    assert "\n" not in record.message
+
+
+def test_auto_asks_an_unreachable_hub_once_in_a_while(starter: Path, online: StandIn) -> None:
+    online.status = 503
+    notices: list[str] = []
+    assert load_model("auto", notice=notices.append).name == "starter"
+    asked = len(online.requests)
+    assert load_model("auto", notice=notices.append).name == "starter"
+    assert len(online.requests) == asked
+    assert "status 503" in notices[0]
+    assert "a moment ago" in notices[1]
+    assert models.AUTO_REACH_SECONDS <= 5
+    with pytest.raises(HubError):  # by name it is asked again
+        load_model(PREFERRED.name)
+    assert len(online.requests) > asked
+
+
+def test_auto_survives_a_broken_transfer(
+    starter: Path, online: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "PAUSE_SECONDS", 0)
+    online.lost.add("visual/model.onnx")
+    notices: list[str] = []
+    assert load_model("auto", notice=notices.append).name == "starter"
+    assert "404" in notices[0]
