@@ -1,0 +1,1 @@
+"""How the shipped starter CLIP is made; start at ``training/starter_clip.py``."""

@@ -1,0 +1,215 @@
+"""Train the image tower against the fixed text table."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .concepts import CIFAR
+from .images import cifar
+from .table import DIM
+from .vision import MEAN, STD, Muon, VisionTower
+
+SMOOTHING = 0.1
+CAPTION_WEIGHT = 0.05
+
+
+@dataclass
+class VisionPlan:
+    """Choices of a training run."""
+
+    epochs: int = 12
+    batch: int = 768
+    muon_lr: float = 0.16
+    adam_lr: float = 2e-3
+    negatives: int = 400
+    seed: int = 7
+    compile: bool = True
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """Bytes (rows, 32, 32, 3) to the tower's input."""
+    x = pixels.permute(0, 3, 1, 2).float().div_(255)
+    x = (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def augment(images: Tensor, flip: Tensor, shift: int = 2) -> Tensor:
+    """Mirror where told, then move by up to ``shift`` pixels (edges reflected)."""
+    size = images.shape[-1]
+    images = torch.where(flip[:, None, None, None], images.flip(-1), images)
+    padded = F.pad(images, (shift,) * 4, mode="reflect")
+    moves = torch.randint(0, 2 * shift + 1, (len(images), 2))
+    out = torch.empty_like(images)
+    for dy in range(2 * shift + 1):
+        for dx in range(2 * shift + 1):
+            rows = ((moves[:, 0] == dy) & (moves[:, 1] == dx)).nonzero()[:, 0]
+            if len(rows):
+                out[rows] = padded[rows, :, dy : dy + size, dx : dx + size]
+    return out
+
+
+class TextTable:
+    """Draws a text vector for every concept and for some unrelated nouns."""
+
+    def __init__(self, work: Path) -> None:
+        saved = np.load(work / "table.npz")
+        self.words = torch.from_numpy(saved["words"])
+        self.owner = torch.from_numpy(saved["owner"])
+        self.negatives = torch.from_numpy(saved["negatives"])
+        self.captions = torch.from_numpy(saved["captions"])
+        self.caption_owner = torch.from_numpy(saved["caption_owner"])
+        self.count = int(self.owner.max()) + 1
+        mean = torch.zeros(self.count, self.words.shape[1])
+        self.mean = F.normalize(mean.index_add(0, self.owner, self.words), dim=-1)
+
+    def draw(self, negatives: int) -> Tensor:
+        """One row a concept, between its mean and a random word of it, then nouns."""
+        noise = torch.rand(self.count, len(self.words))
+        noise[self.owner[None] != torch.arange(self.count)[:, None]] = -1
+        word = self.words[noise.argmax(1)]
+        concepts = F.normalize(0.6 * self.mean + 0.4 * word, dim=-1)
+        nouns = self.negatives[torch.randperm(len(self.negatives))[:negatives]]
+        return torch.cat([concepts, nouns])
+
+    def draw_captions(self) -> Tensor:
+        """One random caption for each captioned picture."""
+        noise = torch.rand(int(self.caption_owner.max()) + 1, len(self.captions))
+        noise[self.caption_owner[None] != torch.arange(len(noise))[:, None]] = -1
+        return self.captions[noise.argmax(1)]
+
+
+def targets(parents: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Goal weights over concepts, and which concepts a picture says nothing about.
+
+    A flamingo is half flamingo, half bird; a bird of CIFAR-10 may be a flamingo or not.
+    """
+    family = torch.full((count,), -1)
+    known = parents >= 0
+    family[labels[known]] = parents[known]
+    goal = F.one_hot(labels, count).float()
+    rows = known.nonzero()[:, 0]
+    goal[rows] *= 0.5
+    goal[rows, parents[rows]] += 0.5
+    return goal, (family[None] == labels[:, None]) & (goal == 0)
+
+
+def smooth_loss(logits: Tensor, goal: Tensor, mask: Tensor) -> Tensor:
+    """Cross entropy with a little of the goal spread over all open columns."""
+    extra = logits.shape[1] - goal.shape[1]
+    goal, mask = F.pad(goal, (0, extra)), F.pad(mask, (0, extra))
+    log = logits.masked_fill(mask, -1e4).log_softmax(-1)
+    open_ = (~mask).float()
+    goal = (1 - SMOOTHING) * goal + SMOOTHING * open_ / open_.sum(1, keepdim=True)
+    return -(goal * log.masked_fill(mask, 0)).sum(1).mean()
+
+
+@torch.inference_mode()
+def embed(tower: nn.Module, pixels: Tensor, batch: int = 1000, mirror: bool = False) -> Tensor:
+    """Unit vectors of pictures in evaluation mode."""
+    was, rows = tower.training, []
+    tower.eval()
+    for start in range(0, len(pixels), batch):
+        x = normalise(pixels[start : start + batch])
+        with torch.autocast("cpu", torch.bfloat16):
+            e = tower(x)
+            rows.append(F.normalize(e + tower(x.flip(-1)), dim=-1) if mirror else e)
+    tower.train(was)
+    return torch.cat(rows)
+
+
+def train(data: Path, work: Path, plan: VisionPlan) -> None:
+    """Train, with a checkpoint after every epoch; goes on from the last one if there is one."""
+    torch.manual_seed(plan.seed)
+    main = cifar(data, train=True)
+    others = np.load(work / "pictures.npz")
+    pixels = torch.from_numpy(np.concatenate([main.pixels, others["pixels"]]))
+    labels = torch.tensor([CIFAR.index(c) for c in main.concept] + others["concept"].tolist())
+    parents = torch.tensor([-1] * len(main.concept) + others["parent"].tolist())
+    captioned = torch.from_numpy(others["captioned"])
+    table = TextTable(work)
+
+    tower = VisionTower(DIM).to(memory_format=torch.channels_last)
+    tower.set_whitening(normalise(pixels[:5000]))
+    scale = nn.Parameter(torch.tensor(15.0).log())
+    convolutions = [p for p in tower.parameters() if p.ndim == 4 and p.requires_grad]
+    small = [p for p in tower.parameters() if p.ndim < 4 and p.requires_grad]
+    muon = Muon(convolutions, plan.muon_lr)
+    adam = torch.optim.AdamW(
+        [{"params": small}, {"params": [scale], "weight_decay": 0.0}],
+        lr=plan.adam_lr, betas=(0.85, 0.95), weight_decay=0.02,
+    )  # fmt: skip
+    per_epoch = len(pixels) // plan.batch
+    total, step, first = per_epoch * plan.epochs, 0, 0
+    saved = work / "vision.pt"
+    if saved.exists():
+        state = torch.load(saved)
+        tower.load_state_dict(state["tower"])
+        muon.load_state_dict(state["muon"])
+        adam.load_state_dict(state["adam"])
+        scale.data.copy_(state["scale"])
+        first = state["epoch"]
+        step = first * per_epoch
+    run = torch.compile(tower) if plan.compile else tower
+    flips = torch.rand(len(pixels), generator=torch.Generator().manual_seed(plan.seed)) < 0.5
+    whiten_bias = tower.whiten.bias
+    for epoch in range(first, plan.epochs):
+        torch.manual_seed(plan.seed + 1000 * epoch)
+        started, seen, hits, losses = time.time(), 0, 0, 0.0
+        tower.train()
+        # The whitening bias settles early; afterwards the first layer needs no gradient.
+        whiten_bias.requires_grad_(epoch < 3)
+        order = torch.randperm(len(pixels))
+        for k in range(per_epoch):
+            now = step / total
+            for optimiser, base in ((muon, plan.muon_lr), (adam, plan.adam_lr)):
+                for group in optimiser.param_groups:
+                    group["lr"] = base * min(1.0, (step + 1) / 20) * (1 - now)
+            rows = order[k * plan.batch : (k + 1) * plan.batch]
+            # Each picture is mirrored every other epoch, not at random.
+            flip = flips[rows] ^ bool(epoch % 2)
+            batch = normalise(pixels[rows])
+            with_captions = k % 4 == 0
+            if with_captions:
+                batch = torch.cat([batch, normalise(captioned)])
+                flip = torch.cat([flip, torch.rand(len(captioned)) < 0.5])
+            x = augment(batch, flip).contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16):
+                e = run(x)
+            shown = e[: len(rows)]
+            goal, mask = targets(parents[rows], labels[rows], table.count)
+            logits = scale.exp() * shown @ table.draw(plan.negatives).T
+            loss = smooth_loss(logits, goal, mask)
+            if with_captions:
+                pairs = scale.exp() * e[len(rows) :] @ table.draw_captions().T
+                at = torch.arange(len(pairs))
+                both = F.cross_entropy(pairs, at) + F.cross_entropy(pairs.T, at)
+                loss = loss + CAPTION_WEIGHT * both
+            for optimiser in (muon, adam):
+                optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            muon.step()
+            adam.step()
+            with torch.no_grad():
+                scale.clamp_(max=float(np.log(100)))
+            step += 1
+            seen += len(rows)
+            losses += loss.item()
+            hits += int((logits[:, : table.count].argmax(1) == labels[rows]).sum())
+            if k % 20 == 0:
+                print(f"epoch {epoch} {k}/{per_epoch} loss {loss.item():.3f} "
+                      f"acc {hits / seen:.3f} scale {scale.exp().item():.1f} "
+                      f"{seen / (time.time() - started):.0f}/s", flush=True)  # fmt: skip
+        state = {"tower": tower.state_dict(), "muon": muon.state_dict(),
+                 "adam": adam.state_dict(), "scale": scale.detach(), "epoch": epoch + 1}  # fmt: skip
+        part = saved.with_suffix(".part")
+        torch.save(state, part)
+        part.replace(saved)
+        print(f"epoch {epoch + 1}: loss {losses / per_epoch:.3f} "
+              f"in {time.time() - started:.0f} s", flush=True)  # fmt: skip
