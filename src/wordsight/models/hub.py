@@ -41,6 +41,9 @@ REACH_SECONDS = 10.0
 STALL_SECONDS = 10.0
 """How long a transfer may stand still before it is cut and taken up again."""
 
+PAUSE_SECONDS = 1.0
+"""Before a transfer that brought nothing is tried again; as much longer each time."""
+
 ATTEMPTS = 3
 """How many times in a row a transfer may bring nothing."""
 
@@ -307,7 +310,7 @@ class _Transfer:
                     f"bytes ({reason}); run it again to go on from there, or {WAYS_OUT}"
                 )
             if idle:
-                time.sleep(idle)
+                time.sleep(idle * PAUSE_SECONDS)
             reason = self._read_once(part, file)
             idle = 0 if part.stat().st_size > have else idle + 1
 
@@ -331,7 +334,7 @@ class _Transfer:
                         out.truncate(0)
                         self.advance(-have)
                         have = 0
-                    for chunk in response.iter_raw(_CHUNK):
+                    for chunk in response.iter_raw():
                         have += len(chunk)
                         if have > file.size:
                             out.truncate(0)

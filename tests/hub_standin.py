@@ -1,0 +1,133 @@
+"""A stand-in for the hub on the loopback interface, with faults to order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class StandIn:
+    """What the stand-in serves and how it misbehaves."""
+
+    repository: str
+    files: dict[str, bytes]
+    url: str = ""
+    large: int = 1000
+    """Files of at least this many bytes are announced with a SHA-256, as LFS files are."""
+    cut_after: dict[str, list[int]] = field(default_factory=dict)
+    """By file: how many bytes the next answers send before the connection breaks."""
+    instead: dict[str, bytes] = field(default_factory=dict)
+    """By file: what is sent in place of what was announced."""
+    lost: set[str] = field(default_factory=set)
+    """Files that are announced and answered with 404."""
+    ranges: bool = True
+    silent: bool = False
+    """Accept connections, never answer."""
+    status: int = 200
+    requests: list[tuple[str, str | None]] = field(default_factory=list)
+    """Paths asked for, each with its Range header."""
+
+    def downloads(self, name: str) -> list[str | None]:
+        return [r for path, r in self.requests if path.startswith("/cdn/") and path.endswith(name)]
+
+
+@contextmanager
+def serve(stand_in: StandIn) -> Iterator[StandIn]:
+    done = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            stand_in.requests.append((path, self.headers.get("Range")))
+            if stand_in.silent:
+                done.wait(20)
+                self.close_connection = True
+                return
+            repository = stand_in.repository
+            if stand_in.status != 200:
+                self._answer(stand_in.status, b"no")
+            elif path == f"/api/models/{repository}/revision/main":
+                self._answer(200, json.dumps(_info(stand_in)).encode())
+            elif path.startswith(f"/{repository}/resolve/{COMMIT}/"):
+                name = path.removeprefix(f"/{repository}/resolve/{COMMIT}/")
+                if name in stand_in.lost or name not in stand_in.files:
+                    self._answer(404, b"no such file")
+                else:  # the real hub sends to a content network too
+                    self.send_response(302)
+                    self.send_header("Location", f"{stand_in.url}/cdn/{name}")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+            elif path.startswith("/cdn/"):
+                self._send_file(path.removeprefix("/cdn/"))
+            else:
+                self._answer(404, b"no such repository")
+
+        def _answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def _send_file(self, name: str) -> None:
+            data = stand_in.instead.get(name, stand_in.files[name])
+            start = 0
+            asked = self.headers.get("Range")
+            if asked and stand_in.ranges:
+                start = int(asked.removeprefix("bytes=").rstrip("-"))
+            if start >= len(data) > 0:
+                self._answer(416, b"")
+                return
+            self.send_response(206 if start else 200)
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            self.send_header("Content-Length", str(len(data) - start))
+            self.end_headers()
+            cuts = stand_in.cut_after.get(name)
+            if cuts:
+                self.wfile.write(data[start : start + cuts.pop(0)])
+                self.wfile.flush()
+                self.connection.close()
+                self.close_connection = True
+            else:
+                self.wfile.write(data[start:])
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    stand_in.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield stand_in
+    finally:
+        done.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+        time.sleep(0)
+
+
+def _info(stand_in: StandIn) -> dict[str, Any]:
+    siblings = []
+    for name, data in stand_in.files.items():
+        sha1 = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+        entry: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": sha1}
+        if len(data) >= stand_in.large:
+            sha256 = hashlib.sha256(data).hexdigest()
+            entry["lfs"] = {"sha256": sha256, "size": len(data), "pointerSize": 130}
+        siblings.append(entry)
+    return {"id": stand_in.repository, "sha": COMMIT, "siblings": siblings}
