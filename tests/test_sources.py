@@ -351,13 +351,13 @@ def test_damaged_tars_list_something_or_raise_source_errors(data: st.DataObject)
             header[148:156] = b" " * 8
             content[start + 148 : start + 156] = b"%06o\0 " % sum(header)
         file.write_bytes(content)
+        refusal = "not a tar archive"
         try:
             items = open_source(file).items()
         except SourceError as error:
-            assert "not a tar archive" in str(error)
-            return
-        for item in items:
-            assert len(item.read()) == item.size
+            items, refusal = [], str(error)
+        assert "not a tar archive" in refusal
+        assert all(len(item.read()) == item.size for item in items)
 
 
 def test_gnu_sparse_members_are_reported(folder: Path) -> None:

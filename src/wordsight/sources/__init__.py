@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-from functools import lru_cache
 from pathlib import Path
 
 from wordsight.errors import SourceError
@@ -50,38 +49,3 @@ def open_source(location: str | Path, *, progress: Progress | None = None) -> So
     from wordsight.sources.folder import FileSource
 
     return FileSource(path)
-
-
-def read_location(path: str) -> bytes:
-    """The bytes of an image by the ``path`` of its :class:`Item`, whichever source it came from.
-
-    Raises ImageError ("<path>: <reason>") when it is gone or cannot be read.
-    """
-    from wordsight.errors import ImageError
-    from wordsight.sources.base import read_file
-
-    archive, _, member = path.partition("::")
-    if not member:
-        return read_file(path, path)
-    try:
-        item = _members(archive, os.stat(archive).st_mtime_ns).get(path)  # noqa: PTH116
-    except (OSError, SourceError) as error:
-        raise ImageError(f"{path}: the archive cannot be read ({error})") from None
-    if item is None:
-        raise ImageError(f"{path}: no longer in the archive")
-    return item.read()
-
-
-@lru_cache(maxsize=8)
-def _members(archive: str, _mtime_ns: int) -> dict[str, Item]:
-    """The images of an archive by path; listed again when it has changed."""
-    from wordsight.sources import cifar10
-    from wordsight.sources.tar import TarSource
-
-    if archive.endswith(cifar10.ARCHIVE):
-        sources: list[Source] = [
-            cifar10.open_archive(archive, split) for split in ("test", "train")
-        ]
-    else:
-        sources = [TarSource(archive)]
-    return {item.path: item for source in sources for item in source.items()}
