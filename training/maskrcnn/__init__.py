@@ -1,0 +1,1 @@
+"""How the starter Mask R-CNN is made: ``python -m training.maskrcnn all --help``."""
