@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -233,8 +234,7 @@ class _OpenVinoGraph:
         *,
         small: bool,
     ) -> None:
-        import openvino
-
+        openvino = _import_openvino()
         core = openvino.Core()
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:
@@ -347,6 +347,23 @@ def _port_name(port: Any) -> str:
     return names[0] if names else str(port.get_node().get_friendly_name())
 
 
+def _import_openvino() -> Any:
+    """OpenVINO without its telemetry, which would report each import to a server of its makers."""
+    import sys
+
+    name = "openvino_telemetry"
+    if "openvino" in sys.modules or name in sys.modules:
+        import openvino
+
+        return openvino
+    sys.modules[name] = None  # type: ignore[assignment]  # an import of it fails: it is optional
+    try:
+        import openvino
+    finally:
+        del sys.modules[name]
+    return openvino
+
+
 def _openvino_tensor(port: Any) -> Tensor:
     shape = tuple(None if d.is_dynamic else d.get_length() for d in port.get_partial_shape())
     return Tensor(shape, str(port.get_element_type().to_dtype()))
@@ -366,6 +383,10 @@ def _onnx_tensor(value: Any) -> Tensor:
     return Tensor(shape, _ONNX_TYPES.get(value.type, plain))
 
 
+# OpenVINO puts the places in its sources before what happened.
+_SOURCE_PLACES = re.compile(r"Exception from \S+:\d+:\s*|Check '.*?' failed at \S+:\d+:\s*")
+
+
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(_SOURCE_PLACES.sub("", str(error)).split()) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."
