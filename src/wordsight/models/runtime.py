@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from wordsight.errors import ModelError
 
@@ -133,20 +133,48 @@ def open_graph(
 
 
 def _checked_size(path: Path) -> int:
+    # Asked here because OpenVINO, given anything else than a whole ONNX file, tries its readers
+    # for other formats in turn, and they write to the terminal.
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            start = file.read(1)
+            whole = _is_onnx(file, size)
     except OSError as error:
         raise ModelError(f"{path}: the model's graph cannot be read ({error.strerror})") from error
-    # Every ONNX file begins with the tag of its field ir_version. Asked here because OpenVINO
-    # tries its readers for other formats in turn, and they write to the terminal.
-    if start != b"\x08":
+    if not whole:
         raise ModelError(
-            f"{path}: this is not an ONNX graph (an unfinished download, or a Git LFS pointer?); "
-            "delete it and fetch the model again"
+            f"{path}: this is not a whole ONNX graph (an unfinished download, or a Git LFS "
+            "pointer?); delete it and fetch the model again"
         )
     return size
+
+
+def _is_onnx(file: BinaryIO, size: int) -> bool:
+    """Walk the outer fields of the file: a protobuf ModelProto with a graph, to its very end."""
+
+    def varint() -> int:
+        value = shift = 0
+        while byte := file.read(1):
+            value |= (byte[0] & 0x7F) << shift
+            if byte[0] < 0x80:
+                return value
+            shift += 7
+            if shift > 63:
+                break
+        return -1
+
+    graph = False
+    while file.tell() < size:
+        field, kind = divmod(varint(), 8)
+        if field < 1 or kind not in (0, 2):  # ModelProto has numbers and messages only
+            return False
+        length = varint()
+        if length < 0:
+            return False
+        if kind == 2:
+            file.seek(length, os.SEEK_CUR)
+        graph = graph or field == 7
+    return graph and file.tell() == size
 
 
 def choose_runtime(runtime: str = "auto", *, cold: bool = False) -> str:
