@@ -1,0 +1,543 @@
+"""Which score should decide "No match"? A study on real CLIP vectors and on a model's own.
+
+    python benchmarks/no_match_study.py DATA                      # real ViT-B/32 vectors
+    python benchmarks/no_match_study.py DATA --model starter      # and a model, over CIFAR-10
+    python benchmarks/no_match_study.py DATA --json > study.json
+
+DATA is a folder with ``clip-vectors/`` (500 CIFAR-10 image vectors of OpenAI's ViT-B/32 and the
+vectors of 1283 LVIS and COCO category names) and ``cifar10/test.tar``. No text encoder for those
+vectors is at hand, so the bank is drawn there from LVIS names that are unrelated to CIFAR-10
+(``lists/related.txt`` says which are not), and the other unrelated names are the negatives, over
+many random splits: bank and test names never share a head noun. With ``--model`` the package's own
+bank is encoded, and the negatives are WordNet's nouns, from Debian's ``wordnet-base``.
+
+Columns: AUROC and FPR95 of the ten class names against unrelated names; the same AUROC for other
+names of the classes (``lists/synonyms.txt``); the false-accept rate measured at the stated 0.01,
+0.05 and 0.10; near misses, how many of ten galleries that lack a class say "No match" to its name;
+hits, how many of the ten full galleries match; found@n, how often a gallery with n images of the
+class matches. Each score gets its threshold in the same way, from the bank's own values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import platform
+import random
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wordsight import nomatch
+from wordsight.bank import bank_hash, bank_phrases
+from wordsight.metrics import auroc, fpr_at_95_tpr
+
+Array = npt.NDArray[Any]
+RATES = (0.01, 0.05, 0.10)
+LISTS = Path(__file__).parent / "lists"
+CLASSES = [
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+]  # fmt: skip
+
+# ------------------------------------------------------------------------------------ the scores
+
+
+class Score:
+    """Turns cosines into one number a query: f(queries [Q, N], bank [B, N]) and the bank's own."""
+
+    def __init__(self, name: str, statistic: Callable[[Array], Array], kind: str = "z") -> None:
+        self.name, self.statistic, self.kind = name, statistic, kind
+
+    def values(self, queries: Array, bank: Array) -> Array:
+        """Return the statistic [Q] of queries, given their and the bank's cosines."""
+        return self.statistic(self._normalised(queries, bank))
+
+    def null(self, bank: Array) -> Array:
+        """Return the statistic [B] of the bank's phrases, each against the other phrases."""
+        if self.kind == "z":
+            return self.statistic(np.asarray(nomatch.leave_one_out(bank.T).T))
+        if self.kind == "cosine":
+            return self.statistic(bank)
+        order = np.sort(bank, axis=0)
+        if self.kind == "margin":
+            rival = np.where(bank == order[-1], order[-2], order[-1])
+            return self.statistic(bank - rival)
+        weights = np.exp(100.0 * bank)
+        return self.statistic(np.asarray(np.log(weights / weights.sum(axis=0))))
+
+    def _normalised(self, queries: Array, bank: Array) -> Array:
+        if self.kind == "z":
+            mean, sd = nomatch.background(bank.T)
+            return np.asarray(nomatch.zscore(queries, mean, sd))
+        if self.kind == "cosine":
+            return queries
+        if self.kind == "margin":
+            return np.asarray(queries - bank.max(axis=0))
+        weights = np.exp(100.0 * queries)
+        return np.asarray(np.log(weights / (weights + np.exp(100.0 * bank).sum(axis=0))))
+
+
+def best(k: int) -> Callable[[Array], Array]:
+    """Mean of the best k images."""
+    return lambda z: np.sort(z, axis=-1)[..., -k:].mean(axis=-1)
+
+
+def best_fraction(fraction: float) -> Callable[[Array], Array]:
+    """Mean of the best fraction of the images."""
+    return lambda z: best(max(1, int(np.ceil(fraction * z.shape[-1]))))(z)
+
+
+def log_mean_exp(beta: float) -> Callable[[Array], Array]:
+    """Soft maximum over images, ln mean exp(beta z) / beta."""
+    return lambda z: np.asarray(np.log(np.exp(beta * z).mean(axis=-1)) / beta)
+
+
+def less_median(statistic: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """The statistic after the query's own median over the library is taken off."""
+    return lambda z: statistic(z) - np.median(z, axis=-1)
+
+
+SCORES = [
+    Score("top-1 cosine", best(1), "cosine"),
+    Score("top-5 cosine", best(5), "cosine"),
+    Score("top-1 log softmax mass", best(1), "softmax"),
+    Score("top-5 log softmax mass", best(5), "softmax"),
+    Score("top-1 margin over bank", best(1), "margin"),
+    Score("top-5 margin over bank", best(5), "margin"),
+    Score("top-1 z", best(1)),
+    Score("top-3 z", best(3)),
+    Score("top-5 z", best(5)),
+    Score("top-10 z", best(10)),
+    Score("best 5 % z", best_fraction(0.05)),
+    Score("best 10 % z", best_fraction(0.10)),
+    Score("best 15 % z", best_fraction(0.15)),
+    Score("best 20 % z", best_fraction(0.20)),
+    Score("soft maximum of z, beta 1.2", log_mean_exp(1.2)),
+    Score("soft maximum of z, beta 2", log_mean_exp(2.0)),
+    Score("top-5 z less median z", less_median(best(5))),
+]
+
+RULE = "wordsight (group or single)"
+
+
+class Judge:
+    """One score in one gallery: how strongly queries match, and from where on they are accepted."""
+
+    def __init__(self, score: Score | None, bank: Array) -> None:
+        self.score, self.bank = score, bank
+        if score is None:
+            self.background = nomatch.background(bank.T)
+            self.null = nomatch.Calibration.from_fused(bank.T).null
+        else:
+            self.bank_values = np.sort(score.null(bank))
+
+    def strength(self, queries: Array) -> Array:
+        """Return a number [Q] for queries with these cosines [Q, N]; larger is a better match."""
+        if self.score is None:
+            mean, sd = self.background
+            return -np.log(np.maximum(self.null.p_value(nomatch.zscore(queries, mean, sd)), 1e-300))
+        return self.score.values(queries, self.bank)
+
+    def threshold(self, false_accept: float) -> float:
+        """Return the strength to be exceeded: for a plain score, the bank's conformal quantile."""
+        if self.score is None:
+            return -float(np.log(false_accept))
+        place = int(np.ceil((1.0 - false_accept) * (len(self.bank_values) + 1)))
+        return float(self.bank_values[min(place, len(self.bank_values)) - 1])
+
+    def part(self, images: Array) -> Judge:
+        """Return a judge of some of the images that keeps the thresholds of all."""
+        part = copy.copy(self)
+        part.bank = self.bank[:, images]
+        if self.score is None:
+            mean, sd = self.background
+            part.background = mean[images], sd[images]
+        return part
+
+
+# ---------------------------------------------------------------------------------- the measurement
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Cosines [., N] of each set of texts with the gallery's images."""
+
+    bank: Array
+    negatives: Array
+    classes: Array
+    synonyms: Array
+
+
+def measure(
+    score: Score | None, texts: Texts, labels: Array, rng: np.random.Generator
+) -> dict[str, float]:
+    """Measure one score in a gallery whose images have these class numbers [N]."""
+    bank, classes = texts.bank, texts.classes
+    judge = Judge(score, bank)
+    off, own = judge.strength(texts.negatives), judge.strength(classes)
+    row = {
+        "auroc": auroc(own, off),
+        "fpr95": fpr_at_95_tpr(own, off),
+        "synonym auroc": auroc(judge.strength(texts.synonyms), off),
+    }
+    row |= {f"far@{rate:.2f}": float((off > judge.threshold(rate)).mean()) for rate in RATES}
+    row["hits"] = float((own > judge.threshold(0.05)).sum())
+    row["near misses"] = 0.0
+    found = {1: 0, 5: 0, 20: 0}
+    for number in range(len(classes)):
+        query = classes[number : number + 1]
+        without = np.flatnonzero(labels != number)
+        inside = np.flatnonzero(labels == number)
+        lacking = Judge(score, bank[:, without])
+        refused = lacking.strength(query[:, without])[0] <= lacking.threshold(0.05)
+        row["near misses"] += float(refused)
+        for few in found:
+            for _ in range(3):
+                # Images more or less hardly move what the bank gets: the full gallery's fit serves.
+                some = np.append(without, rng.choice(inside, few, replace=False))
+                strength = judge.part(some).strength(query[:, some])[0]
+                found[few] += int(strength > judge.threshold(0.05))
+    row |= {f"found@{few}": hits / (3 * len(classes)) for few, hits in found.items()}
+    return row
+
+
+def by_size(
+    bank: Array, negatives: Array, classes: Array, labels: Array, rng: np.random.Generator
+) -> dict[str, dict[str, float]]:
+    """Measure the chosen rule in random galleries of several sizes."""
+    table = {}
+    for size in (20, 100, 500, 2000, 10000):
+        if size > len(labels):
+            break
+        rows = []
+        for _ in range(10 if size < len(labels) else 1):
+            some = rng.choice(len(labels), size, replace=False)
+            judge = Judge(None, bank[:, some])
+            off = judge.strength(negatives[:, some])
+            present = np.isin(np.arange(len(classes)), labels[some])
+            own = judge.strength(classes[:, some][present])
+            rows.append(
+                [float((off > judge.threshold(rate)).mean()) for rate in RATES]
+                + [float((own > judge.threshold(0.05)).mean())]
+            )
+        names = [*(f"far@{rate:.2f}" for rate in RATES), "present classes matched"]
+        table[str(size)] = dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
+    return table
+
+
+# ------------------------------------------------------------------------------------- real vectors
+
+
+def head(name: str) -> str:
+    """Return the last word of a name, without qualifier and plural s."""
+    bare = name.partition("_(")[0].replace("_", " ").replace("-", " ").lower().strip()
+    return bare.split()[-1].removesuffix("s")
+
+
+def read_words(path: Path) -> set[str]:
+    """Read the words of a list, without comments."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {word for line in lines if not line.startswith("#") for word in line.split()}
+
+
+def read_synonyms(path: Path) -> dict[str, list[str]]:
+    """Read lines ``class: name name``."""
+    lines = (line for line in path.read_text(encoding="utf-8").splitlines() if ":" in line)
+    pairs = (line.split(":", 1) for line in lines if not line.startswith("#"))
+    return {key: names.split() for key, names in pairs}
+
+
+def real_vectors(folder: Path, seeds: int, bank_size: int) -> dict[str, Any]:
+    """Run the study on the stored vectors."""
+    lvis = unit(np.load(folder / "lvis_text_vectors.npy"))
+    coco = unit(np.load(folder / "coco_text_vectors.npy"))
+    images = np.load(folder / "cifar10_test500_image_vectors.npy").astype(np.float32)
+    labels = np.load(folder / "cifar10_test500_labels.npy")
+    names = json.loads((folder / "lvis_names.json").read_text())["names"]
+    coco_names = [
+        n.replace(" ", "_") for n in json.loads((folder / "coco_names.json").read_text())["names"]
+    ]
+    info = json.loads((folder / "cifar10_test500.json").read_text())
+    related = read_words(LISTS / "related.txt")
+    synonyms = [n for group in read_synonyms(LISTS / "synonyms.txt").values() for n in group]
+
+    rows = [(r["vectors"].startswith("coco"), r["row"]) for r in info["text_rows"]]
+    classes = np.stack([coco[i] if is_coco else lvis[i] for is_coco, i in rows]) @ images.T
+    extra = lvis[[names.index(n) for n in synonyms]] @ images.T
+    lvis_heads = {head(n) for n in names}
+    vectors = np.concatenate([lvis, coco])
+    pool = [i for i, n in enumerate(names) if n not in related]
+    # Of COCO only what LVIS lacks: most of its names are LVIS's, with the same vector.
+    pool += [
+        len(names) + i
+        for i, n in enumerate(coco_names)
+        if n not in related and head(n) not in lvis_heads
+    ]
+    every = names + coco_names
+    cosines = vectors[pool] @ images.T
+    heads = np.array([head(every[i]) for i in pool])
+
+    scores: list[Score | None] = [*SCORES, None]
+    rows_by_name: dict[str, list[dict[str, float]]] = {}
+    sizes: list[dict[str, dict[str, float]]] = []
+    dropped, tested = [], []
+    for seed in range(seeds):
+        rng = np.random.default_rng(seed)
+        # Whole groups of names with one head noun go to one side, so that both sides are alike.
+        kinds, kind = np.unique(heads, return_inverse=True)
+        order = np.argsort(rng.permutation(len(kinds))[kind], kind="stable")
+        bank, test = order[:bank_size], order[bank_size:]
+        shares = np.isin(heads[test], heads[bank])  # the one group that the cut went through
+        test = test[~shares]
+        dropped.append(int(shares.sum()))
+        tested.append(len(test))
+        for score in scores:
+            name = RULE if score is None else score.name
+            texts = Texts(cosines[bank], cosines[test], classes, extra)
+            row = measure(score, texts, labels, rng)
+            rows_by_name.setdefault(name, []).append(row)
+        sizes.append(by_size(cosines[bank], cosines[test], classes, labels, rng))
+    return {
+        "images": len(labels),
+        "bank": bank_size,
+        "splits": seeds,
+        "unrelated names": len(pool),
+        "left out as related": len(related),
+        "test names": spread(tested),
+        "left out for sharing a head noun with the bank": spread(dropped),
+        "scores": {name: averaged(rows) for name, rows in rows_by_name.items()},
+        "sizes": {size: averaged([table[size] for table in sizes]) for size in sizes[0]},
+    }
+
+
+def unit(vectors: Array) -> Array:
+    """Return float32 vectors of unit length."""
+    wide = vectors.astype(np.float32)
+    return np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True))
+
+
+def spread(values: list[Any]) -> dict[str, float]:
+    """Mean and standard deviation."""
+    return {"mean": float(np.mean(values)), "sd": float(np.std(values))}
+
+
+def averaged(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Mean and sd over splits of every column."""
+    return {key: spread([row[key] for row in rows]) for key in rows[0]}
+
+
+# ------------------------------------------------------------------------------------------ a model
+
+
+def wordnet_nouns(folder: Path, forms: set[str]) -> dict[str, list[str]]:
+    """Return unrelated common nouns: ``seen`` in WordNet's tagged text, and ``rare`` ones.
+
+    A noun is left out when any of its senses is an animal, a vehicle or craft, or a part of one;
+    when its head is the name of one ("gravy boat"); when it is a proper name; or when its head noun
+    is in ``forms`` (those of the bank).
+    """
+    words: dict[str, list[str]] = {}
+    below: dict[str, list[str]] = {}
+    parts: dict[str, list[str]] = {}
+    instances = set()
+    for line in (folder / "data.noun").read_text(encoding="utf-8").splitlines():
+        if line.startswith(" "):
+            continue
+        fields = line.split(" | ")[0].split()
+        offset, count = fields[0], int(fields[3], 16)
+        words[offset] = [fields[4 + 2 * i] for i in range(count)]
+        at = 4 + 2 * count
+        for i in range(int(fields[at])):
+            symbol, target, kind, _ = fields[at + 1 + 4 * i : at + 5 + 4 * i]
+            if kind != "n":
+                continue
+            if symbol in ("@", "@i"):
+                below.setdefault(target, []).append(offset)
+                if symbol == "@i":
+                    instances.add(offset)
+            elif symbol == "%p":
+                parts.setdefault(offset, []).append(target)
+    roots = [o for o, lemmas in words.items() if lemmas[0] in ("animal", "vehicle", "craft")]
+    related, queue = set(), list(roots)
+    while queue:
+        offset = queue.pop()
+        if offset not in related and words[offset][0] != "homo":
+            related.add(offset)
+            queue += below.get(offset, [])
+    related |= {part for offset in related for part in parts.get(offset, [])}
+    taken = {w.lower() for o in related for w in words[o]}
+    tagged = {
+        line.split("%")[0]
+        for line in (folder / "cntlist.rev").read_text(encoding="utf-8").splitlines()
+        if "%1:" in line
+    }
+    nouns: dict[str, list[str]] = {"seen": [], "rare": []}
+    done: set[str] = set()
+    for offset, lemmas in words.items():
+        for word in lemmas:
+            if offset in instances or word != word.lower() or not word.replace("_", "").isalpha():
+                continue
+            last = word.split("_")[-1]
+            if word in done or word in taken or last in taken or head(word) in forms:
+                continue
+            done.add(word)
+            nouns["seen" if word in tagged else "rare"].append(word.replace("_", " "))
+    return nouns
+
+
+def cifar_images(path: Path, batch: int = 256) -> Iterator[tuple[list[Any], list[int]]]:
+    """Yield batches of (images, class numbers) of the test split."""
+    from PIL import Image
+
+    images: list[Any] = []
+    labels: list[int] = []
+    with tarfile.open(path) as tar:
+        for member in tar:
+            if not member.isfile():
+                continue
+            file = tar.extractfile(member)
+            assert file is not None
+            images.append(Image.open(file).convert("RGB"))
+            labels.append(CLASSES.index(member.name.split("/")[1]))
+            if len(images) == batch:
+                yield images, labels
+                images, labels = [], []
+    if images:
+        yield images, labels
+
+
+def article(noun: str) -> str:
+    """Return the noun as a query, ``a cup``, ``an egg``."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def a_model(name: str, data: Path, wordnet: Path, seed: int, nouns: int) -> dict[str, Any]:
+    """Run the study with a model over CIFAR-10's test split and WordNet's nouns."""
+    import wordsight
+
+    model = wordsight.load_model(name)
+    vectors, labels = [], []
+    for images, numbers in cifar_images(data / "cifar10" / "test.tar"):
+        vectors.append(model.encode_images(images))
+        labels += numbers
+    gallery, truth = np.concatenate(vectors), np.array(labels)
+    phrases = bank_phrases()
+    found = wordnet_nouns(wordnet, {head(p) for p in phrases})
+    pick = random.Random(seed)
+    negatives = {kind: pick.sample(words, min(nouns, len(words))) for kind, words in found.items()}
+    extra = [
+        n.split("_(")[0].replace("_", " ")
+        for group in read_synonyms(LISTS / "synonyms.txt").values()
+        for n in group
+    ]
+
+    def cosines(texts: list[str]) -> Array:
+        return np.asarray(model.encode_texts(texts) @ gallery.T)
+
+    bank = cosines(list(phrases))
+    classes = cosines([article(c) for c in CLASSES])
+    synonyms = cosines([article(n) for n in extra if n not in CLASSES])
+    result: dict[str, Any] = {
+        "model": model.name,
+        "images": len(truth),
+        "bank": len(phrases),
+        "accuracy of the ten names": float((classes.argmax(axis=0) == truth).mean()),
+    }
+    for kind, words in negatives.items():
+        off = cosines([article(w) for w in words])
+        texts = Texts(bank, off, classes, synonyms)
+        rng = np.random.default_rng(seed)
+        result[f"WordNet nouns, {kind}"] = {
+            "nouns": len(words),
+            "out of": len(found[kind]),
+            "scores": {
+                (RULE if s is None else s.name): {
+                    key: {"mean": value, "sd": 0.0}
+                    for key, value in measure(s, texts, truth, rng).items()
+                }
+                for s in [*SCORES, None]
+                if s is None or s.name in ("top-1 cosine", "top-1 z", "top-5 z", "best 15 % z")
+            },
+            "sizes": {
+                size: {key: {"mean": value, "sd": 0.0} for key, value in row.items()}
+                for size, row in by_size(bank, off, classes, truth, rng).items()
+            },
+        }
+    return result
+
+
+# ------------------------------------------------------------------------------------------- output
+
+
+def print_table(rows: dict[str, dict[str, dict[str, float]]], first: str) -> None:
+    """Print a table of means, with the spread in small where there is one."""
+    columns = list(next(iter(rows.values())))
+    width = max(len(first), *(len(name) for name in rows))
+    print(f"{first:{width}}  " + "  ".join(f"{c:>14}" for c in columns))
+    for name, row in rows.items():
+        cells = [
+            f"{row[c]['mean']:.3f}" + (f" ±{row[c]['sd']:.3f}" if row[c]["sd"] else "")
+            for c in columns
+        ]
+        print(f"{name:{width}}  " + "  ".join(f"{cell:>14}" for cell in cells))
+
+
+def main() -> None:
+    """Run the study and print it."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("data", type=Path, help="folder with clip-vectors/ and cifar10/")
+    parser.add_argument("--splits", type=int, default=20, help="random splits (seeds 0, 1, ...)")
+    parser.add_argument("--bank", type=int, default=300, help="names in the bank of each split")
+    parser.add_argument("--model", help="also study this model over CIFAR-10's test split")
+    parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"))
+    parser.add_argument("--nouns", type=int, default=2000, help="WordNet nouns of each kind")
+    parser.add_argument("--seed", type=int, default=0, help="for the choice of WordNet nouns")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+
+    result: dict[str, Any] = {
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        },
+        "bank.txt": bank_hash(),
+        "real vectors": real_vectors(options.data / "clip-vectors", options.splits, options.bank),
+    }
+    if options.model:
+        result["model"] = a_model(
+            options.model, options.data, options.wordnet, options.seed, options.nouns
+        )
+    if options.json:
+        json.dump(result, sys.stdout, indent=1)
+        return
+    print_report(result)
+
+
+def print_report(result: dict[str, Any]) -> None:
+    """Print everything as tables for people."""
+    print(" ".join(f"{key} {value}" for key, value in result["machine"].items()))
+    for title in ("real vectors", "model"):
+        part = result.get(title, {})
+        facts = {k: v for k, v in part.items() if not isinstance(v, dict)}
+        if part:
+            print(f"\n{title}: " + ", ".join(f"{k} {v}" for k, v in facts.items()))
+        groups = [part] if "scores" in part else [v for v in part.values() if isinstance(v, dict)]
+        for name, group in zip(part if "scores" not in part else [title], groups, strict=False):
+            print(f"\n[{name}]")
+            print_table(group["scores"], "score")
+            print()
+            print_table(group["sizes"], "images")
+
+
+if __name__ == "__main__":
+    main()

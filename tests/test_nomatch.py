@@ -1,0 +1,288 @@
+"""The No match statistics: against naive forms, on made-up libraries, and on real CLIP vectors."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wordsight import nomatch
+from wordsight.nomatch import Calibration, Gumbel, Null
+
+
+def made_up(
+    images: int, phrases: int = 200, queries: int = 400, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fused cosines of bank [N, B] and unrelated queries [Q, N], drawn alike."""
+    rng = np.random.default_rng(seed)
+    texts = rng.normal(size=(phrases + queries, 24)) * np.linspace(2, 0.3, 24)
+    pictures = rng.normal(size=(images, 24))
+    hubs = rng.normal(0.2, 0.03, size=(images, 1))
+    scores = hubs + 0.004 * pictures @ texts.T * rng.uniform(0.7, 1.4, size=(images, 1))
+    return scores[:, :phrases].astype(np.float32), scores[:, phrases:].T.astype(np.float32)
+
+
+def z_of(queries: np.ndarray, bank: np.ndarray) -> np.ndarray:
+    return nomatch.zscore(queries, *nomatch.background(bank))
+
+
+# ------------------------------------------------------------------------------------- the pieces
+
+
+@given(seed=st.integers(0, 2**32 - 1), images=st.integers(1, 5), phrases=st.integers(3, 12))
+@settings(deadline=None)
+def test_leave_one_out_equals_leaving_each_phrase_out(seed: int, images: int, phrases: int) -> None:
+    fused = np.random.default_rng(seed).normal(size=(images, phrases))
+    for b in range(phrases):
+        others = np.delete(fused, b, axis=1)
+        expected = (fused[:, b] - others.mean(axis=1)) / others.std(axis=1)
+        np.testing.assert_allclose(nomatch.leave_one_out(fused)[:, b], expected, rtol=1e-8)
+
+
+def test_background_of_equal_scores_divides_by_no_zero() -> None:
+    mean, sd = nomatch.background(np.full((3, 40), 0.2, dtype=np.float32))
+    assert (sd > 0).all()
+    assert np.isfinite(nomatch.zscore(np.full(3, 0.3), mean, sd)).all()
+    assert np.isfinite(nomatch.leave_one_out(np.full((3, 40), 0.2))).all()
+
+
+@given(st.floats(-3, 3), st.floats(0.1, 3))
+def test_gumbel_tail_and_quantile_are_inverse(location: float, scale: float) -> None:
+    law = Gumbel(location, scale)
+    for tail in (0.9, 0.5, 0.05, 1e-6):
+        assert float(np.exp(law.log_tail(np.array(law.quantile(tail))))) == pytest.approx(tail)
+
+
+def test_gumbel_tail_is_finite_and_falls_everywhere() -> None:
+    tails = Gumbel(0.0, 1.0).log_tail(np.array([-1e6, 0.0, 10.0, 29.9, 30.1, 500.0, 1e6]))
+    assert np.isfinite(tails).all()
+    assert (np.diff(tails) < 0).all()
+
+
+def test_gumbel_fit_finds_the_law_and_shrugs_off_a_tenth_of_outliers() -> None:
+    rng = np.random.default_rng(0)
+    sample = rng.gumbel(2.0, 0.6, size=4000)
+    clean = Gumbel.fit(sample)
+    assert clean.location == pytest.approx(2.0, abs=0.05)
+    assert clean.scale == pytest.approx(0.6, abs=0.05)
+    sample[:400] += 20.0
+    soiled = Gumbel.fit(sample)
+    assert soiled.quantile(0.05) == pytest.approx(clean.quantile(0.05), rel=0.2)
+
+
+# -------------------------------------------------------------------------------- the calibration
+
+
+@pytest.mark.parametrize("images", [1, 7, 20, 333])
+def test_bank_statistics_from_bins_equal_those_from_scores(images: int) -> None:
+    bank, _ = made_up(images)
+    z = nomatch.leave_one_out(bank).T
+    group, single = Calibration.from_fused(bank).bank_statistics()
+    np.testing.assert_allclose(group, nomatch.group_statistic(z), atol=1 / 32)
+    np.testing.assert_allclose(single, nomatch.single_statistic(z), atol=1 / 32)
+
+
+@given(cuts=st.lists(st.integers(0, 60), max_size=5), chunk=st.integers(1, 70))
+@settings(deadline=None, max_examples=30)
+def test_parts_in_any_order_add_up_to_the_whole(cuts: list[int], chunk: int) -> None:
+    bank, _ = made_up(60)
+    whole = Calibration.from_fused(bank, chunk=chunk)
+    parts = [p for p in np.split(bank, sorted(cuts)) if len(p)]
+    total = Calibration.empty(bank.shape[1])
+    for part in reversed(parts):
+        total = total + Calibration.from_fused(part)
+    np.testing.assert_array_equal(total.counts, whole.counts)
+    assert total.images == 60
+
+
+def test_removing_images_is_as_if_they_had_never_been_there() -> None:
+    bank, _ = made_up(90)
+    left = Calibration.from_fused(bank) - Calibration.from_fused(bank[:30])
+    np.testing.assert_array_equal(left.counts, Calibration.from_fused(bank[30:]).counts)
+    with pytest.raises(ValueError, match="never counted"):
+        Calibration.from_fused(bank[:10]) - Calibration.from_fused(bank[10:20])
+
+
+def test_calibration_survives_a_file() -> None:
+    bank, queries = made_up(50)
+    made = Calibration.from_fused(bank)
+    file = io.BytesIO()
+    np.savez(file, **made.to_arrays())
+    file.seek(0)
+    read = Calibration.from_arrays(np.load(file))
+    np.testing.assert_array_equal(read.counts, made.counts)
+    z = z_of(queries, bank)
+    np.testing.assert_array_equal(read.null.p_value(z), made.null.p_value(z))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Calibration.empty(5), "at least 30 phrases"),
+        (lambda: Calibration.empty(40).observe(np.zeros((2, 41))), r"\[n, 40\]"),
+        (lambda: Calibration.from_fused(np.eye(40)).decide(np.zeros(40), 0.0), "between 0 and 1"),
+    ],
+)
+def test_senseless_input_is_refused(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+# ----------------------------------------------------------------------------------- the decision
+
+
+@given(seed=st.integers(0, 50), rate=st.sampled_from([0.01, 0.05, 0.1, 0.3]))
+@settings(deadline=None, max_examples=40)
+def test_a_query_matches_where_one_of_its_values_reaches_its_threshold(
+    seed: int, rate: float
+) -> None:
+    bank, queries = made_up(40, seed=seed, queries=30)
+    calibration = Calibration.from_fused(bank)
+    for z in z_of(queries, bank):
+        decision = calibration.decide(z, rate)
+        reached = (
+            decision.single >= decision.single_threshold
+            or decision.group >= decision.group_threshold
+        )
+        assert decision.match == (decision.p_value <= rate) == reached
+
+
+def test_a_better_match_never_has_a_larger_p_value() -> None:
+    bank, queries = made_up(80)
+    null = Calibration.from_fused(bank).null
+    z = z_of(queries, bank)
+    assert (null.p_value(z + 0.3) <= null.p_value(z)).all()
+    raised = z.copy()
+    raised[:, 5] += 3.0
+    assert (null.p_value(raised) <= null.p_value(z)).all()
+
+
+@pytest.mark.parametrize("images", [20, 100, 3000])
+def test_unrelated_queries_are_accepted_at_the_stated_rate(images: int) -> None:
+    rates = {0.01: [], 0.05: [], 0.1: []}
+    for seed in range(6):
+        bank, queries = made_up(images, phrases=400, queries=1000, seed=seed)
+        p = Calibration.from_fused(bank).null.p_value(z_of(queries, bank))
+        for rate, seen in rates.items():
+            seen.append((p <= rate).mean())
+    for rate, seen in rates.items():
+        assert np.mean(seen) == pytest.approx(rate, abs=0.02)
+
+
+def test_a_needle_and_a_large_group_are_both_found_and_nothing_is_not() -> None:
+    bank, queries = made_up(500)
+    calibration = Calibration.from_fused(bank)
+    z = z_of(queries, bank)
+    plain = z[np.argsort(calibration.null.p_value(z))[len(z) // 2]]
+    assert not calibration.decide(plain).match
+    needle = plain.copy()
+    needle[7] = 9.0
+    assert calibration.decide(needle).match
+    group = plain.copy()
+    group[:75] += 3.0
+    assert calibration.decide(group).match
+
+
+def test_hub_images_do_not_make_a_match() -> None:
+    bank, queries = made_up(100)
+    calibration = Calibration.from_fused(bank)
+    z = z_of(queries, bank)
+    hub_bank, hub_queries = bank.copy(), queries.copy()
+    hub_bank[3] += 0.2  # one image scores higher for everything
+    hub_queries[:, 3] += 0.2
+    np.testing.assert_allclose(z_of(hub_queries, hub_bank), z, atol=1e-3)
+    same = Calibration.from_fused(hub_bank).null.p_value(z_of(hub_queries, hub_bank))
+    np.testing.assert_allclose(same, calibration.null.p_value(z), atol=0.02)
+
+
+def test_bank_phrases_that_are_truly_there_do_not_raise_the_threshold_much() -> None:
+    bank, _ = made_up(300, phrases=400)
+    clean = Calibration.from_fused(bank).null.thresholds(0.05)
+    sd = bank.std(axis=1)
+    for phrase in range(20):  # a twentieth of the bank, each truly in twenty pictures
+        there = slice(phrase * 15, phrase * 15 + 20)
+        bank[there, phrase] += 6 * sd[there]
+    soiled = Calibration.from_fused(bank).null.thresholds(0.05)
+    assert soiled[0] < 1.2 * clean[0]
+    assert soiled[1] < 1.25 * clean[1]
+
+
+def test_an_empty_library_matches_nothing() -> None:
+    decision = Calibration.empty(40).decide(np.zeros(0))
+    assert not decision.match
+    assert decision.p_value == 1.0
+
+
+def test_one_image_is_judged_too() -> None:
+    bank, queries = made_up(1)
+    null = Calibration.from_fused(bank).null
+    p = null.p_value(z_of(queries, bank))
+    assert ((p >= 0) & (p <= 1)).all()
+    assert null.decide(np.array([12.0])).match
+
+
+# ------------------------------------------------------------------------------ real CLIP vectors
+
+
+@pytest.fixture(scope="module")
+def real() -> dict[str, np.ndarray]:
+    data = os.environ.get("WORDSIGHT_DATA")
+    if not data:
+        pytest.skip("WORDSIGHT_DATA (a folder with clip-vectors/) is not set")
+    folder = Path(data) / "clip-vectors"
+    related = (Path(__file__).parents[1] / "benchmarks/lists/related.txt").read_text()
+    words = {w for line in related.splitlines() if line[:1] != "#" for w in line.split()}
+    names = json.loads((folder / "lvis_names.json").read_text())["names"]
+    lvis = np.load(folder / "lvis_text_vectors.npy").astype(np.float32)
+    coco = np.load(folder / "coco_text_vectors.npy").astype(np.float32)
+    info = json.loads((folder / "cifar10_test500.json").read_text())
+    images = np.load(folder / "cifar10_test500_image_vectors.npy")
+    rows = [(coco if "coco" in r["vectors"] else lvis)[r["row"]] for r in info["text_rows"]]
+    unrelated = [i for i, name in enumerate(names) if name not in words]
+    return {
+        "classes": np.stack(rows) @ images.T,
+        "unrelated": lvis[unrelated] @ images.T,
+        "labels": np.load(folder / "cifar10_test500_labels.npy"),
+    }
+
+
+def split(real: dict[str, np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    order = np.random.default_rng(seed).permutation(len(real["unrelated"]))
+    return real["unrelated"][order[:400]].T, real["unrelated"][order[400:]]
+
+
+def test_real_classes_match_and_unrelated_names_do_so_at_the_stated_rate(
+    real: dict[str, np.ndarray],
+) -> None:
+    rates: dict[float, list[float]] = {0.01: [], 0.05: [], 0.1: []}
+    for seed in range(8):
+        bank, others = split(real, seed)
+        null = Calibration.from_fused(bank).null
+        assert (null.p_value(z_of(real["classes"], bank)) <= 0.05).all()
+        p = null.p_value(z_of(others, bank))
+        for rate, seen in rates.items():
+            seen.append(float((p <= rate).mean()))
+    for rate, seen in rates.items():
+        assert np.mean(seen) == pytest.approx(rate, abs=0.02)
+
+
+def test_real_galleries_that_lack_a_class_answer_no_match_to_its_name(
+    real: dict[str, np.ndarray],
+) -> None:
+    wrong = []
+    for seed in range(5):
+        bank, _ = split(real, seed)
+        for number in range(10):
+            kept = real["labels"] != number
+            null: Null = Calibration.from_fused(bank[kept]).null
+            z = z_of(real["classes"][number : number + 1, kept], bank[kept])[0]
+            if null.decide(z).match:
+                wrong.append((seed, number))
+    assert len(wrong) <= 2  # of fifty: horse and cat, with deer and dogs about, are close calls
