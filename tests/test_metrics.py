@@ -113,6 +113,24 @@ def test_blocks_of_any_size_give_the_same_ranking(
         np.testing.assert_array_equal(getattr(whole, field), getattr(blocks, field))
 
 
+@given(seed=st.integers(0, 2**32 - 1), levels=st.sampled_from([3, 12, 1000]))
+@settings(max_examples=40, deadline=None)
+def test_counts_of_many_relevant_items_equal_comparing_all_pairs(seed: int, levels: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, levels, size=(3, 60)).astype(np.float32)
+    relevant = rng.random((3, 60)) < 0.4
+    relevant[:, 0] = True
+    ranking = Ranking.from_blocks(
+        lambda q, g: scores[q, g], relevant, gallery=60, query_chunk=2, gallery_chunk=17
+    )
+    pairs = [(q, i) for q in range(3) for i in np.flatnonzero(relevant[q])]
+    above = [int((scores[q] > scores[q, i]).sum()) for q, i in pairs]
+    tied = [int((scores[q] == scores[q, i]).sum()) for q, i in pairs]
+    assert ranking.query.tolist() == [q for q, _ in pairs]
+    assert ranking.above.tolist() == above
+    assert ranking.tied.tolist() == tied
+
+
 def test_blocks_never_hold_more_than_one_block() -> None:
     rng = np.random.default_rng(0)
     queries, items = rng.normal(size=(30, 8)), rng.normal(size=(4000, 8))

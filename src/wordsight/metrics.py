@@ -83,15 +83,17 @@ class Ranking:
         parts = []
         for rows in _slices(len(indices), query_chunk):
             chunk = indices[rows]
-            wanted = [np.empty(len(items), dtype=np.float64) for items in chunk]
+            wanted: list[list[Scores]] = [[] for _ in chunk]
             for span in spans:
-                scores = _checked(block(rows, span))
-                for items, values, line in zip(chunk, wanted, scores, strict=True):
-                    inside = (items >= span.start) & (items < span.stop)
-                    values[inside] = line[items[inside] - span.start]
-            counters = [_Counter(values) for values in wanted]
+                scores = np.asarray(block(rows, span))
+                if np.isnan(scores).any():
+                    raise ValueError("a score is not a number")
+                for items, found, line in zip(chunk, wanted, scores, strict=True):
+                    inside = items[(items >= span.start) & (items < span.stop)]
+                    found.append(line[inside - span.start])
+            counters = [_Counter(np.concatenate(found)) for found in wanted]
             for span in spans:
-                for counter, line in zip(counters, _checked(block(rows, span)), strict=True):
+                for counter, line in zip(counters, np.asarray(block(rows, span)), strict=True):
                     counter.count(line)
             for number, counter in enumerate(counters, start=rows.start):
                 above, tied = counter.result()
@@ -175,28 +177,25 @@ class _Groups:
 class _Counter:
     """Counts, for one query, how many gallery scores beat or equal each relevant score."""
 
-    def __init__(self, relevant_scores: FloatArray) -> None:
+    def __init__(self, relevant_scores: Scores) -> None:
         self.values, self.place = np.unique(relevant_scores, return_inverse=True)
-        self.lower = np.zeros(len(self.values) + 1, dtype=np.int64)  # by number of values below
+        self.above = np.zeros(len(self.values), dtype=np.int64)
         self.equal = np.zeros(len(self.values), dtype=np.int64)
 
-    def count(self, scores: FloatArray) -> None:
-        below = np.searchsorted(self.values, scores, side="left")
-        self.lower += np.bincount(below, minlength=len(self.lower))
+    def count(self, scores: Scores) -> None:
+        if len(self.values) <= 4:  # plain comparisons are faster than sorting in
+            for i, value in enumerate(self.values):
+                self.above[i] += np.count_nonzero(scores > value)
+                self.equal[i] += np.count_nonzero(scores == value)
+            return
+        below = np.searchsorted(self.values, scores, side="left")  # values that a score beats
+        self.above += np.cumsum(np.bincount(below, minlength=len(self.values) + 1)[::-1])[-2::-1]
         inside = below < len(self.values)
         same = below[inside][self.values[below[inside]] == scores[inside]]
         self.equal += np.bincount(same, minlength=len(self.equal))
 
     def result(self) -> tuple[IntArray, IntArray]:
-        beaten_by = np.cumsum(self.lower[::-1])[::-1][1:]
-        return beaten_by[self.place], self.equal[self.place]
-
-
-def _checked(scores: Scores) -> FloatArray:
-    checked: FloatArray = np.asarray(scores, dtype=np.float64)
-    if np.isnan(checked).any():
-        raise ValueError("a score is not a number")
-    return checked
+        return self.above[self.place], self.equal[self.place]
 
 
 def _slices(length: int, chunk: int) -> Iterator[slice]:
