@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import textwrap
 import time
 from collections.abc import Callable
@@ -144,6 +145,18 @@ def test_deleted_files_go_with_prune_only(
     assert library.index(folder).images == 5
     report = library.index(folder, prune=True)
     assert (report.removed, report.images) == (1, 4)  # what lies elsewhere is left alone
+
+
+def test_prune_of_a_folder_leaves_the_archives_in_it(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    folder = photos(red=2, blue=1)
+    with tarfile.open(folder / "shard.tar", "w") as tar:
+        tar.add(folder / "blue-0.png", "sky/1.png")
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index([folder, folder / "shard.tar"])
+    report = library.index(folder, prune=True)
+    assert (report.removed, report.images) == (0, 4)
 
 
 def test_bad_files_are_reported_and_stop_nothing(

@@ -121,12 +121,15 @@ class Library:
         snapshot = self.store.snapshot()
         return [id_from_int(i) for i in snapshot.ids], snapshot.vectors[snapshot.starts]
 
-    def image(self, hit: Hit) -> Image:
-        """The image of a hit, upright RGB. Raises ImageError when it is gone or unreadable."""
+    def image(self, hit: Hit, *, min_side: int | None = None) -> Image:
+        """The image of a hit, upright RGB. Raises ImageError when it is gone or unreadable.
+
+        With ``min_side`` large JPEGs are decoded at a reduced scale that is at least that.
+        """
         from wordsight.images import open_image
         from wordsight.sources import read_location
 
-        return open_image(read_location(hit.path))
+        return open_image(read_location(hit.path), min_side=min_side, name=hit.path)
 
     def grid(self, result: Result, *, columns: int = 5) -> Image:
         """A picture of a result: its hits with rank, scores and label, or "No match"."""
@@ -134,14 +137,18 @@ class Library:
 
         tiles = []
         for hit in result.hits:
-            scores = f"{hit.rank}.  {hit.score:.3f}" + (f"  z {hit.z:.1f}" if hit.z else "")
-            lines = [scores, hit.label or Path(hit.path.split("::")[-1]).name]
+            z = "" if hit.z is None else f"  z {hit.z:.1f}"
+            lines = [
+                f"{hit.rank}.  {hit.score:.3f}{z}",
+                hit.label or Path(hit.path.split("::")[-1]).name,
+            ]
+            box, size = hit.view.box, (hit.width, hit.height)
             try:
-                image = self.image(hit)
+                image = self.image(hit, min_side=360)
             except WordsightError:
                 lines.append("(the file is gone)")
-                image = render.missing_image()
-            tiles.append(render.Tile(image, lines, box=hit.view.box))
+                image, box = render.missing_image(), None
+            tiles.append(render.Tile(image, lines, box=box, original_size=size))
         if not result.match:
             return render.no_match_card(result.query, [result.explanation()], tiles or None)
         title = f"\u201c{result.query}\u201d"

@@ -337,7 +337,7 @@ def encode_items(
 
     def pixels(item: Item) -> NDArray[np.float32] | str:
         try:
-            return model.preprocess(open_image(item.read()))
+            return model.preprocess(open_image(item.read(), name=item.path))
         except ImageError as error:
             return str(error).removeprefix(f"{item.path}: ")
 

@@ -878,6 +878,8 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line. Exit status: 0 done, 2 an error that the message explains."""
+    # What Pillow thinks of odd metadata is nothing the user can act on.
+    warnings.filterwarnings("ignore", module="PIL")
     warnings.showwarning = lambda message, *_args, **_kw: _say(f"note: {message}")
     try:
         app(args=list(arguments) if arguments is not None else None)

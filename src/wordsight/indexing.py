@@ -148,15 +148,20 @@ def _vanished(
 
     What lies in a place that could not be looked into now is not taken as gone.
     """
-    roots = tuple(source.root for source in sources)
+    roots = [source.root for source in sources]
     unseen = tuple(path for source in sources for path, _ in source.problems)
     return [
         entry.id
         for entry in known
         if entry.id not in items
-        and entry.path.startswith(roots)
+        and any(_lies_under(entry.path, root) for root in roots)
         and not (unseen and entry.path.startswith(unseen))
     ]
+
+
+def _lies_under(path: str, root: str) -> bool:
+    # A folder does not list what is inside the archives in it.
+    return path.startswith(root) and ("::" in root or "::" not in path[len(root) :])
 
 
 class _Run:
@@ -232,7 +237,7 @@ class _Run:
             digest = hashlib.blake2b(data, digest_size=16).hexdigest()
             if digest in self.by_hash:
                 return _Decoded(item, digest)
-            image = open_image(data)
+            image = open_image(data, name=item.path)
             pixels = self.model.preprocess(image)
             return _Decoded(item, digest, image.width, image.height, pixels)
         except WordsightError as error:

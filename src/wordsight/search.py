@@ -44,7 +44,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One ranked image. ``score`` is a cosine; ``z`` counts the image's background deviations."""
+    """One ranked image. ``score`` is a cosine; ``z`` counts the image's background deviations.
+
+    ``width`` and ``height`` are those of the upright original, in pixels.
+    """
 
     rank: int
     id: str
@@ -53,6 +56,8 @@ class Hit:
     z: float | None
     label: str | None
     view: View
+    width: int = 0
+    height: int = 0
 
 
 @dataclass(slots=True)
@@ -417,6 +422,8 @@ def _hits(
             z=None if z is None else float(z[n]),
             label=row["label"],
             view=View(row["kind"], row["box"], row["region_label"]),
+            width=row["width"],
+            height=row["height"],
         )
         for rank, (n, row) in enumerate(zip(order, rows, strict=True), start=1)
     ]

@@ -1,0 +1,425 @@
+"""The command line as people use it: what it prints, where, and how it ends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from fakes import ColourModel
+from PIL import Image
+
+import wordsight.models
+from wordsight.cli import main
+from wordsight.errors import ModelError
+
+Photos = Callable[..., Path]
+
+
+class Run(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., Run]:
+    """Run ``wordsight`` in this process, with the stand-in model under the name "colours"."""
+    monkeypatch.chdir(tmp_path)
+    loaded: list[str] = []
+
+    def load_model(name: str | Path = "auto", **_options: str) -> ColourModel:
+        loaded.append(str(name))
+        if name in ("auto", "starter", "colours"):
+            return ColourModel()
+        if name == "other":
+            return ColourModel("0ther0ther0ther0")
+        raise ModelError(f"unknown model '{name}'; see: wordsight models")
+
+    monkeypatch.setattr(wordsight.models, "load_model", load_model)
+
+    def call(*arguments: str | Path, stdin: str | bytes | None = None) -> Run:
+        if stdin is not None:
+            data = stdin if isinstance(stdin, bytes) else stdin.encode()
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        with pytest.raises(SystemExit) as stop:
+            main([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return Run(int(stop.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+Cli = Callable[..., Run]
+
+
+def test_index_then_search(run: Cli, photos: Photos) -> None:
+    folder = photos(red=3, blue=3)
+    first = run("index", folder)
+    assert first.code == 0
+    assert "6 images indexed" in first.out
+    assert f"Library: {folder / '.wordsight'} (6 images)" in first.out
+    again = run("index", folder)
+    assert (again.code, again.out.splitlines()[0]) == (0, "Nothing to do: 6 images unchanged.")
+    found = run("search", "red", "-k", "3", "--library", folder)
+    assert found.code == 0
+    lines = found.out.splitlines()
+    assert [line.split()[0] for line in lines] == ["1", "2", "3"]
+    assert all("red-" in line for line in lines)
+
+
+def test_index_json_has_the_documented_fields(run: Cli, photos: Photos) -> None:
+    folder = photos(red=2)
+    (folder / "bad.jpg").write_text("no")
+    answer = run("index", folder, "--json")
+    assert answer.code == 0
+    report = answer.json
+    assert (report["indexed"], report["unchanged"], report["removed"]) == (2, 0, 0)
+    assert (report["images"], report["views"]) == (2, 2)
+    assert report["seconds"] > 0
+    assert report["images_per_second"] > 0
+    assert [Path(f["path"]).name for f in report["failed"]] == ["bad.jpg"]
+    assert report["failed"][0]["reason"]
+
+
+def test_skipped_files_get_a_line_each(run: Cli, photos: Photos) -> None:
+    folder = photos(red=1)
+    (folder / "empty.png").write_bytes(b"")
+    answer = run("index", folder)
+    assert answer.code == 0
+    assert answer.err == f"skipped {folder / 'empty.png'}: the file is empty\n"
+
+
+def test_only_bad_files_is_an_error(run: Cli, tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "bad.jpg").write_text("no")
+    answer = run("index", tmp_path / "p")
+    assert answer.code == 2
+    assert "nothing was indexed" in answer.err
+
+
+def test_search_json(run: Cli, photos: Photos) -> None:
+    folder = photos(red=3, blue=3)
+    run("index", folder)
+    answer = run("search", "blue", "--json", "-k", "2", "-L", folder).json
+    assert answer["match"] is True
+    assert [hit["rank"] for hit in answer["hits"]] == [1, 2]
+    nothing = run("search", "the quiet of the evening", "--json", "-L", folder)
+    assert nothing.code == 0
+    assert nothing.json["match"] is False
+    assert nothing.json["hits"] == []
+
+
+def test_no_match_in_words_and_anyway(run: Cli, photos: Photos) -> None:
+    folder = photos(red=3, blue=3)
+    run("index", folder)
+    answer = run("search", "the quiet of the evening", "-L", folder)
+    assert answer.code == 0
+    assert answer.out.startswith('No match for "the quiet of the evening"')
+    closest = run("search", "the quiet of the evening", "-L", folder, "--anyway", "-k", "2")
+    assert "The closest anyway:" in closest.out
+    assert len(closest.out.splitlines()) == 4
+    cut = run("search", "red", "-L", folder, "--min-score", "0.9999", "--json").json
+    assert (cut["match"], cut["hits"]) == (False, [])
+
+
+def test_search_by_image_file(run: Cli, photos: Photos) -> None:
+    folder = photos(red=2, blue=2)
+    run("index", folder)
+    answer = run("search", folder / "blue-1.png", "-k", "1", "-L", folder)
+    assert "blue-1.png" in answer.out
+    missing = run("search", folder / "nothing.png", "-L", folder)
+    assert (missing.code, missing.err.count("\n")) == (2, 1)
+    assert "no such file" in missing.err
+
+
+def test_grid_is_a_picture(run: Cli, photos: Photos, tmp_path: Path) -> None:
+    folder = photos(red=3)
+    run("index", folder)
+    assert run("search", "red", "-L", folder, "--grid", tmp_path / "g.png").code == 0
+    assert Image.open(tmp_path / "g.png").width > 300
+    run("search", "the quiet of it", "-L", folder, "--grid", tmp_path / "n.png")
+    assert Image.open(tmp_path / "n.png").width > 300
+    bad = run("search", "red", "-L", folder, "--grid", tmp_path / "g.xyz")
+    assert bad.code == 2
+
+
+def test_grid_survives_a_file_that_is_gone(run: Cli, photos: Photos, tmp_path: Path) -> None:
+    folder = photos(red=2)
+    run("index", folder)
+    (folder / "red-0.png").unlink()
+    assert run("search", "red", "-L", folder, "--grid", tmp_path / "g.png").code == 0
+
+
+def test_loop_in_a_pipe(run: Cli, photos: Photos) -> None:
+    folder = photos(red=3, blue=3)
+    run("index", folder)
+    prompts = 'red\n\n"oops\nthe quiet of the evening\nblue\nexit\nnever reached\n'
+    answer = run("search", "-k", "1", "-L", folder, stdin=prompts)
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    assert "red-" in lines[0]
+    assert lines[1].startswith("No match")
+    assert "blue-" in lines[2]
+    assert len(lines) == 3
+    assert "cannot be read" in answer.err
+
+
+def test_loop_json_is_a_line_a_prompt(run: Cli, photos: Photos) -> None:
+    folder = photos(red=2)
+    run("index", folder)
+    answer = run("search", "--json", "-L", folder, stdin="red\nquit\n")
+    assert [json.loads(line)["query"] for line in answer.out.splitlines()] == ["red"]
+
+
+def test_library_is_found_from_below(
+    run: Cli, photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = photos(red=2)
+    (folder / "deep" / "er").mkdir(parents=True)
+    run("index", folder)
+    monkeypatch.chdir(folder / "deep" / "er")
+    assert "red-" in run("search", "red").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search", "red"], "no library in"),
+        (["search", "red", "--library", "nowhere"], "no library at"),
+        (["search", "", "--library", "LIB"], "query is empty"),
+        (["search", "red", "--library", "LIB", "--model", "other"], "was made with the model"),
+        (["search", "red", "--library", "LIB", "--false-accept", "2"], "between 0 and 1"),
+        (["index", "missing"], "no such file or folder"),
+        (["index", "EMPTY"], "no image found"),
+        (["index", "LIB/..", "--model", "nonsense", "--library", "new"], "unknown model"),
+        (["info"], "no library in"),
+        (["classify", "LIB/../red-0.png", "--labels", "dog,"], "at least two labels"),
+        (["classify", "LIB/../red-0.png", "--labels", "a,b,a"], "given twice: a"),
+        (["classify", "LIB/../red-0.png", "--labels", "nowhere.txt"], "neither a label set"),
+        (["classify", "LIB/../red-0.png", "--template", "a photo"], "no place for the label"),
+        (["classify", "LIB/../red-0.png", "--output", "x.doc"], ".csv or a .jsonl"),
+        (["classify", "https://example.org/a.jpg"], "only local files"),
+        (["evaluate", "--library", "LIB", "--queries", "labels"], "no labels"),
+        (["evaluate", "--library", "LIB", "--queries", "labels", "--k", "x"], "--k takes"),
+        (["evaluate", "--library", "LIB", "--queries", "no.csv"], "cannot be read"),
+    ],
+)
+def test_errors_are_one_line_and_exit_2(
+    run: Cli, photos: Photos, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    library = photos(red=1) / ".wordsight"
+    run("index", library.parent)
+    (tmp_path / "empty").mkdir()
+    given = [
+        a.replace("LIB", str(library)).replace("EMPTY", str(tmp_path / "empty")) for a in arguments
+    ]
+    answer = run(*given)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err.count("\n") == 1
+    assert message in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_a_long_prompt_is_cut_with_a_notice(run: Cli, photos: Photos) -> None:
+    folder = photos(red=1)
+    run("index", folder)
+    answer = run("search", "red " * 40, "-L", folder)
+    assert answer.code == 0
+    assert "longer than the model reads" in answer.err
+
+
+def test_info_and_compact(run: Cli, photos: Photos) -> None:
+    folder = photos(red=4)
+    run("index", folder)
+    assert "images    4" in run("info", "-L", folder).out
+    assert run("info", "-L", folder, "--json").json["images"] == 4
+    sizes = run("compact", "-L", folder, "--json").json
+    assert sizes["bytes_after"] <= sizes["bytes_before"]
+
+
+def test_classify_files(run: Cli, photos: Photos) -> None:
+    folder = photos(red=1, blue=1)
+    labels = "--labels=red,green,blue"
+    answer = run("classify", folder / "red-0.png", folder / "blue-0.png", labels, "--json").json
+    assert [row["top"][0]["label"] for row in answer] == ["red", "blue"]
+    assert [len(row["top"]) for row in answer] == [3, 3]
+    assert [row["none_of_these"] for row in answer] == [False, False]
+    plain = run("classify", folder / "red-0.png", labels, "--top", "1")
+    assert "red-0.png:  red" in plain.out
+
+
+def test_classify_none_of_these_and_closed(run: Cli, photos: Photos) -> None:
+    picture = photos(red=1) / "red-0.png"
+    labels = "--labels=green,blue"
+    assert run("classify", picture, labels, "--json").json[0]["none_of_these"] is True
+    assert "none of these" in run("classify", picture, labels).out
+    assert run("classify", picture, labels, "--json", "--closed").json[0]["none_of_these"] is False
+
+
+def test_classify_goes_on_after_a_bad_image(run: Cli, photos: Photos) -> None:
+    folder = photos(red=1)
+    (folder / "a-bad.png").write_text("no")
+    answer = run("classify", folder, "--labels=red,blue")
+    assert answer.code == 0
+    assert "red-0.png:  red" in answer.out
+    assert "skipped" in answer.err
+    alone = run("classify", folder / "a-bad.png", "--labels=red,blue")
+    assert alone.code == 2
+
+
+def test_classify_standard_input_and_file_url(run: Cli, photos: Photos) -> None:
+    picture = photos(blue=1) / "blue-0.png"
+    given = run("classify", "-", "--labels=red,blue", "--json", stdin=picture.read_bytes()).json
+    assert (given[0]["path"], given[0]["top"][0]["label"]) == ("-", "blue")
+    url = run("classify", picture.as_uri(), "--labels=red,blue", "--json").json
+    assert url[0]["top"] == given[0]["top"]
+
+
+def labelled(photos: Photos, tmp_path: Path) -> Path:
+    root = tmp_path / "set"
+    for colour in ("red", "blue"):
+        for i in range(12):
+            source = photos(f"raw{i}", **{colour: 1}) / f"{colour}-0.png"
+            target = root / colour / f"{i}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.rename(target)
+    return root
+
+
+def test_classify_a_labelled_folder_to_files(run: Cli, photos: Photos, tmp_path: Path) -> None:
+    root = labelled(photos, tmp_path)
+    table = tmp_path / "out.csv"
+    answer = run("classify", root, "--labels=red,blue,green", "--output", table)
+    assert answer.code == 0
+    assert "24 images with a known label: accuracy 1.0000" in answer.err
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 24
+    assert {row["label1"] for row in rows} == {"red", "blue"}
+    lines = tmp_path / "out.jsonl"
+    run("classify", root, "--labels=red,blue", "--output", lines, "--grid", tmp_path / "g.png")
+    assert len(lines.read_text().splitlines()) == 24
+    assert Image.open(tmp_path / "g.png").width > 300
+
+
+def test_classify_with_a_fitted_temperature(run: Cli, photos: Photos, tmp_path: Path) -> None:
+    root = labelled(photos, tmp_path)
+    answer = run("classify", root, "--labels=red,blue", "--temperature", root, "--json")
+    assert "temperature fitted" in answer.err
+    # All right and far from the border: confidence goes up to match.
+    assert min(row["top"][0]["confidence"] for row in answer.json) > 0.99
+    warm = run("classify", root, "--labels=red,blue", "--temperature", "100", "--json").json
+    assert max(row["top"][0]["confidence"] for row in warm) < 0.6
+
+
+def test_evaluate_labels(run: Cli, photos: Photos, tmp_path: Path) -> None:
+    root = labelled(photos, tmp_path)
+    run("index", root, "--library", "lib")
+    answer = run("evaluate", "--queries", root, "--library", "lib", "--json", "--k", "1,5").json
+    assert answer["queries"] == 2
+    assert answer["gallery"] == 24
+    for method in ("baseline", "normalised"):
+        assert answer["methods"][method]["recall@1"] == 1
+        assert answer["methods"][method]["mrr"] == 1
+        assert answer["methods"][method]["map"] == pytest.approx(1)
+    table = run("evaluate", "--queries", "labels", "--library", "lib", "--k", "1,5").out
+    assert "baseline" in table
+    assert "recall@5" in table
+
+
+def test_evaluate_writes_pictures_and_lines(run: Cli, photos: Photos, tmp_path: Path) -> None:
+    root = labelled(photos, tmp_path)
+    run("index", root, "--library", "lib")
+    answer = run(
+        *("evaluate", "--queries", "labels", "--library", "lib", "--plot", "r.png"),
+        *("--per-query", "q.jsonl", "--failures", "f.png"),
+    )
+    assert answer.code == 0
+    assert Image.open(tmp_path / "r.png").width > 300
+    assert Image.open(tmp_path / "f.png").width > 300
+    rows = [json.loads(line) for line in (tmp_path / "q.jsonl").read_text().splitlines()]
+    assert {row["query"] for row in rows} == {"red", "blue"}
+    assert rows[0]["first_rank"]["baseline"] == 1
+
+
+def test_evaluate_synonyms_and_csv(run: Cli, photos: Photos, tmp_path: Path) -> None:
+    root = labelled(photos, tmp_path)
+    run("index", root, "--library", "lib")
+    (tmp_path / "words.txt").write_text("# more words\nred: a red thing, so red\n")
+    arguments = ("evaluate", "--library", "lib", "--json", "--queries")
+    assert run(*arguments, "labels", "--synonyms", "words.txt").json["queries"] == 4
+    (tmp_path / "j.csv").write_text(
+        f"query,relevant-id\nred,{root}/red/1.png\nred,{root}/red/2.png\nblue,feedfeedfeedfeed\n"
+    )
+    answer = run(*arguments, "j.csv")
+    assert answer.json["queries"] == 1
+    assert answer.json["missing"] == 1
+    assert "feedfeedfeedfeed" in answer.err
+
+
+def test_evaluate_captions(run: Cli, photos: Photos, tmp_path: Path) -> None:
+    folder = photos(red=1, blue=1)
+    run("index", folder)
+    names = ["red-0.png", "blue-0.png", "gone.png"]
+    captions = {
+        "images": [
+            {"id": i, "file_name": name, "width": 32, "height": 24} for i, name in enumerate(names)
+        ],
+        "annotations": [
+            {"id": i, "image_id": i, "caption": f"all {name[:4].strip('-')}"}
+            for i, name in enumerate(names)
+        ],
+    }
+    (tmp_path / "captions.json").write_text(json.dumps(captions))
+    answer = run("evaluate", "--library", folder, "--queries", "captions.json", "--json").json
+    assert (answer["queries"], answer["missing"]) == (2, 1)
+    assert answer["methods"]["baseline"]["recall@1"] == 1
+    assert answer["image_to_text"]["recall@1"] == 1
+
+
+def test_help_has_an_example_for_every_command(run: Cli) -> None:
+    listing = run("--help")
+    assert listing.code == 0
+    commands = ["index", "search", "classify", "evaluate", "demo", "info", "models", "compact"]
+    for command in commands:
+        assert command in listing.out
+        text = run(command, "--help").out
+        assert "Example" in text
+        assert f"wordsight {command}" in " ".join(text.split())
+        assert "--json" in text
+
+
+def test_importing_and_help_load_nothing_heavy() -> None:
+    heavy = (
+        "numpy PIL lance pyarrow openvino onnxruntime tokenizers ftfy matplotlib huggingface_hub"
+    )
+    code = (
+        "import sys, wordsight.cli\n"
+        "try: wordsight.cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        f"loaded = [m for m in {heavy.split()!r} if m in sys.modules]\n"
+        "print('LOADED', loaded)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "LOADED []"
+
+
+def test_a_closed_pipe_is_no_error(photos: Photos) -> None:
+    command = f"{sys.executable} -m wordsight --help | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage")
+    assert done.stderr == ""
