@@ -1,0 +1,202 @@
+"""CIFAR-10's test split: zero-shot classification, its calibration, and retrieval by label.
+
+    python -m benchmarks.cifar10 [--model starter] [--plots DIR] [--json]
+
+The images come from where ``wordsight demo`` takes them (WORDSIGHT_CIFAR10). The temperature is
+fitted on images of the train split, never on the test split. "None of these" is counted on the
+test images (where it is wrong) and, with WORDSIGHT_DATA, on Caltech-101 images of other things
+(where it is right). Beside the accuracy stand the published ones of the models in the registry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import wordsight
+from benchmarks import machine
+from wordsight import render
+from wordsight.classify import DEFAULT_TEMPLATE, ENSEMBLE, Classifier, encode_items, fit_temperature
+from wordsight.evaluate import classification_report, evaluate, load_judgements
+from wordsight.models import ClipModel
+from wordsight.models.registry import models_info
+from wordsight.sources import cifar10, open_source
+
+# Caltech-101 folders that show something of a CIFAR-10 class, or may: left out of the strangers.
+_RELATED = frozenset(
+    [
+        "airplanes",
+        "ant",
+        "background_google",
+        "beaver",
+        "butterfly",
+        "car_side",
+        "cougar_body",
+        "cougar_face",
+        "crab",
+        "crayfish",
+        "crocodile",
+        "crocodile_head",
+        "dalmatian",
+        "dolphin",
+        "dragonfly",
+        "elephant",
+        "emu",
+        "ferry",
+        "flamingo",
+        "flamingo_head",
+        "garfield",
+        "gerenuk",
+        "hawksbill",
+        "hedgehog",
+        "helicopter",
+        "ibis",
+        "kangaroo",
+        "ketch",
+        "leopards",
+        "llama",
+        "lobster",
+        "mayfly",
+        "motorbikes",
+        "nautilus",
+        "octopus",
+        "okapi",
+        "panda",
+        "pigeon",
+        "platypus",
+        "rhino",
+        "rooster",
+        "schooner",
+        "scorpion",
+        "sea_horse",
+        "snoopy",
+        "starfish",
+        "stegosaurus",
+        "brontosaurus",
+        "tick",
+        "trilobite",
+        "wild_cat",
+        "faces",
+        "faces_easy",
+        "inline_skate",
+        "wheelchair",
+        "bass",
+    ]
+)
+
+
+def classification(model: ClipModel, plots: Path | None) -> list[dict[str, Any]]:
+    """One row a way of wording and calibrating: accuracy, top-3, ECE, none-of-these rates."""
+    test = cifar10.load("test").items()
+    vectors = np.stack([v for _, v in encode_items(model, test) if not isinstance(v, str)])
+    train = cifar10.load("train").items()[:5000]
+    fitting = np.stack([v for _, v in encode_items(model, train) if not isinstance(v, str)])
+    strangers = _strangers(model)
+    rows = []
+    for wording, templates in (("one template", (DEFAULT_TEMPLATE,)), ("ensemble", ENSEMBLE)):
+        classifier = Classifier(model, "cifar10", templates=templates)
+        place = {label: i for i, label in enumerate(classifier.labels)}
+        truth = np.array([place[str(item.label)] for item in test])
+        known = np.array([place[str(item.label)] for item in train])
+        fitted = fit_temperature(classifier.logits(fitting), known)
+        refused = float(np.mean(classifier.evidence(vectors) < classifier.needed))
+        caught = (
+            float(np.mean(classifier.evidence(strangers) < classifier.needed))
+            if strangers is not None
+            else None
+        )
+        for temperature in (1.0, fitted):
+            classifier.temperature = temperature
+            report = classification_report(classifier.confidences(vectors), truth)
+            rows.append(
+                {
+                    "wording": wording,
+                    "temperature": temperature,
+                    "accuracy": report.accuracy,
+                    "top3": report.top3_accuracy,
+                    "ece": report.ece,
+                    "none_on_test": refused,
+                    "none_on_strangers": caught,
+                }
+            )
+            if plots:
+                name = f"{wording.replace(' ', '-')}-T{temperature:.2f}"
+                title = f"{model.name}, {wording}, temperature {temperature:.2f}"
+                picture = render.reliability_plot(
+                    report.bin_confidence, report.bin_accuracy, report.bin_count, report.ece, title
+                )
+                render.save(picture, plots / f"reliability-{name}.png")
+    return rows
+
+
+def _strangers(model: ClipModel) -> Any:
+    """Vectors of Caltech-101 images of things that CIFAR-10 has not; None without the data."""
+    archive = Path(os.environ.get("WORDSIGHT_DATA", "")) / "caltech101" / "images.tar"
+    if not archive.is_file():
+        return None
+    items = [
+        item for item in open_source(archive).items() if str(item.label).lower() not in _RELATED
+    ]
+    return np.stack([v for _, v in encode_items(model, items) if not isinstance(v, str)])
+
+
+def retrieval(model: ClipModel) -> dict[str, Any]:
+    """Every label as a query over the 10,000 test images."""
+    with tempfile.TemporaryDirectory() as folder:
+        library = wordsight.create(Path(folder) / "library", model)
+        library.index_sources([cifar10.load("test")])
+        return evaluate(library, load_judgements(library, "labels")).to_json()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--model", default="starter")
+    parser.add_argument("--plots", type=Path)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    model = wordsight.load_model(options.model)
+    rows, found = classification(model, options.plots), retrieval(model)
+    published = {row["name"]: row["cifar10"] for row in models_info() if row.get("cifar10")}
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    "machine": machine.describe(),
+                    "model": model.name,
+                    "classification": rows,
+                    "retrieval": found,
+                    "published_accuracy": published,
+                }
+            )
+        )
+        return
+    print(machine.line())
+    print(f"\nZero-shot classification, {model.name}, 10,000 test images")
+    print("wording        temperature  accuracy   top-3     ECE  none of these: test  strangers")
+    for row in rows:
+        caught = row["none_on_strangers"]
+        print(
+            f"{row['wording']:<14} {row['temperature']:>11.3f}  {row['accuracy']:>8.4f}  "
+            f"{row['top3']:>6.4f}  {row['ece']:>6.4f}  {row['none_on_test']:>19.4f}  "
+            f"{'' if caught is None else f'{caught:.4f}':>9}"
+        )
+    print("published accuracy (%): " + ", ".join(f"{k} {v:g}" for k, v in published.items()))
+    print("\nRetrieval, ten labels as queries")
+    for name, values in found["methods"].items():
+        print(
+            f"{name:<14} "
+            + "  ".join(f"{key} {values[key]:.4f}" for key in _SHOWN if key in values)
+        )
+
+
+_SHOWN = ("recall@1", "recall@10", "precision@10", "mrr", "map")
+
+if __name__ == "__main__":
+    main()
