@@ -6,6 +6,10 @@ images of one split. By COCO's object sizes (area of the object's box, in pixels
 images: small < 32 x 32 <= medium < 96 x 96 <= large) and by the share of the image that the box
 covers. Intervals: 95 %, bootstrap over images.
 
+Tiles are not drawn around objects. What they are for is the zoom: how much larger an object is in
+the best view that shows at least 80 % of it than in the whole image (the square root of the ratio
+of areas; 1 where no proposal shows it), the median over the objects of each size.
+
     python benchmarks/proposal_recall.py --data DATA tiles starter-maskrcnn DETECTOR_DIRECTORY
 """
 
@@ -55,10 +59,10 @@ def load_coco(data: Path, split: str) -> list[tuple[Image.Image, NDArray[np.floa
     return images
 
 
-def recall(found: NDArray[np.float64], chosen: NDArray[np.bool_], image: NDArray[np.int64]) -> Any:
+def recall(
+    found: NDArray[np.float64], chosen: NDArray[np.bool_], image: NDArray[np.int64]
+) -> dict[str, float]:
     """Recall with its interval over the chosen objects; `found` is 0 or 1, `image` of each."""
-    if not chosen.any():
-        return None
     count = int(image.max()) + 1
     hits = np.bincount(image[chosen], found[chosen], count)
     totals = np.bincount(image[chosen], minlength=count)
@@ -71,6 +75,18 @@ def recall(found: NDArray[np.float64], chosen: NDArray[np.bool_], image: NDArray
         "high": round(float(high), 4),
         "objects": int(totals.sum()),
     }
+
+
+def zoom(
+    boxes: NDArray[np.float32], proposals: NDArray[np.float32], area: int
+) -> NDArray[np.float64]:
+    """How much each box [N, 4] is enlarged by the best of the proposals [M, 4] that shows it."""
+    low = np.maximum(boxes[:, None, :2], proposals[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], proposals[None, :, 2:])
+    shown = np.clip(high - low, 0, None).prod(2) / (boxes[:, 2:] - boxes[:, :2]).prod(1)[:, None]
+    factors = np.sqrt(area / (proposals[:, 2:] - proposals[:, :2]).prod(1))
+    best: NDArray[np.float64] = np.where(shown >= 0.8, factors, 1.0).max(1, initial=1.0)
+    return best
 
 
 def measure(
@@ -87,7 +103,7 @@ def measure(
         "max_area": args.max_area,
     }
     propose([images[0][0]], loaded, **options)  # the first run of a graph is slower
-    found, share, area, image_of, counts, milliseconds = [], [], [], [], [], []
+    found, share, area, zooms, image_of, counts, milliseconds = [], [], [], [], [], [], []
     for i, (image, boxes) in enumerate(images):
         start = time.perf_counter()
         regions = propose([image], loaded, **options)[0]
@@ -95,17 +111,29 @@ def measure(
         counts.append(len(regions))
         proposals = np.array([r.box for r in regions], np.float32).reshape(-1, 4)
         overlaps = iou(boxes, proposals)
+        zooms.append(zoom(boxes, proposals, image.width * image.height))
         found.append(overlaps.max(1, initial=0.0) >= 0.5)
         area.append((boxes[:, 2:] - boxes[:, :2]).prod(1))
         share.append(area[-1] / (image.width * image.height))
         image_of.append(np.full(len(boxes), i))
     hit = np.concatenate(found).astype(np.float64)
     areas, shares, where = np.concatenate(area), np.concatenate(share), np.concatenate(image_of)
+    enlarged = np.concatenate(zooms)
+    groups = {
+        "all": np.ones(len(hit), bool),
+        **{k: (areas >= low) & (areas < high) for k, (low, high) in SIZES.items()},
+        **{k: (shares >= low) & (shares < high) for k, (low, high) in SHARES.items()},
+    }
     return {
         "proposer": proposer,
-        "all": recall(hit, np.ones(len(hit), bool), where),
-        **{k: recall(hit, (areas >= lo) & (areas < hi), where) for k, (lo, hi) in SIZES.items()},
-        **{k: recall(hit, (shares >= lo) & (shares < hi), where) for k, (lo, hi) in SHARES.items()},
+        **{
+            k: {
+                **recall(hit, chosen, where),
+                "zoom": round(float(np.median(enlarged[chosen])), 2),
+            }
+            for k, chosen in groups.items()
+            if chosen.any()
+        },
         "proposals": {"mean": round(float(np.mean(counts)), 2), "most": int(max(counts))},
         "ms_per_image": round(float(np.median(milliseconds)), 1),
     }
@@ -142,11 +170,10 @@ def main() -> int:
             f"{row['proposals']['mean']} proposals (mean)"
         )
         for name in ("all", *SIZES, *SHARES):
-            if row[name]:
-                r = row[name]
+            if r := row.get(name):
                 print(
-                    f"  {name:>7}  recall {r['recall']:.3f} "
-                    f"({r['low']:.3f} to {r['high']:.3f}) of {r['objects']}"
+                    f"  {name:>7}  recall {r['recall']:.3f} ({r['low']:.3f} to {r['high']:.3f}) "
+                    f"of {r['objects']}, zoom {r['zoom']:.2f}"
                 )
     return 0
 

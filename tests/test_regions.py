@@ -206,7 +206,7 @@ def test_each_level_of_tiles_covers_the_image(width, height):
 def test_tiles_by_size_of_the_image():
     assert tiles(32, 32) == []
     assert len(tiles(128, 128)) == 4 + 9
-    assert len(tiles(512, 512)) == 4 + 9 + 16
+    assert len(tiles(512, 512)) == 4 + 9 + 16 + 25
     assert len(tiles(512, 512, 20)) == 4 + 9
     assert tiles(640, 400)[:2] == [(0, 0, 384, 400), (256, 0, 640, 400)]
     # Any square a sixth of the side long lies whole in some tile.

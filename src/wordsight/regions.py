@@ -26,7 +26,7 @@ Box = tuple[float, float, float, float]
 
 # Every tile must be at least so many pixels wide and high, by tiles along the short side: below
 # that a tile shows no more than the whole image does.
-TILE_LEVELS = ((2, 32), (3, 32), (4, 96))
+TILE_LEVELS = ((1, 32), (2, 32), (3, 32), (4, 48), (5, 96))
 TILE_OVERLAP = 1 / 3
 """The share of a tile that its neighbour covers too."""
 
@@ -132,14 +132,14 @@ def propose(
 def tiles(width: int, height: int, limit: int | None = None) -> list[Box]:
     """Tiles of an image of this size, coarse to fine, row by row.
 
-    2, 3 and, in large images, 4 tiles along the short side and as many along the long side as make
-    them nearly square; neighbours share a third of their width. Elongated images get halves,
+    2, 3 and, in larger images, 4 and 5 tiles along the short side, as many along the long side as
+    make them nearly square; neighbours share a third of their width. Elongated images get halves,
     thirds, ... of their length first. Levels whose tiles would be too small are left out, and those
     with which there would be more than ``limit`` tiles.
     """
     short, long = sorted((width, height))
     boxes: list[Box] = []
-    for rows, least in ((1, 32), *TILE_LEVELS):
+    for rows, least in TILE_LEVELS:
         columns = round(rows * long / short)
         side = _tile_side(short, rows)
         if columns * rows == 1 or side < least:
