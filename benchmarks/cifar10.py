@@ -28,67 +28,7 @@ from wordsight.models import ClipModel
 from wordsight.models.registry import models_info
 from wordsight.sources import cifar10, open_source
 
-# Caltech-101 folders that show something of a CIFAR-10 class, or may: left out of the strangers.
-_RELATED = frozenset(
-    [
-        "airplanes",
-        "ant",
-        "background_google",
-        "beaver",
-        "butterfly",
-        "car_side",
-        "cougar_body",
-        "cougar_face",
-        "crab",
-        "crayfish",
-        "crocodile",
-        "crocodile_head",
-        "dalmatian",
-        "dolphin",
-        "dragonfly",
-        "elephant",
-        "emu",
-        "ferry",
-        "flamingo",
-        "flamingo_head",
-        "garfield",
-        "gerenuk",
-        "hawksbill",
-        "hedgehog",
-        "helicopter",
-        "ibis",
-        "kangaroo",
-        "ketch",
-        "leopards",
-        "llama",
-        "lobster",
-        "mayfly",
-        "motorbikes",
-        "nautilus",
-        "octopus",
-        "okapi",
-        "panda",
-        "pigeon",
-        "platypus",
-        "rhino",
-        "rooster",
-        "schooner",
-        "scorpion",
-        "sea_horse",
-        "snoopy",
-        "starfish",
-        "stegosaurus",
-        "brontosaurus",
-        "tick",
-        "trilobite",
-        "wild_cat",
-        "faces",
-        "faces_easy",
-        "inline_skate",
-        "wheelchair",
-        "bass",
-    ]
-)
+_RELATED = Path(__file__).parent / "lists" / "caltech101_related.txt"
 
 
 def classification(model: ClipModel, plots: Path | None) -> list[dict[str, Any]]:
@@ -140,8 +80,9 @@ def _strangers(model: ClipModel) -> Any:
     archive = Path(os.environ.get("WORDSIGHT_DATA", "")) / "caltech101" / "images.tar"
     if not archive.is_file():
         return None
+    related = set(_RELATED.read_text(encoding="utf-8").split())
     items = [
-        item for item in open_source(archive).items() if str(item.label).lower() not in _RELATED
+        item for item in open_source(archive).items() if str(item.label).lower() not in related
     ]
     return np.stack([v for _, v in encode_items(model, items) if not isinstance(v, str)])
 
