@@ -322,6 +322,47 @@ def registry() -> dict[str, Any]:
     return data
 
 
+def detectors_info() -> list[dict[str, Any]]:
+    """List the detectors that have a name, the one in the package first.
+
+    Each row has ``name``, ``repository`` (None: in the package), ``bytes`` (of the download, or
+    None), ``licence``, ``note``, ``cached`` (whether it opens without the network) and ``path``
+    (of its directory, or None).
+    """
+    from wordsight.models import hub
+
+    starter = _starter_folder()
+    rows: list[dict[str, Any]] = [
+        {
+            "name": STARTER,
+            "repository": None,
+            "bytes": None,
+            "licence": "MIT",
+            "note": "inside the package: finds objects without naming them, no download",
+            "cached": (starter / GRAPH).is_file(),
+            "path": str(starter),
+        }
+    ]
+    for name, entry in registry().items():
+        folder = hub.cached(entry["repository"], [entry["file"]])
+        rows.append(
+            {
+                "name": name,
+                "repository": entry["repository"],
+                "bytes": entry["megabytes"] * 10**6,
+                "licence": entry["description"]["licence"],
+                "note": entry["description"]["source"],
+                "cached": folder is not None,
+                "path": str(folder) if folder else None,
+            }
+        )
+    return rows
+
+
+def _starter_folder() -> Path:
+    return Path(__file__).parent / "weights" / STARTER
+
+
 def _locate(source: str | Path) -> tuple[Path, Path, dict[str, Any] | None]:
     """Find (folder, graph, description or None if it is in the folder) of a detector."""
     from wordsight.models import hub
@@ -332,7 +373,7 @@ def _locate(source: str | Path) -> tuple[Path, Path, dict[str, Any] | None]:
         is_here = hub.cached(entry["repository"], [entry["file"]]) is not None
         source = PREFERRED if is_here else STARTER
     if source == STARTER:
-        folder = Path(__file__).parent / "weights" / STARTER
+        folder = _starter_folder()
     elif isinstance(source, str) and source in entries:
         entry = entries[source]
         folder = hub.fetch(entry["repository"], [entry["file"]])
