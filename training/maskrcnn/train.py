@@ -16,6 +16,7 @@ import copy
 import json
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -217,7 +218,7 @@ def train(
     minutes: float,
     steps: int,
     batch: int = 16,
-    rate: float = 1.5e-3,
+    rate: float = 3e-3,
     seed: int = 1,
     start: Path | None = None,
 ) -> None:
@@ -240,6 +241,8 @@ def train(
     )
     log: list[dict[str, float]] = []
     sums: dict[str, float] = {}
+    reader = ThreadPoolExecutor(1)
+    waiting = reader.submit(scenes.next)
     begun, saved = time.monotonic(), time.monotonic()
     step = 0
     model.train()
@@ -251,7 +254,8 @@ def train(
         warm = min(1.0, (step + 1) / 100)
         for group in optimizer.param_groups:
             group["lr"] = rate * warm * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-6
-        parts = losses(model, scenes.next())
+        rows, waiting = waiting.result(), reader.submit(scenes.next)
+        parts = losses(model, rows)
         total = sum(parts.values())
         optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -278,5 +282,6 @@ def train(
         if time.monotonic() - saved > 120:
             torch.save(average.state_dict(), out / "model.pt")
             saved = time.monotonic()
+    reader.shutdown()
     torch.save(average.state_dict(), out / "model.pt")
     (out / "log.json").write_text(json.dumps(log))
