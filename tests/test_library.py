@@ -236,7 +236,7 @@ def test_newer_format_damaged_and_missing(
     file = tmp_path / "lib" / "library.json"
     record = json.loads(file.read_text())
     file.write_text(json.dumps({**record, "format": 99}))
-    with pytest.raises(LibraryError, match="format 99.*upgrade"):
+    with pytest.raises(LibraryError, match=r"format 99.*upgrade"):
         wordsight.open(tmp_path / "lib")
     file.write_text("{")
     with pytest.raises(LibraryError, match="damaged"):
@@ -323,7 +323,7 @@ def test_readers_search_while_an_index_runs(
     def look(done: int, total: int) -> None:
         seen.append(len(reader.search("red", k=500, anyway=True).hits))
 
-    import wordsight.indexing as indexing
+    from wordsight import indexing
 
     before = indexing.BATCH, indexing.WRITE_EVERY
     indexing.BATCH, indexing.WRITE_EVERY = 2, 2

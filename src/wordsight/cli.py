@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wordsight.api import Library
     from wordsight.classify import Classification, Classifier
     from wordsight.evaluate import Evaluation
+    from wordsight.models import ClipModel
     from wordsight.search import Result
     from wordsight.sources import Item
 
@@ -145,14 +146,10 @@ def _open_or_create(
 
     exists = (place / "library.json").exists() or (place / ".wordsight/library.json").exists()
     if not exists:
-        loaded = wordsight.load_model(
-            model or "auto", runtime=runtime.value, precision=precision.value
-        )
+        loaded = _load(model or "auto", runtime, precision)
         return wordsight.create(place, loaded)
     store = Store.open(place)
-    loaded = wordsight.load_model(
-        model or store.model.source, runtime=runtime.value, precision=precision.value
-    )
+    loaded = _load(model or store.model.source, runtime, precision)
     return wordsight.open(place, loaded)
 
 
@@ -387,14 +384,13 @@ def classify(
     An image that no label fits better than neutral phrases do gets "none of these". Where the
     images lie in class folders named like the labels, the accuracy is printed too.
     """
-    import wordsight
     from wordsight.classify import ENSEMBLE, Classifier, encode_items, fit_on
     from wordsight.sources import open_source
 
     if output and output.suffix.lower() not in (".csv", ".jsonl"):
         raise WordsightError(f"{output}: write results to a .csv or a .jsonl file.")
     items = [item for place in images for item in _items_of(place)]
-    loaded = wordsight.load_model(model, runtime=runtime.value, precision=precision.value)
+    loaded = _load(model, runtime, precision)
     classifier = Classifier(
         loaded, labels, templates=ENSEMBLE if ensemble else (template,), closed=closed
     )
@@ -707,7 +703,6 @@ def demo(
     The data come from WORDSIGHT_CIFAR10 (a folder or file), the cache, the official archive, or
     the 20-image sample of the extra `sample`, whichever is there first.
     """
-    import wordsight
     from wordsight.demo import run
     from wordsight.sources import cifar10
 
@@ -715,7 +710,7 @@ def demo(
     source = cifar10.load("test")
     if source.notice:
         _say(f"note: {source.notice}")
-    loaded = wordsight.load_model(model, runtime=runtime.value, precision=precision.value)
+    loaded = _load(model, runtime, precision)
     with _progress("encoding", "images") as progress:
         facts = run(loaded, source, source.origin, out, say=say, progress=progress)
     if as_json:
@@ -758,7 +753,7 @@ def models(as_json: JsonOption = False) -> None:
         (
             row["name"],
             str(row["dim"] or ""),
-            _size(row["bytes"]) if row["bytes"] else "in the package",
+            _size(row["bytes"]) if row["bytes"] else "?" if row["repository"] else "in the package",
             f"{row['cifar10']:.1f} %" if row["cifar10"] else "",
             row["licence"] or "",
             "yes" if row["cached"] else "no",
@@ -800,10 +795,20 @@ def _open_library(
     from wordsight.library import Store, find
 
     store = Store.open(place or find())
-    loaded = wordsight.load_model(
-        model or store.model.source, runtime=runtime.value, precision=precision.value
-    )
+    loaded = _load(model or store.model.source, runtime, precision)
     return wordsight.open(store.path, loaded)
+
+
+def _load(name: str, runtime: Runtime, precision: Precision) -> ClipModel:
+    """Load a model; what the user should know of it is said once."""
+    import wordsight
+
+    return wordsight.load_model(
+        name,
+        runtime=runtime.value,
+        precision=precision.value,
+        notice=lambda line: _say(f"note: {line}"),
+    )
 
 
 @contextmanager

@@ -94,10 +94,8 @@ class Result:
             return "images are compared with images: no threshold applies"
         d = self.decision
         return (
-            f"{_share(d.p_value)} of unrelated queries would look as good here, "
-            f"{d.false_accept:.3g} is allowed (top cosine {self.top_score:.3f}; best z "
-            f"{d.single:.1f} of {d.single_threshold:.1f} needed, or mean of the best 15 % "
-            f"{d.group:.1f} of {d.group_threshold:.1f})"
+            f"unrelated queries score as high here with probability {_share(d.p_value)}, and "
+            f"{d.false_accept:g} is allowed (top cosine {self.top_score:.3f}, top z {d.single:.1f})"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -135,7 +133,7 @@ class Result:
 
 
 def _share(p: float) -> str:
-    return "fewer than 0.001" if p < 0.001 else f"{p:.3f}"
+    return "below 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _rounded(value: float | None) -> float | None:
