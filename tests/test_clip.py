@@ -531,21 +531,25 @@ def test_a_graph_tells_its_inputs_and_outputs(tmp_path: Path, name: str) -> None
         graph({"words": np.ones((2, 8))})
 
 
-def test_shapes_can_be_fixed(tmp_path: Path) -> None:
-    path = make_clip(tmp_path / "m") / "visual/model.onnx"
-    fixed = runtime.open_graph(path, runtime="openvino", shapes={"image": (2, 3, 16, 16)})
-    assert fixed.inputs["image"].shape == (2, 3, 16, 16)
-    free = runtime.open_graph(path, runtime="openvino")
-    pixels = np.random.default_rng(0).random((2, 3, 16, 16)).astype(np.float32)
-    found, wanted = fixed({"image": pixels}), free({"image": pixels})
-    np.testing.assert_allclose(found["embedding"], wanted["embedding"], rtol=1e-4, atol=1e-4)
+def test_a_replaced_graph_is_not_taken_from_the_cache(tmp_path: Path) -> None:
+    first, second = (make_clip(tmp_path / n, dim=d) for n, d in (("m", 8), ("other", 8)))
+    path = first / "visual/model.onnx"
+    pixels = {"image": np.ones((1, 3, 16, 16), np.float32)}
+    before = runtime.open_graph(path, runtime="openvino", precision="fp32")(pixels)["embedding"]
+    state = path.stat()
+    changed = bytearray((second / "visual/model.onnx").read_bytes())
+    place = changed.index(np.random.default_rng(0).standard_normal(8).astype(np.float32).tobytes())
+    changed[place : place + 32] = np.full(8, 100, np.float32).tobytes()
+    path.write_bytes(changed)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    after = runtime.open_graph(path, runtime="openvino", precision="fp32")(pixels)["embedding"]
+    assert np.abs(after - before).min() > 90
 
 
 @pytest.mark.parametrize("state", ["fresh", "read-only", "in the way"])
 def test_any_state_of_the_compiled_model_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
-    monkeypatch.setattr(runtime, "SMALL_GRAPH", 0)  # small graphs are not cached
     cache = tmp_path / "cache"
     if state == "read-only":
         cache.mkdir()
@@ -560,7 +564,22 @@ def test_any_state_of_the_compiled_model_cache(
     assert model.encode_texts(["a dog"]).shape == (1, 8)
     assert sorted(folder.rglob("*")) == before  # nothing is written beside the model
     if state == "fresh":
-        assert list((cache / "openvino").iterdir())
+        assert list((cache / "openvino").rglob("*.blob"))
+
+
+@pytest.mark.parametrize("damage", [b"", b"damaged", None])
+def test_a_damaged_compiled_model_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes | None
+) -> None:
+    monkeypatch.setenv("WORDSIGHT_CACHE", str(tmp_path / "cache"))
+    path = make_clip(tmp_path / "m") / "visual/model.onnx"
+    pixels = {"image": np.ones((1, 3, 16, 16), np.float32)}
+    wanted = runtime.open_graph(path, runtime="openvino")(pixels)["embedding"]
+    (blob,) = tmp_path.rglob("*.blob")
+    blob.chmod(0o600)
+    blob.write_bytes(blob.read_bytes()[:-100] if damage is None else damage)
+    found = runtime.open_graph(path, runtime="openvino")(pixels)["embedding"]
+    assert np.array_equal(found, wanted)
 
 
 def test_threads_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
