@@ -28,7 +28,7 @@ def prepare(picture: Image.Image, size: int = SIZE) -> Pixels:
         short = min(width, height)
         new = (int(size * width / short), int(size * height / short))
         picture = picture.convert("RGB").resize(new, Image.Resampling.BICUBIC)
-        left, top = (new[0] - size) // 2, (new[1] - size) // 2
+        left, top = round((new[0] - size) / 2), round((new[1] - size) / 2)
         picture = picture.crop((left, top, left + size, top + size))
     return np.asarray(picture.convert("RGB"))
 

@@ -63,7 +63,8 @@ class VisionTower(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """What the head sees."""
         x = self.blocks(F.gelu(self.whiten(images)))
-        return F.max_pool2d(x, 3).flatten(1)
+        # (Compiled, the gradient of amax is not a number in 16 bits; a pool's is.)
+        return F.max_pool2d(x, x.shape[-1]).flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Unit vectors, one row for each picture."""

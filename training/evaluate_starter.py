@@ -1,0 +1,287 @@
+"""Measure the starter CLIP from its ONNX files: ``python -m training.evaluate_starter``.
+
+Prints every figure of the model card; ``--json`` prints them for machines. ``--only`` picks
+measurements by name, ``--model`` another folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import json
+import os
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .starter import concepts, images, negatives, table
+from .starter.concepts import CIFAR, SYNONYMS, UNSEEN
+from .starter.wordnet import WordNet
+
+HERE = Path(__file__).resolve().parent
+MODEL = HERE.parent / "src/wordsight/models/weights/starter"
+BANK = HERE.parent / "src/wordsight/bank.txt"
+WORK = HERE / "work" / "starter"
+TEMPLATE = "a photo of a {}."
+Rows = NDArray[np.float32]
+
+
+class Model:
+    """The exported files, read the way any reader would."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        import onnxruntime as ort
+        from tokenizers import Tokenizer
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self.look = json.loads((folder / "visual/preprocess_cfg.json").read_text(encoding="utf-8"))
+        names = json.loads((folder / "textual/tokenizer_config.json").read_text(encoding="utf-8"))
+        self.tokenizer = Tokenizer.from_file(str(folder / "textual/tokenizer.json"))
+        length = self.config["text_cfg"]["context_length"]
+        pad = names["pad_token"]
+        self.tokenizer.enable_truncation(length)
+        self.tokenizer.enable_padding(
+            length=length, pad_id=self.tokenizer.token_to_id(pad), pad_token=pad
+        )
+        self.tokenizer.encode_special_tokens = True
+        self.visual = ort.InferenceSession(str(folder / "visual/model.onnx"), options)
+        self.textual = ort.InferenceSession(str(folder / "textual/model.onnx"), options)
+        self.scale = float(self.config["logit_scale"])
+
+    def see(self, pixels: NDArray[np.uint8], batch: int = 500) -> Rows:
+        """Vectors of prepared pictures."""
+        mean, std = (np.array(self.look[k], np.float32) for k in ("mean", "std"))
+        found = []
+        for start in range(0, len(pixels), batch):
+            x = (pixels[start : start + batch].astype(np.float32) / 255 - mean) / std
+            x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+            found.append(self.visual.run(None, {"image": x})[0])
+        return np.concatenate(found)
+
+    def read(self, texts: list[str], batch: int = 256) -> Rows:
+        """Vectors of texts."""
+        import ftfy
+
+        found = []
+        for start in range(0, len(texts), batch):
+            part = [html.unescape(html.unescape(ftfy.fix_text(t)))
+                    for t in texts[start : start + batch]]  # fmt: skip
+            part = [re.sub(r"\s+", " ", t).strip().lower() for t in part]
+            ids = np.array([e.ids for e in self.tokenizer.encode_batch(part)], np.int32)
+            found.append(self.textual.run(None, {"text": ids})[0])
+        return np.concatenate(found)
+
+    def words(self, words: list[str] | tuple[str, ...]) -> Rows:
+        """Vectors of words in the template of all measurements."""
+        return self.read([TEMPLATE.format(w) for w in words])
+
+
+def auroc(positive: Rows, negative: Rows) -> float:
+    """How often a positive scores above a negative."""
+    order = np.concatenate([positive, negative]).argsort(kind="stable").argsort()
+    above = order[: len(positive)].sum() - len(positive) * (len(positive) - 1) / 2
+    return float(above / (len(positive) * len(negative)))
+
+
+def _quantiles(scores: Rows) -> dict[str, float]:
+    return {f"q{q:02d}": round(float(np.quantile(scores, q / 100)), 4) for q in (5, 50, 95, 99)}
+
+
+class Measures:
+    """Every measurement, each made when it is first asked for."""
+
+    def __init__(self, model: Model, data: Path, bank: Path, work: Path) -> None:
+        self.model, self.data, self.bank, self.work = model, data, bank, work
+        self.wordnet = WordNet()
+
+    @cached_property
+    def gallery(self) -> tuple[Rows, NDArray[np.int64]]:
+        """Vectors and classes of the CIFAR-10 test pictures."""
+        pictures = images.cifar(self.data, train=False)
+        classes = np.array([CIFAR.index(c) for c in pictures.concept])
+        return self.model.see(pictures.pixels), classes
+
+    @cached_property
+    def nouns(self) -> tuple[list[str], list[str]]:
+        """Unrelated nouns of training and of evaluation."""
+        return negatives.split(self.wordnet, self.bank)
+
+    @cached_property
+    def unrelated(self) -> Rows:
+        """Top scores of the held-out unrelated nouns."""
+        return self._top(self.nouns[1])
+
+    def _top(self, words: list[str] | tuple[str, ...]) -> Rows:
+        return np.asarray((self.model.words(words) @ self.gallery[0].T).max(1))
+
+    def accuracy(self) -> dict[str, Any]:
+        """Zero-shot labelling of the CIFAR-10 test pictures."""
+        vectors, classes = self.gallery
+        guess = (vectors @ self.model.words(CIFAR).T).argmax(1)
+        each = {c: round(float((guess[classes == i] == i).mean()), 4)
+                for i, c in enumerate(CIFAR)}  # fmt: skip
+        return {"top1": round(float((guess == classes).mean()), 4), "by_class": each}
+
+    def _precision(self, words: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+        vectors, classes = self.gallery
+        each: dict[str, float] = {}
+        for i, name in enumerate(CIFAR):
+            if not words[name]:
+                continue
+            scores = self.model.words(words[name]) @ vectors.T
+            best = np.argsort(-scores, axis=1)[:, :10]
+            for word, row in zip(words[name], best, strict=True):
+                each[word] = float((classes[row] == i).mean())
+        return {"words": len(each), "mean": round(float(np.mean(list(each.values()))), 4),
+                "below_0.5": {w: v for w, v in each.items() if v < 0.5}}  # fmt: skip
+
+    def unseen(self) -> dict[str, Any]:
+        """Precision at 10 of words that were never used with pictures."""
+        return self._precision(UNSEEN)
+
+    def class_names(self) -> dict[str, Any]:
+        """Precision at 10 of the words that were."""
+        return self._precision(SYNONYMS)
+
+    def hyponyms(self) -> dict[str, Any]:
+        """Precision at 10 of all everyday words that WordNet puts under a class."""
+        used = {w for group in SYNONYMS.values() for w in group}
+        found: dict[str, tuple[str, ...]] = {}
+        for name, inside in negatives.class_synsets(self.wordnet).items():
+            lemmas = {n for o in inside for n in self.wordnet.synsets[o].lemmas if n.islower()}
+            found[name] = tuple(
+                sorted(
+                    w for w in lemmas
+                    if w not in used
+                    and sum(p for o, p in self.wordnet.weighted_senses(w) if o in inside) > 0.6
+                )
+            )  # fmt: skip
+        result = self._precision(found)
+        result.pop("below_0.5")
+        each = {c: self._precision({**dict.fromkeys(CIFAR, ()), c: found[c]})["mean"]
+                for c in CIFAR}  # fmt: skip
+        return {**result, "by_class": each}
+
+    def no_match(self) -> dict[str, Any]:
+        """Top scores of class names and unseen words against those of unrelated nouns."""
+        names = self._top(CIFAR)
+        unseen = self._top([w for group in UNSEEN.values() for w in group])
+        practised = self._top(self.nouns[0])
+        bank = [line.strip() for line in self.bank.read_text(encoding="utf-8").splitlines()
+                if line.strip() and not line.startswith("#")]  # fmt: skip
+        neutral = (self.model.read(bank) @ self.gallery[0].T).max(1)
+        both = np.concatenate([names, unseen])
+        worst = np.argsort(-self.unrelated)[:15]
+        return {
+            "nouns": len(self.unrelated),
+            "auroc": round(auroc(both, self.unrelated), 4),
+            "auroc_class_names": round(auroc(names, self.unrelated), 4),
+            "auroc_unseen": round(auroc(unseen, self.unrelated), 4),
+            "auroc_unseen_to_bank": round(auroc(unseen, neutral), 4),
+            "auroc_practised_to_held_out": round(auroc(practised, self.unrelated), 4),
+            "class_names": _quantiles(names), "unseen": _quantiles(unseen),
+            "held_out_nouns": _quantiles(self.unrelated), "practised_nouns": _quantiles(practised),
+            "bank": _quantiles(neutral),
+            "highest_held_out": {self.nouns[1][i]: round(float(self.unrelated[i]), 3)
+                                 for i in worst},
+        }  # fmt: skip
+
+    def near_misses(self) -> dict[str, Any]:
+        """Mean of the five best scores of a class name with and without its class."""
+        vectors, classes = self.gallery
+        scores = self.model.words(CIFAR) @ vectors.T
+        nouns = np.sort(self.model.words(self.nouns[1]) @ vectors.T, axis=1)[:, -5:].mean(1)
+        found: dict[str, Any] = {}
+        for i, name in enumerate(CIFAR):
+            others = scores[i][classes != i]
+            without = float(np.sort(others)[-5:].mean())
+            nearest = np.bincount(classes[classes != i][np.argsort(-others)[:20]], minlength=10)
+            found[name] = {
+                "with": round(float(np.sort(scores[i])[-5:].mean()), 3),
+                "median_of_class": round(float(np.median(scores[i][classes == i])), 3),
+                "without": round(without, 3),
+                "unrelated_nouns_below": round(float((nouns < without).mean()), 3),
+                "nearest": CIFAR[int(nearest.argmax())],
+            }
+        return {"unrelated_nouns": _quantiles(nouns), **found}
+
+    def caltech(self) -> dict[str, Any]:
+        """Labelling of held-out Caltech-101 pictures among all its concepts."""
+        pictures = images.caltech(self.data, train=False)
+        names = sorted(set(pictures.concept))
+        goal = np.array([names.index(c) for c in pictures.concept])
+        guess = (self.model.see(pictures.pixels) @ self.model.words(names).T).argmax(1)
+        right = guess == goal
+        means = [right[goal == i].mean() for i in range(len(names))]
+        return {"pictures": len(goal), "concepts": len(names),
+                "top1": round(float(right.mean()), 4),
+                "mean_of_concepts": round(float(np.mean(means)), 4)}  # fmt: skip
+
+    def coco(self) -> dict[str, Any]:
+        """Caption to photograph and back, on the photographs of COCO's val2017."""
+        held = images.coco_captions(self.data, train=False)
+        owner = np.repeat(np.arange(len(held.captions)), [len(c) for c in held.captions])
+        scores = self.model.read([t for c in held.captions for t in c]) @ \
+            self.model.see(held.pixels).T  # fmt: skip
+        rank = (scores > scores[np.arange(len(owner)), owner][:, None]).sum(1)
+        found: dict[str, Any] = {"photographs": len(held.captions), "captions": len(owner)}
+        for k in (1, 5, 10):
+            found[f"caption_to_photo_r{k}"] = round(float((rank < k).mean()), 4)
+            best = np.argsort(-scores.T, axis=1)[:, :k]
+            hit = (owner[best] == np.arange(len(held.captions))[:, None]).any(1)
+            found[f"photo_to_caption_r{k}"] = round(float(hit.mean()), 4)
+        return found
+
+    def teacher(self) -> dict[str, Any]:
+        """Cosine between the text tower and its teacher (needs the work folder)."""
+        _, _, meanings = table.open_teacher(self.work)
+        space = table.load_space(self.work)
+        groups = {
+            "used_with_pictures": [w for g in SYNONYMS.values() for w in g],
+            "unseen": [w for g in UNSEEN.values() for w in g],
+            "practised_nouns": self.nouns[0], "held_out_nouns": self.nouns[1],
+        }  # fmt: skip
+        return {
+            name: round(float((self.model.words(words) * space(meanings(words))).sum(1).mean()), 4)
+            for name, words in groups.items()
+        }
+
+
+ALL = ("accuracy", "unseen", "class_names", "hyponyms", "no_match", "near_misses", "caltech",
+       "coco", "teacher")  # fmt: skip
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=os.environ.get("WORDSIGHT_DATA"))
+    parser.add_argument("--model", type=Path, default=MODEL)
+    parser.add_argument("--bank", type=Path, default=BANK)
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--only", default=",".join(ALL))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    if args.data is None:
+        parser.error("--data (or WORDSIGHT_DATA) is needed")
+    measures = Measures(Model(args.model, args.threads), Path(args.data), args.bank, args.work)
+    found = {name: getattr(measures, name)() for name in args.only.split(",")}
+    if args.json:
+        print(json.dumps(found, indent=1))
+        return
+    for name, values in found.items():
+        print(f"\n{name}")
+        for key, value in values.items():
+            shown = " ".join(f"{k}={v}" for k, v in value.items()) \
+                if isinstance(value, dict) else value  # fmt: skip
+            print(f"  {key:28} {shown}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Write the model as ONNX files with 16-bit weights, and the settings that its reader needs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+import torch.nn.functional as F
+from onnx import helper, numpy_helper
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from .images import SIZE
+from .student import CONTEXT, END, PAD, START, UNKNOWN, TextTower
+from .table import DIM
+from .vision import MEAN, STD, VisionTower
+
+VERSION = "1.0"
+OPSET = 17
+
+
+class FoldedVision(nn.Module):
+    """The image tower with its batch norms folded into the convolutions before them."""
+
+    def __init__(self, tower: VisionTower) -> None:
+        super().__init__()
+        tower.eval()
+        self.whiten = tower.whiten
+        # A norm comes after the pooling, but its gain is positive, so it may come before too.
+        pairs = [
+            (getattr(b, f"conv{k}"), getattr(b, f"norm{k}")) for b in tower.blocks for k in (1, 2)
+        ]
+        self.convolutions = nn.ModuleList(fuse_conv_bn_eval(c, n) for c, n in pairs)
+        self.head = tower.head
+
+    def forward(self, image: Tensor) -> Tensor:
+        """As :meth:`VisionTower.forward`."""
+        x = F.gelu(self.whiten(image))
+        for i, convolution in enumerate(self.convolutions):
+            x = convolution(x)
+            x = F.gelu(F.max_pool2d(x, 2) if i % 2 == 0 else x)
+        return F.normalize(self.head(x.amax((2, 3))), dim=-1)
+
+
+def halve(model: onnx.ModelProto) -> None:
+    """Keep float weights in 16 bits, each with a cast back to 32 in front of its users."""
+    graph = model.graph
+    casts = []
+    for i, tensor in enumerate(graph.initializer):
+        values = numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < 64:
+            continue
+        name = f"{tensor.name}_16"
+        graph.initializer[i].CopyFrom(numpy_helper.from_array(values.astype(np.float16), name))
+        gather = [n for n in graph.node if n.op_type == "Gather" and n.input[0] == tensor.name]
+        if gather:  # look rows up first, so that only those are cast
+            for node in gather:
+                node.input[0] = name
+                out = node.output[0]
+                node.output[0] = f"{out}_16"
+                cast = helper.make_node("Cast", [f"{out}_16"], [out], to=onnx.TensorProto.FLOAT)
+                graph.node.insert(list(graph.node).index(node) + 1, cast)
+            continue
+        casts.append(helper.make_node("Cast", [name], [tensor.name], to=onnx.TensorProto.FLOAT))
+    for cast in reversed(casts):
+        graph.node.insert(0, cast)
+
+
+def _onnx(module: nn.Module, sample: Tensor, name: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module.eval(), (sample,), str(path), input_names=[name], output_names=["embedding"],
+            dynamic_axes={name: {0: "batch"}, "embedding": {0: "batch"}},
+            opset_version=OPSET, dynamo=False,
+        )  # fmt: skip
+    model = onnx.load(str(path))
+    halve(model)
+    model.producer_name, model.producer_version, model.doc_string = "wordsight", VERSION, ""
+    for node in model.graph.node:
+        node.doc_string = ""
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(path))
+
+
+def load_towers(work: Path) -> tuple[VisionTower, TextTower, float]:
+    """The trained towers and the scale of their cosines."""
+    seen = torch.load(work / "vision.pt")
+    vision = VisionTower(DIM)
+    vision.load_state_dict(seen["tower"])
+    aligned = work / "aligned.pt"
+    read = torch.load(aligned if aligned.exists() else work / "text.pt")
+    text = TextTower(read["tower"]["tokens.weight"].shape[0], DIM)
+    text.load_state_dict(read["tower"])
+    scale = read.get("scale", seen["scale"].exp())
+    return vision.eval(), text.eval(), float(scale)
+
+
+def write(work: Path, out: Path) -> None:
+    """Write all files of the model but its card."""
+    vision, text, scale = load_towers(work)
+    _onnx(FoldedVision(vision), torch.randn(2, 3, SIZE, SIZE), "image", out / "visual/model.onnx")
+    ids = torch.zeros(2, CONTEXT, dtype=torch.int32)
+    ids[:, :3] = torch.tensor([2, 5, 3])
+    _onnx(text, ids, "text", out / "textual/model.onnx")
+    shutil.copy(work / "tokenizer.json", out / "textual/tokenizer.json")
+    _json(out / "textual/tokenizer_config.json", {
+        "bos_token": START, "eos_token": END, "unk_token": UNKNOWN, "pad_token": PAD,
+        "model_max_length": CONTEXT, "tokenizer_class": "PreTrainedTokenizerFast",
+    })  # fmt: skip
+    _json(out / "visual/preprocess_cfg.json", {
+        "size": [SIZE, SIZE], "mode": "RGB", "mean": list(MEAN), "std": list(STD),
+        "interpolation": "bicubic", "resize_mode": "shortest", "fill_color": 0,
+    })  # fmt: skip
+    _json(out / "config.json", {
+        "embed_dim": DIM,
+        "vision_cfg": {
+            "image_size": SIZE, "widths": [b.conv1.out_channels for b in vision.blocks],
+        },
+        "text_cfg": {
+            "context_length": CONTEXT, "vocab_size": text.tokens.num_embeddings,
+            "width": text.head.in_features, "heads": text.layers[0].heads,
+            "layers": len(text.layers), "tokenizer_kwargs": {"clean": "lower"},
+        },
+        "logit_scale": round(scale, 4), "model_name": "starter", "version": VERSION,
+        "license": "MIT",
+    })  # fmt: skip
+    size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
+    print(f"export: {size / 1e6:.2f} MB in {out}")
+
+
+def _json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,180 @@
+"""Teach the text tower the vectors of its teacher, in the model's own space."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from . import corpus as corpora
+from .concepts import PHRASES, TEMPLATES
+from .corpus import Corpus
+from .student import CONTEXT, TextTower, train_tokenizer
+from .table import DIM
+
+VOCABULARY = 16000
+
+
+@dataclass
+class TextPlan:
+    """Choices of a training run."""
+
+    steps: int = 2200
+    words: int = 640
+    phrases: int = 128
+    texts: int = 192
+    lr: float = 3e-3
+    contrast: float = 0.15
+    scale: float = 15.0
+    seed: int = 11
+    compile: bool = True
+
+
+def make_tokenizer(corpus: Corpus, path: Path) -> Tokenizer:
+    """Train the tokenizer; nouns count several times so that common ones stay whole."""
+    if path.exists():
+        return Tokenizer.from_file(str(path))
+    times = np.maximum(1, np.round(corpus.weights / corpus.weights.min() * 2)).astype(int)
+    lines = [w for w, n in zip(corpus.words, times, strict=True) for _ in range(n)]
+    frames = [f.replace("{}", "") for f in (*TEMPLATES, *PHRASES)]
+    tokenizer = train_tokenizer([*lines, *corpus.texts, *(frames * 50), *(corpus.parts * 50)],
+                                VOCABULARY)  # fmt: skip
+    tokenizer.save(str(path))
+    return tokenizer
+
+
+class Sampler:
+    """Batches of token ids with their goals."""
+
+    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, plan: TextPlan) -> None:
+        self.corpus, self.plan = corpus, plan
+        self.random = np.random.default_rng(plan.seed)
+
+        def ids(texts: list[str]) -> list[list[int]]:
+            return [e.ids[1:-1] for e in tokenizer.encode_batch(texts)]
+
+        self.start, self.end = tokenizer.encode("").ids
+        self.words, self.texts = ids(corpus.words), ids(corpus.texts)
+        self.parts = ids(corpus.parts)
+        self.frames = [ids(t.split("{}")) for t in TEMPLATES]
+        self.text_weights = np.ones(len(corpus.texts)) / len(corpus.texts)
+
+    def _framed(self, word: int) -> list[int]:
+        # A bare word a third of the time, since that is what people type.
+        if self.random.random() < 0.35:
+            return self.words[word]
+        before, after = self.frames[self.random.integers(len(self.frames))]
+        return before + self.words[word] + after
+
+    def _phrase(self, word: int) -> tuple[list[int], np.ndarray]:
+        """A word with an adjective, a scene or both; these turn its vector a little."""
+        ids = self.words[word]
+        vector = self.corpus.word_vectors[word].copy()
+        kind = self.random.random()
+        count = len(corpora.MODIFIERS)
+        if kind < 0.75:
+            part = self.random.integers(count)
+            ids = self.parts[part] + ids
+            vector += 0.3 * self.corpus.part_vectors[part]
+        if self.random.random() < 0.5:
+            before, after = self.frames[self.random.integers(len(self.frames))]
+            ids = before + ids + after
+        if kind > 0.6:
+            part = self.random.integers(count, len(self.parts))
+            ids = ids + self.parts[part]
+            vector += 0.25 * self.corpus.part_vectors[part]
+        return ids, vector
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """Token ids and goals of one batch, words first."""
+        plan, corpus = self.plan, self.corpus
+        chosen = self.random.choice(
+            len(self.words), plan.words + plan.phrases, replace=False, p=corpus.weights
+        )
+        rows = [self._framed(w) for w in chosen[: plan.words]]
+        goals = [corpus.word_vectors[w] for w in chosen[: plan.words]]
+        for w in chosen[plan.words :]:
+            ids, vector = self._phrase(w)
+            rows.append(ids)
+            goals.append(vector)
+        for t in self.random.integers(len(self.texts), size=plan.texts):
+            rows.append(self.texts[t])
+            goals.append(corpus.text_vectors[t])
+        return pack(rows, self.start, self.end), F.normalize(
+            torch.from_numpy(np.stack(goals)), dim=-1
+        )
+
+
+def pack(rows: list[list[int]], start: int, end: int, length: int = 0) -> Tensor:
+    """Rows of ids with their ends, cut and padded to one length."""
+    rows = [[start, *r[: CONTEXT - 2], end] for r in rows]
+    length = length or max(map(len, rows))
+    return torch.tensor([r + [0] * (length - len(r)) for r in rows], dtype=torch.int32)
+
+
+def distil_loss(mine: Tensor, goals: Tensor, plan: TextPlan) -> Tensor:
+    """Cosine to the goal, and telling the goal from those of the other texts."""
+    cosine = (1 - (mine * goals).sum(-1)).mean()
+    between = goals @ goals.T
+    # Two texts that mean the same are not told apart.
+    same = (between > 0.8) & ~torch.eye(len(goals), dtype=torch.bool)
+    logits = (plan.scale * mine @ goals.T).masked_fill(same, -1e4)
+    return cosine + plan.contrast * F.cross_entropy(logits, torch.arange(len(goals)))
+
+
+def train(work: Path, plan: TextPlan | None = None) -> None:
+    """Train the text tower, with a checkpoint now and then; goes on from the last one."""
+    plan = plan or TextPlan()
+    torch.manual_seed(plan.seed)
+    corpus = corpora.build(work)
+    tokenizer = make_tokenizer(corpus, work / "tokenizer.json")
+    sampler = Sampler(corpus, tokenizer, plan)
+    lengths = sorted(map(len, sampler.words))
+    print(f"text: {len(corpus.words)} words ({np.mean(lengths):.1f} pieces), "
+          f"{len(corpus.texts)} texts, {tokenizer.get_vocab_size()} pieces", flush=True)  # fmt: skip
+    tower = TextTower(tokenizer.get_vocab_size(), DIM)
+    optimiser = torch.optim.AdamW(tower.parameters(), lr=plan.lr, betas=(0.9, 0.98),
+                                  weight_decay=0.01)  # fmt: skip
+    saved, first = work / "text.pt", 0
+    if saved.exists():
+        state = torch.load(saved)
+        tower.load_state_dict(state["tower"])
+        optimiser.load_state_dict(state["optimiser"])
+        first = state["step"]
+        sampler.random = np.random.default_rng([plan.seed, first])
+    run = torch.compile(tower, dynamic=True) if plan.compile else tower
+    started, kept = time.time(), []
+    for step in range(first, plan.steps):
+        now = step / plan.steps
+        for group in optimiser.param_groups:
+            group["lr"] = plan.lr * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * np.cos(np.pi * now))
+        ids, goals = sampler.draw()
+        loss = torch.zeros(())
+        optimiser.zero_grad(set_to_none=True)
+        # Short words and long texts run apart, so that little of a batch is padding.
+        cut = plan.words + plan.phrases
+        parts = []
+        for rows in (ids[:cut], ids[cut:]):
+            width = int((rows != 0).sum(1).max())
+            with torch.autocast("cpu", torch.bfloat16):
+                parts.append(run(rows[:, :width]))
+        mine = torch.cat(parts)
+        loss = distil_loss(mine, goals, plan)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
+        optimiser.step()
+        kept.append(float((mine[:cut] * goals[:cut]).sum(-1).mean()))
+        if step % 25 == 0 or step == plan.steps - 1:
+            print(f"text {step}/{plan.steps} loss {loss.item():.3f} cosine of words "
+                  f"{np.mean(kept[-25:]):.3f} {time.time() - started:.0f} s", flush=True)  # fmt: skip
+        if (step + 1) % 200 == 0 or step == plan.steps - 1:
+            state = {"tower": tower.state_dict(), "optimiser": optimiser.state_dict(),
+                     "step": step + 1}  # fmt: skip
+            torch.save(state, saved.with_suffix(".part"))
+            saved.with_suffix(".part").replace(saved)
