@@ -388,6 +388,7 @@ def test_runtimes_and_precisions_share_one_identity(tmp_path: Path) -> None:
     [
         ({}, 100, None),
         ({"logit_scale": 14.3}, 14.3, None),
+        ({"logit_scale": 7}, 7, None),
         ({"logit_scale": 4.6052}, 100, None),
         ({"init_logit_scale": 2.6593}, 100, None),
         ({"init_logit_bias": -10, "init_logit_scale": 2.3026}, 10, -10),
@@ -406,7 +407,9 @@ def test_scale_and_bias(
 def test_not_a_model_directory(tmp_path: Path) -> None:
     folder = make_clip(tmp_path / "m")
     (folder / "textual/tokenizer.json").unlink()
-    with pytest.raises(ModelError, match=r"not a CLIP model directory \(textual/tokenizer.json"):
+    with pytest.raises(
+        ModelError, match=r"not a whole CLIP model directory \(textual/tokenizer.json"
+    ):
         ClipModel(folder)
 
 
@@ -417,6 +420,12 @@ def test_not_a_model_directory(tmp_path: Path) -> None:
         ("config.json", "[]", r"config\.json: a JSON object is expected"),
         ("config.json", '{"text_cfg": {}}', "makes no sense"),
         ("config.json", '{"embed_dim": "many"}', "makes no sense"),
+        ("config.json", '{"embed_dim": 8, "logit_scale": "big"}', "makes no sense"),
+        (
+            "config.json",
+            '{"embed_dim": 8, "text_cfg": {"tokenizer_kwargs": {"clean": "x"}}}',
+            "no sense",
+        ),
         ("visual/preprocess_cfg.json", '{"size": 16, "mean": [0], "std": [0]}', "makes no sense"),
         (
             "visual/preprocess_cfg.json",

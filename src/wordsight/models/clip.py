@@ -63,8 +63,8 @@ def is_external_data(file: str) -> bool:
 # What CLIP models trained with a softmax end at: open_clip and OpenAI clamp the scale to 100.
 SOFTMAX_SCALE = 100.0
 
-# How many images go through the image tower at once: more gains nothing on a CPU (measured) and
-# costs memory (a ViT-B/32 needs about 10 MB an image).
+# How many images go through the image tower at once. On a CPU 64 are no faster (ViT-B/32 in bf16:
+# 11, 13 and 14.5 images/s in batches of 4, 16 and 32) and take more memory.
 IMAGE_BATCH = 32
 TEXT_BATCH = 64
 
@@ -82,7 +82,8 @@ class ClipModel:
         source: what :func:`wordsight.load_model` opens it again with; the directory if not given.
         runtime: "auto", "openvino" or "onnxruntime".
         precision: "auto", "fp32" or "bf16", see :func:`wordsight.models.runtime.open_graph`. With
-            "auto" the text tower computes in fp32: one prompt at a time gains nothing from bf16.
+            "auto" the image tower computes in bf16 where that is fast (cosines to fp32 above
+            0.9999, about four times the speed), the text tower in fp32.
         logit_scale: overrides what `config.json` says.
         logit_bias: likewise.
 
@@ -105,7 +106,7 @@ class ClipModel:
         missing = [file for file in LAYOUT if not (self.path / file).is_file()]
         if missing:
             raise ModelError(
-                f"{self.path}: not a CLIP model directory ({', '.join(missing)} missing)"
+                f"{self.path}: not a whole CLIP model directory ({', '.join(missing)} missing)"
             )
         self.name = name or self.path.resolve().name
         self.source = source or str(self.path.resolve())
@@ -122,12 +123,12 @@ class ClipModel:
             self._context = int(text_config.get("context_length") or 77)
             self._clean = _cleaning(text_config)
             self._preprocess = _Preprocess(preprocess)
+            self.logit_scale, self.logit_bias = _logits(config, logit_scale, logit_bias)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(
                 f"{self.path}: config.json or visual/preprocess_cfg.json makes no sense "
                 f"({type(error).__name__}: {error}); fetch the model again"
             ) from error
-        self.logit_scale, self.logit_bias = _logits(config, logit_scale, logit_bias)
 
     def __repr__(self) -> str:
         return f"ClipModel({self.name!r}, dim={self.dim}, path={str(self.path)!r})"
@@ -437,7 +438,7 @@ def _logits(
 ) -> tuple[float, float | None]:
     """Pick the factor and the offset that turn a cosine into a logit.
 
-    `config.json` may carry `logit_scale` (the factor itself; a value below 10 is taken for its
+    `config.json` may carry `logit_scale` (the factor itself; a value below 5 is taken for its
     natural logarithm, which is what checkpoints hold) and `logit_bias`. The published directories
     carry only `init_logit_bias` (and `init_logit_scale`), where training *started*: the bias tells
     that a model is of the sigmoid kind (SigLIP), and both are what is left to go by for one.
@@ -445,7 +446,7 @@ def _logits(
     """
     if scale is None and "logit_scale" in config:
         scale = float(config["logit_scale"])
-        scale = math.exp(scale) if scale < 10 else scale
+        scale = math.exp(scale) if scale < 5 else scale
     if bias is None:
         bias = config.get("logit_bias", config.get("init_logit_bias"))
     if scale is None:

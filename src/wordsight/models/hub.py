@@ -334,7 +334,7 @@ class _Transfer:
                         out.truncate(0)
                         self.advance(-have)
                         have = 0
-                    for chunk in response.iter_raw():
+                    for chunk in response.iter_bytes():
                         have += len(chunk)
                         if have > file.size:
                             out.truncate(0)
