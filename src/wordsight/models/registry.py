@@ -53,7 +53,7 @@ ENTRIES = (
         512,
         224,
         93.6,
-        "ViT-B/32 trained on LAION-2B; fast, good at photos",
+        "ViT-B/32 trained on LAION-2B; fast, retrieves better than OpenAI's",
     ),
     Entry(
         "clip-vit-b32",
@@ -73,7 +73,7 @@ ENTRIES = (
         512,
         224,
         90.8,
-        "OpenAI's ViT-B/16; finer patches, about four times the work",
+        "OpenAI's ViT-B/16; finer patches, about three times the work of ViT-B/32",
     ),
     Entry(
         "clip-vit-l14",
