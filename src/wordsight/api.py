@@ -44,6 +44,11 @@ class Library:
         return self.store.path
 
     @property
+    def has_crops(self) -> bool:
+        """Whether any image has crops beside its whole-image view."""
+        return self.store.count_views() > len(self)
+
+    @property
     def model(self) -> ClipModel:
         """The model of the library; loaded from where it came from when first asked for.
 
@@ -62,27 +67,35 @@ class Library:
         self,
         paths: Sequence[str | Path] | str | Path,
         *,
+        crops: str | Path | None = None,
         prune: bool = False,
         progress: Progress | None = None,
     ) -> IndexReport:
         """Bring the library up to date with folders, files, ``.tar`` shards or "cifar10".
 
-        See :func:`wordsight.indexing.index` for what is skipped, reused and reported.
+        ``crops`` is "none", "tiles", "maskrcnn", a detector's name or directory; without it, as
+        the library was last indexed. See :func:`wordsight.indexing.index` for what is skipped,
+        reused and reported.
         """
         from wordsight.sources import open_source
 
         if isinstance(paths, (str, Path)):
             paths = [paths]
         sources = [open_source(path) for path in paths]
-        return self.index_sources(sources, prune=prune, progress=progress)
+        return self.index_sources(sources, crops=crops, prune=prune, progress=progress)
 
     def index_sources(
-        self, sources: Sequence[Source], *, prune: bool = False, progress: Progress | None = None
+        self,
+        sources: Sequence[Source],
+        *,
+        crops: str | Path | None = None,
+        prune: bool = False,
+        progress: Progress | None = None,
     ) -> IndexReport:
         """As :meth:`index`, for sources that are open already (or of your own making)."""
         from wordsight.indexing import index
 
-        return index(self.store, self.model, sources, prune=prune, progress=progress)
+        return index(self.store, self.model, sources, crops=crops, prune=prune, progress=progress)
 
     def add(
         self,

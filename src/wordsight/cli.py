@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wordsight.api import Library
     from wordsight.classify import Classification, Classifier
     from wordsight.evaluate import Evaluation
+    from wordsight.indexing import CropReport
     from wordsight.models import ClipModel
     from wordsight.search import Result
     from wordsight.sources import Item
@@ -96,6 +97,16 @@ def index(
             help="Model of a new library: a name of `wordsight models`, a directory, or a hub id.",
         ),
     ] = None,
+    crops: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|maskrcnn|tiles|NAME",
+            help="Embed regions of each image too. Default: as the library was last indexed.",
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write crops per image as a picture.")
+    ] = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove images that are gone from these paths.")
     ] = False,
@@ -113,7 +124,7 @@ def index(
     place = library or default_location(paths[0])
     opened = _open_or_create(place, model, runtime, precision)
     with _progress("indexing", "images") as progress:
-        report = opened.index(paths, prune=prune, progress=progress)
+        report = opened.index(paths, crops=crops, prune=prune, progress=progress)
     if as_json:
         _print_json({**report.to_json(), "library": str(opened.path)})
     else:
@@ -133,9 +144,32 @@ def index(
                 f"{', '.join(done)} in {report.seconds:.1f} s "
                 f"({report.images_per_second:.0f} images/s)."
             )
+        if report.crops and report.crops.per_image:
+            _print_crops(report.crops)
         print(f"Library: {opened.path} ({_count(report.images, 'image')})")
+    if plot and report.crops:
+        from wordsight import render
+
+        picture = render.histogram(
+            report.crops.per_image,
+            title="Crops per image",
+            xlabel=f"crops by {report.crops.proposer}",
+        )
+        render.save(picture, plot)
+        _say(f"plot: {plot}")
     if report.failed and not report.images:
         raise WordsightError("none of the images could be read; nothing was indexed.")
+
+
+def _print_crops(crops: CropReport) -> None:
+    facts = crops.to_json()
+    names = ", ".join(f"{name} {count}" for name, count in list(facts["labels"].items())[:8])
+    print(
+        f"Crops by {facts['proposer']}: {facts['crops']:,} in {_count(facts['images'], 'image')} "
+        f"(min {facts['min']}, median {facts['median']:g}, max {facts['max']} an image); "
+        f"{facts['propose_seconds']:.1f} s proposing, {facts['encode_seconds']:.1f} s encoding"
+        + (f"\n  labels: {names}" if names else "")
+    )
 
 
 def _open_or_create(
@@ -199,8 +233,12 @@ def search(
         Literal["score", "z"], typer.Option(help="Order by cosine, or by its normalised form.")
     ] = "score",
     crops: Annotated[
-        bool, typer.Option("--crops/--no-crops", help="Let the best crop of an image count.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--crops/--no-crops",
+            help="Let the best crop of an image count. Default: if it has any.",
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Where the library's model is now, if it has moved."),
@@ -216,6 +254,12 @@ def search(
     """
     opened = _open_library(library, model, runtime, precision)
 
+    if crops and not opened.has_crops:
+        raise WordsightError(
+            f"the library {opened.path} has no crops; add them with: "
+            "wordsight index FOLDER --crops maskrcnn (or --crops tiles)"
+        )
+
     def answer(text: str) -> None:
         result = opened.search(
             _as_query(text),
@@ -224,7 +268,7 @@ def search(
             false_accept=false_accept,
             anyway=anyway,
             rank_by=rank_by,
-            crops=crops,
+            crops=crops is not False,
         )
         _print_json(result.to_json()) if as_json else _print_result(result)
         if grid or show:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from wordsight.models.clip import ClipModel
+    from wordsight.models.maskrcnn import Detector
+    from wordsight.regions import Region, Tiles
     from wordsight.sources import Item, Source
 
 BATCH = 64  # images encoded together
@@ -42,6 +44,37 @@ class Failure:
 
 
 @dataclass(slots=True)
+class CropReport:
+    """The crops that one run made: how many an image, of what, and what they cost.
+
+    ``propose_seconds`` is summed over the threads that proposed, beside the encoding.
+    """
+
+    proposer: str
+    per_image: list[int] = field(default_factory=list)
+    labels: Counter[str] = field(default_factory=Counter)
+    propose_seconds: float = 0.0
+    encode_seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The field ``crops`` of ``wordsight index --json``."""
+        from statistics import median
+
+        counts = self.per_image or [0]
+        return {
+            "proposer": self.proposer,
+            "images": len(self.per_image),
+            "crops": sum(self.per_image),
+            "min": min(counts),
+            "median": median(counts),
+            "max": max(counts),
+            "labels": dict(self.labels.most_common()),
+            "propose_seconds": round(self.propose_seconds, 3),
+            "encode_seconds": round(self.encode_seconds, 3),
+        }
+
+
+@dataclass(slots=True)
 class IndexReport:
     """What one run did; the counts are of images."""
 
@@ -53,6 +86,7 @@ class IndexReport:
     images: int = 0
     views: int = 0
     seconds: float = 0.0
+    crops: CropReport | None = None
 
     @property
     def images_per_second(self) -> float:
@@ -71,6 +105,7 @@ class IndexReport:
             "views": self.views,
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.images_per_second, 1),
+            **({"crops": self.crops.to_json()} if self.crops else {}),
         }
 
 
@@ -86,7 +121,12 @@ class _Decoded:
     hash: str
     width: int = 0
     height: int = 0
-    pixels: NDArray[np.float32] | None = None  # None: the library has these bytes already
+    donor: str | None = None
+    """The id of an image in the library with the same bytes: its whole-image vector is reused."""
+    pixels: list[NDArray[np.float32]] = field(default_factory=list)
+    """What is to be encoded: the whole image unless there is a donor, then the crops."""
+    regions: list[Region] | None = None
+    """None: with a donor, its crops are reused too."""
 
 
 def index(
@@ -94,6 +134,7 @@ def index(
     model: ClipModel,
     sources: Sequence[Source],
     *,
+    crops: str | Path | None = None,
     prune: bool = False,
     progress: Progress | None = None,
 ) -> IndexReport:
@@ -105,12 +146,23 @@ def index(
     are gone from under the sources go with ``prune``. Images that cannot be used are reported
     in ``failed`` and stop nothing.
 
+    ``crops`` names how regions are proposed (see :func:`wordsight.regions.load_proposer`) or is
+    "none"; None means as the library was last indexed. Images that lack crops of that proposer
+    get them, their whole-image vectors stay.
+
     Raises SourceError when the sources hold no image at all, LibraryError when the library
-    cannot be written (what was written so far is kept), ModelMismatchError for another model.
+    cannot be written (what was written so far is kept), ModelMismatchError for another model,
+    ModelError when the proposer cannot be had.
     """
+    from wordsight.regions import load_proposer
+
     started = time.perf_counter()
     store.check_model(model.name, model.hash)
+    wanted = str(crops or store.crops)
+    proposer = None if wanted == "none" else load_proposer(wanted)
     report = IndexReport()
+    if proposer:
+        report.crops = CropReport(proposer.name)
     with store.lock():
         store.refresh()
         items: dict[str, Item] = {}
@@ -120,10 +172,12 @@ def index(
         if not items and not report.failed and not prune:
             names = ", ".join(str(source.name) for source in sources)
             raise SourceError(f"no image found in {names}.")
+        if crops:
+            store.crops = wanted
         known = {entry.id: entry for entry in store.entries()}
-        todo = [item for item in items.values() if not _is_unchanged(item, known.get(item.id))]
+        run = _Run(store, model, proposer, items, known, report, progress)
+        todo = [item for item in items.values() if not run.is_unchanged(item)]
         report.unchanged = len(items) - len(todo)
-        run = _Run(store, model, items, known, report, progress)
         run.total = len(todo)
         run.process(todo)
         if prune:
@@ -135,10 +189,6 @@ def index(
     report.views = store.count_views()
     report.seconds = time.perf_counter() - started
     return report
-
-
-def _is_unchanged(item: Item, entry: Entry | None) -> bool:
-    return entry is not None and (entry.size, entry.mtime_ns) == (item.size, item.mtime_ns)
 
 
 def _vanished(
@@ -171,6 +221,7 @@ class _Run:
         self,
         store: Store,
         model: ClipModel,
+        proposer: Detector | Tiles | None,
         items: dict[str, Item],
         known: dict[str, Entry],
         report: IndexReport,
@@ -178,51 +229,67 @@ class _Run:
     ) -> None:
         self.store = store
         self.model = model
+        self.proposer = proposer
         self.items = items
         self.known = known
         self.report = report
         self.progress = progress
-        self.by_hash = {entry.hash: entry.id for entry in known.values()}
+        self.by_hash = {entry.hash: entry for entry in known.values()}
         self.records: list[ImageRecord] = []  # embedded, not yet written
         self.replacing = False
+        self.orphans: list[Item] = []  # their donor was itself replaced in this run
+        self.moved: set[str] = set()
         self.done = 0
         self.total = 0
-        self.reused: list[_Decoded] = []
         self.last_write = time.monotonic()
+
+    def is_unchanged(self, item: Item) -> bool:
+        entry = self.known.get(item.id)
+        return (
+            entry is not None
+            and (entry.size, entry.mtime_ns) == (item.size, item.mtime_ns)
+            and self._has_crops(entry)
+        )
+
+    def _has_crops(self, entry: Entry) -> bool:
+        return self.proposer is None or entry.crops == self.proposer.name
 
     def process(self, todo: Sequence[Item]) -> None:
         batch: list[_Decoded] = []
+        views = 0
         try:
             for result in self._decoded(todo):
                 if isinstance(result, Failure):
                     self.report.failed.append(result)
                     self._advance(1)
-                elif result.pixels is None:
-                    self.reused.append(result)
-                else:
-                    batch.append(result)
-                if len(batch) >= BATCH:
+                    continue
+                batch.append(result)
+                views += len(result.pixels)
+                if views >= BATCH or len(batch) >= WRITE_EVERY:
                     self._encode(batch)
-                    batch = []
-            if batch:
-                self._encode(batch)
+                    batch, views = [], 0
+            self._encode(batch)
         finally:
             # Also on Ctrl-C: what was embedded is worth keeping.
             self._write()
-        orphans = self._reuse()
-        if orphans:
+        self.report.removed += self.store.remove(sorted(self.moved))
+        self.moved.clear()
+        if self.orphans:
+            orphans, self.orphans = self.orphans, []
             self.by_hash.clear()
             self.process(orphans)
 
     def _decoded(self, todo: Sequence[Item]) -> Iterator[_Decoded | Failure]:
         """Decode in threads, in order, at most a few batches ahead of the encoder."""
         workers = min(8, (os.cpu_count() or 2) + 1)
+        # With crops an image brings many views; the memory of what waits stays the same.
+        most = 2 * BATCH if self.proposer is None else max(workers, BATCH // 8)
         ahead: deque[Future[_Decoded | Failure]] = deque()
         pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         try:
             for item in todo:
                 ahead.append(pool.submit(self._decode, item))
-                if len(ahead) >= 2 * BATCH:
+                if len(ahead) >= most:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
@@ -235,11 +302,18 @@ class _Run:
         try:
             data = item.read()
             digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-            if digest in self.by_hash:
-                return _Decoded(item, digest)
+            donor = self.by_hash.get(digest)
+            if donor and self._has_crops(donor):
+                return _Decoded(item, digest, donor=donor.id)
             image = open_image(data, name=item.path)
-            pixels = self.model.preprocess(image)
-            return _Decoded(item, digest, image.width, image.height, pixels)
+            decoded = _Decoded(item, digest, image.width, image.height, regions=[])
+            if donor:
+                decoded.donor = donor.id
+            else:
+                decoded.pixels.append(self.model.preprocess(image))
+            if self.proposer:
+                self._add_crops(decoded, image)
+            return decoded
         except WordsightError as error:
             return Failure(item.path, str(error).removeprefix(f"{item.path}: "))
         except OSError as error:
@@ -247,80 +321,90 @@ class _Run:
         except MemoryError:
             return Failure(item.path, "not enough memory to decode it")
 
+    def _add_crops(self, decoded: _Decoded, image: Image) -> None:
+        from wordsight.regions import crop_region, propose
+
+        assert self.proposer is not None
+        assert self.report.crops is not None
+        started = time.perf_counter()
+        (decoded.regions,) = propose([image], self.proposer)
+        self.report.crops.propose_seconds += time.perf_counter() - started
+        decoded.pixels += [
+            self.model.preprocess(crop_region(image, region)) for region in decoded.regions
+        ]
+
     def _encode(self, batch: Sequence[_Decoded]) -> None:
         import numpy as np
 
-        vectors = self.model.encode_pixels(
-            np.stack([d.pixels for d in batch if d.pixels is not None])
-        )
-        for decoded, vector in zip(batch, vectors, strict=True):
+        started = time.perf_counter()
+        pixels = [view for decoded in batch for view in decoded.pixels]
+        vectors = iter(self.model.encode_pixels(np.stack(pixels)) if pixels else ())
+        if self.report.crops:
+            self.report.crops.encode_seconds += time.perf_counter() - started
+        ids = sorted({decoded.donor for decoded in batch if decoded.donor})
+        donors = {image.id: image for image in self.store.images(ids)}
+        for decoded in batch:
+            own: list[NDArray[np.float32]] = [next(vectors) for _ in decoded.pixels]
             item = decoded.item
+            donor = donors.get(decoded.donor or "")
+            if decoded.donor and (donor is None or donor.hash != decoded.hash):
+                self.orphans.append(item)
+                continue
             self.replacing |= item.id in self.known
-            self.records.append(
-                ImageRecord(
-                    id=item.id,
-                    path=item.path,
-                    root=item.root,
-                    size=item.size,
-                    mtime_ns=item.mtime_ns,
-                    hash=decoded.hash,
-                    width=decoded.width,
-                    height=decoded.height,
-                    label=item.label,
-                    views=[ViewRecord(vector)],
-                )
-            )
-        self._advance(len(batch))
+            self.records.append(self._record(decoded, donor, own))
+            self._count(decoded, donor)
+            self._advance(1)
         late = time.monotonic() - self.last_write > _SECONDS_BETWEEN_WRITES
         if len(self.records) >= WRITE_EVERY or late:
             self._write()
 
+    def _record(
+        self, decoded: _Decoded, donor: ImageRecord | None, own: list[NDArray[np.float32]]
+    ) -> ImageRecord:
+        item = decoded.item
+        place = {
+            "id": item.id,
+            "path": item.path,
+            "root": item.root,
+            "size": item.size,
+            "mtime_ns": item.mtime_ns,
+            "label": item.label,
+        }
+        if donor and decoded.regions is None:
+            return replace(donor, **place)  # type: ignore[arg-type]
+        whole = donor.views[0] if donor else ViewRecord(own.pop(0))
+        crops = [
+            ViewRecord(vector, "crop", region.box, region.label, region.score)
+            for vector, region in zip(own, decoded.regions or (), strict=True)
+        ]
+        return ImageRecord(
+            **place,  # type: ignore[arg-type]
+            hash=decoded.hash,
+            width=decoded.width,
+            height=decoded.height,
+            crops=self.proposer.name if self.proposer else "none",
+            views=[whole, *crops],
+        )
+
+    def _count(self, decoded: _Decoded, donor: ImageRecord | None) -> None:
+        report, item = self.report, decoded.item
+        if self.report.crops and decoded.regions is not None:
+            self.report.crops.per_image.append(len(decoded.regions))
+            self.report.crops.labels.update(r.label for r in decoded.regions if r.label)
+        if donor is None or decoded.regions:
+            report.indexed += 1
+        elif donor.id == item.id:
+            report.unchanged += 1
+        else:
+            report.reused += 1
+        if donor and donor.id not in self.items and not _still_there(donor.path):
+            self.moved.add(donor.id)
+
     def _write(self) -> None:
         records, self.records = self.records, []
         self.store.put(records, replace=self.replacing)
-        self.report.indexed += len(records)
         self.replacing = False
         self.last_write = time.monotonic()
-
-    def _reuse(self) -> list[Item]:
-        """Give the vectors of known bytes to the places where these bytes are now.
-
-        Returns the items whose donor was itself replaced in this run: they must be embedded.
-        """
-        reused, self.reused = self.reused, []
-        moved: set[str] = set()
-        orphans: list[Item] = []
-        for start in range(0, len(reused), WRITE_EVERY):
-            part = reused[start : start + WRITE_EVERY]
-            found = self.store.images(sorted({self.by_hash[d.hash] for d in part}))
-            donors = {image.hash: image for image in found}
-            records = []
-            for decoded in part:
-                item, donor = decoded.item, donors.get(decoded.hash)
-                if donor is None:
-                    orphans.append(item)
-                    continue
-                records.append(
-                    replace(
-                        donor,
-                        id=item.id,
-                        path=item.path,
-                        root=item.root,
-                        size=item.size,
-                        mtime_ns=item.mtime_ns,
-                        label=item.label,
-                    )
-                )
-                if donor.id == item.id:
-                    self.report.unchanged += 1
-                    continue
-                self.report.reused += 1
-                if donor.id not in self.items and not _still_there(donor.path):
-                    moved.add(donor.id)
-            self.store.put(records, replace=True)
-            self._advance(len(records))
-        self.report.removed += self.store.remove(sorted(moved))
-        return orphans
 
     def _advance(self, count: int) -> None:
         self.done += count

@@ -299,6 +299,19 @@ class Store:
                 f"--model {self.model.source}, or index again into another directory."
             )
 
+    @property
+    def crops(self) -> str:
+        """How regions were proposed when the library was last indexed with a choice of it."""
+        return str(self.record.get("crops", "none"))
+
+    @crops.setter
+    def crops(self, proposer: str) -> None:
+        if proposer != self.crops:
+            self.record["crops"] = proposer
+            with _writing(self.path):
+                data = json.dumps(self.record, indent=2).encode()
+                _write_atomically(self.path / "library.json", data)
+
     # reading
 
     @property
