@@ -251,6 +251,28 @@ def test_info_and_compact(run: Cli, photos: Photos) -> None:
     assert sizes["bytes_after"] <= sizes["bytes_before"]
 
 
+def test_compare_crops_with_whole_images(run: Cli, photos: Photos, tmp_path: Path) -> None:
+    folder = photos(white=2)
+    Image.new("RGB", (96, 64), (250, 250, 250)).save(folder / "w.png")
+    patched = Image.open(folder / "w.png")
+    patched.paste((220, 20, 20), (0, 0, 24, 24))
+    patched.save(folder / "patch.png")
+    run("index", folder)
+    refused = run("search", "red", "-L", folder, "--crops")
+    assert (refused.code, "no crops" in refused.err) == (2, True)
+    added = run("index", folder, "--crops", "tiles", "--plot", tmp_path / "h.png")
+    assert "Crops by tiles" in added.out
+    assert Image.open(tmp_path / "h.png").width > 300
+    options = ("-L", folder, "--compare", "--anyway", "-k", "2")
+    text = run("search", "red", *options, "--grid", tmp_path / "c.png")
+    assert "Baseline" in text.out
+    assert "Moved:" in text.out
+    assert Image.open(tmp_path / "c.png").width > 600
+    both = run("search", "red", *options, "--json").json
+    assert both["baseline"]["hits"][0]["view"]["kind"] == "image"
+    assert both["crop_aware"]["hits"][0]["view"]["kind"] == "crop"
+
+
 def test_classify_files(run: Cli, photos: Photos) -> None:
     folder = photos(red=1, blue=1)
     labels = "--labels=red,green,blue"

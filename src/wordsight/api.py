@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from wordsight.errors import WordsightError
 from wordsight.library import ModelRecord, Store
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from wordsight.indexing import IndexReport, Progress
     from wordsight.models.clip import ClipModel
+    from wordsight.render import Tile
     from wordsight.search import Hit, Query, Result, SearchOptions
     from wordsight.sources import Source
 
@@ -148,6 +149,29 @@ class Library:
         """A picture of a result: its hits with rank, scores and label, or "No match"."""
         from wordsight import render
 
+        tiles = self._tiles(result)
+        if not result.match:
+            return render.no_match_card(result.query, [result.explanation()], tiles or None)
+        title = f"\u201c{result.query}\u201d"
+        return render.grid(tiles, title=title, subtitle=f"model {result.model}", columns=columns)
+
+    def comparison(self, baseline: Result, crop_aware: Result) -> Image:
+        """A picture of two results for one query beside each other, with what moved."""
+        from wordsight import render
+
+        old = {hit.id: hit.rank for hit in baseline.hits}
+        return render.side_by_side(
+            self._tiles(baseline),
+            self._tiles(crop_aware, old),
+            ("Baseline: whole images", "Crop-aware: best crop counts"),
+            title=f"\u201c{crop_aware.query}\u201d",
+            subtitle=f"model {crop_aware.model}",
+        )
+
+    def _tiles(self, result: Result, old: dict[str, int] | None = None) -> list[Tile]:
+        """The hits as tiles; with the ranks of ``old``, what moved."""
+        from wordsight import render
+
         tiles = []
         for hit in result.hits:
             z = "" if hit.z is None else f"  z {hit.z:.1f}"
@@ -161,11 +185,11 @@ class Library:
             except WordsightError:
                 lines.append("(the file is gone)")
                 image, box = render.missing_image(), None
-            tiles.append(render.Tile(image, lines, box=box, original_size=size))
-        if not result.match:
-            return render.no_match_card(result.query, [result.explanation()], tiles or None)
-        title = f"\u201c{result.query}\u201d"
-        return render.grid(tiles, title=title, subtitle=f"model {result.model}", columns=columns)
+            move: int | Literal["new"] | None = None
+            if old is not None:
+                move = old[hit.id] - hit.rank if hit.id in old else "new"
+            tiles.append(render.Tile(image, lines, box=box, original_size=size, move=move))
+        return tiles
 
     @overload
     def search(

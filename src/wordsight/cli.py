@@ -239,6 +239,9 @@ def search(
             help="Let the best crop of an image count. Default: if it has any.",
         ),
     ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show the ranking without and with crops.")
+    ] = False,
     model: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Where the library's model is now, if it has moved."),
@@ -254,25 +257,35 @@ def search(
     """
     opened = _open_library(library, model, runtime, precision)
 
-    if crops and not opened.has_crops:
+    if (crops or compare) and not opened.has_crops:
         raise WordsightError(
             f"the library {opened.path} has no crops; add them with: "
             "wordsight index FOLDER --crops maskrcnn (or --crops tiles)"
         )
 
-    def answer(text: str) -> None:
-        result = opened.search(
+    def ask(text: str, with_crops: bool) -> Result:
+        return opened.search(
             _as_query(text),
             k,
             min_score=min_score,
             false_accept=false_accept,
             anyway=anyway,
             rank_by=rank_by,
-            crops=crops is not False,
+            crops=with_crops,
         )
-        _print_json(result.to_json()) if as_json else _print_result(result)
+
+    def answer(text: str) -> None:
+        result = ask(text, crops is not False)
+        if compare:
+            baseline = ask(text, False)
+            _print_comparison(baseline, result, as_json)
+        elif as_json:
+            _print_json(result.to_json())
+        else:
+            _print_result(result)
         if grid or show:
-            _draw(opened, result, grid, show)
+            picture = opened.comparison(baseline, result) if compare else opened.grid(result)
+            _show(picture, result.query, grid, show)
 
     if query is not None:
         answer(query)
@@ -316,10 +329,37 @@ def _print_result(result: Result) -> None:
         print("  ".join(parts))
 
 
-def _draw(library: Library, result: Result, grid: Path | None, show: bool) -> None:
+def _print_comparison(baseline: Result, crop_aware: Result, as_json: bool) -> None:
+    """Both rankings, and for each hit of the second where it was in the first."""
+    old = {hit.id: hit.rank for hit in baseline.hits}
+    if as_json:
+        _print_json(
+            {
+                "query": crop_aware.query,
+                "baseline": baseline.to_json(),
+                "crop_aware": crop_aware.to_json(),
+                "moved": {
+                    hit.id: {"from": old.get(hit.id), "to": hit.rank}
+                    for hit in crop_aware.hits
+                    if old.get(hit.id) != hit.rank
+                },
+            }
+        )
+        return
+    print("Baseline (whole images):")
+    _print_result(baseline)
+    print("Crop-aware (max fusion):")
+    _print_result(crop_aware)
+    kept = [hit for hit in crop_aware.hits if hit.id in old]
+    up = sum(old[hit.id] > hit.rank for hit in kept)
+    down = sum(old[hit.id] < hit.rank for hit in kept)
+    new = len(crop_aware.hits) - len(kept)
+    print(f"Moved: {new} new among the {len(crop_aware.hits)}, {up} up, {down} down.")
+
+
+def _show(picture: Any, title: str, grid: Path | None, show: bool) -> None:
     from wordsight import render
 
-    picture = library.grid(result)
     if grid:
         render.save(picture, grid)
         _say(f"grid: {grid}")
@@ -328,7 +368,7 @@ def _draw(library: Library, result: Result, grid: Path | None, show: bool) -> No
         if escape:
             sys.stdout.write(escape + "\n")
         else:
-            picture.show(title=f"wordsight: {result.query}")
+            picture.show(title=f"wordsight: {title}")
 
 
 def _loop(answer: Callable[[str], None], about: str) -> None:
