@@ -637,7 +637,7 @@ def evaluate(
         typer.Option(
             metavar="QUERIES",
             help="labels (those of the library), a folder or .tar with class folders, a COCO "
-            "captions .json, or a .csv of query,relevant-id.",
+            "captions or instances .json, or a .csv of query,relevant-id.",
         ),
     ],
     library: LibraryOption = None,
@@ -742,6 +742,9 @@ def _print_evaluation(evaluation: Evaluation, ks: Sequence[int]) -> None:
         ]
         rank = values["median_rank"].value
         print(f"{name:<{width}}  " + "  ".join(f"{cell:>19}" for cell in cells) + f"  {rank:>11g}")
+    for size, part in evaluation.by_size.items():
+        print(f"\nObjects of {size} of the image's area:")
+        _print_evaluation(part, ks)
 
 
 def _failures(library: Library, evaluation: Evaluation) -> Any:

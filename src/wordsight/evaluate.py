@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wordsight.api import Library
     from wordsight.library import Snapshot
     from wordsight.metrics import Estimate, Ranking
+    from wordsight.sources.coco import CocoImage
 
 DEFAULT_KS = (1, 5, 10)
 
@@ -33,7 +34,9 @@ class Judgements:
 
     ``texts`` are the Q queries as shown, ``vectors`` float32 [Q, D] as encoded, ``relevant`` the
     places of the right images in the gallery (the library's images in the order of its
-    snapshot). ``missing`` are ids or labels that the library does not hold.
+    snapshot), ``ignored`` those that count neither as right nor as wrong. ``missing`` are ids or
+    labels that the library does not hold. ``by_size`` asks the same queries of objects of one
+    size (share of the image's area).
     """
 
     texts: list[str]
@@ -41,6 +44,8 @@ class Judgements:
     relevant: list[NDArray[np.int64]]
     missing: list[str] = field(default_factory=list)
     captions: bool = False
+    ignored: list[NDArray[np.int64]] | None = None
+    by_size: dict[str, Judgements] = field(default_factory=dict)
 
 
 def load_judgements(
@@ -55,13 +60,15 @@ def load_judgements(
     ``queries`` is one of: "labels" (those of the library itself), a labelled data set (a folder
     or tar with class folders, or "cifar10": every label is a query, and so is each of its
     ``synonyms``; relevant are the library's images of that label), a COCO captions file (a
-    caption's image), or a .csv of query,relevant-id lines (an id, or the image's path).
+    caption's image), a COCO instances file (an object's name finds the images that hold one;
+    images without annotations are ignored), or a .csv of query,relevant-id lines (an id, or the
+    image's path).
 
     Raises QueryError when nothing in it concerns the library.
     """
     path = Path(queries)
     if path.suffix.lower() == ".json":
-        return _captions(library, path)
+        return _coco(library, path, templates)
     if path.suffix.lower() == ".csv":
         return _table(library, path)
     return _labels(library, str(queries), templates, synonyms or {})
@@ -108,31 +115,102 @@ def _labels(
     )
 
 
-def _captions(library: Library, path: Path) -> Judgements:
-    import numpy as np
+SIZES = {"< 1 %": (0.0, 0.01), "1-5 %": (0.01, 0.05), "5-20 %": (0.05, 0.2), "> 20 %": (0.2, 9.0)}
+"""Object sizes: the share of the image's area, from and below."""
 
+
+def _coco(library: Library, path: Path, templates: Sequence[str] | None) -> Judgements:
     from wordsight.sources.coco import read_coco
 
-    by_name: dict[str, int] = {}
-    for place, entry in _gallery_paths(library).items():
-        by_name[entry.split("::")[-1].split("/")[-1]] = place
+    place_of = {
+        entry.split("::")[-1].split("/")[-1]: place
+        for place, entry in _gallery_paths(library).items()
+    }
+    try:
+        has_objects = '"categories"' in path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise QueryError(f"the judgements {path} cannot be read: {error}.") from None
+    if has_objects:
+        return _objects(library, read_coco(instances=path), place_of, templates, path)
+    return _captions(library, read_coco(captions=path), place_of, path)
+
+
+def _captions(
+    library: Library, images: Sequence[CocoImage], place_of: dict[str, int], path: Path
+) -> Judgements:
+    import numpy as np
+
     texts: list[str] = []
     relevant: list[NDArray[np.int64]] = []
     missing: list[str] = []
-    for image in read_coco(captions=path):
-        place_of = by_name.get(image.file_name.split("/")[-1])
-        if place_of is None:
+    for image in images:
+        place = place_of.get(image.file_name.split("/")[-1])
+        if place is None:
             missing.append(image.file_name)
             continue
         for caption in image.captions:
             texts.append(caption)
-            relevant.append(np.array([place_of], np.int64))
+            relevant.append(np.array([place], np.int64))
     if not texts:
-        raise QueryError(
-            f"none of the {len(missing)} images of {path} is in the library "
-            f"(first: {', '.join(missing[:5])}); index the images first."
-        )
+        raise _none_there(path, "images", missing)
     return Judgements(texts, library.model.encode_texts(texts), relevant, missing, captions=True)
+
+
+def _objects(
+    library: Library,
+    images: Sequence[CocoImage],
+    place_of: dict[str, int],
+    templates: Sequence[str] | None,
+    path: Path,
+) -> Judgements:
+    """Every category as a query; an image's size for it is that of its largest such object."""
+    import numpy as np
+
+    from wordsight.classify import DEFAULT_TEMPLATE, label_vectors
+
+    sizes: dict[str, dict[int, float]] = {}
+    annotated: set[int] = set()
+    missing: list[str] = []
+    for image in images:
+        place = place_of.get(image.file_name.split("/")[-1])
+        if place is None:
+            missing.append(image.file_name)
+            continue
+        if image.objects is None:
+            continue
+        annotated.add(place)
+        for found in image.objects:
+            held = sizes.setdefault(found.category, {})
+            held[place] = max(held.get(place, 0.0), found.area_fraction)
+    if not sizes:
+        raise _none_there(path, "images", missing)
+    names = sorted(sizes)
+    vectors = label_vectors(library.model, names, templates or (DEFAULT_TEMPLATE,))
+    unknown = sorted(set(range(len(_gallery_ids(library)))) - annotated)
+
+    def select(low: float, high: float) -> Judgements:
+        rows, relevant, ignored = [], [], []
+        for row, name in enumerate(names):
+            chosen = sorted(p for p, size in sizes[name].items() if low <= size < high)
+            if chosen:
+                rows.append(row)
+                relevant.append(np.array(chosen, np.int64))
+                others = set(sizes[name]) - set(chosen)
+                ignored.append(np.array(sorted({*unknown, *others}), np.int64))
+        return Judgements([names[r] for r in rows], vectors[rows], relevant, ignored=ignored)
+
+    everything = select(0.0, float("inf"))
+    everything.missing = missing
+    parts = {name: select(*bounds) for name, bounds in SIZES.items()}
+    everything.by_size = {name: part for name, part in parts.items() if part.texts}
+    return everything
+
+
+def _none_there(path: Path, what: str, missing: Sequence[str]) -> QueryError:
+    return QueryError(
+        f"none of the {len(missing)} {what} of {path} is in the library "
+        f"(first: {', '.join(missing[:5])}); index the images first."
+    )
 
 
 def _table(library: Library, path: Path) -> Judgements:
@@ -160,10 +238,7 @@ def _table(library: Library, path: Path) -> Judgements:
         else:
             missing.append(target)
     if not found:
-        raise QueryError(
-            f"none of the {len(missing)} ids of {path} is in the library "
-            f"(first: {', '.join(missing[:5])})."
-        )
+        raise _none_there(path, "ids", missing)
     texts = list(found)
     return Judgements(
         texts,
@@ -196,6 +271,7 @@ class Evaluation:
     judgements: Judgements
     gallery: int
     image_to_text: dict[str, Estimate] | None = None
+    by_size: dict[str, Evaluation] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``wordsight evaluate --json`` prints."""
@@ -211,6 +287,8 @@ class Evaluation:
         }
         if self.image_to_text:
             answer["image_to_text"] = _figures(self.image_to_text)
+        if self.by_size:
+            answer["by_size"] = {size: part.to_json() for size, part in self.by_size.items()}
         return answer
 
     def per_query(self) -> Iterator[dict[str, Any]]:
@@ -260,7 +338,7 @@ def evaluate(
         variants += [("crop-aware", True, False), ("crop-aware normalised", True, True)]
     rankings = {
         name: Ranking.from_blocks(
-            _scorer(snapshot, judgements.vectors, crops=crops, normalised=normalised),
+            _scorer(snapshot, judgements, crops=crops, normalised=normalised),
             judgements.relevant,
             gallery=len(snapshot.ids),
         )
@@ -272,14 +350,15 @@ def evaluate(
         judgements,
         gallery=len(snapshot.ids),
     )
+    evaluation.by_size = {
+        size: evaluate(library, part, ks=ks, seed=seed) for size, part in judgements.by_size.items()
+    }
     if judgements.captions:
         evaluation.image_to_text = summarize(_image_to_text(snapshot, judgements), ks, seed=seed)
     return evaluation
 
 
-def _scorer(
-    snapshot: Snapshot, queries: NDArray[np.float32], *, crops: bool, normalised: bool
-) -> Any:
+def _scorer(snapshot: Snapshot, judgements: Judgements, *, crops: bool, normalised: bool) -> Any:
     """block(queries, images) -> float32 scores, for :meth:`Ranking.from_blocks`."""
     import numpy as np
 
@@ -289,11 +368,17 @@ def _scorer(
     def block(rows: slice, columns: slice) -> NDArray[np.float32]:
         starts = snapshot.starts[columns]
         part = slice(starts[0], ends[columns][-1])
-        scores = queries[rows] @ snapshot.vectors[part].T
+        scores = judgements.vectors[rows] @ snapshot.vectors[part].T
         inside = starts - starts[0]
         fused = np.maximum.reduceat(scores, inside, axis=1) if crops else scores[:, inside]
         if normalised:
             fused = (fused - mean[columns]) / np.maximum(sd[columns], np.float32(1e-6))
+        if judgements.ignored is not None:
+            # Below everything else an image neither helps nor harms any metric.
+            fused = np.array(fused)
+            for row, places in zip(fused, judgements.ignored[rows], strict=True):
+                inside_ = places[(places >= columns.start) & (places < columns.stop)]
+                row[inside_ - columns.start] = -np.inf
         return fused
 
     return block

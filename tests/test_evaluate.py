@@ -1,0 +1,134 @@
+"""Evaluation over a library, against what a loop over the same images finds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import ANCHORS, ColourModel
+from PIL import Image
+
+import wordsight
+from wordsight.errors import QueryError
+from wordsight.evaluate import classification_report, evaluate, load_judgements
+
+Photos = Callable[..., Path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """White pictures with patches of colour, large and small, and what is where."""
+    root = tmp_path / "photos"
+    root.mkdir()
+    rng = np.random.default_rng(3)
+    patches = {
+        "0.png": [("red", (0, 0, 100, 90))],
+        "1.png": [("red", (10, 10, 34, 34))],
+        "2.png": [("blue", (0, 0, 150, 110))],
+        "3.png": [("blue", (100, 80, 130, 110)), ("red", (5, 5, 29, 29))],
+        "4.png": [],
+        "5.png": [("red", (50, 50, 80, 80))],  # not annotated
+    }
+    images, annotations = [], []
+    for number, (name, found) in enumerate(patches.items()):
+        pixels = np.full((120, 160, 3), 250) + rng.integers(-5, 5, (120, 160, 3))
+        for colour, (x0, y0, x1, y1) in found:
+            pixels[y0:y1, x0:x1] = ANCHORS[colour]
+            annotations.append(
+                {
+                    "id": len(annotations),
+                    "image_id": number,
+                    "category_id": 1 if colour == "red" else 2,
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "area": (x1 - x0) * (y1 - y0),
+                    "iscrowd": 0,
+                    "segmentation": [],
+                }
+            )
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / name)
+        images.append({"id": number, "file_name": name, "width": 160, "height": 120})
+    (tmp_path / "instances.json").write_text(
+        json.dumps(
+            {
+                "images": images[:-1],
+                "annotations": [a for a in annotations if a["image_id"] != 5],
+                "categories": [{"id": 1, "name": "red"}, {"id": 2, "name": "blue"}],
+            }
+        )
+    )
+    return root
+
+
+def test_objects_against_a_loop(folder: Path, tmp_path: Path, model: ColourModel) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(folder, crops="tiles")
+    judgements = load_judgements(library, tmp_path / "instances.json")
+    assert judgements.texts == ["blue", "red"]
+    found = evaluate(library, judgements, ks=(1, 2))
+    truth = {"blue": {"2.png", "3.png"}, "red": {"0.png", "1.png", "3.png"}}
+    for method, crops in (("baseline", False), ("crop-aware", True)):
+        precisions = []
+        for text, right in truth.items():
+            hits = library.search(f"a photo of a {text}.", k=9, anyway=True, crops=crops).hits
+            ranked = [Path(h.path).name for h in hits if Path(h.path).name != "5.png"]
+            places = [i for i, name in enumerate(ranked, start=1) if name in right]
+            precisions.append(np.mean([(n + 1) / place for n, place in enumerate(places)]))
+        assert found.methods[method]["map"].value == pytest.approx(np.mean(precisions))
+    assert found.methods["crop-aware"]["map"].value > found.methods["baseline"]["map"].value
+
+
+def test_objects_by_size(folder: Path, tmp_path: Path, model: ColourModel) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(folder, crops="tiles")
+    judgements = load_judgements(library, tmp_path / "instances.json")
+    assert set(judgements.by_size) == {"1-5 %", "> 20 %"}
+    small = judgements.by_size["1-5 %"]
+    assert small.texts == ["blue", "red"]
+    assert [len(places) for places in small.relevant] == [1, 2]
+    answer: dict[str, Any] = evaluate(library, judgements).to_json()
+    large = answer["by_size"]["> 20 %"]["methods"]
+    assert large["baseline"]["recall@1"] == 1  # the other sizes are not counted as wrong
+    assert {"baseline", "normalised", "crop-aware", "crop-aware normalised"} == set(large)
+
+
+def test_nothing_of_the_judgements_in_the_library(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(photos(red=1))
+    captions = {
+        "images": [{"id": 1, "file_name": "x.jpg", "width": 9, "height": 9}],
+        "annotations": [{"id": 1, "image_id": 1, "caption": "a thing"}],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(captions))
+    with pytest.raises(QueryError, match=r"none of the 1 images .*x\.jpg"):
+        load_judgements(library, tmp_path / "c.json")
+    (tmp_path / "c.csv").write_text("red,nowhere.jpg\n")
+    with pytest.raises(QueryError, match=r"none of the 1 ids .*nowhere\.jpg"):
+        load_judgements(library, tmp_path / "c.csv")
+    (tmp_path / "d.csv").write_text("just one column\n")
+    with pytest.raises(QueryError, match="line 1"):
+        load_judgements(library, tmp_path / "d.csv")
+
+
+def test_classification_report_against_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    confidences = rng.dirichlet(np.ones(5), 300).astype(np.float32)
+    truth = rng.integers(0, 5, 300)
+    report = classification_report(confidences, truth)
+    right = [int(row.argmax() == t) for row, t in zip(confidences, truth, strict=True)]
+    assert report.accuracy == pytest.approx(np.mean(right))
+    top3 = [
+        t in sorted(range(5), key=lambda j: -row[j])[:3]
+        for row, t in zip(confidences, truth, strict=True)
+    ]
+    assert report.top3_accuracy == pytest.approx(np.mean(top3))
+    assert report.confusion.sum() == 300
+    assert report.confusion[2, 3] == sum(
+        1 for row, t in zip(confidences, truth, strict=True) if t == 2 and row.argmax() == 3
+    )
+    assert report.bin_count.sum() == 300
