@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .starter import concepts, images, negatives, table
+from .starter import images, negatives, table
 from .starter.concepts import CIFAR, SYNONYMS, UNSEEN
 from .starter.wordnet import WordNet
 
@@ -37,6 +37,7 @@ class Model:
         import onnxruntime as ort
         from tokenizers import Tokenizer
 
+        self.folder = folder
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -253,8 +254,38 @@ class Measures:
         }
 
 
+    def runtimes(self) -> dict[str, Any]:
+        """The files in each runtime at hand, against the towers (needs the work folder)."""
+        kept = np.load(self.work / "samples.npz")
+        pairs = (("visual", "image", "seen"), ("textual", "text", "read"))
+        found: dict[str, Any] = {}
+        for part, name, goal in pairs:
+            session = getattr(self.model, part)
+            found[f"onnxruntime_{part}"] = _gap(
+                session.run(None, {name: kept[name]})[0], kept[goal]
+            )
+        try:
+            import openvino
+        except ImportError:
+            return found
+        for part, name, goal in pairs:
+            for precision in ("f32", "default"):
+                hint = {"INFERENCE_PRECISION_HINT": "f32"} if precision == "f32" else {}
+                compiled = openvino.Core().compile_model(
+                    self.model.folder / part / "model.onnx", "CPU", hint
+                )
+                rows = compiled({name: kept[name]})[compiled.output(0)]
+                found[f"openvino_{precision}_{part}"] = _gap(rows, kept[goal])
+        return found
+
+
+def _gap(rows: Rows, goal: Rows) -> dict[str, float]:
+    return {"largest_difference": round(float(np.abs(rows - goal).max()), 6),
+            "lowest_cosine": round(float((rows * goal).sum(1).min()), 6)}  # fmt: skip
+
+
 ALL = ("accuracy", "unseen", "class_names", "hyponyms", "no_match", "near_misses", "caltech",
-       "coco", "teacher")  # fmt: skip
+       "coco", "teacher", "runtimes")  # fmt: skip
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=HERE / "work" / "starter")
     parser.add_argument("--bank", type=Path, default=HERE.parent / "src" / "wordsight" / "bank.txt")
     parser.add_argument("--steps", default=",".join(STEPS))
-    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     if args.data is None:

@@ -12,12 +12,15 @@ import onnx
 import torch
 import torch.nn.functional as F
 from onnx import helper, numpy_helper
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from .concepts import SYNONYMS, UNSEEN
 from .images import SIZE
 from .student import CONTEXT, END, PAD, START, UNKNOWN, TextTower
 from .table import DIM
+from .train_vision import normalise
 from .vision import MEAN, STD, VisionTower
 
 VERSION = "1.0"
@@ -55,9 +58,9 @@ def halve(model: onnx.ModelProto) -> None:
         values = numpy_helper.to_array(tensor)
         if values.dtype != np.float32 or values.size < 64:
             continue
-        name = f"{tensor.name}_16"
+        old, name = tensor.name, f"{tensor.name}_16"
         graph.initializer[i].CopyFrom(numpy_helper.from_array(values.astype(np.float16), name))
-        gather = [n for n in graph.node if n.op_type == "Gather" and n.input[0] == tensor.name]
+        gather = [n for n in graph.node if n.op_type == "Gather" and n.input[0] == old]
         if gather:  # look rows up first, so that only those are cast
             for node in gather:
                 node.input[0] = name
@@ -66,7 +69,7 @@ def halve(model: onnx.ModelProto) -> None:
                 cast = helper.make_node("Cast", [f"{out}_16"], [out], to=onnx.TensorProto.FLOAT)
                 graph.node.insert(list(graph.node).index(node) + 1, cast)
             continue
-        casts.append(helper.make_node("Cast", [name], [tensor.name], to=onnx.TensorProto.FLOAT))
+        casts.append(helper.make_node("Cast", [name], [old], to=onnx.TensorProto.FLOAT))
     for cast in reversed(casts):
         graph.node.insert(0, cast)
 
@@ -95,7 +98,7 @@ def load_towers(work: Path) -> tuple[VisionTower, TextTower, float]:
     vision = VisionTower(DIM)
     vision.load_state_dict(seen["tower"])
     aligned = work / "aligned.pt"
-    read = torch.load(aligned if aligned.exists() else work / "text.pt")
+    read = torch.load(aligned if aligned.exists() else work / "text.pt", weights_only=False)
     text = TextTower(read["tower"]["tokens.weight"].shape[0], DIM)
     text.load_state_dict(read["tower"])
     scale = read.get("scale", seen["scale"].exp())
@@ -131,8 +134,25 @@ def write(work: Path, out: Path) -> None:
         "logit_scale": round(scale, 4), "model_name": "starter", "version": VERSION,
         "license": "MIT",
     })  # fmt: skip
+    _samples(vision, text, work)
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     print(f"export: {size / 1e6:.2f} MB in {out}")
+
+
+@torch.inference_mode()
+def _samples(vision: VisionTower, text: TextTower, work: Path) -> None:
+    """Inputs and 32-bit outputs of the towers themselves, to hold the files against."""
+    pixels = np.load(work / "pictures.npz")["pixels"][::97][:64]
+    image = normalise(torch.from_numpy(pixels)).contiguous()
+    tokenizer = Tokenizer.from_file(str(work / "tokenizer.json"))
+    tokenizer.enable_truncation(CONTEXT)
+    words = [w for group in (*SYNONYMS.values(), *UNSEEN.values()) for w in group]
+    rows = [e.ids for w in words for e in [tokenizer.encode(f"a photo of a {w}.")]]
+    # The towers read each text without padding, the files with.
+    read = torch.cat([text(torch.tensor([r])) for r in rows])
+    padded = np.array([r + [0] * (CONTEXT - len(r)) for r in rows], np.int32)
+    np.savez(work / "samples.npz", image=image.numpy(), seen=vision(image).numpy(),
+             text=padded, read=read.numpy())  # fmt: skip
 
 
 def _json(path: Path, value: object) -> None:

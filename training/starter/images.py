@@ -129,7 +129,9 @@ def coco_objects(data: Path, train: bool, smallest: int = 20) -> Pictures:
             square = (middle_x - side / 2, middle_y - side / 2,
                       middle_x + side / 2, middle_y + side / 2)  # fmt: skip
             for left, top, right, bottom in ((x, y, x + w, y + h), square):
-                area = (max(0, int(left)), max(0, int(top)),
-                        min(picture.width, int(right)), min(picture.height, int(bottom)))  # fmt: skip
+                area = (
+                    max(0, int(left)), max(0, int(top)),
+                    min(picture.width, int(right)), min(picture.height, int(bottom)),
+                )  # fmt: skip
                 rows.append((prepare(picture.crop(area)), COCO.get(name, name), ""))
     return Pictures.stack(rows)

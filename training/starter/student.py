@@ -6,7 +6,15 @@ from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from torch import Tensor, nn
 
 START, END, PAD, UNKNOWN = "<|startoftext|>", "<|endoftext|>", "<|pad|>", "<|unknown|>"
@@ -41,8 +49,8 @@ class _Layer(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width)
-        self.up = nn.Linear(width, 4 * width)
-        self.down = nn.Linear(4 * width, width)
+        self.up = nn.Linear(width, 2 * width)
+        self.down = nn.Linear(2 * width, width)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         rows, length, width = x.shape
@@ -60,7 +68,7 @@ class TextTower(nn.Module):
 
     def __init__(
         self, vocabulary: int, dim: int, narrow: int = 96, width: int = 192,
-        layers: int = 3, heads: int = 4,
+        layers: int = 2, heads: int = 4,
     ) -> None:  # fmt: skip
         super().__init__()
         self.tokens = nn.Embedding(vocabulary, narrow)

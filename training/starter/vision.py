@@ -63,7 +63,7 @@ class VisionTower(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """What the head sees."""
         x = self.blocks(F.gelu(self.whiten(images)))
-        # (Compiled, the gradient of amax is not a number in 16 bits; a pool's is.)
+        # Not amax: its compiled gradient is NaN in bfloat16 (torch 2.13).
         return F.max_pool2d(x, x.shape[-1]).flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:
