@@ -76,7 +76,7 @@ def run(
     vector = model.encode_texts([prompt])[0]
     say(f'4. Prompt encoded: "{prompt}" -> {vector.shape[0]} dimensions, length 1')
 
-    result = library.search(prompt, k=10)
+    result = library.search(prompt, k=10, anyway=True)
     say(f'5. The {len(result.hits)} most similar images to "{prompt}", by cosine similarity:')
     for hit in result.hits:
         say(f"   {hit.rank:>2}  {hit.score:.3f}  {hit.label}")
