@@ -9,7 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import ColourModel
+from hypothesis import settings
 from PIL import Image
+
+# A busy machine is no failure.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(autouse=True)
