@@ -26,7 +26,7 @@ VOCABULARY = 24000
 class TextPlan:
     """Choices of a training run."""
 
-    steps: int = 1200
+    steps: int = 1000
     words: int = 640
     phrases: int = 48
     texts: int = 32
@@ -154,7 +154,8 @@ def train(work: Path, plan: TextPlan | None = None) -> None:
     for step in range(first, plan.steps):
         now = step / plan.steps
         for group in optimiser.param_groups:
-            group["lr"] = plan.lr * min(1.0, (step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * now))
+            fall = 0.5 + 0.5 * math.cos(math.pi * now)
+            group["lr"] = plan.lr * min(1.0, (step + 1) / 50) * fall
         ids, goals = sampler.draw()
         optimiser.zero_grad(set_to_none=True)
         # Rows of like length run together, so that little of a batch is padding.
@@ -176,7 +177,7 @@ def train(work: Path, plan: TextPlan | None = None) -> None:
             print(f"text {step}/{plan.steps} loss {loss.item():.3f} cosine of words "
                   f"{np.mean(kept[-25:]):.3f} {time.time() - started:.0f} s",
                   flush=True)  # fmt: skip
-        if (step + 1) % 200 == 0 or last:
+        if (step + 1) % 100 == 0 or last:
             state = {"tower": tower.state_dict(), "optimiser": optimiser.state_dict(),
                      "step": step + 1}  # fmt: skip
             torch.save(state, saved.with_suffix(".part"))
