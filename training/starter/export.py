@@ -46,7 +46,11 @@ class FoldedVision(nn.Module):
         x = F.gelu(self.whiten(image))
         for i, convolution in enumerate(self.convolutions):
             x = convolution(x)
-            x = F.gelu(F.max_pool2d(x, 2) if i % 2 == 0 else x)
+            if i % 2 == 0:
+                # The same as a 2 x 2 window; OpenVINO 2026.4 computes convolution and 2 x 2
+                # pooling together in fp32, and wrongly so on some processors.
+                x = F.max_pool2d(F.max_pool2d(x, (2, 1)), (1, 2))
+            x = F.gelu(x)
         return F.normalize(self.head(x.amax((2, 3))), dim=-1)
 
 

@@ -27,6 +27,10 @@ class TextPlan:
     """Choices of a training run."""
 
     steps: int = 1000
+    # Then more steps in which half of the words are such as may name what the images show.
+    focus: int = 900
+    focus_lr: float = 1.5e-3
+    focus_words: int = 12000
     words: int = 640
     phrases: int = 48
     texts: int = 32
@@ -64,7 +68,7 @@ class Sampler:
         self.words, self.texts = ids(corpus.words), ids(corpus.texts)
         self.parts = ids(corpus.parts)
         self.frames = [ids(t.split("{}")) for t in TEMPLATES]
-        self.text_weights = np.ones(len(corpus.texts)) / len(corpus.texts)
+        self.word_weights = corpus.weights
 
     def _framed(self, word: int) -> list[int]:
         # Mostly a bare word: frames are soon learnt, and cost more.
@@ -96,7 +100,7 @@ class Sampler:
         """Token ids and goals of one batch, words first."""
         plan, corpus = self.plan, self.corpus
         chosen = self.random.choice(
-            len(self.words), plan.words + plan.phrases, replace=False, p=corpus.weights
+            len(self.words), plan.words + plan.phrases, replace=False, p=self.word_weights
         )
         rows = [self._framed(w) for w in chosen[: plan.words]]
         goals = [corpus.word_vectors[w] for w in chosen[: plan.words]]
@@ -110,6 +114,20 @@ class Sampler:
         return pack(rows, self.start, self.end), F.normalize(
             torch.from_numpy(np.stack(goals)), dim=-1
         )
+
+
+def focused(corpus: Corpus, work: Path, count: int) -> np.ndarray:
+    """Word weights of which half go to the ``count`` words nearest to any concept with images."""
+    table = np.load(work / "table.npz")
+    concepts = np.stack(
+        [table["words"][table["owner"] == c].mean(0) for c in range(int(table["owner"].max()) + 1)]
+    )
+    concepts /= np.linalg.norm(concepts, axis=1, keepdims=True)
+    vectors = corpus.word_vectors / np.linalg.norm(corpus.word_vectors, axis=1, keepdims=True)
+    nearest = (vectors @ concepts.T).max(1).argsort()[-count:]
+    weights = 0.5 * corpus.weights
+    weights[nearest] += 0.5 * corpus.weights[nearest] / corpus.weights[nearest].sum()
+    return weights / weights.sum()
 
 
 def pack(rows: list[list[int]], start: int, end: int, length: int = 0) -> Tensor:
@@ -151,11 +169,16 @@ def train(work: Path, plan: TextPlan | None = None) -> None:
         first = state["step"]
         sampler.random = np.random.default_rng([plan.seed, first])
     started, kept = time.time(), []
-    for step in range(first, plan.steps):
-        now = step / plan.steps
+    total = plan.steps + plan.focus
+    for step in range(first, total):
+        if step < plan.steps:
+            now, lr = step / plan.steps, plan.lr * min(1.0, (step + 1) / 50)
+        else:
+            now, lr = (step - plan.steps) / plan.focus, plan.focus_lr
+            if step in (first, plan.steps):
+                sampler.word_weights = focused(corpus, work, plan.focus_words)
         for group in optimiser.param_groups:
-            fall = 0.5 + 0.5 * math.cos(math.pi * now)
-            group["lr"] = plan.lr * min(1.0, (step + 1) / 50) * fall
+            group["lr"] = lr * (0.5 + 0.5 * math.cos(math.pi * now))
         ids, goals = sampler.draw()
         optimiser.zero_grad(set_to_none=True)
         # Rows of like length run together, so that little of a batch is padding.
@@ -172,9 +195,9 @@ def train(work: Path, plan: TextPlan | None = None) -> None:
         optimiser.step()
         cut = plan.words + plan.phrases
         kept.append(float((mine[:cut].detach() * goals[:cut]).sum(-1).mean()))
-        last = step == plan.steps - 1
+        last = step == total - 1
         if step % 25 == 0 or last:
-            print(f"text {step}/{plan.steps} loss {loss.item():.3f} cosine of words "
+            print(f"text {step}/{total} loss {loss.item():.3f} cosine of words "
                   f"{np.mean(kept[-25:]):.3f} {time.time() - started:.0f} s",
                   flush=True)  # fmt: skip
         if (step + 1) % 100 == 0 or last:
