@@ -228,7 +228,7 @@ def _classify(
         )
         best = judged.top[0]
         answer = "none of these" if judged.none_of_these else f"{best.label} {best.confidence:.0%}"
-        say(f"   a {truth[i]}: {answer}")
+        say(f"   {truth[i]:<10} -> {answer}")
     keep(render.classification_montage(rows, title="Ten test images, top 3 labels"), "classify.png")
     keep(
         render.confusion_matrix(
