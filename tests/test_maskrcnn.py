@@ -9,7 +9,14 @@ import pytest
 from PIL import Image
 
 from wordsight.errors import HubError, ImageError, ModelError
-from wordsight.models.maskrcnn import ImageInput, load_detector, prepare, read_description, registry
+from wordsight.models.maskrcnn import (
+    ImageInput,
+    detectors_info,
+    load_detector,
+    prepare,
+    read_description,
+    registry,
+)
 from wordsight.regions import iou, propose
 
 RUNTIMES = ["onnxruntime", "openvino"]
@@ -305,11 +312,74 @@ def test_a_hub_repository_opens_like_a_directory(tmp_path, empty_hub):
     assert len(load_detector("someone/bright", runtime="onnxruntime")(scene())) == 1
 
 
+def test_the_detectors_with_a_name_are_listed(tmp_path, empty_hub):
+    rows = {row["name"]: row for row in detectors_info()}
+    assert list(rows) == ["starter-maskrcnn", "maskrcnn-r50-fpn", "maskrcnn-r50-fpn-int8"]
+    assert rows["starter-maskrcnn"]["cached"]
+    assert not rows["maskrcnn-r50-fpn"]["cached"]
+    assert rows["maskrcnn-r50-fpn"]["path"] is None
+    entry = registry()["maskrcnn-r50-fpn"]
+    put_in_hub(empty_hub, entry["repository"], entry["file"], b"graph")
+    rows = {row["name"]: row for row in detectors_info()}
+    assert rows["maskrcnn-r50-fpn"]["cached"]
+    assert not rows["maskrcnn-r50-fpn-int8"]["cached"]
+
+
 def test_what_is_not_in_the_cache_is_said(empty_hub):
     with pytest.raises(HubError, match="onnxmodelzoo/legacy_models is not in the cache"):
         load_detector("maskrcnn-r50-fpn-int8")
     with pytest.raises(ModelError, match="no such detector; use starter-maskrcnn, maskrcnn-r50"):
         load_detector("no-such-detector")
+
+
+# The starter
+
+
+def pasted_pictures():
+    """Four soft-edged colourful pictures on a plain background."""
+    rng = np.random.default_rng(3)
+    image = Image.new("RGB", (400, 320), (120, 130, 140))
+    boxes = [(30, 40, 94, 104), (200, 30, 290, 120), (60, 190, 150, 280), (290, 200, 350, 260)]
+    for x0, y0, x1, y1 in boxes:
+        small = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8))
+        image.paste(small.resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC), (x0, y0))
+    return image
+
+
+def test_the_starter_finds_the_same_on_both_runtimes():
+    image = pasted_pictures()
+    found = {}
+    for runtime in RUNTIMES:
+        detector = load_detector("starter-maskrcnn", runtime=runtime)
+        assert (detector.name, detector.runtime) == ("starter-maskrcnn", runtime)
+        found[runtime] = detector(image)
+        assert found[runtime].labels == [None] * len(found[runtime])
+        assert all(
+            m.shape == (28, 28) and 0 <= m.min() <= m.max() <= 1 for m in found[runtime].masks
+        )
+    one, other = found.values()
+    assert len(one) > 0
+    sure = np.flatnonzero(one.scores > 0.06)
+    match = iou(one.boxes[sure], other.boxes).argmax(1)
+    assert np.abs(one.boxes[sure] - other.boxes[match]).max() <= 1
+    assert np.abs(one.scores[sure] - other.scores[match]).max() <= 0.01
+
+
+def test_the_starter_takes_any_size():
+    detector = load_detector("starter-maskrcnn", runtime="onnxruntime")
+    noise = np.random.default_rng(0)
+    for width, height in [(1, 1), (20, 15), (32, 32), (1500, 40), (700, 1100)]:
+        image = noise.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        for region in propose([image], detector)[0]:
+            assert 0 <= region.box[0] < region.box[2] <= width
+            assert 0 <= region.box[1] < region.box[3] <= height
+
+
+def test_the_starter_is_small_and_says_what_it_is():
+    folder = load_detector("starter-maskrcnn", runtime="onnxruntime").path
+    files = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert sum(files.values()) < 8_000_000
+    assert {"model.onnx", "detector.json", "MODEL_CARD.md", "LICENSE"} <= files.keys()
 
 
 # A real Mask R-CNN

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 
@@ -27,8 +26,8 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=12000)
     parser.add_argument("--part", default="0/1", help="i/n: make every n-th scene only")
     parser.add_argument("--minutes", type=float, default=1e9, help="train no longer than this")
-    parser.add_argument("--steps", type=int, default=2500)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--start", type=Path, help="weights to go on from")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
@@ -43,16 +42,14 @@ def main() -> None:
 
         make_targets(need("data"), need("teacher"), args.work / "targets", args.scenes, args.part)
     if args.stage in ("train", "all"):
-        import torch
-
         from training.maskrcnn.train import train
 
-        torch.set_num_threads(args.threads)
         train(
             args.work / "targets",
             args.work,
             minutes=args.minutes,
             steps=args.steps,
+            workers=args.workers,
             seed=args.seed,
             start=args.start,
         )

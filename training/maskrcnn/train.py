@@ -17,11 +17,12 @@ import json
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn import functional as F
 
 from training.maskrcnn.boxes import decode, encode, grid_anchors, iou
@@ -217,51 +218,99 @@ def train(
     *,
     minutes: float,
     steps: int,
-    batch: int = 16,
+    workers: int = 2,
+    batch: int = 8,
     rate: float = 3e-3,
     seed: int = 1,
     start: Path | None = None,
 ) -> None:
     """Train for `steps` steps, or as many as fit in `minutes` (the schedule follows the nearer).
 
-    Writes the averaged weights to out/model.pt (every few minutes, and at the end) and the
-    course of the losses to out/log.json.
+    Every worker is a process with one thread and batches of its own; gradients are averaged each
+    step. (On few cores, and busy ones, that is faster than one process with many threads.)
+    Writes the averaged weights to out/model.pt (every two minutes, and at the end) and the course
+    of the losses to out/log.json.
     """
-    torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
-    scenes = Scenes(targets, batch, seed)
-    model = StarterMaskRCNN().to(memory_format=torch.channels_last)
-    if start is not None:
-        model.load_state_dict(torch.load(start))
-    average = copy.deepcopy(model).eval()
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}], lr=rate
+    plan = Plan(targets, out, minutes, steps, workers, batch, rate, seed, start)
+    torch.multiprocessing.spawn(work, (plan,), nprocs=workers)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What :func:`train` was asked to do."""
+
+    targets: Path
+    out: Path
+    minutes: float
+    steps: int
+    workers: int
+    batch: int
+    rate: float
+    seed: int
+    start: Path | None
+
+
+def work(rank: int, plan: Plan) -> None:
+    """One worker of :func:`train`; that of rank 0 writes the files."""
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo",
+        rank=rank,
+        world_size=plan.workers,
+        store=distributed.FileStore(str(plan.out / "store"), plan.workers),
     )
+    scenes = Scenes(plan.targets, plan.batch, plan.seed * 100 + rank)
+    torch.manual_seed(plan.seed)
+    model = StarterMaskRCNN().to(memory_format=torch.channels_last)
+    if plan.start is not None:
+        model.load_state_dict(torch.load(plan.start))
+    torch.manual_seed(plan.seed * 100 + rank)
+    average = copy.deepcopy(model).eval()
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.03},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=plan.rate,
+    )
+    if rank == 0:
+        print(f"{len(scenes.usable)} scenes, {plan.workers} x {plan.batch} a step", flush=True)
     log: list[dict[str, float]] = []
     sums: dict[str, float] = {}
     reader = ThreadPoolExecutor(1)
     waiting = reader.submit(scenes.next)
     begun, saved = time.monotonic(), time.monotonic()
-    step = 0
+    step, progress = 0, 0.0
     model.train()
-    while True:
-        spent = (time.monotonic() - begun) / 60
-        progress = max(step / steps, spent / minutes)
-        if progress >= 1:
-            break
+    while progress < 1:
         warm = min(1.0, (step + 1) / 100)
         for group in optimizer.param_groups:
-            group["lr"] = rate * warm * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-6
+            group["lr"] = plan.rate * warm * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-6
         rows, waiting = waiting.result(), reader.submit(scenes.next)
         parts = losses(model, rows)
-        total = sum(parts.values())
         optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
+        sum(parts.values()).backward()
         step += 1
+        spent = (time.monotonic() - begun) / 60
+        # The workers agree on how far they are along with the gradients.
+        own = torch.tensor([max(step / plan.steps, spent / plan.minutes)])
+        flat = torch.cat([p.grad.reshape(-1) for p in parameters] + [own])
+        distributed.all_reduce(flat)
+        flat /= plan.workers
+        at = 0
+        for p in parameters:
+            p.grad.copy_(flat[at : at + p.numel()].reshape(p.shape))
+            at += p.numel()
+        progress = float(flat[-1])
+        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimizer.step()
+        for name, value in parts.items():
+            sums[name] = sums.get(name, 0.0) + value.item()
+        if rank > 0:
+            continue
+
         keep = min(0.998, step / (step + 20))
         with torch.no_grad():
             for a, p in zip(
@@ -271,17 +320,17 @@ def train(
                     a.lerp_(p, 1 - keep)
                 else:
                     a.copy_(p)
-        for name, value in parts.items():
-            sums[name] = sums.get(name, 0.0) + value.item()
         if step % 50 == 0:
             row = {"step": step, "minutes": round(spent, 2)}
             row.update({k: round(v / 50, 4) for k, v in sums.items()})
             log.append(row)
             sums = {}
             print(json.dumps(row), flush=True)
-        if time.monotonic() - saved > 120:
-            torch.save(average.state_dict(), out / "model.pt")
+        if time.monotonic() - saved > 120 or progress >= 1:
+            torch.save(average.state_dict(), plan.out / "model.pt")
             saved = time.monotonic()
     reader.shutdown()
-    torch.save(average.state_dict(), out / "model.pt")
-    (out / "log.json").write_text(json.dumps(log))
+    if rank == 0:
+        (plan.out / "log.json").write_text(json.dumps(log))
+        (plan.out / "store").unlink(missing_ok=True)
+    distributed.destroy_process_group()
