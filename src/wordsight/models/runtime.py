@@ -379,9 +379,12 @@ def _cast(feeds: Mapping[str, Array], inputs: Mapping[str, Tensor]) -> dict[str,
 
 
 def _port_name(port: Any) -> str:
-    # A port may have several names (an output that is also an inner tensor); any one will do.
-    names = sorted(port.get_names())
-    return names[0] if names else str(port.get_node().get_friendly_name())
+    # A port that is also an inner tensor has several names; that of its node is the graph's own,
+    # and exporters begin inner ones with a slash.
+    names, own = port.get_names(), str(port.get_node().get_friendly_name())
+    if own in names or not names:
+        return own
+    return str(min(names, key=lambda name: (name.startswith("/"), name)))
 
 
 def _import_openvino() -> Any:
