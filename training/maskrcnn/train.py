@@ -232,6 +232,7 @@ def train(
     of the losses to out/log.json.
     """
     out.mkdir(parents=True, exist_ok=True)
+    (out / "store").unlink(missing_ok=True)  # of a run that was cut: the workers would meet there
     plan = Plan(targets, out, minutes, steps, workers, batch, rate, seed, start)
     torch.multiprocessing.spawn(work, (plan,), nprocs=workers)
 
