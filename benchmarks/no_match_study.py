@@ -532,7 +532,8 @@ def print_report(result: dict[str, Any]) -> None:
         if part:
             print(f"\n{title}: " + ", ".join(f"{k} {v}" for k, v in facts.items()))
         groups = [part] if "scores" in part else [v for v in part.values() if isinstance(v, dict)]
-        for name, group in zip(part if "scores" not in part else [title], groups, strict=False):
+        names = [title] if "scores" in part else [k for k, v in part.items() if isinstance(v, dict)]
+        for name, group in zip(names, groups, strict=True):
             print(f"\n[{name}]")
             print_table(group["scores"], "score")
             print()
