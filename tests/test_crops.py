@@ -130,6 +130,16 @@ def test_tiny_images_have_no_crops_and_no_error(tmp_path: Path, model: ColourMod
     assert library.index(tmp_path / "p").unchanged == 1
 
 
+def test_images_no_larger_than_the_encoders_input_gain_nothing(
+    tmp_path: Path, model: ColourModel
+) -> None:
+    (tmp_path / "p").mkdir()
+    Image.new("RGB", (300, 200), (220, 20, 20)).save(tmp_path / "p" / "a.png")
+    model.image_size = (200, 200)
+    report = wordsight.create(tmp_path / "lib", model).index(tmp_path / "p", crops="tiles")
+    assert (report.indexed, report.views) == (1, 1)
+
+
 def test_an_unknown_proposer_is_an_error(folder: Path, tmp_path: Path, model: ColourModel) -> None:
     with pytest.raises(ModelError):
         wordsight.create(tmp_path / "lib", model).index(folder, crops="nonsense")

@@ -326,6 +326,8 @@ class _Run:
 
         assert self.proposer is not None
         assert self.report.crops is not None
+        if min(image.size) <= max(self.model.image_size):
+            return  # the encoder sees every pixel of it already
         started = time.perf_counter()
         (decoded.regions,) = propose([image], self.proposer)
         self.report.crops.propose_seconds += time.perf_counter() - started
