@@ -253,7 +253,6 @@ class Measures:
             for name, words in groups.items()
         }
 
-
     def runtimes(self) -> dict[str, Any]:
         """The files in each runtime at hand, against the towers (needs the work folder)."""
         kept = np.load(self.work / "samples.npz")

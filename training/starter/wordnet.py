@@ -52,9 +52,7 @@ class WordNet:
                     re.sub(r"\(.*\)$", "", parts[4 + 2 * i]).replace("_", " ") for i in range(count)
                 )
                 at = 4 + 2 * count
-                pointers = [
-                    parts[at + 1 + 4 * i : at + 5 + 4 * i] for i in range(int(parts[at]))
-                ]
+                pointers = [parts[at + 1 + 4 * i : at + 5 + 4 * i] for i in range(int(parts[at]))]
                 up = tuple(int(p[1]) for p in pointers if p[0] in {"@", "@i"})
                 found[offset] = Synset(offset, lexfile, lemmas, up, gloss.strip())
         return found
