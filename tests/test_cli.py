@@ -110,6 +110,13 @@ def test_only_bad_files_is_an_error(run: Cli, tmp_path: Path) -> None:
     assert "nothing was indexed" in answer.err
 
 
+def test_a_run_without_images_leaves_no_library_behind(run: Cli, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for place in ("missing", "empty"):
+        assert run("index", tmp_path / place, "--library", "lib").code == 2
+        assert not (tmp_path / "lib").exists()
+
+
 def test_search_json(run: Cli, photos: Photos) -> None:
     folder = photos(red=3, blue=3)
     run("index", folder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -119,12 +120,20 @@ def index(
     Files that have not changed are skipped, so run it again whenever you like. Images that
     cannot be read are listed at the end and stop nothing.
     """
+    from wordsight.errors import SourceError
     from wordsight.library import default_location
+    from wordsight.sources import open_source
 
+    sources = [open_source(path) for path in paths]
     place = library or default_location(paths[0])
-    opened = _open_or_create(place, model, runtime, precision)
-    with _progress("indexing", "images") as progress:
-        report = opened.index(paths, crops=crops, prune=prune, progress=progress)
+    opened, fresh = _open_or_create(place, model, runtime, precision)
+    try:
+        with _progress("indexing", "images") as progress:
+            report = opened.index_sources(sources, crops=crops, prune=prune, progress=progress)
+    except SourceError:
+        if fresh:  # an empty library would be found later, and puzzle
+            shutil.rmtree(opened.path, ignore_errors=True)
+        raise
     if as_json:
         _print_json({**report.to_json(), "library": str(opened.path)})
     else:
@@ -174,17 +183,18 @@ def _print_crops(crops: CropReport) -> None:
 
 def _open_or_create(
     place: Path, model: str | None, runtime: Runtime, precision: Precision
-) -> Library:
+) -> tuple[Library, bool]:
+    """The library, and whether it was made now."""
     import wordsight
     from wordsight.library import Store
 
     exists = (place / "library.json").exists() or (place / ".wordsight/library.json").exists()
     if not exists:
         loaded = _load(model or "auto", runtime, precision)
-        return wordsight.create(place, loaded)
+        return wordsight.create(place, loaded), True
     store = Store.open(place)
     loaded = _load(model or store.model.source, runtime, precision)
-    return wordsight.open(place, loaded)
+    return wordsight.open(place, loaded), False
 
 
 # -- search -------------------------------------------------------------------------------------
