@@ -309,7 +309,7 @@ def test_tar_is_read_by_many_threads(folder: Path) -> None:
     assert contents == [f"bytes of {name}".encode() * 100 for name in names] * 20
 
 
-# A name that ends in a slash is a folder's; versions of tarfile differ in what they make of a file's.
+# A name with a slash at its end is a folder's; versions of tarfile differ over files with one.
 _name = st.text(
     st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=150
 ).filter(lambda name: not name.endswith("/"))
