@@ -19,28 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-import wordsight
 from benchmarks import machine
-from wordsight.library import ImageRecord, ViewRecord
-
-
-def make_library(place: Path, images: int) -> None:
-    """A library of ``images`` random unit vectors."""
-    library = wordsight.create(place, "starter")
-    rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(images, library.model.dim)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    records = [
-        ImageRecord(f"{i:016x}", f"/photos/{i}.jpg", "/photos/", 1, 1, f"{i:x}", 640, 480)
-        for i in range(images)
-    ]
-    for record, vector in zip(records, vectors, strict=True):
-        record.views.append(ViewRecord(vector))
-    with library.store.lock():
-        library.store.put(records, replace=False)
-    library.store.calibration(library.store.snapshot())
+from benchmarks.warm_query import make_library
 
 
 def seconds(command: list[str], runs: int) -> list[float]:
@@ -62,7 +42,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "library"
-        make_library(place, options.images)
+        library = make_library(place, options.images, crops=0)
+        library.store.calibration(library.store.snapshot())
         python = [sys.executable]
         cli = [*python, "-m", "wordsight"]
         commands = {

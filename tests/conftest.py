@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import ColourModel
+from fakes import ANCHORS, ColourModel
 from hypothesis import settings
 from PIL import Image
 
@@ -54,16 +54,6 @@ def model() -> ColourModel:
     return ColourModel()
 
 
-COLOURS = {
-    "red": (220, 20, 20),
-    "green": (20, 200, 20),
-    "blue": (20, 20, 220),
-    "yellow": (230, 220, 20),
-    "white": (250, 250, 250),
-    "black": (5, 5, 5),
-}
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> Callable[..., Path]:
     """Write a folder of noisy pictures of colours: photos(red=3, blue=2) -> folder."""
@@ -74,7 +64,7 @@ def photos(tmp_path: Path) -> Callable[..., Path]:
         root.mkdir(exist_ok=True)
         for colour, count in counts.items():
             for i in range(count):
-                pixels = np.array(COLOURS[colour]) + rng.integers(-15, 15, (24, 32, 3))
+                pixels = np.array(ANCHORS[colour]) + rng.integers(-15, 15, (24, 32, 3))
                 image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
                 image.save(root / f"{colour}-{i}.png")
         return root

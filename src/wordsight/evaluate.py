@@ -135,6 +135,18 @@ def _coco(library: Library, path: Path, templates: Sequence[str] | None) -> Judg
     return _captions(library, read_coco(captions=path), place_of, path)
 
 
+def _placed(
+    images: Sequence[CocoImage], place_of: dict[str, int], missing: list[str]
+) -> Iterator[tuple[int, CocoImage]]:
+    """The judged images that the library holds, with their places; the others' names go aside."""
+    for image in images:
+        place = place_of.get(image.file_name.split("/")[-1])
+        if place is None:
+            missing.append(image.file_name)
+        else:
+            yield place, image
+
+
 def _captions(
     library: Library, images: Sequence[CocoImage], place_of: dict[str, int], path: Path
 ) -> Judgements:
@@ -143,11 +155,7 @@ def _captions(
     texts: list[str] = []
     relevant: list[NDArray[np.int64]] = []
     missing: list[str] = []
-    for image in images:
-        place = place_of.get(image.file_name.split("/")[-1])
-        if place is None:
-            missing.append(image.file_name)
-            continue
+    for place, image in _placed(images, place_of, missing):
         for caption in image.captions:
             texts.append(caption)
             relevant.append(np.array([place], np.int64))
@@ -171,11 +179,7 @@ def _objects(
     sizes: dict[str, dict[int, float]] = {}
     annotated: set[int] = set()
     missing: list[str] = []
-    for image in images:
-        place = place_of.get(image.file_name.split("/")[-1])
-        if place is None:
-            missing.append(image.file_name)
-            continue
+    for place, image in _placed(images, place_of, missing):
         if image.objects is None:
             continue
         annotated.add(place)

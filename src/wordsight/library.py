@@ -614,6 +614,8 @@ class Store:
         import numpy as np
         import pyarrow as pa
 
+        from wordsight.nomatch import background
+
         views = [
             (image, number, view) for image in images for number, view in enumerate(image.views)
         ]
@@ -628,7 +630,8 @@ class Store:
         def spread(values: NDArray[np.float32]) -> NDArray[np.float32]:
             return np.repeat(values, counts)
 
-        whole = scores[starts]
+        mean, sd = background(fused)
+        image_mean, image_sd = background(scores[starts])
         columns: dict[str, Any] = {
             "id": [id_to_int(image.id) for image, _, _ in views],
             "view": [number for _, number, _ in views],
@@ -636,10 +639,10 @@ class Store:
             "box": [list(view.box) if view.box else None for _, _, view in views],
             "region_label": [view.label for _, _, view in views],
             "region_score": [view.score for _, _, view in views],
-            "mean": spread(fused.mean(axis=1)),
-            "sd": spread(fused.std(axis=1)),
-            "image_mean": spread(whole.mean(axis=1)),
-            "image_sd": spread(whole.std(axis=1)),
+            "mean": spread(mean),
+            "sd": spread(sd),
+            "image_mean": spread(image_mean),
+            "image_sd": spread(image_sd),
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self.model.dim),
         }
         for name in _IMAGE_COLUMNS:
