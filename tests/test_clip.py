@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -589,6 +591,37 @@ def test_a_damaged_compiled_model_cache(
     blob.write_bytes(blob.read_bytes()[:-100] if damage is None else damage)
     found = runtime.open_graph(path, runtime="openvino")(pixels)["embedding"]
     assert np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(("flags", "status", "probes"), [
+    ("avx512_bf16", -4, 0), ("amx_tile amx_bf16", 0, 1), ("amx_tile amx_bf16", -4, 1),
+])  # fmt: skip
+def test_tile_registers_that_do_not_work_are_spared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, status: int, probes: int
+) -> None:
+    monkeypatch.setenv("WORDSIGHT_CACHE", str(tmp_path / "cache"))
+    # Set and deleted, so that what the function sets is undone at the end.
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "")
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"flags : {flags}\ncpu MHz : 1\n\nflags : {flags}\n", encoding="utf-8")
+    runs: list[int] = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
+        runs.append(1)
+        return subprocess.CompletedProcess(command, status)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    for _ in range(2):  # the second time, the first answer is remembered
+        os.environ.pop("ONEDNN_MAX_CPU_ISA", None)
+        runtime._spare_broken_amx.__wrapped__(cpuinfo)
+        spared = os.environ.get("ONEDNN_MAX_CPU_ISA") == "AVX512_CORE_FP16"
+        assert spared == (probes > 0 and status != 0)
+    assert len(runs) == probes
+
+
+def test_the_probe_of_the_tile_registers_runs_where_they_are_capped() -> None:
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_FP16"}
+    subprocess.run([sys.executable, "-c", runtime._AMX_PROBE], check=True, env=environment)
 
 
 def test_threads_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:

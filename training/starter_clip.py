@@ -1,8 +1,8 @@
 """Train the starter CLIP: ``python -m training.starter_clip --data DIR --out DIR``.
 
-Steps, in order: ``table`` (text vectors and pictures), ``vision`` (the image tower), ``text`` (the
-text tower), ``export`` (ONNX files and settings). Every step leaves its result in ``--work`` and
-goes on from there when started again.
+Steps, in order: ``table`` (the teacher's vectors, and pictures), ``text`` (the text tower),
+``vision`` (the image tower, aligned with the text tower), ``export`` (ONNX files and settings).
+Every step leaves its result in ``--work`` and goes on from there when started again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import os
 from pathlib import Path
 
-STEPS = ("table", "vision", "text", "export")
+STEPS = ("table", "text", "vision", "export")
 HERE = Path(__file__).resolve().parent
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=HERE / "work" / "starter")
     parser.add_argument("--bank", type=Path, default=HERE.parent / "src" / "wordsight" / "bank.txt")
     parser.add_argument("--steps", default=",".join(STEPS))
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=28)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     if args.data is None:
@@ -38,14 +38,16 @@ def main() -> None:
         from .starter import table
 
         table.build(args.data, args.work, args.bank)
-    if "vision" in steps:
-        from .starter import train_vision
-
-        train_vision.train(args.data, args.work, train_vision.VisionPlan(epochs=args.epochs))
     if "text" in steps:
         from .starter import train_text
 
         train_text.train(args.work)
+    if "vision" in steps:
+        from .starter import prompts, train_vision
+
+        if not (args.work / "prompts.npz").exists():
+            prompts.build(args.work, prompts.text_tower(args.work))
+        train_vision.train(args.data, args.work, train_vision.VisionPlan(epochs=args.epochs))
     if "export" in steps:
         from .starter import export
 

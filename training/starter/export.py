@@ -1,4 +1,4 @@
-"""Write the model as ONNX files with 16-bit weights, and the settings that its reader needs."""
+"""Write the model as ONNX files with small weights, and the settings that its reader needs."""
 
 from __future__ import annotations
 
@@ -35,23 +35,42 @@ class FoldedVision(nn.Module):
         tower.eval()
         self.whiten = tower.whiten
         # A norm comes after the pooling, but its gain is positive, so it may come before too.
-        pairs = [
-            (getattr(b, f"conv{k}"), getattr(b, f"norm{k}")) for b in tower.blocks for k in (1, 2)
-        ]
-        self.convolutions = nn.ModuleList(fuse_conv_bn_eval(c, n) for c, n in pairs)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(
+                fuse_conv_bn_eval(getattr(b, f"conv{k}"), getattr(b, f"norm{k}")) for k in (1, 2, 3)
+            )
+            for b in tower.blocks
+        )
         self.head = tower.head
 
     def forward(self, image: Tensor) -> Tensor:
         """As :meth:`VisionTower.forward`."""
         x = F.gelu(self.whiten(image))
-        for i, convolution in enumerate(self.convolutions):
-            x = convolution(x)
-            if i % 2 == 0:
-                # The same as a 2 x 2 window; OpenVINO 2026.4 computes convolution and 2 x 2
-                # pooling together in fp32, and wrongly so on some processors.
-                x = F.max_pool2d(F.max_pool2d(x, (2, 1)), (1, 2))
-            x = F.gelu(x)
+        for first, second, third in self.blocks:
+            # The same as a 2 x 2 window; OpenVINO 2026.4 computes convolution and 2 x 2
+            # pooling together in fp32, and wrongly so on some processors.
+            x = F.gelu(F.max_pool2d(F.max_pool2d(first(x), (2, 1)), (1, 2)))
+            x = F.gelu(third(F.gelu(second(x))) + x)
         return F.normalize(self.head(x.amax((2, 3))), dim=-1)
+
+
+def quantise(model: onnx.ModelProto) -> None:
+    """Keep the weights of convolutions in 8 bits, with a scale for each output channel.
+
+    They are whole numbers in the file alone: the runtimes compute with them as floats.
+    """
+    graph = model.graph
+    for i, tensor in enumerate(graph.initializer):
+        values = numpy_helper.to_array(tensor)
+        if values.ndim != 4 or values.size < 4096:
+            continue
+        name = tensor.name
+        scale = np.abs(values).max((1, 2, 3)).astype(np.float32) / 127
+        whole = np.rint(values / scale[:, None, None, None]).astype(np.int8)
+        graph.initializer[i].CopyFrom(numpy_helper.from_array(whole, f"{name}_8"))
+        graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+        back = helper.make_node("DequantizeLinear", [f"{name}_8", f"{name}_scale"], [name], axis=0)
+        graph.node.insert(0, back)
 
 
 def halve(model: onnx.ModelProto) -> None:
@@ -88,6 +107,7 @@ def _onnx(module: nn.Module, sample: Tensor, name: str, path: Path) -> None:
             opset_version=OPSET, dynamo=False,
         )  # fmt: skip
     model = onnx.load(str(path))
+    quantise(model)
     halve(model)
     model.producer_name, model.producer_version, model.doc_string = "wordsight", VERSION, ""
     for node in model.graph.node:

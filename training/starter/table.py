@@ -91,7 +91,7 @@ def build(data: Path, work: Path, bank: Path | None) -> None:
         captioned=captioned.pixels,
     )
     lists = {"concepts": names, "words": words, "negatives": [train_nouns[i] for i in keep],
-             "test_nouns": test_nouns, "captions": captions}  # fmt: skip
+             "test_nouns": test_nouns, "captions": captioned.captions}  # fmt: skip
     (work / "table.json").write_text(json.dumps(lists), encoding="utf-8")
     print(f"table: {len(names)} concepts, {len(keep)} negatives, {len(captions)} captions")
 

@@ -1,7 +1,7 @@
-"""The image tower: a small convolutional network after Keller Jordan's airbench94.
+"""The image tower: a small convolutional network after Keller Jordan's airbench96.
 
-A fixed whitening layer over 2 x 2 patches, then three blocks of two 3 x 3 convolutions.
-Batch norms keep their scale fixed, so that the convolutions alone carry the gain.
+A fixed whitening layer over 2 x 2 patches, then three blocks of three 3 x 3 convolutions. Batch
+norms keep their scale fixed, so that the convolutions alone carry the gain.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ class _Block(nn.Module):
         self.norm1 = _norm(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.norm2 = _norm(outputs)
-        for conv in (self.conv1, self.conv2):
+        self.conv3 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.norm3 = _norm(outputs)
+        for conv in (self.conv1, self.conv2, self.conv3):
             with torch.no_grad():
                 nn.init.dirac_(conv.weight[: conv.weight.shape[1]])
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.gelu(self.norm1(F.max_pool2d(self.conv1(x), 2)))
-        return F.gelu(self.norm2(self.conv2(x)))
+        y = F.gelu(self.norm2(self.conv2(x)))
+        return F.gelu(self.norm3(self.conv3(y)) + x)
 
 
 def _norm(width: int) -> nn.BatchNorm2d:
@@ -40,7 +43,7 @@ def _norm(width: int) -> nn.BatchNorm2d:
 class VisionTower(nn.Module):
     """Normalised 32 x 32 pictures to unit vectors."""
 
-    def __init__(self, dim: int, widths: tuple[int, int, int] = (64, 256, 256)) -> None:
+    def __init__(self, dim: int, widths: tuple[int, int, int] = (64, 256, 320)) -> None:
         super().__init__()
         self.whiten = nn.Conv2d(3, WHITEN_WIDTH, 2)
         self.whiten.weight.requires_grad_(False)

@@ -27,11 +27,15 @@ import contextlib
 import hashlib
 import importlib.util
 import os
+import platform
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
@@ -274,6 +278,7 @@ class _OpenVinoGraph:
     runtime = "openvino"
 
     def __init__(self, path: Path, precision: str) -> None:
+        _spare_broken_amx()
         openvino = _import_openvino()
         core = openvino.Core()
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -387,10 +392,52 @@ def _port_name(port: Any) -> str:
     return str(min(names, key=lambda name: (name.startswith("/"), name)))
 
 
+# A product of two bf16 matrices: the least that uses the tile registers (AMX).
+_AMX_PROBE = """
+import numpy as np, openvino as ov
+from openvino import opset13 as op
+x = op.parameter([64, 64], np.float32)
+y = op.matmul(x, op.constant(np.ones((64, 64), np.float32)), False, False)
+model = ov.Core().compile_model(ov.Model([y], [x]), "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+assert model(np.ones((64, 64), np.float32))[0].max() == 64
+"""
+
+
+@lru_cache(maxsize=1)
+def _spare_broken_amx(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
+    """Keep oneDNN, which computes for OpenVINO, off tile registers that do not work.
+
+    Some virtual machines announce AMX and leave its description (CPUID leaf 1DH) empty; the first
+    bf16 product then ends the process with an illegal instruction. So a process of its own tries
+    one, once for each processor and version of OpenVINO. Elsewhere this costs nothing.
+    """
+    setting = "ONEDNN_MAX_CPU_ISA"
+    try:
+        cpu = cpuinfo.read_text(encoding="utf-8").split("\n\n", 1)[0]
+    except OSError:
+        return  # not Linux
+    if "amx_tile" not in cpu or setting in os.environ:
+        return
+    told = "\n".join(line for line in cpu.splitlines() if "MHz" not in line)
+    key = hashlib.sha256(f"{told} {version('openvino')} {platform.release()}".encode())
+    folder = writable_cache("openvino")
+    memory = folder / f"amx-{key.hexdigest()[:16]}" if folder else None
+    with contextlib.suppress(OSError):
+        if memory and memory.read_text() == "works":
+            return
+        if memory and memory.read_text() == "broken":
+            os.environ[setting] = "AVX512_CORE_FP16"
+            return
+    probe = subprocess.run([sys.executable, "-c", _AMX_PROBE], capture_output=True, check=False)
+    if broken := probe.returncode != 0:
+        os.environ[setting] = "AVX512_CORE_FP16"
+    if memory:
+        with contextlib.suppress(OSError):
+            memory.write_text("broken" if broken else "works")
+
+
 def _import_openvino() -> Any:
     """OpenVINO without its telemetry, which would report each import to a server of its makers."""
-    import sys
-
     name = "openvino_telemetry"
     if "openvino" in sys.modules or name in sys.modules:
         import openvino
