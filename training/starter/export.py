@@ -68,9 +68,14 @@ def quantise(model: onnx.ModelProto) -> None:
         scale = np.abs(values).max((1, 2, 3)).astype(np.float32) / 127
         whole = np.rint(values / scale[:, None, None, None]).astype(np.int8)
         graph.initializer[i].CopyFrom(numpy_helper.from_array(whole, f"{name}_8"))
-        graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
-        back = helper.make_node("DequantizeLinear", [f"{name}_8", f"{name}_scale"], [name], axis=0)
-        graph.node.insert(0, back)
+        graph.initializer.append(
+            numpy_helper.from_array(scale[:, None, None, None], f"{name}_scale")
+        )
+        # Not DequantizeLinear: ONNX Runtime folds these two when it opens the file, that one not.
+        graph.node.insert(0, helper.make_node("Mul", [f"{name}_f", f"{name}_scale"], [name]))
+        graph.node.insert(
+            0, helper.make_node("Cast", [f"{name}_8"], [f"{name}_f"], to=onnx.TensorProto.FLOAT)
+        )
 
 
 def halve(model: onnx.ModelProto) -> None:
