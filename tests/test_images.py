@@ -66,7 +66,7 @@ def test_every_format_opens_as_pillow_would(tmp_path: Path, kind: str) -> None:
         image = open_image(source)
         assert type(image) is PIL.Image.Image
         assert image.mode == "RGB"
-        assert image.info == {}
+        assert image.info == {"full_size": image.size}
         assert np.array_equal(pixels(image), pixels(expected))
     if kind in LOSSLESS:
         assert np.array_equal(pixels(open_image(data)), pixels(picture()))

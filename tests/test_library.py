@@ -54,6 +54,38 @@ def test_vectors_are_those_of_the_model(tmp_path: Path, photos: Photos, model: C
         np.testing.assert_allclose(vector, expected, atol=1e-3)  # stored as float16
 
 
+def test_large_photographs_are_decoded_small_and_recorded_whole(
+    tmp_path: Path, model: ColourModel
+) -> None:
+    (tmp_path / "in").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.new("RGB", (2400, 1600), (200, 30, 30)).save(tmp_path / "in" / "a.jpg", exif=exif)
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(tmp_path / "in")
+    (entry,) = library.store.images([library.search("red").hits[0].id])
+    assert (entry.width, entry.height) == (1600, 2400)
+
+
+def test_small_decoding_keeps_the_vectors_of_photographs(tmp_path: Path, data: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with tarfile.open(data / "coco-captions" / "images.tar") as tar:
+        members = [m for m in tar if m.isfile()][::40]
+        for member in members:
+            file = tar.extractfile(member)
+            assert file
+            photo = Image.open(file).convert("RGB")
+            # As large as a camera's, so that the small decoding has something to leave out.
+            photo = photo.resize((photo.width * 3, photo.height * 3), Image.Resampling.BICUBIC)
+            photo.save(tmp_path / "in" / Path(member.name).name, quality=90)
+    model = wordsight.load_model("starter", runtime="onnxruntime")
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(tmp_path / "in")
+    for name, vector in by_name(library).items():
+        with Image.open(tmp_path / "in" / name) as photo:
+            assert float(model.encode_images([photo])[0] @ vector) > 0.995
+
+
 def test_touched_file_is_unchanged(tmp_path: Path, photos: Photos, model: ColourModel) -> None:
     folder = photos(red=2)
     library = wordsight.create(tmp_path / "lib", model)

@@ -48,7 +48,8 @@ def open_image(
 
     With ``min_side`` a JPEG is decoded at the smallest of the scales 1/8, 1/4, 1/2 and 1 (of its
     discrete cosine transform, so it costs less time and memory too) at which the short side still
-    has ``min_side`` pixels; other formats and smaller images come in their full size.
+    has ``min_side`` pixels; other formats and smaller images come in their full size. Either way
+    ``info["full_size"]`` of the result is the width and height of the upright original.
     ``max_pixels`` limits what is decoded; a JPEG above it passes where the reduced scale is below.
     ``name`` stands for the image in messages (default: the path).
 
@@ -132,6 +133,7 @@ def _decode(file: IO[bytes], name: str, min_side: int | None, max_pixels: int) -
         raise ImageError(f"{name}: {_why_not_an_image(header)}")
     try:
         image = _decoder(kind)(file)
+        full = image.size
         if kind == "JPEG" and min_side is not None:
             image.draft(None, (max(min_side, 1), max(min_side, 1)))
         _check_pixels(image, max_pixels)
@@ -145,7 +147,8 @@ def _decode(file: IO[bytes], name: str, min_side: int | None, max_pixels: int) -
         raise ImageError(f"{name}: {_why_broken(kind, error)}") from error
     # A copy, so that the result holds neither the file nor its EXIF (which still says "rotate").
     result = upright.copy() if upright is image else upright
-    result.info = {}
+    turned = (result.width > result.height) != (image.width > image.height)
+    result.info = {"full_size": full[::-1] if turned else full}
     return result
 
 

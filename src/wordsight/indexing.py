@@ -35,6 +35,15 @@ WRITE_EVERY = 512  # images in one write: each write is a file and a version of 
 _SECONDS_BETWEEN_WRITES = 10.0
 
 
+def reduced_side(input_side: int) -> int:
+    """The short side, in pixels, at which a JPEG is decoded for an encoder of this input.
+
+    Half as much again as the encoder sees, and never below 192: at 32 pixels, scales nearer to the
+    input moved vectors of photographs to cosines of 0.96; so they stay above 0.995.
+    """
+    return max(input_side * 3 // 2, 192)
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """An image that was left out, and why."""
@@ -305,8 +314,11 @@ class _Run:
             donor = self.by_hash.get(digest)
             if donor and self._has_crops(donor):
                 return _Decoded(item, digest, donor=donor.id)
-            image = open_image(data, name=item.path)
-            decoded = _Decoded(item, digest, image.width, image.height, regions=[])
+            # Small regions need every pixel; without crops the encoder's input is all there is.
+            side = None if self.proposer else reduced_side(max(self.model.image_size))
+            image = open_image(data, min_side=side, name=item.path)
+            width, height = image.info["full_size"]
+            decoded = _Decoded(item, digest, width, height, regions=[])
             if donor:
                 decoded.donor = donor.id
             else:
