@@ -423,6 +423,97 @@ def _prompts(interactive: bool) -> Iterator[str]:
             return
 
 
+# -- serve --------------------------------------------------------------------------------------
+
+
+@app.command(
+    epilog=(
+        "Examples:  wordsight serve    wordsight serve --library photos/.wordsight --port 9000    "
+        "wordsight serve --host 0.0.0.0 --token SECRET"
+    )
+)
+def serve(
+    library: LibraryOption = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8000,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="WORDSIGHT_TOKEN",
+            metavar="TEXT",
+            help="What clients must present. Made up and printed for any but a loopback address.",
+        ),
+    ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST", help="Another name that this server goes by."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Where the library's model is now, if it has moved."),
+    ] = None,
+    runtime: RuntimeOption = Runtime.auto,
+    precision: PrecisionOption = Precision.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve a web page and an HTTP API over a library, until Ctrl-C.
+
+    Needs the extra web: pip install "wordsight[web]". The API is described at
+    /api/v1/openapi.json.
+    """
+    try:
+        import uvicorn
+
+        from wordsight.web.app import create_app
+        from wordsight.web.guard import LOOPBACK
+    except ImportError as error:
+        raise WordsightError(
+            f'the web page needs the package {error.name}: pip install "wordsight[web]"'
+        ) from None
+    import secrets
+    import socket
+
+    opened = _open_library(library, model, runtime, precision)
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise WordsightError(
+            f"cannot listen on {host}:{port} ({error.strerror or error}); choose another --port."
+        ) from None
+    if host not in LOOPBACK and token is None:
+        token = secrets.token_urlsafe(24)
+    hosts = LOOPBACK | {host.lower(), *(n.lower() for n in name or ())}
+    if host not in LOOPBACK:
+        hosts |= {socket.gethostname().lower(), *_own_addresses()}
+    web = create_app(opened, hosts=hosts, token=token)
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{listener.getsockname()[1]}"
+    told = {"url": url + web.state.guard.login_path, "api": url + "/api/v1", "token": token}
+    if as_json:
+        _print_json(told)
+    else:
+        print(f"{_count(len(opened), 'image')} of {opened.path}")
+        print(f"open {told['url']}" + ("  (this link works once)" if token else ""))
+        if token:
+            print(f"token for programs: {token}")
+    sys.stdout.flush()
+    config = uvicorn.Config(
+        web, log_level="warning", server_header=False, limit_concurrency=256,
+        timeout_keep_alive=10, timeout_graceful_shutdown=5,
+    )  # fmt: skip
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _own_addresses() -> set[str]:
+    import socket
+
+    try:
+        return {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)}
+    except OSError:
+        return set()
+
+
 # -- classify -----------------------------------------------------------------------------------
 
 

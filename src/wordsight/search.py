@@ -119,6 +119,8 @@ class Result:
                     "score": _rounded(hit.score),
                     "z": _rounded(hit.z),
                     "label": hit.label,
+                    "width": hit.width,
+                    "height": hit.height,
                     "view": {
                         "kind": hit.view.kind,
                         "box": [round(v, 1) for v in hit.view.box] if hit.view.box else None,
