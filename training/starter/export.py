@@ -23,7 +23,7 @@ from .table import DIM
 from .train_vision import normalise
 from .vision import MEAN, STD, VisionTower
 
-VERSION = "1.0"
+VERSION = "1.1"
 OPSET = 17
 
 

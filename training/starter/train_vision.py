@@ -18,6 +18,9 @@ from .vision import MEAN, STD, Muon, VisionTower
 
 SMOOTHING = 0.1
 CAPTION_WEIGHT = 0.03
+# Telling classes apart turns pictures of a class away from its siblings, and so from words it was
+# not shown with. At the end the last layer alone is drawn back to the words.
+SETTLE_STEPS, SETTLE_RATE, SETTLE_PULL = 300, 1e-3, 8.0
 
 
 @dataclass
@@ -168,13 +171,14 @@ def train(data: Path, work: Path, plan: VisionPlan) -> None:
     per_epoch = len(pixels) // plan.batch
     first = 0
     saved = work / "vision.pt"
+    part = saved.with_suffix(".part")
     if saved.exists():
         state = torch.load(saved)
         tower.load_state_dict(state["tower"])
         muon.load_state_dict(state["muon"])
         adam.load_state_dict(state["adam"])
         scale.data.copy_(state["scale"])
-        first = state["epoch"]
+        first = state["epoch"]  # one more than the epochs when the last layer is settled, too
     flips = torch.rand(len(pixels), generator=torch.Generator().manual_seed(plan.seed)) < 0.5
     whiten_bias = tower.whiten.bias
     for epoch in range(first, plan.epochs):
@@ -229,8 +233,35 @@ def train(data: Path, work: Path, plan: VisionPlan) -> None:
             "tower": tower.state_dict(), "muon": muon.state_dict(), "adam": adam.state_dict(),
             "scale": scale.detach(), "epoch": epoch + 1,
         }  # fmt: skip
-        part = saved.with_suffix(".part")
         torch.save(state, part)
         part.replace(saved)
         print(f"epoch {epoch + 1}: loss {losses / per_epoch:.3f} "
               f"in {time.time() - started:.0f} s", flush=True)  # fmt: skip
+    if first <= plan.epochs:
+        settle(tower, pixels, labels, parents, table, float(scale.exp()))
+        torch.save(state | {"tower": tower.state_dict(), "epoch": plan.epochs + 1}, part)
+        part.replace(saved)
+
+
+def settle(
+    tower: VisionTower, pixels: Tensor, labels: Tensor, parents: Tensor, table: TextTable,
+    scale: float,
+) -> None:  # fmt: skip
+    """Draw the last layer back to the words: the same loss, and the cosine to the own concept."""
+    tower.eval()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        rows = [tower.features(normalise(part)).float() for part in pixels.split(500)]
+    features = torch.cat(rows).clone()
+    weight = tower.head.weight
+    adam = torch.optim.Adam([weight], SETTLE_RATE)
+    for step in range(SETTLE_STEPS):
+        adam.param_groups[0]["lr"] = SETTLE_RATE * (1 - step / SETTLE_STEPS)
+        some = torch.randint(0, len(features), (2000,))
+        e = F.normalize(features[some] @ weight.T, dim=-1)
+        goal, mask = targets(parents[some], labels[some], table.count)
+        loss = smooth_loss(scale * e @ table.draw(400).T, goal, mask)
+        loss = loss + SETTLE_PULL * (1 - (e * table.mean[labels[some]]).sum(1)).mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    print(f"settled: loss {loss.item():.3f}", flush=True)
