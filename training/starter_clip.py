@@ -23,7 +23,6 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=HERE / "work" / "starter")
     parser.add_argument("--bank", type=Path, default=HERE.parent / "src" / "wordsight" / "bank.txt")
     parser.add_argument("--steps", default=",".join(STEPS))
-    parser.add_argument("--epochs", type=int, default=28)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     if args.data is None:
@@ -47,7 +46,7 @@ def main() -> None:
 
         if not (args.work / "prompts.npz").exists():
             prompts.build(args.work, prompts.text_tower(args.work))
-        train_vision.train(args.data, args.work, train_vision.VisionPlan(epochs=args.epochs))
+        train_vision.train(args.data, args.work, train_vision.VisionPlan())
     if "export" in steps:
         from .starter import export
 

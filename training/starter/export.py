@@ -123,14 +123,14 @@ def _onnx(module: nn.Module, sample: Tensor, name: str, path: Path) -> None:
 
 def load_towers(work: Path) -> tuple[VisionTower, TextTower, float]:
     """The trained towers and the scale of their cosines."""
-    seen = torch.load(work / "vision.pt")
+    seen = torch.load(work / "settled.pt")
     vision = VisionTower(DIM)
     vision.load_state_dict(seen["tower"])
     aligned = work / "aligned.pt"
     read = torch.load(aligned if aligned.exists() else work / "text.pt", weights_only=False)
     text = TextTower(read["tower"]["tokens.weight"].shape[0], DIM)
     text.load_state_dict(read["tower"])
-    scale = read.get("scale", seen["scale"].exp())
+    scale = read.get("scale", seen["scale"])
     return vision.eval(), text.eval(), float(scale)
 
 

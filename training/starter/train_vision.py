@@ -26,13 +26,29 @@ SETTLED_SCALE = 10.45
 
 
 @dataclass
+class Cycle:
+    """A fall of the learning rate from ``rate`` (a share of the plan's) to nothing."""
+
+    epochs: int
+    rate: float = 1.0
+    # The first epochs see smaller pictures, which takes less time and costs little.
+    small_epochs: int = 0
+    # The last epochs see no mixed pictures.
+    mixed_epochs: int = 0
+    mixed_share: float = 0.5
+
+
+# The first cycle learns; it ends 5 points better on the pictures it saw than on others. The second
+# one mixes pictures (CutMix), which closes some of that.
+CYCLES = (Cycle(28, small_epochs=7), Cycle(16, rate=0.4, mixed_epochs=13))
+
+
+@dataclass
 class VisionPlan:
     """Choices of a training run."""
 
-    epochs: int = 28
-    # The first epochs see smaller pictures, which takes less time and costs little.
+    cycles: tuple[Cycle, ...] = CYCLES
     small: int = 24
-    small_share: float = 0.25
     batch: int = 744
     captioned: int = 24
     muon_lr: float = 0.16
@@ -144,9 +160,26 @@ def embed(tower: nn.Module, pixels: Tensor, batch: int = 1000, mirror: bool = Fa
     return torch.cat(rows)
 
 
-def rate(plan: VisionPlan, epoch: float, per_epoch: int) -> float:
+def rate(cycle: Cycle, epoch: float, per_epoch: int) -> float:
     """The share of the learning rate: a short rise, then a fall to nothing."""
-    return min(1.0, (epoch * per_epoch + 1) / 20) * (1 - epoch / plan.epochs)
+    return cycle.rate * min(1.0, (epoch * per_epoch + 1) / 20) * (1 - epoch / cycle.epochs)
+
+
+def mix(images: Tensor) -> tuple[Tensor, Tensor, float]:
+    """A rectangle of each picture replaced by that of another one (CutMix, Yun et al. 2019).
+
+    Returns the pictures, which other one each got, and the share of the own one that is left.
+    """
+    size = images.shape[-1]
+    side = (1 - torch.rand(())).sqrt()
+    middle = torch.randint(0, size, (2,))
+    low = (middle - side * size / 2).round().int().clamp(0, size)
+    high = (middle + side * size / 2).round().int().clamp(0, size)
+    other = torch.randperm(len(images))
+    (top, left), (bottom, right) = low.tolist(), high.tolist()
+    images = images.clone()
+    images[:, :, top:bottom, left:right] = images[other, :, top:bottom, left:right]
+    return images, other, 1 - (bottom - top) * (right - left) / size**2
 
 
 def train(data: Path, work: Path, plan: VisionPlan) -> None:
@@ -180,10 +213,12 @@ def train(data: Path, work: Path, plan: VisionPlan) -> None:
         muon.load_state_dict(state["muon"])
         adam.load_state_dict(state["adam"])
         scale.data.copy_(state["scale"])
-        first = state["epoch"]  # one more than the epochs when the last layer is settled, too
+        first = state["epoch"]
     flips = torch.rand(len(pixels), generator=torch.Generator().manual_seed(plan.seed)) < 0.5
     whiten_bias = tower.whiten.bias
-    for epoch in range(first, plan.epochs):
+    schedule = [(cycle, step) for cycle in plan.cycles for step in range(cycle.epochs)]
+    for epoch in range(first, len(schedule)):
+        cycle, turn = schedule[epoch]
         torch.manual_seed(plan.seed + 1000 * epoch)
         started, seen, hits, losses = time.time(), 0, 0, 0.0
         tower.train()
@@ -191,7 +226,7 @@ def train(data: Path, work: Path, plan: VisionPlan) -> None:
         whiten_bias.requires_grad_(epoch < 3)
         order = torch.randperm(len(pixels))
         for k in range(per_epoch):
-            share = rate(plan, epoch + k / per_epoch, per_epoch)
+            share = rate(cycle, turn + k / per_epoch, per_epoch)
             for optimiser, base in ((muon, plan.muon_lr), (adam, plan.adam_lr)):
                 for group in optimiser.param_groups:
                     group["lr"] = base * share
@@ -203,14 +238,20 @@ def train(data: Path, work: Path, plan: VisionPlan) -> None:
             some = torch.randperm(len(captioned))[: plan.captioned]
             batch = torch.cat([batch, normalise(captioned[some])])
             flip = torch.cat([flip, torch.rand(len(some)) < 0.5])
-            if epoch < int(plan.small_share * plan.epochs + 0.5):
+            if turn < cycle.small_epochs:
                 batch = F.interpolate(batch, size=plan.small, mode="bilinear", antialias=True)
-            x = augment(disturb(batch, hole=5 * batch.shape[-1] // 16), flip)
+            goal, mask = targets(parents[rows], labels[rows], table.count)
+            if turn < cycle.mixed_epochs and torch.rand(()) < cycle.mixed_share:
+                x = augment(disturb(batch, hole=0), flip)
+                x[: len(rows)], other, left = mix(x[: len(rows)])
+                goal = left * goal + (1 - left) * goal[other]
+                mask = (mask | mask[other]) & (goal == 0)
+            else:
+                x = augment(disturb(batch, hole=5 * batch.shape[-1] // 16), flip)
             x = x.contiguous(memory_format=torch.channels_last)
             with torch.autocast("cpu", torch.bfloat16):
                 e = tower(x)
             shown = e[: len(rows)]
-            goal, mask = targets(parents[rows], labels[rows], table.count)
             logits = scale.exp() * shown @ table.draw(plan.negatives).T
             loss = smooth_loss(logits, goal, mask)
             pairs = scale.exp() * e[len(rows) :] @ table.draw_captions()[some].T
@@ -239,14 +280,9 @@ def train(data: Path, work: Path, plan: VisionPlan) -> None:
         part.replace(saved)
         print(f"epoch {epoch + 1}: loss {losses / per_epoch:.3f} "
               f"in {time.time() - started:.0f} s", flush=True)  # fmt: skip
-    if first <= plan.epochs:
-        settle(tower, pixels, labels, parents, table, float(scale.exp()))
-        state |= {
-            "tower": tower.state_dict(), "epoch": plan.epochs + 1,
-            "scale": torch.tensor(SETTLED_SCALE).log(),
-        }  # fmt: skip
-        torch.save(state, part)
-        part.replace(saved)
+    tower.load_state_dict(torch.load(saved)["tower"])
+    settle(tower, pixels, labels, parents, table, float(scale.exp()))
+    torch.save({"tower": tower.state_dict(), "scale": SETTLED_SCALE}, work / "settled.pt")
 
 
 def settle(
