@@ -41,8 +41,8 @@ def test_zero_shot_accuracy(
     classifier = Classifier(starter, "cifar10")
     truth = np.array([classifier.labels.index(str(item.label)) for item in items])
     accuracy = np.mean(classifier.confidences(vectors).argmax(axis=1) == truth)
-    # A floor under what was measured over all 10,000: 0.909 (python -m benchmarks.cifar10).
-    assert accuracy >= 0.885
+    # A floor under what was measured over all 10,000: 0.922 (python -m benchmarks.cifar10).
+    assert accuracy >= 0.90
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
