@@ -168,17 +168,20 @@ def outlined(image: Image.Image, boxes: Sequence[Box], *, cell: int = 320) -> Im
     return block.crop((left, top, left + width, top + height))
 
 
-def relevance_overlay(image: Image.Image, relevance: npt.ArrayLike) -> Image.Image:
+def relevance_overlay(
+    image: Image.Image, relevance: npt.ArrayLike, full: float | None = None
+) -> Image.Image:
     """``image`` in grey under its relevance: orange where it speaks for a text, blue if against.
 
-    ``relevance`` is a grid of numbers, [rows, columns], stretched over the image; the largest
-    magnitude gets the full colour. The result has at least 256 pixels on its short side.
+    ``relevance`` is a grid of numbers, [rows, columns], stretched over the image. Values of
+    ``full`` and above get the full colour (default: the largest magnitude); give one for images
+    that are to be compared. The result has at least 256 pixels on its short side.
     """
     grid_ = np.asarray(relevance, dtype=float)
     scale = max(1, math.ceil(256 / min(image.size)))
     size = (image.width * scale, image.height * scale)
     grey = image.convert("L").convert("RGB").resize(size, Image.Resampling.BICUBIC)
-    strength = grid_ / max(float(np.abs(grid_).max()), 1e-12)
+    strength = grid_ / max(float(np.abs(grid_).max()) if full is None else full, 1e-12)
     out = grey
     for sign, colour in ((1, colours.VERMILION), (-1, colours.BLUE)):
         mask = Image.fromarray((np.clip(sign * strength, 0, 1) * 190).astype(np.uint8))
