@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from PIL import Image
 
@@ -40,11 +39,9 @@ def execute(
     """
     notebook = nbformat.read(path, as_version=4)
     notebook.cells += [nbformat.v4.new_code_cell(source) for source in more]
-    # Windows has no sockets in the file system.
-    transport = "tcp" if os.name == "nt" else "ipc"
     client = NotebookClient(
         notebook,
-        km=AsyncKernelManager(kernel_name="python3", transport=transport),
+        kernel_name="python3",
         timeout=TIMEOUT,
         record_timing=False,
         store_widget_state=False,
