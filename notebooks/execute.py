@@ -70,19 +70,25 @@ def clean(notebook: Any) -> None:
                 output.metadata = {}
             data = output.get("data", {})
             data.pop(_WIDGET, None)
-            if "image/png" in data:
-                data.pop("image/jpeg", None)
-                data["image/png"] = _smaller(data["image/png"])
             if "text/plain" in data:
                 data["text/plain"] = re.sub(r" at 0x[0-9A-Fa-f]+", "", data["text/plain"])
+            if "image/png" in data:
+                _shrink(data)
 
 
-def _smaller(png: str) -> str:
-    """The picture with a palette of 256 colours: a third of the size, and nothing to be seen."""
-    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+def _shrink(data: dict[str, Any]) -> None:
+    """Keep a picture in one form: photographs as JPEG, plots as PNG with a palette."""
+    data.pop("image/jpeg", None)
+    picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
     file = io.BytesIO()
-    picture.quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
-    return base64.b64encode(file.getvalue()).decode()
+    if data.get("text/plain", "").startswith("<PIL"):
+        del data["image/png"]
+        kind = "image/jpeg"
+        picture.save(file, "JPEG", quality=88, subsampling=0, optimize=True)
+    else:
+        kind = "image/png"
+        picture.quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    data[kind] = base64.b64encode(file.getvalue()).decode()
 
 
 def main(arguments: Sequence[str]) -> None:
