@@ -65,6 +65,7 @@ def clean(notebook: Any) -> None:
         cell.metadata = {}
         if cell.cell_type != "code":
             continue
+        cell.outputs = _joined(cell.outputs)
         for output in cell.outputs:
             if "metadata" in output:
                 output.metadata = {}
@@ -74,6 +75,18 @@ def clean(notebook: Any) -> None:
                 data["text/plain"] = re.sub(r" at 0x[0-9A-Fa-f]+", "", data["text/plain"])
             if "image/png" in data:
                 _shrink(data)
+
+
+def _joined(outputs: Sequence[Any]) -> list[Any]:
+    """Outputs with printed text in one piece: how it was cut up is a matter of timing."""
+    joined: list[Any] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last and output.output_type == last.output_type == "stream" and output.name == last.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def _shrink(data: dict[str, Any]) -> None:
