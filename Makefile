@@ -10,7 +10,7 @@ export WORDSIGHT_DATA        ?= $(wildcard $(abspath ../shared/data))
 export WORDSIGHT_TEST_MODELS ?= $(wildcard $(abspath ../shared/models))
 export WORDSIGHT_CIFAR10     ?= $(wildcard $(WORDSIGHT_DATA)/cifar10)
 
-.PHONY: setup demo test lint format types wheel bench starter clean
+.PHONY: setup demo test lint format types wheel bench notebooks starter clean
 
 setup: $(READY)
 $(READY): pyproject.toml requirements.txt requirements-dev.txt
@@ -41,6 +41,10 @@ wheel: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+# Runs the notebooks and keeps what they print and draw (one: make notebooks FILES=notebooks/1-*.ipynb).
+notebooks: setup
+	HF_HUB_OFFLINE=1 $(BIN)/python notebooks/execute.py $(FILES)
 
 # Trains the starter CLIP again (about two hours on two cores); needs WORDSIGHT_DATA.
 TRAINING := .venv-training

@@ -244,6 +244,24 @@ def test_grid_takes_anything(
     assert picture.width >= min(columns, count) * 60
 
 
+def test_outlined_frames_every_box() -> None:
+    picture = render.outlined(plain(100, 50), [(10, 10, 40, 40), (60, 5, 90, 45)], cell=200)
+    assert picture.size == (200, 100)
+    frames = where(picture, colours.BOX)
+    assert extent(frames[:, :100])[:2] == (18, 18)
+    assert extent(frames[:, 100:])[1] == 8
+
+
+def test_relevance_colours_what_speaks_for_and_against() -> None:
+    picture = render.relevance_overlay(plain(32, 32, (128, 128, 128)), [[1.0, 0.0], [0.0, -1.0]])
+    assert picture.size == (256, 256)
+    pixels = np.asarray(picture).astype(int)
+    assert pixels[0, 0, 0] > pixels[0, 0, 2] + 60  # orange
+    assert pixels[-1, -1, 2] > pixels[-1, -1, 0] + 60  # blue
+    flat = render.relevance_overlay(plain(32, 32, (128, 128, 128)), np.zeros((2, 2)))
+    assert np.ptp(np.asarray(flat)) == 0
+
+
 def test_a_missing_image_fills_its_cell_with_a_word() -> None:
     gone = render.missing_image()
     assert gone.size == (180, 180)
@@ -413,6 +431,8 @@ PLOTS: dict[str, Callable[[], object]] = {
         [np.nan, 0.3, 0.7, 0.9], [np.nan, 0.2, 0.7, 0.95], [0, 5, 10, 80], 0.04, "Calibration"
     ),
     "histogram": lambda: render.histogram([1, 2, 2, 5], title="Crops", xlabel="crops"),
+    "map": lambda: render.map_plot([[0, 1], [2, 3]], ["cat", None], title="Map"),
+    "series": lambda: render.series_plot([1, 3, 2], 2.5, title="Day", xlabel="frame", ylabel="z"),
     "recall": lambda: render.recall_plot(
         {"baseline": {1: 0.2, 10: 0.6}, "crops": {1: (0.4, 0.3, 0.5), 10: (0.8, 0.7, 0.9)}},
         title="Recall",
@@ -534,11 +554,35 @@ def test_score_histogram_marks_its_threshold(threshold: float | None) -> None:
     assert marks == ([f"threshold {threshold:.3g}"] if shown else [])
 
 
+def test_series_plot_marks_the_best_and_the_threshold() -> None:
+    figure = render.series_plot([1, 5, 2], 3.0, title="t", xlabel="frame", ylabel="z")
+    axes = figure.axes[0]
+    assert [tuple(line.get_xydata()[0]) for line in axes.lines if line.get_label() == "best"] == [
+        (1.0, 5.0)
+    ]
+    assert any("threshold 3" in text.get_text() for text in axes.texts)
+
+
+def test_map_plot_names_the_frequent_labels_and_greys_the_rest() -> None:
+    labels = ["dog"] * 5 + ["cat"] * 4 + ["owl"] + [None]
+    points = np.random.default_rng(0).normal(size=(11, 2))
+    figure = render.map_plot(points, labels, title="t", most=2)
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.texts] == ["cat", "dog"]
+    assert [len(part.get_offsets()) for part in axes.collections] == [2, 4, 5]
+    x, y = axes.texts[1].get_position()
+    np.testing.assert_allclose((x, y), np.median(points[:5], axis=0))
+    with pytest.raises(ValueError, match="labels do not fit"):
+        render.map_plot(points, labels[1:], title="t")
+
+
 def test_plots_of_nothing_say_so() -> None:
     for figure in (
         render.score_histogram([], [], None, title="t"),
         render.recall_plot({}, title="t"),
         render.histogram([], title="t", xlabel="x"),
+        render.series_plot([], title="t", xlabel="x", ylabel="y"),
+        render.map_plot(np.zeros((0, 2)), [], title="t"),
     ):
         assert [note.get_text() for note in figure.axes[0].texts] == ["nothing to plot"]
         pixels(figure)

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wordsight.errors import ImageError, SourceError
-from wordsight.sources import open_source, read_location
+from wordsight.sources import Head, open_source, read_location
 from wordsight.sources.base import class_labels
 from wordsight.sources.coco import CocoImage, CocoObject, read_coco
 from wordsight.sources.tar import walk
@@ -166,6 +166,15 @@ def test_folder_with_archives_only_says_so(folder: Path) -> None:
     assert source.problems == [
         (str(folder), "holds no images but 1 .tar archives: name these instead")
     ]
+
+
+def test_the_first_images_of_a_source(folder: Path) -> None:
+    write(folder, "dog/1.jpg", "cat/1.jpg", "cat/2.jpg")
+    source = open_source(folder)
+    part = Head(source, 2)
+    assert part.items() == source.items()[:2]
+    assert (part.name, part.root, part.problems) == (source.name, source.root, source.problems)
+    assert len(Head(source, 9).items()) == 3
 
 
 def test_single_file_and_missing_ones(folder: Path) -> None:

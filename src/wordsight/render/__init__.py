@@ -12,14 +12,18 @@ from wordsight.render.grids import (
     grid,
     missing_image,
     no_match_card,
+    outlined,
+    relevance_overlay,
     side_by_side,
 )
 from wordsight.render.plots import (
     confusion_matrix,
     histogram,
+    map_plot,
     recall_plot,
     reliability_plot,
     score_histogram,
+    series_plot,
 )
 from wordsight.render.saving import save
 from wordsight.render.terminal import as_blocks, in_terminal
@@ -33,11 +37,15 @@ __all__ = [
     "grid",
     "histogram",
     "in_terminal",
+    "map_plot",
     "missing_image",
     "no_match_card",
+    "outlined",
     "recall_plot",
+    "relevance_overlay",
     "reliability_plot",
     "save",
     "score_histogram",
+    "series_plot",
     "side_by_side",
 ]

@@ -6,6 +6,7 @@ figures, backend and settings stay as they are. :func:`wordsight.render.save` wr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -210,9 +211,13 @@ def score_histogram(
     title: str,
     subtitle: str | None = None,
     xlabel: str = "score",
+    ylabel: str = "share of queries",
     names: tuple[str, str] = ("in the library", "not in the library"),
 ) -> Figure:
-    """The scores of queries that have a match and of those that have none, and the threshold."""
+    """The scores of queries that have a match and of those that have none, and the threshold.
+
+    With other ``names`` and ``ylabel``, of any two groups.
+    """
     groups = [np.asarray(values, dtype=float) for values in (in_domain, out_domain)]
     groups = [values[np.isfinite(values)] for values in groups]
     figure, axes = _figure((6.4, 4.2), title, subtitle)
@@ -242,7 +247,109 @@ def score_histogram(
     if threshold is not None and np.isfinite(threshold):
         _mark(axes, threshold, f"threshold {threshold:.3g}", colours.INK)
     axes.set_xlabel(_name(xlabel, 240))
-    axes.set_ylabel("share of queries")
+    axes.set_ylabel(_name(ylabel, 240))
+    return figure
+
+
+def series_plot(
+    values: Numbers,
+    threshold: float | None = None,
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    subtitle: str | None = None,
+) -> Figure:
+    """Values in their order as a line, the best one marked, with a threshold where there is one.
+
+    For the scores of a camera's frames: ``xlabel`` is what is counted along the line.
+    """
+    data = np.asarray(values, dtype=float)
+    figure, axes = _figure((7.2, 3.6), title, subtitle)
+    if not np.isfinite(data).any():
+        _nothing(axes)
+    else:
+        axes.plot(data, color=colours.BLUE, linewidth=1.8, marker="o", markersize=3)
+        best = int(np.nanargmax(data))
+        axes.plot(best, data[best], "D", color=colours.VERMILION, markersize=8, label="best")
+        _legend(axes)
+    if threshold is not None and np.isfinite(threshold):
+        axes.axhline(threshold, color=colours.INK, linewidth=1.4, linestyle="--")
+        axes.annotate(
+            f"threshold {threshold:.3g}",
+            (1.0, threshold),
+            xycoords=("axes fraction", "data"),
+            xytext=(-2, 4),
+            textcoords="offset points",
+            ha="right",
+            color=colours.INK,
+            fontsize=9,
+        )
+    axes.set_xlabel(_name(xlabel, 240))
+    axes.set_ylabel(_name(ylabel, 240))
+    return figure
+
+
+def map_plot(
+    points: npt.ArrayLike,
+    labels: Sequence[str | None],
+    *,
+    title: str,
+    subtitle: str | None = None,
+    axes_names: tuple[str, str] = ("first direction", "second direction"),
+    most: int = 12,
+) -> Figure:
+    """Points of a plane, coloured and marked by label; each label's name stands at its median.
+
+    Args:
+        points: shape [N, 2].
+        labels: the N labels; None, and labels beyond the ``most`` frequent, are drawn in grey.
+        title: above the plot.
+        subtitle: smaller, below the title.
+        axes_names: what the two directions are.
+        most: how many labels get a colour.
+    """
+    from matplotlib.patheffects import withStroke
+
+    place = np.asarray(points, dtype=float).reshape(-1, 2)
+    if len(place) != len(labels):
+        raise ValueError(f"{len(labels)} labels do not fit {len(place)} points")
+    figure, axes = _figure((7.2, 6.4), title, subtitle)
+    counts = Counter(label for label in labels if label is not None)
+    shown = sorted(label for label, _ in counts.most_common(most))
+    of_point = np.array([shown.index(label) if label in shown else -1 for label in labels])
+    rest = place[of_point < 0]
+    size = float(np.clip(9000 / max(len(place), 1), 7, 40))
+    axes.scatter(rest[:, 0], rest[:, 1], s=size, color=colours.RULE, linewidths=0)
+    rounds = len(colours.SERIES)
+    for number in range(len(shown)):
+        own = place[of_point == number]
+        colour = colours.SERIES[number % rounds]
+        # The second time round a colour comes with another mark.
+        mark = _MARKERS[(number + number // rounds) % len(_MARKERS)]
+        axes.scatter(
+            own[:, 0], own[:, 1], s=size, color=colour, marker=mark, alpha=0.55, linewidths=0
+        )
+    for number, label in enumerate(shown):
+        x, y = np.median(place[of_point == number], axis=0)
+        axes.text(
+            x,
+            y,
+            _name(label),
+            ha="center",
+            va="center",
+            fontsize=10.5,
+            fontweight="bold",
+            color=colours.INK,
+            path_effects=[withStroke(linewidth=3, foreground=colours.PAGE)],
+            parse_math=False,
+        )
+    if not len(place):
+        _nothing(axes)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_xlabel(_name(axes_names[0], 240))
+    axes.set_ylabel(_name(axes_names[1], 240))
     return figure
 
 

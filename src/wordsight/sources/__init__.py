@@ -12,10 +12,10 @@ from pathlib import Path
 
 from wordsight.errors import SourceError
 from wordsight.images import unreadable_reason
-from wordsight.sources.base import Item, Progress, Source
+from wordsight.sources.base import Head, Item, Progress, Source
 from wordsight.sources.location import read_location
 
-__all__ = ["Item", "Source", "open_source", "read_location"]
+__all__ = ["Head", "Item", "Source", "open_source", "read_location"]
 
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 

@@ -61,6 +61,33 @@ class Source(Protocol):
         """List the images, in the same order every time. Raises SourceError."""
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The first ``count`` images of another source, in its order."""
+
+    source: Source
+    count: int
+
+    @property
+    def name(self) -> str:
+        """That of the whole source."""
+        return self.source.name
+
+    @property
+    def root(self) -> str:
+        """That of the whole source."""
+        return self.source.root
+
+    @property
+    def problems(self) -> list[tuple[str, str]]:
+        """Those of the whole source."""
+        return self.source.problems
+
+    def items(self) -> list[Item]:
+        """List the images. Raises SourceError."""
+        return self.source.items()[: self.count]
+
+
 def item_id(path: str) -> str:
     """The id of an item: BLAKE2b-64 of its path. Raises UnicodeEncodeError for a broken name."""
     return blake2b(path.encode(), digest_size=8).hexdigest()
