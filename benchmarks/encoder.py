@@ -92,9 +92,7 @@ def main() -> None:
         )
         return
     print(machine.line())
-    print(
-        f"ViT-B/32 at {options.size} px, {flops / 1e9:.1f} GFLOP an image, batch {options.batch}"
-    )
+    print(f"ViT-B/32 at {options.size} px, {flops / 1e9:.1f} GFLOP an image, batch {options.batch}")
     for row in rows:
         print(
             f"{row['what']:<18} {row['images_per_second']:7.1f} images/s  "

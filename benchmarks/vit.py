@@ -74,7 +74,9 @@ class _Graph:
         gate = self.op("Sigmoid", self.op("Mul", y, self.constant(1.702, np.float32)))
         return self.op("Add", x, self.linear(self.op("Mul", y, gate), 4 * width, width))
 
-    def save(self, path: Path, name: str, kind: int, shape: list[Any], out: str, named: str) -> None:
+    def save(
+        self, path: Path, name: str, kind: int, shape: list[Any], out: str, named: str
+    ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.nodes.append(helper.make_node("Identity", [out], [named]))
         graph = helper.make_graph(

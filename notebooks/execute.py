@@ -44,7 +44,6 @@ def execute(
         kernel_name="python3",
         timeout=TIMEOUT,
         record_timing=False,
-        store_widget_state=False,
         resources={"metadata": {"path": str(path.parent)}},
     )
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
