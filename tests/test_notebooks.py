@@ -209,7 +209,7 @@ def test_1_finds_dogs_and_refuses_soup(full: Run) -> None:
 def test_2_crops_beat_the_baseline(full: Run) -> None:
     text = printed(full(2))
     with_detector, with_tiles = re.findall(
-        r"(baseline  .*?crop-aware normalised[^\n]*)", text, re.S
+        r"(baseline +0\..*?crop-aware normalised[^\n]*)", text, re.S
     )
     for table, gain in ((with_detector, 0.2), (with_tiles, 0.02)):
         figures = {

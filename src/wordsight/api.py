@@ -237,6 +237,7 @@ def create(path: str | Path, model: ClipModel | str | Path = "auto") -> Library:
     not to be had.
     """
     from wordsight.bank import bank_phrases
+    from wordsight.models.texts import encode_texts_cached
 
     loaded = _loaded(model)
     phrases = bank_phrases()
@@ -247,7 +248,7 @@ def create(path: str | Path, model: ClipModel | str | Path = "auto") -> Library:
         dim=loaded.dim,
         preprocessing=loaded.preprocessing,
     )
-    store = Store.create(path, record, phrases, loaded.encode_texts(list(phrases)))
+    store = Store.create(path, record, phrases, encode_texts_cached(loaded, phrases))
     return Library(store, loaded)
 
 

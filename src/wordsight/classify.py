@@ -8,13 +8,13 @@ normalised text vectors (section 3.1.4).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import QueryError
+from wordsight.models.texts import encode_texts_cached
 
 if TYPE_CHECKING:
     import numpy as np
@@ -153,7 +153,7 @@ def label_vectors(
     for template in templates:
         check_template(template)
     texts = [text for label in labels for text in prompts(label, templates)]
-    return _mean_of_groups(_encode_cached(model, texts), len(templates))
+    return _mean_of_groups(encode_texts_cached(model, texts), len(templates))
 
 
 def _mean_of_groups(vectors: NDArray[np.float32], size: int) -> NDArray[np.float32]:
@@ -164,31 +164,6 @@ def _mean_of_groups(vectors: NDArray[np.float32], size: int) -> NDArray[np.float
         np.linalg.norm(means, axis=1, keepdims=True), np.float32(1e-12)
     )
     return unit
-
-
-def _encode_cached(model: ClipModel, texts: Sequence[str]) -> NDArray[np.float32]:
-    """``model.encode_texts``, remembered on disk: label sets are asked for again and again."""
-    import numpy as np
-
-    from wordsight.models.hub import cache_folder
-
-    if len(texts) < 64:  # quicker to encode than worth a file
-        return model.encode_texts(list(texts))
-    key = hashlib.sha256("\0".join([model.hash, *texts]).encode()).hexdigest()[:24]
-    path = cache_folder() / "texts" / f"{key}.npy"
-    try:
-        return np.asarray(np.load(path), np.float32)
-    except (OSError, ValueError, EOFError):
-        pass
-    vectors = model.encode_texts(list(texts))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".new.npy")
-        np.save(temporary, vectors)
-        temporary.replace(path)
-    except OSError:
-        pass  # a read-only or full cache costs time, nothing else
-    return vectors
 
 
 class Classifier:
@@ -221,7 +196,7 @@ class Classifier:
         self._text = label_vectors(model, self.labels, templates)
         # The bank in the same wordings as the labels: what matters is what is said, not how.
         texts = [text for phrase in bank_phrases() for text in _bank_prompts(phrase, templates)]
-        self._bank = _mean_of_groups(_encode_cached(model, texts), len(templates))
+        self._bank = _mean_of_groups(encode_texts_cached(model, texts), len(templates))
 
     def logits(self, image_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scaled cosines [N, L] of image vectors [N, D] before softmax or sigmoid."""
