@@ -186,7 +186,7 @@ def test_1_finds_dogs_and_refuses_soup(full: Run) -> None:
         "box.value = 'a ship'\n"
         "import json\n"
         "asked = library.search(['a dog', 'a puppy', 'a bowl of soup', 'tax law'], k=10)\n"
-        "shown = answer_box.children[0].value[1:4].decode()\n"
+        "shown = bytes(answer_box.children[0].value[1:4]).decode()\n"
         "print(json.dumps([[hit.label for hit in a.hits] for a in asked] + [shown]))",
     )
     dogs, puppies, soup, tax, shown = probe(notebook)
@@ -236,7 +236,7 @@ def test_3_classifies_and_takes_an_upload(full: Run, tmp_path: Path) -> None:
         "    upload.value = ({'name': name, 'type': '', 'size': len(data), "
         "'content': memoryview(data), 'last_modified': now},)\n"
         "uploaded('mine.png', file.getvalue())\n"
-        "shown = verdict.children[0].value[1:4].decode()\n"
+        "shown = bytes(verdict.children[0].value[1:4]).decode()\n"
         "uploaded('broken.jpg', b'nothing')\n"
         "best = classifier([images[9]])[0].label\n"
         "import json\n"
