@@ -432,6 +432,29 @@ def test_help_has_an_example_for_every_command(run: Cli) -> None:
         assert "--json" in text
 
 
+def test_timings_say_where_the_time_went(run: Callable[..., Run], photos: Photos) -> None:
+    run("index", photos(red=2), "--model", "colours")
+    plain = run("search", "red", "--library", "photos", "--anyway")
+    timed = run("search", "red", "--library", "photos", "--anyway", "--timings")
+    assert timed.out == plain.out
+    told = dict(line.split()[:2] for line in timed.err.splitlines() if " ms" in line)
+    assert {"encode", "load", "score", "decide", "hits", "process"} <= told.keys()
+    assert all(float(value) >= 0 for value in told.values())
+
+
+def test_a_model_whose_files_changed_is_not_named_as_its_own_cure(
+    run: Callable[..., Run], photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("index", photos(red=2), "--model", "colours")
+    monkeypatch.setattr(
+        wordsight.models, "load_model", lambda *_, **__: ColourModel("1111111111111111")
+    )
+    found = run("search", "red", "--library", "photos")
+    assert found.code == 2
+    assert "its files have changed since" in found.err
+    assert "--model" not in found.err
+
+
 def test_importing_and_help_load_nothing_heavy() -> None:
     heavy = (
         "numpy PIL lance pyarrow openvino onnxruntime tokenizers ftfy matplotlib huggingface_hub"

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from wordsight.models import ClipModel
     from wordsight.search import Result
     from wordsight.sources import Item
+
+_STARTED = time.perf_counter()
 
 app = typer.Typer(
     name="wordsight",
@@ -252,6 +255,9 @@ def search(
     compare: Annotated[
         bool, typer.Option("--compare", help="Show the ranking without and with crops.")
     ] = False,
+    timings: Annotated[
+        bool, typer.Option("--timings", help="Say where the time went, on standard error.")
+    ] = False,
     model: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Where the library's model is now, if it has moved."),
@@ -296,11 +302,28 @@ def search(
         if grid or show:
             picture = opened.comparison(baseline, result) if compare else opened.grid(result)
             _show(picture, result.query, grid, show)
+        if timings:
+            _say_timings(result.timings_ms)
 
     if query is not None:
         answer(query)
     else:
         _loop(answer, f"{_count(len(opened), 'image')}, model {opened.store.model.name}")
+
+
+def _say_timings(laps: dict[str, float]) -> None:
+    """Where the time of one search went; ``load`` and ``encode`` run side by side when cold."""
+    meaning = {
+        "encode": "query to vector, the model's loading with it",
+        "load": "vectors and statistics not yet in memory by then",
+        "score": "cosines, fusion, normalisation",
+        "decide": "match or no match",
+        "hits": "ranking, and what is known of the hits",
+    }
+    for name, value in laps.items():
+        _say(f"{name:<8} {value:>9.1f} ms   {meaning.get(name, '')}".rstrip())
+    since = (time.perf_counter() - _STARTED) * 1000
+    _say(f"{'process':<8} {since:>9.1f} ms   since the command's modules were imported")
 
 
 def _as_query(text: str) -> str | Path:

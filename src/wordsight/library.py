@@ -293,10 +293,16 @@ class Store:
     def check_model(self, name: str, content_hash: str) -> None:
         """Raise ModelMismatchError unless the library was made with this very model."""
         if content_hash != self.model.hash:
+            way_out = (
+                f"its files have changed since (a newer version of {name}?): "
+                "index again into another directory."
+                if name == self.model.name
+                else f"search it with --model {self.model.source}, "
+                "or index again into another directory."
+            )
             raise ModelMismatchError(
                 f"the library {self.path} was made with the model '{self.model.name}' "
-                f"({self.model.hash}), not with '{name}' ({content_hash}); search it with "
-                f"--model {self.model.source}, or index again into another directory."
+                f"({self.model.hash}), not with '{name}' ({content_hash}); {way_out}"
             )
 
     @property
@@ -334,6 +340,8 @@ class Store:
 
     def refresh(self) -> bool:
         """Look for what other processes wrote since; True when there is a newer version."""
+        if self._dataset is None:
+            return False  # the next read opens the newest
         if self.dataset.latest_version == self.dataset.version:
             return False
         self._dataset = None
@@ -406,6 +414,11 @@ class Store:
         )
         ids = (id_from_int(value) for value in table["id"].to_pylist())
         return dict(zip(ids, table["label"].to_pylist(), strict=True))
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the vectors have been read (of this version or an older one)."""
+        return self._snapshot is not None
 
     def snapshot(self) -> Snapshot:
         """All views of the version in view, in memory; kept until the version changes."""

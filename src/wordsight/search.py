@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
@@ -259,6 +260,14 @@ def _encode(
 # -- search -------------------------------------------------------------------------------------
 
 
+def _load(store: Store, crops: bool) -> Snapshot:
+    """All that the library keeps for a search, in memory."""
+    snapshot = store.snapshot()
+    if len(snapshot.ids):
+        store.calibration(snapshot, crops=crops)
+    return snapshot
+
+
 def search(
     store: Store,
     model: ClipModel,
@@ -286,9 +295,17 @@ def search(
     parsed = [as_query(query) for query in queries]
     store.check_model(model.name, model.hash)
     clock = _Clock()
-    encoded, text_vectors = _encode(model, parsed)
-    clock.lap("encode")
-    snapshot = store.snapshot()
+    if store.in_memory:
+        encoded, text_vectors = _encode(model, parsed)
+        clock.lap("encode")
+        snapshot = store.snapshot()
+    else:
+        # In a fresh process the model and the vectors are both yet to be read: side by side.
+        with ThreadPoolExecutor(1, thread_name_prefix="load") as beside:
+            loading = beside.submit(_load, store, crops)
+            encoded, text_vectors = _encode(model, parsed)
+            clock.lap("encode")
+            snapshot = loading.result()
     clock.lap("load")
     matrix = np.stack([e.vector for e in encoded])
     # [Q, V]: one matrix product for all queries
