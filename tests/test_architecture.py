@@ -21,7 +21,7 @@ def modules() -> dict[str, Path]:
 
 def room_of(module: str) -> str:
     """The room of "models/clip.py" is "models", that of "search.py" is "search"."""
-    return module.split("/")[0].removesuffix(".py")
+    return module.partition("/")[0].removesuffix(".py")
 
 
 ROOMS = {room_of(module) for module in modules()}
