@@ -79,8 +79,14 @@ def sandbox(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all pages: the bank is encoded once, as on a reader's machine."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_page_runs(page: Path, sandbox: Path) -> None:
+def test_a_page_runs(page: Path, sandbox: Path, cache: Path) -> None:
     steps = [
         as_shell(language, text)
         for language, text, excused in blocks(page)
@@ -90,6 +96,7 @@ def test_a_page_runs(page: Path, sandbox: Path) -> None:
     environment = {
         **os.environ,
         "HOME": str(sandbox / "home"),
+        "WORDSIGHT_CACHE": str(cache),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     done = subprocess.run(
