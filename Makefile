@@ -10,7 +10,7 @@ export WORDSIGHT_DATA        ?= $(wildcard $(abspath ../shared/data))
 export WORDSIGHT_TEST_MODELS ?= $(wildcard $(abspath ../shared/models))
 export WORDSIGHT_CIFAR10     ?= $(wildcard $(WORDSIGHT_DATA)/cifar10)
 
-.PHONY: setup demo test lint format types wheel bench notebooks starter clean
+.PHONY: setup demo test lint format types wheel pythons bench docs reference pictures notebooks starter clean
 
 setup: $(READY)
 $(READY): pyproject.toml requirements.txt requirements-dev.txt
@@ -39,8 +39,23 @@ types: setup
 wheel: setup
 	$(BIN)/python -m build --wheel --outdir dist
 
+# The wheel in an empty environment of every Python from 3.10 that is on this machine.
+pythons: wheel
+	$(BIN)/python tests/pythons.py dist
+
 bench: setup
 	$(BIN)/python -m benchmarks
+
+# The documentation site, in site/. Its tools come on top of the others.
+docs: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+reference: setup
+	$(BIN)/python docs/cli_reference.py
+
+pictures: setup
+	HF_HUB_OFFLINE=1 $(BIN)/python docs/pictures.py
 
 # Runs the notebooks and keeps what they print and draw (one: make notebooks FILES=notebooks/1-*.ipynb).
 notebooks: setup
@@ -55,4 +70,4 @@ starter:
 	$(TRAINING)/bin/python -m training.starter_clip --data $(WORDSIGHT_DATA) --out training/work/starter
 
 clean:
-	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist demo site .mypy_cache .ruff_cache .pytest_cache .hypothesis

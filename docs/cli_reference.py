@@ -1,0 +1,44 @@
+"""Writes ``docs/reference/cli.md``, the commands as ``--help`` tells them: ``make reference``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from wordsight.cli import app
+
+PAGE = Path(__file__).parent / "reference/cli.md"
+VERBS = ("index", "search", "serve", "classify", "evaluate", "demo", "info", "models", "compact")
+WIDTH = 80
+
+
+def help_of(*verb: str) -> str:
+    """Return what ``wordsight VERB --help`` prints on a terminal of a fixed width."""
+    result = CliRunner().invoke(
+        app,
+        [*verb, "--help"],
+        prog_name="wordsight",
+        env={"NO_COLOR": "1", "TERM": "dumb"},
+        terminal_width=WIDTH,
+        max_content_width=WIDTH,
+    )
+    assert result.exit_code == 0, result.output
+    return "\n".join(line.rstrip() for line in result.output.strip().splitlines())
+
+
+def page() -> str:
+    """Return the whole page."""
+    parts = [
+        "# Command line",
+        "Results go to standard output, everything about them to standard error. Exit status: 0 "
+        "done (also with\n*No match*), 2 an error, which one line explains, 130 stopped by Ctrl-C.",
+        f"```text\n{help_of()}\n```",
+    ]
+    parts += [f"## {verb}\n\n```text\n{help_of(verb)}\n```" for verb in VERBS]
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    print(PAGE)

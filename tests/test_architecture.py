@@ -1,0 +1,86 @@
+"""ARCHITECTURE.md is true: its table is who imports whom, and names every module."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src/wordsight"
+TEXT = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+FACADE = "__init__"
+
+
+def modules() -> dict[str, Path]:
+    """Every module by its path inside the package: "search.py", "models/clip.py"."""
+    return {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def room_of(module: str) -> str:
+    """The room of "models/clip.py" is "models", that of "search.py" is "search"."""
+    return module.partition("/")[0].removesuffix(".py")
+
+
+ROOMS = {room_of(module) for module in modules()}
+
+
+def imported(path: Path) -> set[str]:
+    """The rooms that a file imports, at its top or anywhere below."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide the direction"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            package, _, rest = name.partition(".")
+            if package == "wordsight" and rest != "__version__":
+                first = rest.split(".")[0]
+                found.add(first if first in ROOMS else FACADE)
+    return found
+
+
+def declared() -> dict[str, set[str]]:
+    """The table of ARCHITECTURE.md: rooms in their order, and what each may import."""
+    table = TEXT.split("<!-- rooms -->")[1].split("<!-- /rooms -->")[0]
+    rows = re.findall(r"^\| `([\w/.]+)` \|.*\| ([^|]+) \|$", table, re.MULTILINE)
+    return {
+        room.removesuffix(".py").removesuffix("/"): set(re.findall(r"`(\w+)`", allowed))
+        for room, allowed in rows
+    }
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room_imports_what_the_table_says(room: str) -> None:
+    files = [path for module, path in modules().items() if room_of(module) == room]
+    actual = set().union(*(imported(path) for path in files)) - {room}
+    assert actual == declared().get(room), f"the row of {room} in ARCHITECTURE.md"
+
+
+def test_arrows_point_one_way() -> None:
+    seen: set[str] = set()
+    for room, allowed in declared().items():
+        assert allowed <= seen, f"{room} is listed above what it imports: {allowed - seen}"
+        seen.add(room)
+    assert seen == ROOMS
+
+
+def test_every_module_is_named() -> None:
+    named = set(re.findall(r"`(?:src/wordsight/)?([\w/]+\.py)`", TEXT))
+    assert set(modules()) - named == set()
+
+
+def test_nothing_else_is_named() -> None:
+    for name in re.findall(r"`([\w./-]+\.(?:py|txt|md|json))`", TEXT):
+        places = (ROOT / name, PACKAGE / name)
+        assert any(place.exists() for place in places) or name in ON_DISK, name
+
+
+ON_DISK = {"library.json", "config.json", "detector.json", "visual/preprocess_cfg.json",
+           "textual/tokenizer.json", "textual/tokenizer_config.json"}  # fmt: skip
+"""Files of a library or of a model, which ARCHITECTURE.md describes."""
