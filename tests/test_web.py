@@ -14,7 +14,7 @@ from PIL import Image
 
 import wordsight
 from wordsight.web import app as web
-from wordsight.web import guard
+from wordsight.web import batching, guard
 
 Photos = Callable[..., Path]
 HERE = "http://localhost"
@@ -239,8 +239,7 @@ def test_a_token_is_needed_where_there_is_one(library: wordsight.Library) -> Non
 def test_when_all_turns_are_taken_one_is_told_to_come_again(
     library: wordsight.Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web, "AT_ONCE", 0)
-    monkeypatch.setattr(web, "PATIENCE", 0.05)
+    monkeypatch.setattr(batching, "QUEUE", 0)
     with TestClient(web.create_app(library), base_url=HERE) as client:
         response = client.get("/api/v1/search?q=red")
         assert response.status_code == 503
