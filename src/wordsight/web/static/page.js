@@ -108,7 +108,7 @@ async function search({ anyway = false, k = Number($("k").value) || 20, record =
 function show(answer, anyway) {
   const lines = [...answer.notices];
   if (!answer.match) {
-    lines.push(make("p", { className: "no-match", textContent: "No match" }), `${answer.explanation}.`);
+    lines.push(make("p", { className: "no-match", textContent: "No match" }), `${answer.explanation[0].toUpperCase()}${answer.explanation.slice(1)}.`);
     if (!anyway && images) lines.push(button("Show the closest anyway", () => search({ anyway: true })));
   } else {
     const what = query.upload || query.like.length ? "nearest first" : `for “${answer.query}”`;
