@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import ColourModel
@@ -14,7 +18,7 @@ from PIL import Image
 
 import wordsight
 from wordsight.web import app as web
-from wordsight.web import guard
+from wordsight.web import batching, guard
 
 Photos = Callable[..., Path]
 HERE = "http://localhost"
@@ -239,10 +243,297 @@ def test_a_token_is_needed_where_there_is_one(library: wordsight.Library) -> Non
 def test_when_all_turns_are_taken_one_is_told_to_come_again(
     library: wordsight.Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web, "AT_ONCE", 0)
-    monkeypatch.setattr(web, "PATIENCE", 0.05)
+    monkeypatch.setattr(batching, "QUEUE", 0)
     with TestClient(web.create_app(library), base_url=HERE) as client:
         response = client.get("/api/v1/search?q=red")
         assert response.status_code == 503
         assert int(response.headers["retry-after"]) > 0
         assert client.get("/api/v1/health").status_code == 200
+
+
+# -- combinations, labels, batches ----------------------------------------------------------------
+
+
+def test_images_of_the_library_count_for_and_against(client: TestClient) -> None:
+    (blue,) = client.get("/api/v1/search?q=blue&k=1&anyway=true").json()["hits"]
+    (red,) = client.get("/api/v1/search?q=red&k=1&anyway=true").json()["hits"]
+    like = client.get("/api/v1/search", params={"like": [blue["id"]], "k": 12}).json()
+    assert like["hits"][0]["id"] == blue["id"]
+    both = {"q": '"red" + "blue"', "unlike": [red["id"]], "k": 12, "anyway": True}
+    hits = client.get("/api/v1/search", params=both).json()["hits"]
+    assert all("blue" in hit["path"] for hit in hits)
+    alone = client.get("/api/v1/search", params={"unlike": [red["id"]]})
+    assert alone.status_code == 400
+    assert "what to look for" in alone.json()["detail"]
+
+
+def test_a_region_is_searched_for(tmp_path: Path, model: ColourModel) -> None:
+    folder = tmp_path / "split"
+    folder.mkdir()
+    picture_ = Image.new("RGB", (240, 120), (220, 20, 20))
+    picture_.paste((20, 20, 220), (120, 0, 240, 120))
+    picture_.save(folder / "both.png")
+    for name, colour in {"red": (220, 20, 20), "blue": (20, 20, 220)}.items():
+        Image.new("RGB", (64, 64), colour).save(folder / f"{name}.png")
+    library = wordsight.create(tmp_path / "lib", model)  # type: ignore[arg-type]
+    library.index(folder, crops="tiles")
+    (both,) = [e for e in library.store.entries() if e.path.endswith("both.png")]
+    with TestClient(web.create_app(library), base_url=HERE) as client:
+        views = client.get(f"/api/v1/regions/{both.id}").json()["views"]
+        right = next(n for n, view in enumerate(views) if view["box"] and view["box"][0] >= 120)
+        params = {"like": [f"{both.id}:{right}"], "crops": False}
+        hits = client.get("/api/v1/search", params=params).json()["hits"]
+        assert hits[0]["path"].endswith("blue.png")
+        missing = client.get("/api/v1/search", params={"like": [f"{both.id}:999"]})
+        assert missing.status_code == 404
+
+
+@pytest.fixture
+def labelled(tmp_path: Path, photos: Photos, model: ColourModel) -> wordsight.Library:
+    (tmp_path / "set").mkdir()
+    for colour in ("red", "green", "blue"):
+        photos(f"set/{colour}", **{colour: 6})
+    made = wordsight.create(tmp_path / "labelled", model)  # type: ignore[arg-type]
+    made.index(tmp_path / "set")
+    return made
+
+
+def test_a_label_narrows_the_search(labelled: wordsight.Library) -> None:
+    with TestClient(web.create_app(labelled), base_url=HERE) as client:
+        about = client.get("/api/v1/library").json()
+        assert {row["label"]: row["images"] for row in about["labels"]} == {
+            "red": 6, "green": 6, "blue": 6
+        }  # fmt: skip
+        params = {"q": "red", "label": "blue", "anyway": True}
+        hits = client.get("/api/v1/search", params=params).json()["hits"]
+        assert [hit["label"] for hit in hits] == ["blue"] * 6
+        assert client.get("/api/v1/search?q=red&label=none").status_code == 400
+
+
+def test_a_batch_answers_as_single_searches_do(
+    client: TestClient, library: wordsight.Library
+) -> None:
+    queries = ["red", "blue", "nonsense", '"green" - "red"']
+    body = {"queries": queries, "k": 3, "anyway": True}
+    results = client.post("/api/v1/search/batch", json=body).json()["results"]
+    assert [result["query"] for result in results] == queries
+    for query, result in zip(queries, results, strict=True):
+        alone = library.search(query, 3, anyway=True).to_json()
+        assert [hit["id"] for hit in result["hits"]] == [hit["id"] for hit in alone["hits"]]
+        assert result["match"] == alone["match"]
+    bad = client.post("/api/v1/search/batch", json={"queries": ["red", '"red" - "red"']})
+    assert bad.status_code == 400
+    assert client.post("/api/v1/search/batch", json={"queries": ['@"/etc/passwd"']}).is_error
+
+
+def test_concurrent_searches_share_batches(library: wordsight.Library) -> None:
+    expected = {q: library.search(q, 5, anyway=True) for q in ("red", "green", "blue", "black")}
+    sizes: list[int] = []
+    plain = library.search
+
+    def watched(query: Any, *args: Any, **options: Any) -> Any:
+        sizes.append(len(query))
+        return plain(query, *args, **options)
+
+    library.search = watched  # type: ignore[method-assign]
+    with TestClient(web.create_app(library), base_url=HERE) as client:
+
+        def ask(query: str) -> Any:
+            return client.get("/api/v1/search", params={"q": query, "k": 5, "anyway": True}).json()
+
+        queries = list(expected) * 8
+        # One that deserves an error takes nobody with it.
+        with ThreadPoolExecutor(len(queries) + 1) as pool:
+            answers = [pool.submit(ask, query) for query in queries]
+            bad = pool.submit(ask, '"red" - "red"')
+        assert bad.result()["status"] == 400
+        for query, answer in zip(queries, answers, strict=True):
+            got = answer.result()
+            assert [hit["id"] for hit in got["hits"]] == [hit.id for hit in expected[query].hits]
+            assert [hit["score"] for hit in got["hits"]] == pytest.approx(
+                [hit.score for hit in expected[query].hits], abs=1e-4
+            )
+    assert max(sizes) > 1
+
+
+# -- indexing jobs --------------------------------------------------------------------------------
+
+
+def wait_for(client: TestClient, job: str) -> dict[str, Any]:
+    """Follow a job's events to its end; its last state."""
+    events = client.get(f"/api/v1/index/jobs/{job}/events")
+    assert events.headers["content-type"].startswith("text/event-stream")
+    return json.loads(events.text.strip().split("\n\n")[-1].removeprefix("data: "))
+
+
+def test_a_folder_is_indexed_and_found_without_a_restart(
+    library: wordsight.Library, photos: Photos
+) -> None:
+    folder = photos("more", yellow=5)
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff no")
+    with TestClient(web.create_app(library, allow_index=[folder]), base_url=HERE) as client:
+        (allowed,) = client.get("/api/v1/index/folders").json()["folders"]
+        assert allowed["path"] == str(folder)
+        started = client.post("/api/v1/index/jobs", json={"folder": allowed["id"]})
+        assert started.status_code == 201
+        last = wait_for(client, started.json()["id"])
+        assert last["state"] == "done"
+        assert (last["done"], last["total"]) == (6, 6)
+        assert last["report"]["indexed"] == 5
+        hits = client.get("/api/v1/search?q=yellow&k=5&anyway=true").json()["hits"]
+        assert all("yellow" in hit["path"] for hit in hits)
+        about = client.get("/api/v1/library").json()
+        assert about["images"] == 41
+        assert [Path(s["path"]).name for s in about["skipped"]] == ["broken.jpg"]
+        assert about["skipped"][0]["reason"]
+        assert client.get("/api/v1/index/jobs").json()["jobs"][0]["id"] == last["id"]
+
+
+class SlowModel(ColourModel):
+    """Encodes only when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+        self.go.set()
+
+    def encode_pixels(self, pixels: Any) -> Any:
+        assert self.go.wait(60)
+        return super().encode_pixels(pixels)
+
+
+def test_a_job_is_cancelled_and_keeps_what_it_wrote(
+    tmp_path: Path, photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wordsight.indexing.BATCH", 4)
+    model = SlowModel()
+    library = wordsight.create(tmp_path / "lib", model)  # type: ignore[arg-type]
+    library.index(photos(red=3))
+    folder = photos("more", blue=20)
+    with TestClient(web.create_app(library, allow_index=[folder]), base_url=HERE) as client:
+        (allowed,) = client.get("/api/v1/index/folders").json()["folders"]
+        model.go.clear()
+        job = client.post("/api/v1/index/jobs", json={"folder": allowed["id"]}).json()["id"]
+        second = client.post("/api/v1/index/jobs", json={"folder": allowed["id"]})
+        assert second.status_code == 409
+        # Searches are answered while the job waits.
+        assert client.get("/api/v1/search?q=red&anyway=true").json()["hits"]
+        assert b"wordsight_jobs 1.0" in client.get("/metrics").content
+        assert client.delete(f"/api/v1/index/jobs/{job}").status_code == 200
+        model.go.set()
+        assert wait_for(client, job)["state"] == "cancelled"
+        assert 3 <= client.get("/api/v1/library").json()["images"] < 23
+        # The next one goes on from there.
+        job = client.post("/api/v1/index/jobs", json={"folder": allowed["id"]}).json()["id"]
+        assert wait_for(client, job)["state"] == "done"
+        assert client.get("/api/v1/library").json()["images"] == 23
+
+
+def test_shutting_down_ends_a_job(
+    tmp_path: Path, photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wordsight.indexing.BATCH", 4)
+    model = SlowModel()
+    library = wordsight.create(tmp_path / "lib", model)  # type: ignore[arg-type]
+    app = web.create_app(library, allow_index=[photos("more", blue=20)])
+    with TestClient(app, base_url=HERE) as client:
+        (folder,) = app.state.jobs.folders
+        model.go.clear()
+        client.post("/api/v1/index/jobs", json={"folder": folder})
+        app.state.jobs.cancel_all()
+        model.go.set()
+    (job,) = app.state.jobs.list()
+    assert job.state == "cancelled"
+
+
+def test_only_allowed_folders_are_indexed(client: TestClient, tmp_path: Path) -> None:
+    assert client.get("/api/v1/index/folders").json() == {"folders": []}
+    for folder in (str(tmp_path), "../..", "0", ""):
+        refused = client.post("/api/v1/index/jobs", json={"folder": folder})
+        assert refused.status_code == 404
+        assert refused.headers["content-type"] == "application/problem+json"
+    for crops in ("/etc", "someone/model"):
+        body = {"folder": "0", "crops": crops}
+        assert client.post("/api/v1/index/jobs", json=body).status_code == 422
+    assert client.get("/api/v1/index/jobs/0123456789abcdef").status_code == 404
+    cross = client.delete(
+        "/api/v1/index/jobs/0123456789abcdef", headers={"origin": "https://evil.example"}
+    )
+    assert cross.status_code == 403
+
+
+def test_a_job_that_fails_says_why(library: wordsight.Library, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with TestClient(web.create_app(library, allow_index=[empty]), base_url=HERE) as client:
+        (allowed,) = client.get("/api/v1/index/folders").json()["folders"]
+        job = client.post("/api/v1/index/jobs", json={"folder": allowed["id"]}).json()["id"]
+        last = wait_for(client, job)
+        assert last["state"] == "failed"
+        assert "no image found" in last["error"]
+
+
+# -- evaluation, metrics, readiness ---------------------------------------------------------------
+
+
+def test_a_labelled_library_is_evaluated(labelled: wordsight.Library, client: TestClient) -> None:
+    with TestClient(web.create_app(labelled), base_url=HERE) as own:
+        assert own.get("/api/v1/evaluation").status_code == 404
+        assert own.get("/api/v1/evaluation/plot").status_code == 404
+        made = own.post("/api/v1/evaluation").json()
+        assert made["methods"]["baseline"]["recall@1"] == 1.0
+        assert (made["queries"], made["gallery"]) == (3, 18)
+        assert own.get("/api/v1/evaluation").json() == made
+        plot = own.get("/api/v1/evaluation/plot")
+        assert Image.open(io.BytesIO(plot.content)).format == "PNG"
+    unlabelled = client.post("/api/v1/evaluation")
+    assert unlabelled.status_code == 400
+    assert "class folders" in unlabelled.json()["detail"]
+
+
+def test_metrics_and_readiness(library: wordsight.Library) -> None:
+    app = web.create_app(library)
+    early = TestClient(app, base_url=HERE)  # not started
+    assert early.get("/api/v1/health").status_code == 200
+    assert early.get("/api/v1/ready").status_code == 503
+    with TestClient(app, base_url=HERE) as client:
+        assert client.get("/api/v1/ready").json()["status"] == "ready"
+        client.get("/api/v1/search?q=red")
+        client.get("/nowhere/made-up")
+        text = client.get("/metrics").text
+    assert "wordsight_images 36.0" in text
+    assert 'wordsight_requests_total{method="GET",route="/api/v1/search",status="200"} 1.0' in text
+    assert "wordsight_request_seconds_bucket" in text
+    assert "made-up" not in text
+
+
+def test_location_and_other_metadata_stay_here(
+    client: TestClient, library: wordsight.Library, tmp_path: Path
+) -> None:
+    folder = tmp_path / "exif"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x0110] = "Camera One"
+    exif.get_ifd(0x8769)[0x9003] = "2024:05:01 12:00:00"
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 12.0, 5.0), 3: "E", 4: (11.0, 3.0, 7.0)})
+    exif[0x010E] = "SECRET PLACE"
+    Image.new("RGB", (90, 60), (220, 20, 20)).save(folder / "x.jpg", exif=exif)
+    library.index(folder)
+    (entry,) = [e for e in library.store.entries() if e.path.endswith("x.jpg")]
+    details = client.get(f"/api/v1/regions/{entry.id}").json()
+    assert details["taken"] == {"camera": "Camera One", "taken": "2024:05:01 12:00:00"}
+
+
+def test_an_unforeseen_error_tells_nothing(
+    library: wordsight.Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: Any, **_options: Any) -> Any:
+        raise RuntimeError("inner secret")
+
+    app = web.create_app(library)
+    with TestClient(app, base_url=HERE, raise_server_exceptions=False) as client:
+        monkeypatch.setattr(library, "search", fail)
+        response = client.get("/api/v1/search?q=red")
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "secret" not in response.text

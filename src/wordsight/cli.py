@@ -452,6 +452,7 @@ def _prompts(interactive: bool) -> Iterator[str]:
 @app.command(
     epilog=(
         "Examples:  wordsight serve    wordsight serve --library photos/.wordsight --port 9000    "
+        "wordsight serve --allow-index ~/Pictures    "
         "wordsight serve --host 0.0.0.0 --token SECRET"
     )
 )
@@ -471,6 +472,15 @@ def serve(
         list[str] | None,
         typer.Option(metavar="HOST", help="Another name that this server goes by."),
     ] = None,
+    allow_index: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder that may be indexed from the page (may be given several times).",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Where the library's model is now, if it has moved."),
@@ -485,10 +495,9 @@ def serve(
     /api/v1/openapi.json.
     """
     try:
-        import uvicorn
-
         from wordsight.web.app import create_app
         from wordsight.web.guard import LOOPBACK
+        from wordsight.web.server import serve as run
     except ImportError as error:
         raise WordsightError(
             f'the web page needs the package {error.name}: pip install "wordsight[web]"'
@@ -509,7 +518,7 @@ def serve(
     hosts = LOOPBACK | {host.lower(), *(n.lower() for n in name or ())}
     if host not in LOOPBACK:
         hosts |= {socket.gethostname().lower(), *_own_addresses()}
-    web = create_app(opened, hosts=hosts, token=token)
+    web = create_app(opened, hosts=hosts, token=token, allow_index=allow_index or ())
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{listener.getsockname()[1]}"
     told = {"url": url + web.state.guard.login_path, "api": url + "/api/v1", "token": token}
@@ -521,11 +530,7 @@ def serve(
         if token:
             print(f"token for programs: {token}")
     sys.stdout.flush()
-    config = uvicorn.Config(
-        web, log_level="warning", server_header=False, limit_concurrency=256,
-        timeout_keep_alive=10, timeout_graceful_shutdown=5,
-    )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listener])
+    run(web, listener)
 
 
 def _own_addresses() -> set[str]:

@@ -18,6 +18,7 @@ import contextlib
 import errno
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -208,6 +209,7 @@ class Store:
         self._snapshot: Snapshot | None = None
         self._bank: tuple[list[str], NDArray[np.float32]] | None = None
         self._calibrations: dict[str, tuple[int, Calibration]] = {}
+        self._labels: tuple[int, NDArray[Any]] | None = None
 
     # opening
 
@@ -419,6 +421,16 @@ class Store:
     def in_memory(self) -> bool:
         """Whether the vectors have been read (of this version or an older one)."""
         return self._snapshot is not None
+
+    def labelled(self, snapshot: Snapshot, label: str) -> NDArray[np.bool_]:
+        """Which images of a snapshot have this label: bool [N]."""
+        import numpy as np
+
+        if self._labels is None or self._labels[0] != snapshot.version:
+            mine = self.labels()
+            ordered = [mine.get(id_from_int(value)) for value in snapshot.ids]
+            self._labels = snapshot.version, np.array(ordered, object)
+        return np.asarray(self._labels[1] == label, np.bool_)
 
     def snapshot(self) -> Snapshot:
         """All views of the version in view, in memory; kept until the version changes."""
@@ -725,7 +737,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _write_atomically(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.new")
     try:
         with temporary.open("wb") as file:
             file.write(data)

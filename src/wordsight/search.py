@@ -32,6 +32,7 @@ class SearchOptions(TypedDict, total=False):
     rank_by: RankBy
     crops: bool
     anyway: bool
+    label: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,11 +280,14 @@ def search(
     rank_by: RankBy = "score",
     crops: bool = True,
     anyway: bool = False,
+    label: str | None = None,
 ) -> list[Result]:
     """Rank the images of a library for each query.
 
     An image's score is the highest cosine of its views (of the whole image alone without
     ``crops``). ``min_score`` replaces the calibrated decision by a fixed cut-off on the cosine.
+    With a ``label`` only its images are ranked, and a match needs both the library and these
+    images to fit, so that the stated rate still holds.
     Raises QueryError for empty queries and ModelMismatchError for another model.
     """
     import numpy as np
@@ -313,14 +317,20 @@ def search(
     fused, mean, sd = _fused(snapshot, view_scores, crops)
     z = (fused - mean) / sd
     clock.lap("score")
-    decisions = _decide(store, snapshot, encoded, text_vectors, z, false_accept, crops)
+    chosen = None if label is None else store.labelled(snapshot, label)
+    decisions = _decide(store, snapshot, encoded, text_vectors, z, false_accept, crops, chosen)
+    if chosen is not None:
+        fused, z = np.where(chosen, fused, -np.inf), np.where(chosen, z, -np.inf)
+    found = len(snapshot.ids) if chosen is None else int(chosen.sum())
+    if not found and len(snapshot.ids):
+        raise QueryError(f"no image of the library has the label '{label}'.")
     clock.lap("decide")
     results = []
     for i, query in enumerate(encoded):
         decision = decisions[i]
         calibrated = bool(query.texts)
-        order = _top(z[i] if rank_by == "z" and calibrated else fused[i], k)
-        best = int(np.argmax(fused[i])) if len(snapshot.ids) else None
+        order = _top(z[i] if rank_by == "z" and calibrated else fused[i], min(k, found))
+        best = int(np.argmax(fused[i])) if found else None
         threshold: float | None
         if min_score is not None:
             order = order[fused[i][order] >= min_score]
@@ -330,7 +340,7 @@ def search(
             match = best is not None and (decision is None or decision.match)
         shown = order if match or anyway else order[:0]
         if min_score is not None and anyway and not match:
-            shown = _top(fused[i], k)
+            shown = _top(fused[i], min(k, found))
         results.append(
             Result(
                 query=str(query.query),
@@ -389,6 +399,7 @@ def _decide(
     z: NDArray[np.float32],
     false_accept: float,
     crops: bool,
+    chosen: NDArray[np.bool_] | None,
 ) -> list[Decision | None]:
     """The calibrated decision on each query; None where no calibration applies.
 
@@ -398,16 +409,24 @@ def _decide(
     if not len(snapshot.ids) or not any(e.texts for e in encoded):
         return [None] * len(encoded)
     null = store.calibration(snapshot, crops=crops).null
+
+    def judge(row: NDArray[np.float32]) -> Decision:
+        decision = null.decide(row, false_accept)
+        if chosen is None:
+            return decision
+        among = null.decide(row[chosen], false_accept)
+        return max(decision, among, key=lambda one: one.p_value)
+
     decisions: list[Decision | None] = []
     for i, query in enumerate(encoded):
         if not query.texts:
             decisions.append(None)
         elif len(query.query.terms) == 1:
-            decisions.append(null.decide(z[i], false_accept))
+            decisions.append(judge(z[i]))
         else:
             view_scores = text_vectors[query.texts] @ snapshot.vectors.T
             alone, mean, sd = _fused(snapshot, view_scores, crops)
-            each = [null.decide(row, false_accept) for row in (alone - mean) / sd]
+            each = [judge(row) for row in (alone - mean) / sd]
             decisions.append(min(each, key=lambda decision: decision.p_value))
     return decisions
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 MAX_UPLOAD = 20 * 2**20
@@ -69,18 +73,28 @@ class Guard:
         """The path that a browser opens first; just "/" where no token is needed."""
         return f"/login/{self._code}" if self._code else "/"
 
-    async def __call__(
-        self, request: Request, call: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        """Starlette's HTTP middleware."""
-        try:
-            login = self._check(request)
-        except Problem as problem:
-            return problem.response()
-        response = login or await call(request)
-        for name, value in _HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
+    def around(self, app: ASGIApp) -> ASGIApp:
+        """The application behind this guard."""
+
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                await app(scope, receive, send)
+                return
+
+            async def add_headers(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    headers = MutableHeaders(scope=message)
+                    for name, value in _HEADERS.items():
+                        headers.setdefault(name, value)
+                await send(message)
+
+            try:
+                login = self._check(Request(scope))
+            except Problem as problem:
+                login = problem.response()
+            await (login or app)(scope, receive, add_headers)
+
+        return guarded
 
     def _check(self, request: Request) -> Response | None:
         host = _hostname(request.headers.get("host", ""))

@@ -1,11 +1,21 @@
 "use strict";
+// One page over /api/v1. What is searched for is kept in `query` and in the address, so that the
+// browser's Back and a copied link do what one expects; an uploaded image alone is in neither.
 const $ = (id) => document.getElementById(id);
 const api = "/api/v1/";
-let current = null; // {load(k) -> answer, k}: what "More" asks again
+const TABS = ["search", "classify", "library", "evaluate"];
+let query = { q: "", like: [], unlike: [], upload: null };
+let shown = 0; // hits asked for: "More" raises it
+let relaxed = false; // the closest were asked for although nothing matches
 let turn = 0; // answers that come late are dropped
+let toClassify = null;
+let following = null; // the event stream of the running job
+let images = 0; // in the library
 
 async function ask(path, options) {
-  const response = await fetch(api + path, options);
+  let response;
+  try { response = await fetch(api + path, options); }
+  catch { throw new Error("The server does not answer. Is wordsight serve still running?"); }
   const answer = await response.json();
   if (!response.ok) throw new Error(answer.detail || response.statusText);
   return answer;
@@ -17,168 +27,361 @@ function make(tag, props = {}, ...children) {
   return node;
 }
 
-function settings() {
-  return { crops: $("crops").checked, rank_by: $("rank_by").value, false_accept: $("false_accept").value };
+function button(text, action, props = {}) {
+  const node = make("button", { type: "button", textContent: text, ...props });
+  node.addEventListener("click", action);
+  return node;
 }
 
-function drawBox(frame, box, width, height) {
+const count = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
+const size = (bytes) => bytes < 1e6 ? `${(bytes / 1e3).toFixed(0)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+const percent = (share) => `${Math.round(100 * share)} %`;
+const fileName = (path) => path.split(/::|\//).pop();
+const isTiny = (image) => Math.max(image.width, image.height) < 100;
+
+function facts(list, rows) {
+  list.replaceChildren(...rows.filter(([, value]) => value).flatMap(([key, value]) =>
+    [make("dt", { textContent: key }), make("dd", {}, value)]));
+}
+
+function drawBox(frame, box, width, height, words, className = "won") {
   const [x0, y0, x1, y1] = box;
-  const mark = make("div", { className: "box" });
+  const mark = make("div", { className: `box ${className}` });
   mark.style.left = `${(100 * x0) / width}%`;
   mark.style.top = `${(100 * y0) / height}%`;
   mark.style.width = `${(100 * (x1 - x0)) / width}%`;
   mark.style.height = `${(100 * (y1 - y0)) / height}%`;
+  if (words) mark.append(make("span", { textContent: words }));
   frame.append(mark);
+  return mark;
 }
 
-function name(hit) {
-  return hit.label || hit.path.split(/::|\//).pop();
+// -- search
+
+function settings() {
+  return { label: $("label").value, crops: $("crops").checked, rank_by: $("rank_by").value, false_accept: $("false_accept").value };
 }
 
-function card(hit) {
-  const image = make("img", { src: `${api}thumbnails/${hit.id}`, alt: name(hit), loading: "lazy" });
-  if (Math.max(hit.width, hit.height) < 100) image.className = "tiny";
-  const frame = make("span", { className: "frame" }, image);
-  if (hit.view.box) drawBox(frame, hit.view.box, hit.width, hit.height);
-  const z = hit.z === null ? "" : `, normalised ${hit.z.toFixed(1)}`;
-  const words = make("span", { className: "words", textContent: `${hit.rank}. ${name(hit)} ${hit.score.toFixed(3)}` });
-  const button = make("button", { type: "button", className: "hit", title: `score ${hit.score.toFixed(4)}${z}\n${hit.path}` }, frame, words);
-  button.addEventListener("click", () => view(hit));
-  return make("li", {}, button);
+function parameters(extra = {}) {
+  const found = new URLSearchParams();
+  if (query.q.trim()) found.set("q", query.q.trim());
+  for (const place of query.like) found.append("like", place);
+  for (const place of query.unlike) found.append("unlike", place);
+  for (const [key, value] of Object.entries({ ...settings(), ...extra })) if (value !== "") found.set(key, value);
+  return found;
+}
+
+function say(...lines) {
+  $("status").className = "";
+  $("status").replaceChildren(...lines.map((line) => (typeof line === "string" ? make("p", { textContent: line }) : line)));
+}
+
+/** Ask for what `query` says. */
+async function search({ anyway = false, k = Number($("k").value) || 20, record = true } = {}) {
+  tab("search", false);
+  relaxed = anyway;
+  showParts();
+  if (!query.q.trim() && !query.like.length && !query.upload) { welcome(); return; }
+  if (query.q.trim()) remember(query.q.trim());
+  const address = "?" + parameters({ k: $("k").value, ...(anyway ? { anyway } : {}) });
+  if (record && !query.upload && address !== location.search) history.pushState(null, "", address);
+  const mine = ++turn;
+  $("recent").hidden = true;
+  $("hits").setAttribute("aria-busy", "true");
+  say("Searching …");
+  try {
+    const path = "search?" + parameters({ k, anyway });
+    const answer = await ask(path, query.upload ? { method: "POST", body: query.upload } : undefined);
+    if (mine !== turn) return;
+    shown = k;
+    show(answer, anyway);
+  } catch (error) {
+    if (mine !== turn) return;
+    say(error.message);
+    $("hits").replaceChildren();
+    $("more").hidden = true;
+  } finally {
+    $("hits").removeAttribute("aria-busy");
+  }
 }
 
 function show(answer, anyway) {
-  const status = $("status");
-  status.replaceChildren();
-  for (const notice of answer.notices) status.append(make("p", { textContent: notice }));
+  const lines = [...answer.notices];
   if (!answer.match) {
-    status.append(make("p", { className: "no-match", textContent: "No match" }),
-                  make("p", { textContent: `${answer.explanation}.` }));
-    if (!answer.hits.length && anyway) {
-      const closest = make("button", { type: "button", textContent: "Show the closest anyway" });
-      closest.addEventListener("click", anyway);
-      status.append(closest);
-    }
+    lines.push(make("p", { className: "no-match", textContent: "No match" }), `${answer.explanation[0].toUpperCase()}${answer.explanation.slice(1)}.`);
+    if (!anyway && images) lines.push(button("Show the closest anyway", () => search({ anyway: true })));
   } else {
-    status.append(make("p", { textContent: `${answer.hits.length} images for ${answer.query}` }));
+    const what = query.upload || query.like.length ? "nearest first" : `for “${answer.query}”`;
+    lines.push(`${count(answer.hits.length, "image")} ${what}`);
   }
+  say(...lines);
   $("hits").replaceChildren(...answer.hits.map(card));
-  $("more").hidden = !current || answer.hits.length < current.k || current.k >= 500;
+  $("more").hidden = answer.hits.length < shown || shown >= 500;
 }
 
-async function run(load, k, anyway) {
-  current = { load, k };
-  const mine = ++turn;
-  $("status").textContent = "Searching …";
-  try {
-    const answer = await load(k);
-    if (mine === turn) show(answer, anyway);
-  } catch (error) {
-    if (mine === turn) { $("status").textContent = error.message; $("hits").replaceChildren(); $("more").hidden = true; }
-  }
+function card(hit) {
+  const name = hit.label || fileName(hit.path);
+  const image = make("img", { src: `${api}thumbnails/${hit.id}`, alt: "", loading: "lazy" });
+  if (isTiny(hit)) image.className = "tiny";
+  image.addEventListener("error", () => image.replaceWith(make("span", { className: "quiet", textContent: "(the file is gone)" })), { once: true });
+  const frame = make("span", { className: "frame" }, image);
+  if (hit.view.box) drawBox(frame, hit.view.box, hit.width, hit.height, hit.view.label);
+  const z = hit.z === null ? "" : `, normalised ${hit.z.toFixed(1)}`;
+  const words = make("span", { className: "words" }, `${hit.rank}.`, make("span", { className: "name", textContent: name }), hit.score.toFixed(3));
+  const node = button("", () => view(hit), { className: "hit", title: `score ${hit.score.toFixed(4)}${z}\n${hit.path}` });
+  node.append(frame, words);
+  return make("li", {}, node);
 }
 
-function byWords(q, anyway = false) {
-  if (!q.trim()) { $("status").textContent = "Type what to look for, for example: a dog."; return; }
-  remember(q);
-  const params = { q, ...settings() };
-  history.replaceState(null, "", "?" + new URLSearchParams(params));
-  const load = (k) => ask("search?" + new URLSearchParams({ ...params, k, anyway }));
-  return run(load, Number($("k").value), () => byWords(q, true));
+/** The images that are part of the search, each with a way to take it out again. */
+function showParts() {
+  const part = (source, words, remove, against) => make("li", {},
+    make("img", { src: source, alt: "" }),
+    make("span", { textContent: words, className: against ? "against" : "" }),
+    button("×", () => { remove(); search(); }, { ariaLabel: `Remove: ${words}` }));
+  const without = (list, place) => list.filter((one) => one !== place);
+  const name = (place) => (place.includes(":") ? "region" : "this");
+  $("parts").replaceChildren(
+    ...(query.upload ? [part(URL.createObjectURL(query.upload), "like your image", () => { query.upload = null; })] : []),
+    ...query.like.map((p) => part(`${api}thumbnails/${p.split(":")[0]}`, `like ${name(p)}`, () => { query.like = without(query.like, p); })),
+    ...query.unlike.map((p) => part(`${api}thumbnails/${p.split(":")[0]}`, `not like ${name(p)}`, () => { query.unlike = without(query.unlike, p); }, true)));
 }
 
-function byImage(file) {
-  tab("search");
-  const load = (k) => ask("search?" + new URLSearchParams({ q: $("q").value, k, crops: $("crops").checked }), { method: "POST", body: file });
-  return run(load, Number($("k").value));
+function welcome() {
+  turn++;
+  $("hits").replaceChildren();
+  $("more").hidden = true;
+  $("status").className = "empty";
+  $("status").textContent = images
+    ? "Type what to look for and press Enter, or drop or paste an image."
+    : "The library is empty. Index a folder first: see Library.";
+  const past = prompts();
+  $("recent").hidden = !past.length;
+  $("recent").replaceChildren("Lately: ", ...past.slice(0, 8).map((q) => button(q, () => { setQuery({ q }); search(); })),
+    button("Forget these", () => { localStorage.removeItem("prompts"); recall(); welcome(); }));
+}
+
+function setQuery(next) {
+  query = { q: "", like: [], unlike: [], upload: null, ...next };
+  $("q").value = query.q;
+}
+
+function prompts() {
+  try { return JSON.parse(localStorage.getItem("prompts") || "[]"); } catch { return []; }
 }
 
 function remember(q) {
-  let past = [];
-  try { past = JSON.parse(localStorage.getItem("prompts") || "[]"); } catch { /* none */ }
-  past = [q, ...past.filter((p) => p !== q)].slice(0, 30);
-  localStorage.setItem("prompts", JSON.stringify(past));
-  recall(past);
+  const past = [q, ...prompts().filter((p) => p !== q)].slice(0, 30);
+  try { localStorage.setItem("prompts", JSON.stringify(past)); } catch { /* no room, no history */ }
+  recall();
 }
 
-function recall(past) {
-  $("history").replaceChildren(...past.map((value) => make("option", { value })));
+function recall() {
+  $("history").replaceChildren(...prompts().map((value) => make("option", { value })));
 }
+
+// -- one image
 
 async function view(hit) {
-  $("view-title").textContent = name(hit);
+  const name = hit.label || fileName(hit.path);
+  $("view-title").textContent = name;
   const image = $("view-image");
-  image.src = `${api}images/${hit.id}`;
-  image.alt = name(hit);
-  image.className = Math.max(hit.width, hit.height) < 100 ? "tiny" : "";
+  image.src = $("open").href = `${api}images/${hit.id}`;
+  image.alt = name;
+  image.className = isTiny(hit) ? "tiny" : "";
   $("view-boxes").replaceChildren();
-  $("view-facts").textContent = `${hit.path} · ${hit.width} × ${hit.height} pixels · score ${hit.score.toFixed(4)}`;
-  $("like").onclick = () => {
-    $("view").close();
-    run((k) => ask(`images/${hit.id}/similar?` + new URLSearchParams({ k, crops: $("crops").checked })), Number($("k").value));
-  };
+  $("regions-part").hidden = true;
+  $("view-status").textContent = "";
+  const rows = [["Score", `${hit.score.toFixed(4)} (cosine)` + (hit.z === null ? "" : `, ${hit.z.toFixed(2)} normalised`)],
+    ["Size", `${hit.width} × ${hit.height} pixels`], ["Path", hit.path]];
+  facts($("view-facts"), rows);
+  const next = (change) => { $("view").close(); change(); search(); };
+  $("like").onclick = () => next(() => setQuery({ like: [hit.id] }));
+  $("unlike").onclick = () => next(() => { query.unlike = [...new Set([...query.unlike, hit.id])].slice(-10); query.like = query.like.filter((p) => p !== hit.id); });
   $("copy").onclick = async () => {
-    try { await navigator.clipboard.writeText(hit.path); $("copy").textContent = "Copied"; } catch { $("copy").textContent = "Select the path above"; }
+    try { await navigator.clipboard.writeText(hit.path); $("view-status").textContent = "The path is copied."; }
+    catch { $("view-status").textContent = "The browser does not let the page copy; select the path below."; }
   };
-  $("copy").textContent = "Copy path";
-  $("view").showModal();
-  const about = await ask(`regions/${hit.id}`);
-  for (const region of about.views) if (region.box) drawBox($("view-boxes"), region.box, about.width, about.height);
+  if (!$("view").open) $("view").showModal();
+  try {
+    const about = await ask(`regions/${hit.id}`);
+    facts($("view-facts"), [...rows.slice(0, 2), ["File", size(about.bytes)], ...Object.entries(about.taken).map(([k, v]) => [k[0].toUpperCase() + k.slice(1), v]), rows[2]]);
+    const found = about.views.map((region, n) => ({ ...region, n })).filter((region) => region.box);
+    $("regions-part").hidden = !found.length;
+    $("regions").replaceChildren(...found.map((region) => {
+      const won = hit.view.box && region.box.every((v, i) => Math.abs(v - hit.view.box[i]) < 0.6);
+      const words = region.label || (won ? "best" : String(region.n));
+      const mark = drawBox($("view-boxes"), region.box, about.width, about.height, words, won ? "won" : "other");
+      const node = button(`${region.n}. ${region.label || "region"}${won ? " (best)" : ""}`, () => next(() => setQuery({ like: [`${hit.id}:${region.n}`] })));
+      for (const [event, lit] of [["focus", true], ["mouseenter", true], ["blur", false], ["mouseleave", false]]) node.addEventListener(event, () => mark.classList.toggle("lit", lit));
+      return node;
+    }));
+  } catch (error) { $("view-status").textContent = error.message; }
 }
 
-async function classify(file) {
-  const params = new URLSearchParams({ labels: $("labels").value, template: $("template").value });
+// -- classify
+
+function chooseToClassify(file) {
+  toClassify = file;
+  $("classify-name").textContent = file.name;
+  $("classify-preview").src = URL.createObjectURL(file);
+  $("classify-preview").hidden = false;
+  $("classify-preview").onload = ({ target }) => { target.className = target.naturalWidth < 100 ? "tiny" : ""; };
+  classify();
+}
+
+async function classify() {
+  if (!toClassify) { $("verdict").textContent = "Choose an image first."; return; }
+  const params = new URLSearchParams({ labels: $("label-set").value || $("labels").value, template: $("template").value });
   $("verdict").textContent = "Looking …";
   try {
-    const answer = await ask("classify?" + params, { method: "POST", body: file });
-    const first = answer.none_of_these ? "None of these" : answer.top[0].label;
-    $("verdict").replaceChildren(make("p", { className: "no-match", textContent: first }), ...answer.top.map((c) =>
-      make("div", { className: "bar" }, make("span", { textContent: c.label }),
-           make("progress", { max: 1, value: c.confidence, ariaLabel: c.label }),
-           make("span", { textContent: `${(100 * c.confidence).toFixed(1)} %` }))));
+    const answer = await ask("classify?" + params, { method: "POST", body: toClassify });
+    const first = answer.none_of_these ? "None of these" : answer.top[0].label.replaceAll("_", " ");
+    $("verdict").replaceChildren(make("p", { className: "no-match", textContent: first }),
+      ...(answer.none_of_these ? [make("p", { textContent: "The image fits none of the labels better than it fits neutral phrases. The closest are:" })] : []),
+      ...answer.top.map((c) => make("div", { className: "bar" }, make("span", { textContent: c.label }),
+        make("progress", { max: 1, value: c.confidence, ariaLabel: c.label }),
+        make("span", { textContent: `${(100 * c.confidence).toFixed(1)} %` }))));
   } catch (error) { $("verdict").textContent = error.message; }
 }
 
-async function facts() {
+// -- library
+
+async function loadLibrary() {
   const about = await ask("library");
-  const text = (value) => (value !== null && typeof value === "object" ? JSON.stringify(value) : String(value));
-  $("facts").replaceChildren(...Object.entries(about).flatMap(([key, value]) =>
-    [make("dt", { textContent: key.replaceAll("_", " ") }), make("dd", { textContent: text(value) })]));
-  const model = typeof about.model === "object" ? about.model.name : about.model;
-  $("banner").hidden = model !== "starter";
-  if (!about.images) $("status").textContent = "The library is empty. Index a folder first: wordsight index FOLDER";
+  images = about.images;
+  const crops = Object.entries(about.crops).map(([name, n]) => `${count(n, "image")} ${name === "none" ? "without" : `with ${name}`}`);
+  facts($("facts"), [["Images", count(about.images, "image")], ["Views", `${count(about.views, "view")} (whole images and crops)`],
+    ["Crops", crops.join(", ")], ["Labels", about.labels.length ? `${about.labels.length}: ${about.labels.slice(0, 12).map((l) => `${l.label} (${l.images})`).join(", ")}${about.labels.length > 12 ? ", …" : ""}` : "none (images lie in no class folders)"],
+    ["Model", `${about.model.name} (${about.model.dim} numbers a view)`], ["Size on disk", size(about.bytes)], ["Made", (about.created || "").slice(0, 10)], ["Place", about.library]]);
+  $("banner").hidden = about.model.name !== "starter";
+  const label = $("label").value || new URLSearchParams(location.search).get("label") || "";
+  $("label").replaceChildren(new Option("any", ""), ...about.labels.map((l) => new Option(`${l.label} (${l.images})`, l.label)));
+  $("label").value = about.labels.some((l) => l.label === label) ? label : "";
+  $("label").disabled = !about.labels.length;
+  $("skipped-part").hidden = !about.skipped.length;
+  $("skipped").replaceChildren(...about.skipped.map((s) => make("tr", {}, make("td", { textContent: s.path }), make("td", { textContent: s.reason }))));
 }
 
-function tab(wanted) {
-  for (const button of document.querySelectorAll("nav button")) {
-    button.setAttribute("aria-pressed", String(button.dataset.tab === wanted));
-    $(button.dataset.tab).hidden = button.dataset.tab !== wanted;
+async function loadFolders() {
+  const { folders } = await ask("index/folders");
+  $("index-form").hidden = !folders.length;
+  $("no-folders").hidden = folders.length > 0;
+  $("folder").replaceChildren(...folders.map((f) => new Option(f.path, f.id)));
+  const running = (await ask("index/jobs")).jobs.find((job) => job.state === "running");
+  if (running) follow(running);
+}
+
+function follow(job) {
+  following?.close();
+  following = new EventSource(`${api}index/jobs/${job.id}/events`);
+  $("cancel").hidden = false;
+  $("cancel").disabled = false;
+  $("cancel").onclick = () => { $("cancel").disabled = true; ask(`index/jobs/${job.id}`, { method: "DELETE" }).catch((error) => { $("job").textContent = error.message; }); };
+  following.onmessage = (event) => told(JSON.parse(event.data));
+  following.onerror = () => { following.close(); $("job").textContent = "The connection was lost; open this page again to see how the job goes on."; };
+  told(job);
+}
+
+function told(job) {
+  const running = job.state === "running";
+  $("progress").hidden = !running;
+  if (job.total) { $("progress").max = job.total; $("progress").value = job.done; } else $("progress").removeAttribute("value");
+  $("index-form").querySelector("[type=submit]").disabled = running;
+  if (running) {
+    $("job").textContent = job.total ? `${job.done.toLocaleString("en")} of ${count(job.total, "image")}` : `Looking into ${job.path} …`;
+    return;
   }
+  following?.close();
+  $("cancel").hidden = true;
+  const report = job.report;
+  $("job").textContent = {
+    done: report && `Done: ${report.indexed} indexed, ${report.unchanged} unchanged, ${report.failed.length} skipped, in ${report.seconds.toFixed(1)} s.`,
+    cancelled: `Cancelled after ${count(job.done, "image")}; they are kept.`,
+    failed: `Failed: ${job.error}`,
+  }[job.state];
+  loadLibrary();
 }
 
-for (const button of document.querySelectorAll("nav button")) button.addEventListener("click", () => { tab(button.dataset.tab); if (button.dataset.tab === "library") facts(); });
-$("search-form").addEventListener("submit", (event) => { event.preventDefault(); byWords($("q").value); });
-$("query-image").addEventListener("change", (event) => event.target.files[0] && byImage(event.target.files[0]));
-$("classify-form").addEventListener("submit", (event) => { event.preventDefault(); classify($("classify-image").files[0]); });
-$("false_accept").addEventListener("input", () => { $("rate").textContent = $("false_accept").value; });
-$("more").addEventListener("click", () => run(current.load, Math.min(500, current.k + 20)));
+async function startJob() {
+  try { follow(await ask("index/jobs", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ folder: $("folder").value, crops: $("index-crops").value || null }) })); }
+  catch (error) { $("job").textContent = error.message; }
+}
+
+// -- evaluate
+
+function showEvaluation(answer) {
+  const keys = ["recall@1", "recall@5", "recall@10", "precision@10", "mrr", "map", "median_rank"].filter((key) => key in Object.values(answer.methods)[0]);
+  const head = make("tr", {}, make("th", { scope: "col", textContent: "Method" }), ...keys.map((key) => make("th", { scope: "col", textContent: { mrr: "MRR", map: "mAP", median_rank: "Median rank" }[key] || key.replace("recall", "Recall").replace("precision", "Precision") })));
+  const rows = Object.entries(answer.methods).map(([name, figures]) => make("tr", {}, make("th", { scope: "row", textContent: name }),
+    ...keys.map((key) => {
+      const [low, high] = answer.intervals[name]?.[key] || [];
+      const plain = key === "median_rank";
+      return make("td", {}, plain ? String(figures[key]) : figures[key].toFixed(3), ...(low === undefined || plain ? [] : [make("small", { textContent: `${low.toFixed(3)}–${high.toFixed(3)}` })]));
+    })));
+  $("figures").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
+  $("plot").src = `${api}evaluation/plot?${answer.table_version}-${Date.now()}`;
+  $("evaluation").hidden = false;
+  $("evaluation-status").textContent = `${answer.queries} prompts over ${count(answer.gallery, "image")}; below each figure its 95 % interval.`;
+}
+
+async function runEvaluation() {
+  $("run-evaluation").disabled = true;
+  $("evaluation-status").textContent = "Measuring … a large library takes a minute.";
+  try { showEvaluation(await ask("evaluation", { method: "POST" })); }
+  catch (error) { $("evaluation-status").textContent = error.message; }
+  $("run-evaluation").disabled = false;
+}
+
+// -- the page as a whole
+
+function tab(wanted, record = true) {
+  for (const node of document.querySelectorAll("nav button")) {
+    node.setAttribute("aria-pressed", String(node.dataset.tab === wanted));
+    $(node.dataset.tab).hidden = node.dataset.tab !== wanted;
+  }
+  if (record) history.pushState(null, "", wanted === "search" ? location.pathname + location.search : `#${wanted}`);
+  const failed = (error) => { $("job").textContent = error.message; };
+  if (wanted === "library") { loadLibrary().catch(failed); loadFolders().catch(failed); }
+  if (wanted === "evaluate") ask("evaluation").then(showEvaluation).catch(() => {});
+}
+
+/** Do what the address says. */
+function fromAddress() {
+  const address = new URLSearchParams(location.search);
+  setQuery({ q: address.get("q") || "", like: address.getAll("like"), unlike: address.getAll("unlike") });
+  for (const id of ["k", "rank_by", "false_accept", "label"]) if (address.has(id)) $(id).value = address.get(id);
+  if (address.has("crops")) $("crops").checked = address.get("crops") === "true";
+  $("rate").textContent = percent($("false_accept").value);
+  search({ anyway: address.get("anyway") === "true", record: false });
+  const wanted = location.hash.slice(1);
+  if (TABS.includes(wanted)) tab(wanted, false);
+}
+
+function taken(file) {
+  if (!file) return;
+  if (!$("classify").hidden) chooseToClassify(file);
+  else { query.upload = file; query.like = []; query.q = $("q").value; search(); }
+}
+
+for (const node of document.querySelectorAll("nav button")) node.addEventListener("click", () => tab(node.dataset.tab));
+$("search-form").addEventListener("submit", (event) => { event.preventDefault(); query.q = $("q").value; search(); });
+for (const id of ["label", "crops", "rank_by", "false_accept", "k"]) $(id).addEventListener("change", () => { query.q = $("q").value; search(); });
+$("false_accept").addEventListener("input", () => { $("rate").textContent = percent($("false_accept").value); });
+$("more").addEventListener("click", () => search({ k: Math.min(500, shown + 20), record: false, anyway: relaxed }));
+$("query-image").addEventListener("change", ({ target }) => { taken(target.files[0]); target.value = ""; });
+$("classify-image").addEventListener("change", ({ target }) => target.files[0] && chooseToClassify(target.files[0]));
+$("classify-form").addEventListener("submit", (event) => { event.preventDefault(); classify(); });
+$("label-set").addEventListener("change", () => { $("own").hidden = $("label-set").value !== ""; });
+$("index-form").addEventListener("submit", (event) => { event.preventDefault(); startJob(); });
+$("run-evaluation").addEventListener("click", runEvaluation);
 $("close").addEventListener("click", () => $("view").close());
+$("view").addEventListener("click", (event) => event.target === $("view") && $("view").close());
 document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("dropping"); });
 document.addEventListener("dragleave", () => document.body.classList.remove("dropping"));
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  document.body.classList.remove("dropping");
-  if (event.dataTransfer.files[0]) byImage(event.dataTransfer.files[0]);
-});
-document.addEventListener("paste", (event) => event.clipboardData.files[0] && byImage(event.clipboardData.files[0]));
+document.addEventListener("drop", (event) => { event.preventDefault(); document.body.classList.remove("dropping"); taken(event.dataTransfer.files[0]); });
+document.addEventListener("paste", (event) => taken(event.clipboardData.files[0]));
+window.addEventListener("popstate", fromAddress);
 
-try { recall(JSON.parse(localStorage.getItem("prompts") || "[]")); } catch { /* none */ }
-facts().catch(() => {});
-const start = new URLSearchParams(location.search);
-if (start.get("q")) {
-  $("q").value = start.get("q");
-  if (start.has("crops")) $("crops").checked = start.get("crops") === "true";
-  if (start.has("rank_by")) $("rank_by").value = start.get("rank_by");
-  if (start.has("false_accept")) { $("false_accept").value = start.get("false_accept"); $("rate").textContent = $("false_accept").value; }
-  byWords(start.get("q"));
-}
+recall();
+loadLibrary().catch(() => {}).finally(fromAddress);

@@ -1,0 +1,158 @@
+"""How many searches a second the server answers over loopback, beside the same without a server.
+
+    python -m benchmarks.serve [--views 100000] [--clients 1 8 64] [--seconds 10] [--json]
+
+Random unit vectors of the starter model's dimension; every request is another prompt, encoded and
+scored anew. The server is a process of its own (``wordsight serve``); the clients keep one
+connection each and ask again as soon as they are answered. They need the processor too: on few
+cores they take it from the server. The rate without a server is that of ``Library.search`` with 64
+prompts at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import numpy as np
+
+import wordsight
+from benchmarks import machine
+from benchmarks.warm_query import make_library
+from wordsight.bank import bank_phrases
+
+BATCH = 64
+K = 20
+
+
+def prompts() -> Iterator[str]:
+    """Prompts that do not come twice."""
+    phrases = bank_phrases()
+    for number in itertools.count():
+        for phrase in phrases:
+            yield f"{phrase} {number}" if number else phrase
+
+
+def in_process(library: wordsight.Library, seconds: float) -> float:
+    """Queries a second of batched searches in this process."""
+    source = prompts()
+    library.search(list(itertools.islice(source, BATCH)), K, anyway=True)
+    started, done = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        library.search(list(itertools.islice(source, BATCH)), K, anyway=True)
+        done += BATCH
+    return done / (time.perf_counter() - started)
+
+
+async def _client(
+    host: str, port: int, source: Iterator[str], until: float, took: list[float], bad: list[bytes]
+) -> None:
+    reader, writer = await asyncio.open_connection(host, port)
+    while time.perf_counter() < until:
+        path = f"/api/v1/search?k={K}&anyway=true&q={quote(next(source))}"
+        started = time.perf_counter()
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+        await reader.readexactly(length)
+        took.append(time.perf_counter() - started)
+        if not head.startswith(b"HTTP/1.1 200"):
+            bad.append(head)
+    writer.close()
+
+
+async def load(url: str, clients: int, seconds: float) -> dict[str, float]:
+    """Rate, latencies and errors of so many clients at once."""
+    parts = urlsplit(url)
+    took: list[float] = []
+    bad: list[bytes] = []
+    source = prompts()
+    started = time.perf_counter()
+    until = started + seconds
+    host, port = parts.hostname or "", parts.port or 80
+    await asyncio.gather(*(_client(host, port, source, until, took, bad) for _ in range(clients)))
+    elapsed = time.perf_counter() - started
+    return {
+        "queries_per_second": len(took) / elapsed,
+        "p50_ms": float(np.percentile(took, 50)) * 1000,
+        "p99_ms": float(np.percentile(took, 99)) * 1000,
+        "errors": len(bad),
+    }
+
+
+def resident(pid: int) -> float:
+    """Memory of a process in MiB (Linux; elsewhere nan)."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+        return int(text.partition("VmRSS:")[2].split()[0]) / 1024
+    except OSError:
+        return float("nan")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--views", type=int, default=100_000)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        library = make_library(Path(folder) / "library", options.views, 0)
+        library.compact()
+        alone = in_process(library, options.seconds)
+        command = ["-m", "wordsight", "serve", "--port", "0", "--json", "--library"]
+        command.append(str(library.path))
+        with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE) as server:
+            try:
+                assert server.stdout is not None
+                url = json.loads(_one_object(server.stdout))["url"]
+                asyncio.run(load(url, 8, 2))  # warm
+                before = resident(server.pid)
+                rows = {n: asyncio.run(load(url, n, options.seconds)) for n in options.clients}
+                after = resident(server.pid)
+            finally:
+                server.terminate()
+    if options.json:
+        found = {"machine": machine.describe(), "views": options.views, "in_process": alone}
+        print(json.dumps({**found, "clients": rows, "resident_mib": [before, after]}))
+        return
+    print(machine.line())
+    print(f"{options.views:,} views; in process, {BATCH} at a time: {alone:.0f} queries/s")
+    for clients, row in rows.items():
+        print(
+            f"{clients:>4} clients  {row['queries_per_second']:7.1f} queries/s"
+            f" ({row['queries_per_second'] / alone:.2f} of in process)"
+            f"   p50 {row['p50_ms']:7.1f} ms   p99 {row['p99_ms']:7.1f} ms"
+            f"   errors {row['errors']:.0f}"
+        )
+    print(f"memory of the server: {before:.0f} MiB before, {after:.0f} MiB after")
+
+
+def _one_object(stream: Any) -> str:
+    """What is printed up to the end of the first JSON object."""
+    text = ""
+    while True:
+        line = stream.readline()
+        if not line:
+            raise SystemExit("the server did not start; its message is above.")
+        text += line.decode()
+        try:
+            json.loads(text)
+        except ValueError:
+            continue
+        return text
+
+
+if __name__ == "__main__":
+    main()

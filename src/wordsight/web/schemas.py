@@ -1,0 +1,245 @@
+"""The shapes of the API's questions and answers; those the command line has too are the same."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, StringConstraints
+
+Crops = Literal["none", "tiles", "maskrcnn"]
+Box = tuple[float, float, float, float]
+Place = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}(:[0-9]{1,4})?$")]
+"""An image's id, or with ``:n`` its view n (see the regions)."""
+
+
+class Settings(BaseModel, frozen=True):
+    """How images are ranked, and how many are given."""
+
+    k: int = Field(default=20, ge=1, le=500, description="How many images.")
+    crops: bool = Field(default=True, description="An image counts as its best crop.")
+    rank_by: Literal["score", "z"] = "score"
+    false_accept: float = Field(
+        default=0.05, gt=0, lt=1, description="Share of unrelated queries that may be answered."
+    )
+    anyway: bool = Field(
+        default=False, description="Give the closest images also where none matches."
+    )
+    label: str | None = Field(
+        default=None, max_length=200, description="Only images of this label."
+    )
+
+
+class Question(Settings, frozen=True):
+    """A search: words, images of the library that count for or against, and settings."""
+
+    q: str = Field(default="", max_length=1000, description="Words, or weighted terms.")
+    like: list[Place] = Field(
+        default=[], max_length=10, description="Images or regions to be near to."
+    )
+    unlike: list[Place] = Field(
+        default=[], max_length=10, description="Images or regions to avoid."
+    )
+
+    @property
+    def settings(self) -> Settings:
+        """The settings alone; searches that share them are answered together."""
+        return Settings(**{name: getattr(self, name) for name in Settings.model_fields})
+
+
+class SearchBatch(Settings, frozen=True):
+    """Several searches by words with the same settings."""
+
+    queries: list[Annotated[str, StringConstraints(min_length=1, max_length=1000)]] = Field(
+        min_length=1, max_length=256
+    )
+
+
+class View(BaseModel):
+    """What won: the whole image, or a crop with its box (x0, y0, x1, y1 in original pixels)."""
+
+    kind: str
+    box: Box | None
+    label: str | None
+
+
+class Hit(BaseModel):
+    """One ranked image."""
+
+    rank: int
+    id: str
+    path: str
+    score: float
+    z: float | None
+    label: str | None
+    width: int
+    height: int
+    view: View
+
+
+class SearchResult(BaseModel):
+    """What ``wordsight search --json`` prints."""
+
+    query: str
+    match: bool
+    threshold: float | None
+    p_value: float | None
+    false_accept: float | None
+    min_score: float | None
+    top_score: float | None
+    top_z: float | None
+    explanation: str
+    model: str
+    hits: list[Hit]
+    notices: list[str]
+    timings_ms: dict[str, float]
+
+
+class SearchResults(BaseModel):
+    """One result for each query, in their order."""
+
+    results: list[SearchResult]
+
+
+class Candidate(BaseModel):
+    """A label with the confidence that it fits."""
+
+    label: str
+    confidence: float
+
+
+class ClassifyResult(BaseModel):
+    """What ``wordsight classify --json`` prints for an image, less its path."""
+
+    top: list[Candidate]
+    none_of_these: bool
+    evidence: float
+    needed: float
+
+
+class RegionView(View):
+    """A view of an image; ``score`` is the detector's."""
+
+    score: float | None
+
+
+class ImageDetails(BaseModel):
+    """An image and its views; ``taken`` has no place names and no coordinates."""
+
+    id: str
+    path: str
+    label: str | None
+    width: int
+    height: int
+    bytes: int
+    crops: str
+    taken: dict[str, str] = Field(description="When and with what; never where.")
+    views: list[RegionView]
+
+
+class ModelInfo(BaseModel):
+    """The model that a library was made with."""
+
+    name: str
+    source: str
+    hash: str
+    dim: int
+    preprocessing: str
+
+
+class LabelCount(BaseModel):
+    """A label and how many images have it."""
+
+    label: str
+    images: int
+
+
+class Skipped(BaseModel):
+    """A file that was left out, and why."""
+
+    path: str
+    reason: str
+
+
+class LibraryInfo(BaseModel):
+    """What ``wordsight info --json`` prints, with labels and crops counted."""
+
+    library: str
+    images: int
+    views: int
+    model: ModelInfo
+    bytes: int
+    format: int
+    made_with: str | None
+    created: str | None
+    table_version: int
+    crops: dict[str, int] = Field(description="How many images have crops of which proposer.")
+    labels: list[LabelCount]
+    skipped: list[Skipped] = Field(description="Left out by jobs since the server was started.")
+
+
+class Folder(BaseModel):
+    """A folder that may be indexed."""
+
+    id: str
+    path: str
+
+
+class Folders(BaseModel):
+    """The folders that the server's owner has allowed."""
+
+    folders: list[Folder]
+
+
+class JobRequest(BaseModel):
+    """Index a folder; without ``crops`` as the library was last indexed."""
+
+    folder: str = Field(max_length=64)
+    crops: Crops | None = None
+
+
+class Job(BaseModel):
+    """An indexing run; ``report`` is what ``wordsight index --json`` prints."""
+
+    id: str
+    folder: str
+    path: str
+    crops: str | None
+    state: Literal["running", "done", "cancelled", "failed"]
+    done: int
+    total: int
+    seconds: float
+    report: dict[str, Any] | None
+    error: str | None
+
+
+class JobList(BaseModel):
+    """The jobs since the server was started, newest first."""
+
+    jobs: list[Job]
+
+
+class EvaluationResult(BaseModel, extra="allow"):
+    """What ``wordsight evaluate --json`` prints, by the library's own labels."""
+
+    methods: dict[str, dict[str, float]]
+    intervals: dict[str, dict[str, tuple[float, float]]]
+    queries: int
+    gallery: int
+    missing: int
+    table_version: int = Field(description="The version of the library that was measured.")
+
+
+class Health(BaseModel):
+    """The server is up, or ready."""
+
+    status: str
+    version: str
+
+
+class ProblemDetails(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str

@@ -1,0 +1,435 @@
+"""The page in a real browser: what people do with it, and what it looks like.
+
+Screenshots are written to the folder that WORDSIGHT_SCREENSHOTS names, for people to look at.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live import listening
+from PIL import Image
+
+import wordsight
+from wordsight.scenes import write_scenes
+from wordsight.sources import Item, open_source
+from wordsight.web.app import create_app
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-core")
+expect = sync_api.expect
+expect.set_options(timeout=30_000)
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+
+
+class Gated:
+    """The starter model, which encodes a batch of images only when it is let."""
+
+    def __init__(self) -> None:
+        self._model = wordsight.load_model("starter")
+        self.gate = threading.Semaphore(0)
+        self.shut = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def encode_pixels(self, pixels: Any) -> Any:
+        if self.shut:
+            assert self.gate.acquire(timeout=60)
+        return self._model.encode_pixels(pixels)
+
+
+class Part:
+    """Some images of a data set."""
+
+    root, name = "part", "part of CIFAR-10"
+    problems: list[tuple[str, str]] = []  # noqa: RUF012
+
+    def __init__(self, items: list[Item]) -> None:
+        self._items = items
+
+    def items(self) -> list[Item]:
+        return self._items
+
+
+@pytest.fixture(scope="module")
+def items() -> list[Item]:
+    folder = os.environ.get("WORDSIGHT_CIFAR10")
+    if not folder or not (Path(folder) / "test.tar").is_file():
+        pytest.skip("WORDSIGHT_CIFAR10 does not name a folder with test.tar")
+    return open_source(Path(folder) / "test.tar").items()
+
+
+@pytest.fixture(scope="module")
+def site(items: list[Item], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """600 images of CIFAR-10 and 12 scenes with crops, served; a folder that may be indexed."""
+    folder = tmp_path_factory.mktemp("site")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORDSIGHT_CACHE", str(folder / "cache"))
+        patch.setattr("wordsight.indexing.BATCH", 32)
+        model = Gated()
+        library = wordsight.create(folder / "lib", model)  # type: ignore[arg-type]
+        library.index_sources([Part(items[::16][:600])])
+        write_scenes(folder / "scenes", items[:500], 12)
+        (folder / "scenes" / "instances.json").unlink()
+        library.index(folder / "scenes", crops="tiles")
+        new = folder / "new"
+        new.mkdir()
+        for n, item in enumerate(items[5000:5120]):
+            (new / f"{n}.png").write_bytes(item.read())
+        (new / "broken.jpg").write_bytes(b"\xff\xd8\xff no")
+        app = create_app(library, allow_index=[new])
+        with listening(app) as url:
+            yield url, model, folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield running
+        running.close()
+
+
+def is_fault(message: Any) -> bool:
+    # The browser notes every answer of 4xx as an error; the page expects those.
+    return message.type == "error" and "the server responded with a status of 4" not in message.text
+
+
+@pytest.fixture
+def open_page(site: Any, browser: Any) -> Iterator[Any]:
+    """Open the page as some visitor; at the end, nothing may have gone wrong in it."""
+    url = site[0]
+    contexts, faults = [], []
+
+    def make(path: str = "/", **options: Any) -> Any:
+        context = browser.new_context(**{"viewport": {"width": 1200, "height": 850}, **options})
+        context.set_default_timeout(30_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda m: faults.append(m.text) if is_fault(m) else None)
+        page.on(
+            "request", lambda r: None if r.url.startswith((url, "blob:")) else faults.append(r.url)
+        )
+        page.goto(url + path)
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert not faults
+
+
+@pytest.fixture
+def shoot() -> Any:
+    folder = os.environ.get("WORDSIGHT_SCREENSHOTS")
+
+    def take(page: Any, name: str) -> None:
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            page.wait_for_function(
+                """() => [...document.images].every((image) => image.complete
+                     || image.getBoundingClientRect().top > innerHeight)"""
+            )
+            page.screenshot(path=Path(folder) / f"{name}.png")
+
+    return take
+
+
+def find(page: Any, words: str) -> None:
+    page.get_by_label("Find").fill(words)
+    page.get_by_label("Find").press("Enter")
+
+
+def hits(page: Any) -> Any:
+    return page.locator("#hits .hit")
+
+
+def a_dog(items: list[Item]) -> bytes:
+    return next(item for item in items[1000:] if item.label == "dog").read()
+
+
+def drop(page: Any, data: bytes) -> None:
+    page.evaluate(
+        """bytes => {
+          const transfer = new DataTransfer();
+          transfer.items.add(new File([new Uint8Array(bytes)], "dropped.png", {type: "image/png"}));
+          const event = new DragEvent("drop", {dataTransfer: transfer, bubbles: true});
+          document.body.dispatchEvent(event);
+        }""",
+        list(data),
+    )
+
+
+def test_search_and_more(open_page: Any, shoot: Any) -> None:
+    page = open_page()
+    expect(page.locator("#status")).to_contain_text("Type what to look for")
+    expect(page.locator("#banner")).to_be_visible()
+    shoot(page, "01-empty")
+    find(page, "a dog")
+    expect(hits(page)).to_have_count(20)
+    labels = page.locator("#hits .name").all_inner_texts()
+    assert labels.count("dog") >= 14
+    shoot(page, "02-search")
+    page.get_by_role("button", name="More").click()
+    expect(hits(page)).to_have_count(40)
+    # The address says it all, and Back goes back.
+    address = page.url
+    find(page, "a ship")
+    expect(page.locator("#status")).to_contain_text("a ship")
+    page.go_back()
+    expect(page.locator("#status")).to_contain_text("a dog")
+    assert page.url == address
+    other = open_page("/" + address.split("/", 3)[3])
+    expect(hits(other)).to_have_count(20)
+    expect(other.get_by_label("Find")).to_have_value("a dog")
+
+
+def test_no_match_and_the_closest_anyway(open_page: Any, shoot: Any) -> None:
+    page = open_page()
+    find(page, "a legal contract")
+    expect(page.locator("#status")).to_contain_text("No match")
+    expect(hits(page)).to_have_count(0)
+    shoot(page, "03-no-match")
+    page.get_by_role("button", name="Show the closest anyway").click()
+    expect(hits(page)).to_have_count(20)
+    expect(page.locator("#status")).to_contain_text("No match")
+
+
+def test_label_filter_slider_and_history(open_page: Any) -> None:
+    page = open_page()
+    page.get_by_text("Options").click()
+    find(page, "an animal")
+    page.get_by_label("Label", exact=True).select_option("horse")
+    expect(page.locator("#hits .name").first).to_have_text("horse")
+    assert set(page.locator("#hits .name").all_inner_texts()) <= {"horse"}
+    assert "label=horse" in page.url
+    page.get_by_label("Unrelated prompts answered").fill("0.2")
+    expect(page.locator("#rate")).to_have_text("20 %")
+    page.goto(page.url.split("?")[0])
+    page.get_by_role("button", name="an animal").click()
+    expect(page.get_by_label("Find")).to_have_value("an animal")
+
+
+def test_a_crop_that_won_is_shown_and_searched_for(open_page: Any, shoot: Any) -> None:
+    page = open_page("/?q=a+truck&k=200&anyway=true")
+    scene = hits(page).filter(has=page.locator(".box")).first
+    expect(scene).to_be_visible()
+    scene.scroll_into_view_if_needed()
+    shoot(page, "04-crop-box")
+    scene.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator(".box.won")).to_have_count(1)
+    expect(dialog.locator("dd").first).to_contain_text("cosine")
+    shoot(page, "05-image-with-regions")
+    dialog.get_by_role("button", name=re.compile("best")).click()
+    expect(page.locator("#parts")).to_contain_text("like region")
+    assert re.search(r"like=[0-9a-f]{16}%3A\d", page.url)
+    expect(hits(page).first).to_be_visible()
+
+
+def test_more_like_this_and_not_like_this(open_page: Any, shoot: Any) -> None:
+    page = open_page()
+    find(page, "a ship")
+    hits(page).first.click()
+    page.get_by_role("button", name="More like this").click()
+    expect(page.locator("#parts")).to_contain_text("like this")
+    expect(page.locator("#hits .name").first).to_have_text("ship")
+    # Words and the image together, without another image.
+    find(page, "an airplane")
+    expect(page.locator("#status")).to_contain_text("nearest first")
+    hits(page).nth(1).click()
+    page.get_by_role("button", name="Not like this").click()
+    expect(page.locator("#parts li")).to_have_count(2)
+    expect(page.locator("#parts")).to_contain_text("not like this")
+    shoot(page, "06-combined")
+    page.get_by_role("button", name="Remove: like this", exact=True).click()
+    expect(page.locator("#parts li")).to_have_count(1)
+
+
+def test_the_path_is_copied(open_page: Any) -> None:
+    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    find(page, "a frog")
+    hits(page).first.click()
+    page.get_by_role("button", name="Copy path").click()
+    expect(page.locator("#view-status")).to_contain_text("copied")
+    path = page.locator("#view-facts dd").last.inner_text()
+    assert page.evaluate("navigator.clipboard.readText()") == path
+
+
+def test_an_image_is_dropped_and_words_are_added(
+    open_page: Any, items: list[Item], shoot: Any
+) -> None:
+    page = open_page()
+    drop(page, a_dog(items))
+    expect(page.locator("#parts")).to_contain_text("like your image")
+    expect(hits(page)).to_have_count(20)
+    assert page.locator("#hits .name").all_inner_texts().count("dog") >= 8
+    find(page, "a horse")
+    expect(page.locator("#hits .name").filter(has_text="horse").first).to_be_visible()
+    shoot(page, "07-dropped-with-words")
+    page.get_by_label("Remove: like your image").click()
+    expect(page.locator("#status")).to_contain_text("for “a horse”")
+
+
+def test_what_is_no_image_is_told(open_page: Any) -> None:
+    page = open_page()
+    page.get_by_label("By image").set_input_files(
+        {"name": "x.png", "mimeType": "image/png", "buffer": b"no image"}
+    )
+    expect(page.locator("#status")).to_contain_text("not an image")
+
+
+def test_a_small_image_is_classified(open_page: Any, items: list[Item], shoot: Any) -> None:
+    page = open_page()
+    page.get_by_role("button", name="Classify").first.click()
+    data = a_dog(items)
+    assert Image.open(io.BytesIO(data)).size == (32, 32)
+    page.locator("#classify-image").set_input_files(
+        {"name": "dog.png", "mimeType": "image/png", "buffer": data}
+    )
+    expect(page.locator("#verdict .bar")).to_have_count(3)
+    expect(page.locator("#verdict .no-match")).to_have_text("dog")
+    shoot(page, "08-classify")
+    page.get_by_label("Labels", exact=True).select_option("")
+    page.get_by_label("My labels").fill("violin, contract")
+    page.get_by_label("Template").fill("a picture of a {}.")
+    page.locator("#classify-form").get_by_role("button", name="Classify").click()
+    expect(page.locator("#verdict .bar")).to_have_count(2)
+    expect(page.locator("#verdict")).to_contain_text("None of these")
+
+
+def test_a_folder_is_indexed_with_progress_and_cancelled(
+    open_page: Any, site: Any, shoot: Any
+) -> None:
+    _, model, _ = site
+    page = open_page("/#library")
+    expect(page.locator("#facts")).to_contain_text("612 images")
+    model.shut = True
+    try:
+        page.get_by_label("Crops", exact=True).select_option("none")
+        page.get_by_role("button", name="Index", exact=True).click()
+        model.gate.release()
+        expect(page.locator("#job")).to_contain_text("of 121 images")
+        expect(page.get_by_role("progressbar", name="Indexing")).to_be_visible()
+        shoot(page, "09-indexing")
+        # Searching goes on, and another visitor sees the job.
+        other = open_page("/?q=a+cat")
+        expect(hits(other)).to_have_count(20)
+        page.get_by_role("button", name="Cancel").click()
+        model.gate.release(100)
+        expect(page.locator("#job")).to_contain_text("Cancelled")
+    finally:
+        model.shut = False
+    page.get_by_role("button", name="Index", exact=True).click()
+    expect(page.locator("#job")).to_contain_text("Done")
+    expect(page.locator("#facts")).to_contain_text("732 images")
+    expect(page.locator("#skipped")).to_contain_text("broken.jpg")
+    shoot(page, "10-library")
+
+
+def test_the_library_is_evaluated(open_page: Any, shoot: Any) -> None:
+    page = open_page("/#evaluate")
+    page.get_by_role("button", name="Run the evaluation").click()
+    expect(page.locator("#figures tbody tr")).to_have_count(4)
+    expect(page.locator("#plot")).to_have_js_property("complete", True)
+    assert page.locator("#plot").evaluate("image => image.naturalWidth") > 100
+    shoot(page, "11-evaluate")
+
+
+def test_on_a_phone(open_page: Any, shoot: Any) -> None:
+    page = open_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    find(page, "an airplane")
+    expect(hits(page)).to_have_count(20)
+
+    def fits() -> bool:
+        wide: int = page.evaluate("document.documentElement.scrollWidth")
+        return wide <= 360
+
+    assert fits()
+    shoot(page, "12-phone")
+    hits(page).first.tap()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    shoot(page, "13-phone-image")
+    page.get_by_role("button", name="Close").tap()
+    for name in ("Classify", "Library", "Evaluate"):
+        page.locator("nav").get_by_role("button", name=name).tap()
+        assert fits(), name
+    shoot(page, "14-phone-evaluate")
+
+
+def test_in_the_dark(open_page: Any, shoot: Any) -> None:
+    page = open_page("/?q=a+deer", color_scheme="dark")
+    expect(hits(page)).to_have_count(20)
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert max(int(v) for v in re.findall(r"\d+", background)[:3]) < 60
+    shoot(page, "15-dark")
+    hits(page).first.click()
+    shoot(page, "16-dark-image")
+
+
+def test_with_the_keyboard_alone(open_page: Any) -> None:
+    page = open_page()
+    page.keyboard.type("a bird")  # the field has the focus from the start
+    page.keyboard.press("Enter")
+    expect(hits(page)).to_have_count(20)
+
+    def focused() -> str:
+        name: str = page.evaluate("document.activeElement.id || document.activeElement.className")
+        return name
+
+    for _ in range(10):
+        if focused() == "hit":
+            break
+        page.keyboard.press("Tab")
+    assert focused() == "hit"
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert focused() == "like"
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    assert focused() == "hit"  # back where one was
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    expect(page.locator("#parts")).to_contain_text("like this")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault(open_page: Any, scheme: str) -> None:
+    page = open_page("/?q=a+truck&k=200&anyway=true", color_scheme=scheme)
+    expect(hits(page).first).to_be_visible()
+
+    def check(state: str) -> None:
+        found = axe.Axe().run(page).response["violations"]
+        serious = {
+            (fault["id"], node["html"])
+            for fault in found
+            if fault["impact"] in ("serious", "critical")
+            for node in fault["nodes"]
+        }
+        assert not serious, state
+
+    check("search")
+    hits(page).filter(has=page.locator(".box")).first.click()
+    expect(page.get_by_role("dialog").locator(".box.won")).to_have_count(1)
+    check("image")
+    page.keyboard.press("Escape")
+    for name in ("Classify", "Library", "Evaluate"):
+        page.locator("nav").get_by_role("button", name=name).click()
+        page.wait_for_load_state("networkidle")
+        check(name)
