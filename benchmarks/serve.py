@@ -146,7 +146,7 @@ def _one_object(stream: Any) -> str:
         line = stream.readline()
         if not line:
             raise SystemExit("the server did not start; its message is above.")
-        text += line.decode()
+        text += str(line, "utf-8")
         try:
             json.loads(text)
         except ValueError:

@@ -83,7 +83,7 @@ def site(items: list[Item], tmp_path_factory: pytest.TempPathFactory) -> Iterato
         patch.setattr("wordsight.indexing.BATCH", 32)
         model = Gated()
         library = wordsight.create(folder / "lib", model)  # type: ignore[arg-type]
-        library.index_sources([Part(items[::16][:600])])
+        library.index_sources([Part(items[::13][:600])])
         write_scenes(folder / "scenes", items[:500], 12)
         (folder / "scenes" / "instances.json").unlink()
         library.index(folder / "scenes", crops="tiles")
@@ -144,6 +144,7 @@ def shoot() -> Any:
             Path(folder).mkdir(parents=True, exist_ok=True)
             page.wait_for_function(
                 """() => [...document.images].every((image) => image.complete
+                     || !image.checkVisibility()
                      || image.getBoundingClientRect().top > innerHeight)"""
             )
             page.screenshot(path=Path(folder) / f"{name}.png")

@@ -211,7 +211,7 @@ async function view(hit) {
     $("regions").replaceChildren(...found.map((region) => {
       const won = hit.view.box && region.box.every((v, i) => Math.abs(v - hit.view.box[i]) < 0.6);
       const words = region.label || (won ? "best" : String(region.n));
-      const mark = drawBox($("view-boxes"), region.box, about.width, about.height, words, won ? "won" : "other");
+      const mark = drawBox($("view-boxes"), region.box, about.width, about.height, words, won ? "won" : region.label ? "other" : "faint");
       const node = button(`${region.n}. ${region.label || "region"}${won ? " (best)" : ""}`, () => next(() => setQuery({ like: [`${hit.id}:${region.n}`] })));
       for (const [event, lit] of [["focus", true], ["mouseenter", true], ["blur", false], ["mouseleave", false]]) node.addEventListener(event, () => mark.classList.toggle("lit", lit));
       return node;
@@ -296,7 +296,7 @@ function told(job) {
   $("cancel").hidden = true;
   const report = job.report;
   $("job").textContent = {
-    done: report && `Done: ${report.indexed} indexed, ${report.unchanged} unchanged, ${report.failed.length} skipped, in ${report.seconds.toFixed(1)} s.`,
+    done: report && `Done in ${report.seconds.toFixed(1)} s: ${report.indexed} indexed, ${report.reused} copies of known images, ${report.unchanged} unchanged, ${report.failed.length} skipped.`,
     cancelled: `Cancelled after ${count(job.done, "image")}; they are kept.`,
     failed: `Failed: ${job.error}`,
   }[job.state];
