@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO
 from urllib.parse import quote, urlsplit
 
 import numpy as np
@@ -139,7 +139,7 @@ def main() -> None:
     print(f"memory of the server: {before:.0f} MiB before, {after:.0f} MiB after")
 
 
-def _one_object(stream: Any) -> str:
+def _one_object(stream: IO[bytes]) -> str:
     """What is printed up to the end of the first JSON object."""
     text = ""
     while True:

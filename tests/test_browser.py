@@ -143,8 +143,8 @@ def shoot() -> Any:
         if folder:
             Path(folder).mkdir(parents=True, exist_ok=True)
             page.wait_for_function(
-                """() => [...document.images].every((image) => image.complete
-                     || !image.checkVisibility()
+                """() => [...document.images].every((image) =>
+                     image.complete || !image.checkVisibility()
                      || image.getBoundingClientRect().top > innerHeight)"""
             )
             page.screenshot(path=Path(folder) / f"{name}.png")
