@@ -122,7 +122,8 @@ def test_the_page_asks_no_other_host(client: TestClient) -> None:
     for path in ["/", *re.findall(r'(?:src|href)="([^"]+)"', page.text)]:
         body = client.get(path)
         assert body.status_code == 200, path
-        assert not re.search(r"(?:https?:)?//[a-z]", body.text), path
+        text = body.text.replace("http://www.w3.org/2000/svg", "")  # a name, never fetched
+        assert not re.search(r"(?:https?:)?//[a-z]", text), path
     assert not re.search(r"<script>|style=|\son[a-z]+=", page.text)
 
 

@@ -384,4 +384,5 @@ document.addEventListener("paste", (event) => taken(event.clipboardData.files[0]
 window.addEventListener("popstate", fromAddress);
 
 recall();
-loadLibrary().catch(() => {}).finally(fromAddress);
+// Whoever was quicker than the page has asked already: the address has nothing to add then.
+loadLibrary().catch(() => {}).finally(() => query.q || query.upload || query.like.length || fromAddress());
