@@ -1,12 +1,13 @@
 """How many searches a second the server answers over loopback, beside the same without a server.
 
-    python -m benchmarks.serve [--views 100000] [--clients 1 8 64] [--seconds 10] [--json]
+    python -m benchmarks.serve [--views 100000] [--clients 1 8 64] [--seconds 5] [--rounds 3] [--json]
 
 Random unit vectors of the starter model's dimension; every request is another prompt, encoded and
 scored anew. The server is a process of its own (``wordsight serve``); the clients keep one
 connection each and ask again as soon as they are answered. They need the processor too: on few
 cores they take it from the server. The rate without a server is that of ``Library.search`` with 64
-prompts at a time.
+prompts at a time. Both are measured in turn, several rounds, and the medians given, since other
+work on the machine would fall on one of them alone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -104,13 +106,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--views", type=int, default=100_000)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
-    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         library = make_library(Path(folder) / "library", options.views, 0)
         library.compact()
-        alone = in_process(library, options.seconds)
         command = ["-m", "wordsight", "serve", "--port", "0", "--json", "--library"]
         command.append(str(library.path))
         with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE) as server:
@@ -119,20 +121,35 @@ def main() -> None:
                 url = json.loads(_one_object(server.stdout))["url"]
                 asyncio.run(load(url, 8, 2))  # warm
                 before = resident(server.pid)
-                rows = {n: asyncio.run(load(url, n, options.seconds)) for n in options.clients}
+                alone, rounds = [], []
+                for _ in range(options.rounds):
+                    alone.append(in_process(library, options.seconds))
+                    rounds.append(
+                        {n: asyncio.run(load(url, n, options.seconds)) for n in options.clients}
+                    )
                 after = resident(server.pid)
             finally:
                 server.terminate()
+    rows = {
+        n: {key: statistics.median(one[n][key] for one in rounds) for key in rounds[0][n]}
+        for n in options.clients
+    }
+    for n, row in rows.items():
+        row["errors"] = sum(one[n]["errors"] for one in rounds)
+        row["ratio"] = statistics.median(
+            one[n]["queries_per_second"] / rate for one, rate in zip(rounds, alone, strict=True)
+        )
+    rate = statistics.median(alone)
     if options.json:
-        found = {"machine": machine.describe(), "views": options.views, "in_process": alone}
+        found = {"machine": machine.describe(), "views": options.views, "in_process": rate}
         print(json.dumps({**found, "clients": rows, "resident_mib": [before, after]}))
         return
     print(machine.line())
-    print(f"{options.views:,} views; in process, {BATCH} at a time: {alone:.0f} queries/s")
+    print(f"{options.views:,} views; in process, {BATCH} at a time: {rate:.0f} queries/s")
     for clients, row in rows.items():
         print(
             f"{clients:>4} clients  {row['queries_per_second']:7.1f} queries/s"
-            f" ({row['queries_per_second'] / alone:.2f} of in process)"
+            f" ({row['ratio']:.2f} of in process)"
             f"   p50 {row['p50_ms']:7.1f} ms   p99 {row['p99_ms']:7.1f} ms"
             f"   errors {row['errors']:.0f}"
         )

@@ -122,7 +122,8 @@ def test_the_page_asks_no_other_host(client: TestClient) -> None:
     for path in ["/", *re.findall(r'(?:src|href)="([^"]+)"', page.text)]:
         body = client.get(path)
         assert body.status_code == 200, path
-        assert not re.search(r"(?:https?:)?//[a-z]", body.text), path
+        text = re.sub(r'xmlns="[^"]+"', "", body.text)  # a name, not an address
+        assert not re.search(r"(?:https?:)?//[a-z]", text), path
     assert not re.search(r"<script>|style=|\son[a-z]+=", page.text)
 
 
