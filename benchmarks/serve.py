@@ -1,12 +1,14 @@
 """How many searches a second the server answers over loopback, beside the same without a server.
 
-    python -m benchmarks.serve [--views 100000] [--clients 1 8 64] [--seconds 10] [--json]
+    python -m benchmarks.serve [--views 100000] [--clients 1 8 64] [--seconds 5] [--json]
 
 Random unit vectors of the starter model's dimension; every request is another prompt, encoded and
 scored anew. The server is a process of its own (``wordsight serve``); the clients keep one
 connection each and ask again as soon as they are answered. They need the processor too: on few
 cores they take it from the server. The rate without a server is that of ``Library.search`` with 64
-prompts at a time.
+prompts at a time. Both are measured in turn, several rounds, and the medians given, since other
+work on the machine would fall on one of them alone. Processor time a query does not depend on what
+else the machine does, nor on the clients.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import argparse
 import asyncio
 import itertools
 import json
+import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -43,15 +47,16 @@ def prompts() -> Iterator[str]:
             yield f"{phrase} {number}" if number else phrase
 
 
-def in_process(library: wordsight.Library, seconds: float) -> float:
-    """Queries a second of batched searches in this process."""
+def in_process(library: wordsight.Library, seconds: float) -> tuple[float, float]:
+    """Queries a second of batched searches in this process, and processor ms a query."""
     source = prompts()
     library.search(list(itertools.islice(source, BATCH)), K, anyway=True)
-    started, done = time.perf_counter(), 0
+    started, busy, done = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - started < seconds:
         library.search(list(itertools.islice(source, BATCH)), K, anyway=True)
         done += BATCH
-    return done / (time.perf_counter() - started)
+    spent = time.process_time() - busy
+    return done / (time.perf_counter() - started), spent / done * 1000
 
 
 async def _client(
@@ -71,12 +76,13 @@ async def _client(
     writer.close()
 
 
-async def load(url: str, clients: int, seconds: float) -> dict[str, float]:
-    """Rate, latencies and errors of so many clients at once."""
+async def load(url: str, pid: int, clients: int, seconds: float) -> dict[str, float]:
+    """Rate, latencies, errors, and the server's processor time, of so many clients at once."""
     parts = urlsplit(url)
     took: list[float] = []
     bad: list[bytes] = []
     source = prompts()
+    busy = processor_ms(pid)
     started = time.perf_counter()
     until = started + seconds
     host, port = parts.hostname or "", parts.port or 80
@@ -86,8 +92,19 @@ async def load(url: str, clients: int, seconds: float) -> dict[str, float]:
         "queries_per_second": len(took) / elapsed,
         "p50_ms": float(np.percentile(took, 50)) * 1000,
         "p99_ms": float(np.percentile(took, 99)) * 1000,
+        "processor_ms": (processor_ms(pid) - busy) / len(took),
         "errors": len(bad),
     }
+
+
+def processor_ms(pid: int) -> float:
+    """Processor time that a process has used (Linux; elsewhere nan)."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return float("nan")
+    user, system = text.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
 def resident(pid: int) -> float:
@@ -104,36 +121,60 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--views", type=int, default=100_000)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
-    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         library = make_library(Path(folder) / "library", options.views, 0)
         library.compact()
-        alone = in_process(library, options.seconds)
         command = ["-m", "wordsight", "serve", "--port", "0", "--json", "--library"]
         command.append(str(library.path))
         with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE) as server:
             try:
                 assert server.stdout is not None
                 url = json.loads(_one_object(server.stdout))["url"]
-                asyncio.run(load(url, 8, 2))  # warm
+                asyncio.run(load(url, server.pid, 8, 2))  # warm
                 before = resident(server.pid)
-                rows = {n: asyncio.run(load(url, n, options.seconds)) for n in options.clients}
+                alone, rounds = [], []
+                for _ in range(options.rounds):
+                    alone.append(in_process(library, options.seconds))
+                    rounds.append(
+                        {
+                            n: asyncio.run(load(url, server.pid, n, options.seconds))
+                            for n in options.clients
+                        }
+                    )
                 after = resident(server.pid)
             finally:
                 server.terminate()
+    rates = [rate for rate, _ in alone]
+    rate, spent = statistics.median(rates), statistics.median(ms for _, ms in alone)
+    rows = {
+        n: {key: statistics.median(one[n][key] for one in rounds) for key in rounds[0][n]}
+        for n in options.clients
+    }
+    for n, row in rows.items():
+        row["errors"] = sum(one[n]["errors"] for one in rounds)
+        row["ratio"] = statistics.median(
+            one[n]["queries_per_second"] / other for one, other in zip(rounds, rates, strict=True)
+        )
     if options.json:
-        found = {"machine": machine.describe(), "views": options.views, "in_process": alone}
+        found = {"machine": machine.describe(), "views": options.views}
+        found["in_process"] = {"queries_per_second": rate, "processor_ms": spent}
         print(json.dumps({**found, "clients": rows, "resident_mib": [before, after]}))
         return
     print(machine.line())
-    print(f"{options.views:,} views; in process, {BATCH} at a time: {alone:.0f} queries/s")
+    print(
+        f"{options.views:,} views; in process, {BATCH} at a time: {rate:.0f} queries/s, "
+        f"{spent:.1f} ms of processor time a query"
+    )
     for clients, row in rows.items():
         print(
             f"{clients:>4} clients  {row['queries_per_second']:7.1f} queries/s"
-            f" ({row['queries_per_second'] / alone:.2f} of in process)"
+            f" ({row['ratio']:.2f} of in process)"
             f"   p50 {row['p50_ms']:7.1f} ms   p99 {row['p99_ms']:7.1f} ms"
+            f"   processor {row['processor_ms']:5.1f} ms"
             f"   errors {row['errors']:.0f}"
         )
     print(f"memory of the server: {before:.0f} MiB before, {after:.0f} MiB after")

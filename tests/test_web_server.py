@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import http.client
+import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -83,3 +89,38 @@ def test_many_requests_on_one_connection(url: str) -> None:
         assert (answer.status, bool(answer.read())) == (200, True)
         assert connection.sock is kept
     connection.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are another matter there")
+def test_the_command_serves_indexes_and_stops_cleanly(tmp_path: Path, photos: Any) -> None:
+    library = wordsight.create(tmp_path / "lib", "starter")
+    library.index(photos(red=3))
+    folder = photos("many", blue=300)
+    command = [sys.executable, "-m", "wordsight", "serve", "--library", str(library.path)]
+    command += ["--port", "0", "--allow-index", str(folder), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        told = b""
+        while not told.rstrip().endswith(b"}"):
+            line = process.stdout.readline()
+            assert line, process.stderr and process.stderr.read()
+            told += line
+        api = json.loads(told)["api"]
+        with urllib.request.urlopen(f"{api}/index/folders") as answer:
+            (allowed,) = json.load(answer)["folders"]
+        body = json.dumps({"folder": allowed["id"], "crops": "tiles"}).encode()
+        start = urllib.request.Request(
+            f"{api}/index/jobs", body, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(start) as answer:
+            job = json.load(answer)["id"]
+        # Somebody follows the job; the server does not wait for them.
+        with urllib.request.urlopen(f"{api}/index/jobs/{job}/events") as events:
+            assert events.readline().startswith(b"data: ")
+            process.send_signal(signal.SIGINT)
+            rest = events.read()
+        out, errors = process.communicate(timeout=120)
+    assert b'"state": "running"' not in rest.rpartition(b"data: ")[2]
+    assert b"Traceback" not in errors
+    assert not out.strip()
+    assert len(wordsight.open(library.path)) >= 3

@@ -315,7 +315,8 @@ def search(
     # [Q, V]: one matrix product for all queries
     view_scores = matrix @ snapshot.vectors.T
     fused, mean, sd = _fused(snapshot, view_scores, crops)
-    z = (fused - mean) / sd
+    z = fused - mean
+    z /= sd
     clock.lap("score")
     chosen = None if label is None else store.labelled(snapshot, label)
     decisions = _decide(store, snapshot, encoded, text_vectors, z, false_accept, crops, chosen)
@@ -326,6 +327,7 @@ def search(
         raise QueryError(f"no image of the library has the label '{label}'.")
     clock.lap("decide")
     results = []
+    ranked = []
     for i, query in enumerate(encoded):
         decision = decisions[i]
         calibrated = bool(query.texts)
@@ -341,20 +343,13 @@ def search(
         shown = order if match or anyway else order[:0]
         if min_score is not None and anyway and not match:
             shown = _top(fused[i], min(k, found))
+        ranked.append((shown, _winners(snapshot, shown, view_scores[i], crops)))
         results.append(
             Result(
                 query=str(query.query),
                 match=match,
                 threshold=threshold,
-                hits=_hits(
-                    store,
-                    snapshot,
-                    shown,
-                    view_scores[i],
-                    fused[i],
-                    z[i] if calibrated else None,
-                    crops,
-                ),
+                hits=[],
                 model=model.name,
                 timings_ms={},
                 decision=decision,
@@ -364,6 +359,12 @@ def search(
                 notices=_notices(model, query.query),
             )
         )
+    # One read of the table for all queries.
+    wanted = sorted({place for _, places in ranked for place in places})
+    rows = dict(zip(wanted, store.rows(wanted), strict=True))
+    for i, (result, (shown, places)) in enumerate(zip(results, ranked, strict=True)):
+        calibrated_z = z[i] if encoded[i].texts else None
+        result.hits = _hits(shown, [rows[place] for place in places], fused[i], calibrated_z)
     clock.lap("hits")
     for result in results:
         result.timings_ms = clock.laps
@@ -375,7 +376,9 @@ def nearest(store: Store, vector: NDArray[np.float32], k: int = 10) -> list[Hit]
     snapshot = store.snapshot()
     view_scores = snapshot.vectors @ vector
     fused = snapshot.fuse(view_scores)
-    return _hits(store, snapshot, _top(fused, k), view_scores, fused, None, True)
+    order = _top(fused, k)
+    places = _winners(snapshot, order, view_scores, crops=True)
+    return _hits(order, store.rows(places), fused, None)
 
 
 def _fused(
@@ -431,24 +434,27 @@ def _decide(
     return decisions
 
 
-def _hits(
-    store: Store,
-    snapshot: Snapshot,
-    order: NDArray[np.intp],
-    view_scores: NDArray[np.float32],
-    fused: NDArray[np.float32],
-    z: NDArray[np.float32] | None,
-    crops: bool,
-) -> list[Hit]:
+def _winners(
+    snapshot: Snapshot, order: NDArray[np.intp], view_scores: NDArray[np.float32], crops: bool
+) -> list[int]:
+    """For each image the place in the table of the view that won."""
     import numpy as np
 
-    ends = np.append(snapshot.starts[1:], len(snapshot.vectors))
+    ends = np.append(snapshot.starts[1:], len(snapshot.vectors)) if crops else snapshot.starts
     winners = [
         snapshot.starts[n]
         + (int(np.argmax(view_scores[snapshot.starts[n] : ends[n]])) if crops else 0)
         for n in order
     ]
-    rows = store.rows([int(snapshot.rows[view]) for view in winners])
+    return [int(snapshot.rows[view]) for view in winners]
+
+
+def _hits(
+    order: NDArray[np.intp],
+    rows: Sequence[dict[str, Any]],
+    fused: NDArray[np.float32],
+    z: NDArray[np.float32] | None,
+) -> list[Hit]:
     return [
         Hit(
             rank=rank,

@@ -1,13 +1,15 @@
 """Micro-batching: questions that come at about the same time are answered by one call.
 
 A text tower and a matrix product cost little more for many prompts than for one. While a batch is
-being answered the next one gathers; only when the last batch had company is a new one held back
-for some milliseconds, so that somebody who is alone does not wait.
+being answered the next one gathers. Who is alone never waits: only when the last batch had company
+is a new one held back, for as long as others keep coming within milliseconds of each other, and for
+no more than a tenth of the time that the last one took.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -19,7 +21,9 @@ S = TypeVar("S", bound=Hashable)
 R = TypeVar("R")
 
 WAIT = 0.004
-"""Seconds that a batch is held back for more to come."""
+"""Seconds that a batch is held back for one more to come."""
+SHARE = 0.1
+"""What holding back may add, all in all, to the time of a batch."""
 MOST = 64
 """Questions in one batch."""
 QUEUE = 512
@@ -80,10 +84,12 @@ class Batcher(Generic[Q, S, R]):
 
     async def _work(self) -> None:
         company = False
+        took = 0.0
         while True:
             await self._wake.wait()
+            started = time.monotonic()
             if company:
-                await asyncio.sleep(WAIT)
+                await self._gather(started + max(WAIT, SHARE * took))
             batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
             if not self._waiting:
                 self._wake.clear()
@@ -95,6 +101,13 @@ class Batcher(Generic[Q, S, R]):
                 groups.setdefault(waiting.settings, []).append(waiting)
             for settings, group in groups.items():
                 await self._settle(group, settings)
+            took = time.monotonic() - started
+
+    async def _gather(self, until: float) -> None:
+        before = 0
+        while before < len(self._waiting) < MOST and time.monotonic() < until:
+            before = len(self._waiting)
+            await asyncio.sleep(WAIT)
 
     async def _settle(self, group: list[_Waiting[Q, S, R]], settings: S) -> None:
         answers: Sequence[R | Exception]
