@@ -116,7 +116,7 @@ def _auto(notice: Callable[[str], None]) -> tuple[Entry | None, Path | None]:
             return entry, folder
     entry = ENTRIES[0]
     instead = (
-        "using the starter model, which knows about 110 kinds of everyday things; "
+        "using the starter model, which knows some 150 kinds of everyday things; "
         f"for real photos fetch one with --model {entry.name}"
     )
     if hub.is_offline():
