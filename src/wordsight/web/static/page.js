@@ -384,5 +384,10 @@ document.addEventListener("paste", (event) => taken(event.clipboardData.files[0]
 window.addEventListener("popstate", fromAddress);
 
 recall();
-// Whoever was quicker than the page has asked already: the address has nothing to add then.
-loadLibrary().catch(() => {}).finally(() => query.q || query.upload || query.like.length || fromAddress());
+loadLibrary().catch(() => {}).finally(() => {
+  // Whoever was quicker than the page has asked already, or is typing: that stands.
+  if (query.q || query.upload || query.like.length) return;
+  const typed = location.search ? "" : $("q").value;
+  fromAddress();
+  if (typed) $("q").value = typed;
+});
