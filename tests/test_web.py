@@ -443,7 +443,7 @@ def test_shutting_down_ends_a_job(
         client.post("/api/v1/index/jobs", json={"folder": folder})
         app.state.jobs.cancel_all()
         model.go.set()
-    (job,) = app.state.jobs.list()
+    (job,) = app.state.jobs.history()
     assert job.state == "cancelled"
 
 

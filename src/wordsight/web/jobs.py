@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 State = Literal["running", "done", "cancelled", "failed"]
 _KEPT = 20  # finished jobs that are remembered
+_SKIPPED_SHOWN = 1000
 
 
 class _Cancelled(Exception):
@@ -74,14 +76,14 @@ class Jobs:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def list(self) -> Sequence[Job]:
+    def history(self) -> Sequence[Job]:
         """The jobs of this run of the server, newest first."""
         return tuple(reversed(tuple(self._jobs.values())))
 
     @property
     def running(self) -> bool:
         """Whether a job is under way."""
-        return any(job.state == "running" for job in self.list())
+        return any(job.state == "running" for job in self.history())
 
     def start(self, folder: str, crops: str | None) -> Job:
         """Index a folder by its id. Raises Problem: 404 unknown folder, 409 another job runs."""
@@ -114,7 +116,7 @@ class Jobs:
 
     def cancel_all(self) -> None:
         """Ask whatever runs to end, without waiting for it."""
-        for job in self.list():
+        for job in self.history():
             job.cancel.set()
 
     def close(self) -> None:
@@ -125,8 +127,9 @@ class Jobs:
 
     def skipped(self) -> Sequence[dict[str, str]]:
         """What the last finished job of each folder left out, and why."""
-        last = {job.folder: job for job in reversed(self.list()) if job.report}
-        return [skipped for job in last.values() if job.report for skipped in job.report["failed"]]
+        last = {job.folder: job for job in reversed(self.history()) if job.report}
+        found = (skip for job in last.values() if job.report for skip in job.report["failed"])
+        return list(islice(found, _SKIPPED_SHOWN))
 
     def _run(self, job: Job, path: Path) -> None:
         started = time.monotonic()
