@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 State = Literal["running", "done", "cancelled", "failed"]
 _KEPT = 20  # finished jobs that are remembered
-_SKIPPED_SHOWN = 1000
 
 
 class _Cancelled(Exception):
@@ -124,12 +122,6 @@ class Jobs:
         self.cancel_all()
         if self._thread:
             self._thread.join()
-
-    def skipped(self) -> Sequence[dict[str, str]]:
-        """What the last finished job of each folder left out, and why."""
-        last = {job.folder: job for job in reversed(self.history()) if job.report}
-        found = (skip for job in last.values() if job.report for skip in job.report["failed"])
-        return list(islice(found, _SKIPPED_SHOWN))
 
     def _run(self, job: Job, path: Path) -> None:
         started = time.monotonic()
