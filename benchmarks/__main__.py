@@ -11,7 +11,11 @@ from pathlib import Path
 def main() -> None:
     """Run each, and say which were left out for want of data."""
     data = os.environ.get("WORDSIGHT_DATA")
-    quick = [["benchmarks.cold_start"], ["benchmarks.cifar10"]]
+    quick = [
+        ["benchmarks.cold_start"],
+        ["benchmarks.cifar10"],
+        ["benchmarks.serve", "--seconds", "3"],
+    ]
     if data and Path(data).is_dir():
         quick += [
             ["benchmarks.coco_captions", "--data", data],

@@ -388,6 +388,11 @@ def test_a_folder_is_indexed_and_found_without_a_restart(
         assert [Path(s["path"]).name for s in about["skipped"]] == ["broken.jpg"]
         assert about["skipped"][0]["reason"]
         assert client.get("/api/v1/index/jobs").json()["jobs"][0]["id"] == last["id"]
+        # They are forgotten when they are no more.
+        (folder / "broken.jpg").unlink()
+        again = client.post("/api/v1/index/jobs", json={"folder": allowed["id"]}).json()["id"]
+        assert wait_for(client, again)["state"] == "done"
+        assert client.get("/api/v1/library").json()["skipped"] == []
 
 
 class SlowModel(ColourModel):
@@ -443,7 +448,7 @@ def test_shutting_down_ends_a_job(
         client.post("/api/v1/index/jobs", json={"folder": folder})
         app.state.jobs.cancel_all()
         model.go.set()
-    (job,) = app.state.jobs.list()
+    (job,) = app.state.jobs.history()
     assert job.state == "cancelled"
 
 

@@ -191,6 +191,7 @@ def index(
         run.process(todo)
         if prune:
             report.removed += store.remove(_vanished(known.values(), items, sources))
+        _keep_skipped(store, sources, report.failed)
         store.compact(only_if_needed=True)
         # Now rather than in the first search after it.
         store.calibration(store.snapshot())
@@ -216,6 +217,13 @@ def _vanished(
         and any(_lies_under(entry.path, root) for root in roots)
         and not (unseen and entry.path.startswith(unseen))
     ]
+
+
+def _keep_skipped(store: Store, sources: Sequence[Source], failed: Sequence[Failure]) -> None:
+    """Replace what was skipped under these sources by what was skipped now."""
+    roots = tuple(source.root for source in sources)
+    others = [(path, reason) for path, reason in store.skipped() if not path.startswith(roots)]
+    store.save_skipped([*others, *((failure.path, failure.reason) for failure in failed)])
 
 
 def _lies_under(path: str, root: str) -> bool:

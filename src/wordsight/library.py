@@ -7,6 +7,7 @@ A library is a directory::
                      format with versions: appends are atomic, readers never see half a batch
     bank.npz         text vectors of the neutral phrases, made with the library's model
     statistics.npz   what the "No match" decision needs, for one version of the table
+    skipped.json     files that were left out when their folders were last indexed, and why
     lock             held by the one process that writes
 
 This is the only module that knows how a library is stored.
@@ -554,6 +555,20 @@ class Store:
         np.savez(buffer, version=np.int64(self.version), **arrays)  # type: ignore[arg-type]
         with contextlib.suppress(OSError):
             _write_atomically(self.path / f"{name}.npz", buffer.getvalue())
+
+    def skipped(self) -> list[tuple[str, str]]:
+        """Files that the last runs over their folders left out, as (path, reason)."""
+        try:
+            found = json.loads((self.path / "skipped.json").read_text(encoding="utf-8"))
+            return [(str(path), str(reason)) for path, reason in found]
+        except (OSError, ValueError, TypeError):
+            return []
+
+    def save_skipped(self, skipped: Sequence[tuple[str, str]]) -> None:
+        """Keep what was left out, for people to look at."""
+        if skipped or (self.path / "skipped.json").exists():
+            with contextlib.suppress(OSError):
+                _write_atomically(self.path / "skipped.json", json.dumps(skipped).encode())
 
     def info(self) -> dict[str, Any]:
         """Counts, model, size on disk in bytes, versions."""

@@ -207,7 +207,8 @@ def _routes(app: FastAPI, service: Service) -> APIRouter:
     @api.get("/index/jobs")
     async def jobs() -> schemas.JobList:
         """The jobs since the server was started, newest first."""
-        return schemas.JobList(jobs=[schemas.Job(**job.to_json()) for job in service.jobs.list()])
+        found = [schemas.Job(**job.to_json()) for job in service.jobs.history()]
+        return schemas.JobList(jobs=found)
 
     @api.post("/index/jobs", status_code=201)
     async def start_job(wanted: schemas.JobRequest) -> schemas.Job:

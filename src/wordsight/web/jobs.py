@@ -74,14 +74,14 @@ class Jobs:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def list(self) -> Sequence[Job]:
+    def history(self) -> Sequence[Job]:
         """The jobs of this run of the server, newest first."""
         return tuple(reversed(tuple(self._jobs.values())))
 
     @property
     def running(self) -> bool:
         """Whether a job is under way."""
-        return any(job.state == "running" for job in self.list())
+        return any(job.state == "running" for job in self.history())
 
     def start(self, folder: str, crops: str | None) -> Job:
         """Index a folder by its id. Raises Problem: 404 unknown folder, 409 another job runs."""
@@ -114,7 +114,7 @@ class Jobs:
 
     def cancel_all(self) -> None:
         """Ask whatever runs to end, without waiting for it."""
-        for job in self.list():
+        for job in self.history():
             job.cancel.set()
 
     def close(self) -> None:
@@ -122,11 +122,6 @@ class Jobs:
         self.cancel_all()
         if self._thread:
             self._thread.join()
-
-    def skipped(self) -> Sequence[dict[str, str]]:
-        """What the last finished job of each folder left out, and why."""
-        last = {job.folder: job for job in reversed(self.list()) if job.report}
-        return [skipped for job in last.values() if job.report for skipped in job.report["failed"]]
 
     def _run(self, job: Job, path: Path) -> None:
         started = time.monotonic()

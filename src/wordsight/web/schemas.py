@@ -174,7 +174,7 @@ class LibraryInfo(BaseModel):
     table_version: int
     crops: dict[str, int] = Field(description="How many images have crops of which proposer.")
     labels: list[LabelCount]
-    skipped: list[Skipped] = Field(description="Left out by jobs since the server was started.")
+    skipped: list[Skipped] = Field(description="Files that were left out, the first 1000.")
 
 
 class Folder(BaseModel):

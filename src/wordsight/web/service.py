@@ -34,6 +34,7 @@ AT_ONCE = 4
 PATIENCE = 10.0
 """Seconds that one more waits for its turn before it gets 503."""
 MAX_UPLOAD_PIXELS = 50_000_000
+SKIPPED_SHOWN = 1000
 _SCORES = 2**25  # scores in memory at once: queries times views
 _TAKEN = {
     0x010F: "make", 0x0110: "camera", 0x9003: "taken", 0xA434: "lens",
@@ -202,7 +203,7 @@ class Service:
     # -- the library as a whole
 
     def info(self) -> dict[str, Any]:
-        """Counts, model, size, labels, and what jobs have skipped."""
+        """Counts, model, size, labels, and which files were skipped."""
         with self._catalogue_lock:
             store = self._catalogue
             store.refresh()
@@ -216,7 +217,10 @@ class Service:
                     ],
                 }
                 self._counted = store.version, counts
-            return {**store.info(), **self._counted[1], "skipped": self.jobs.skipped()}
+            skipped = [
+                {"path": path, "reason": reason} for path, reason in store.skipped()[:SKIPPED_SHOWN]
+            ]
+            return {**store.info(), **self._counted[1], "skipped": skipped}
 
     def count(self) -> int:
         """The number of images, with those that other processes have added."""

@@ -111,8 +111,8 @@ function show(answer, anyway) {
     lines.push(make("p", { className: "no-match", textContent: "No match" }), `${answer.explanation[0].toUpperCase()}${answer.explanation.slice(1)}.`);
     if (!anyway && images) lines.push(button("Show the closest anyway", () => search({ anyway: true })));
   } else {
-    const what = query.upload || query.like.length ? "nearest first" : `for “${answer.query}”`;
-    lines.push(`${count(answer.hits.length, "image")} ${what}`);
+    const what = query.upload || query.like.length ? ", nearest first" : ` for “${answer.query}”`;
+    lines.push(`${count(answer.hits.length, "image")}${what}`);
   }
   say(...lines);
   $("hits").replaceChildren(...answer.hits.map(card));
