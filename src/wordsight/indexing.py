@@ -193,8 +193,7 @@ def index(
             report.removed += store.remove(_vanished(known.values(), items, sources))
         _keep_skipped(store, sources, report.failed)
         store.compact(only_if_needed=True)
-        # Now rather than in the first search after it.
-        store.calibration(store.snapshot())
+        store.prepare()
     report.images = len(store)
     report.views = store.count_views()
     report.seconds = time.perf_counter() - started

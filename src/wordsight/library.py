@@ -7,8 +7,15 @@ A library is a directory::
                      format with versions: appends are atomic, readers never see half a batch
     bank.npz         text vectors of the neutral phrases, made with the library's model
     statistics.npz   what the "No match" decision needs, for one version of the table
+    views-N.ann      in a large library: an approximate index of the table's version N
+    nearby.npz       in a large library: what the decision needs there
     skipped.json     files that were left out when their folders were last indexed, and why
     lock             held by the one process that writes
+
+A library is **large** when its vectors, as float32, take more than :func:`exact_bytes`. It is then
+not read into memory: an approximate index names the views that may be nearest, and these are read
+and scored exactly. The index belongs to one version of the table, and searches see that version;
+the writer makes the next one when it is done.
 
 This is the only module that knows how a library is stored.
 """
@@ -32,14 +39,40 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from wordsight.nomatch import Calibration
+    from wordsight.ann import ApproximateIndex
+    from wordsight.nomatch import Calibration, Null
 
 FORMAT = 1
 NAME = ".wordsight"
 _COMPACT_FRAGMENTS = 8
+_STATISTICS = ("mean", "sd", "image_mean", "image_sd")
 _META_COLUMNS = ["id", "path", "label", "width", "height", "kind", "box", "region_label"]
 
+EXACT_MIB = 1024
+SAMPLE_IMAGES = 16_000
+"""Images of a large library on which a query's score over the whole library is estimated."""
+_NEAREST = 300  # views that the approximate index names, to be scored exactly
+_MOST_NEAREST = 2000
+_BLOCK = 65_536  # rows that are read at once where all are passed through
+
 T = TypeVar("T")
+
+
+def exact_bytes() -> int:
+    """Up to how many bytes of float32 vectors are held in memory and searched exactly.
+
+    1 GiB, or the environment variable ``WORDSIGHT_EXACT_MB``. Raises LibraryError when that is
+    not a number.
+    """
+    wanted = os.environ.get("WORDSIGHT_EXACT_MB", "").strip()
+    if not wanted:
+        return EXACT_MIB << 20
+    try:
+        return int(float(wanted) * (1 << 20))
+    except ValueError:
+        raise LibraryError(
+            f"WORDSIGHT_EXACT_MB={wanted!r}: give a number of MiB, for example 1024"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +170,80 @@ class Snapshot:
         return np.maximum.reduceat(scores, self.starts, axis=-1)
 
 
+@dataclass(frozen=True, slots=True)
+class _Large:
+    """One version of a large library, opened for searching: everything but the vectors."""
+
+    dataset: Any
+    index: ApproximateIndex
+    ids: NDArray[np.int64]  # these and the following: one a row of the table
+    view: NDArray[np.int32]
+    statistics: dict[str, NDArray[np.float32]]
+
+    @property
+    def has_crops(self) -> bool:
+        return bool(self.view.any())
+
+    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Vectors of rows of the table that are in order, float32 [n, D]."""
+        return _matrix(self.dataset.take(rows, columns=["vector"])["vector"])
+
+    def snapshot(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> Snapshot:
+        """These views alone; ``vectors`` [n, D] are theirs."""
+        import numpy as np
+
+        order = np.lexsort((self.view[rows], self.ids[rows]))
+        rows, vectors = rows[order], vectors[order]
+        ids = self.ids[rows]
+        starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1])[: len(ids)])
+        first = rows[starts]
+        return Snapshot(
+            version=int(self.dataset.version),
+            vectors=vectors,
+            starts=starts,
+            rows=rows,
+            ids=ids[starts],
+            **{name: values[first] for name, values in self.statistics.items()},
+        )
+
+    def nearest(self, queries: NDArray[np.float32], *, crops: bool) -> Snapshot:
+        """The views that may be nearest to any of the queries [Q, D], with their vectors."""
+        import numpy as np
+
+        count = _NEAREST
+        if not crops and self.has_crops:
+            # Crops take places among the nearest that are then left unused.
+            count = min(_MOST_NEAREST, count * len(self.ids) // int((self.view == 0).sum()))
+        places = self.index.search(queries, min(count, len(self.ids)))
+        rows = np.unique(places[places >= 0])
+        if not crops:
+            rows = rows[self.view[rows] == 0]
+        return self.snapshot(rows, self.vectors(rows))
+
+    def with_label(self, label: str, *, crops: bool) -> Snapshot:
+        """All views of the images with this label, with their vectors."""
+        import numpy as np
+
+        quoted = label.replace("'", "''")
+        found = self.dataset.to_table(columns=["id"], filter=f"label = '{quoted}' and view = 0")
+        rows = np.flatnonzero(np.isin(self.ids, found["id"].to_numpy()))
+        if not crops:
+            rows = rows[self.view[rows] == 0]
+        return self.snapshot(rows, self.vectors(rows))
+
+    def sample_rows(self) -> NDArray[np.int64]:
+        """All views of a random part of the images, in the table's order.
+
+        Ids are hashes, so those below a bound are a random part, and the same one after images
+        were added.
+        """
+        import numpy as np
+
+        share = min(1.0, SAMPLE_IMAGES / max(1, int((self.view == 0).sum())))
+        bound = -(1 << 63) + int(share * ((1 << 64) - 1))
+        return np.flatnonzero(self.ids <= bound)
+
+
 def id_to_int(image_id: str) -> int:
     """The 16 hex digits of an image id as the signed 64-bit number that is stored."""
     try:
@@ -211,6 +318,8 @@ class Store:
         self._bank: tuple[list[str], NDArray[np.float32]] | None = None
         self._calibrations: dict[str, tuple[int, Calibration]] = {}
         self._labels: tuple[int, NDArray[Any]] | None = None
+        self._opened: _Large | None = None
+        self._nearby: dict[str, tuple[int, Snapshot, Null]] = {}
 
     # opening
 
@@ -354,6 +463,8 @@ class Store:
         """Forget what is in memory; the next read opens the newest version."""
         self._dataset = None
         self._snapshot = None
+        self._opened = None
+        self._nearby.clear()
 
     def __len__(self) -> int:
         return int(self.dataset.count_rows(filter="view = 0"))
@@ -420,8 +531,8 @@ class Store:
 
     @property
     def in_memory(self) -> bool:
-        """Whether the vectors have been read (of this version or an older one)."""
-        return self._snapshot is not None
+        """Whether what searches need has been read (of this version or an older one)."""
+        return self._snapshot is not None or self._opened is not None
 
     def labelled(self, snapshot: Snapshot, label: str) -> NDArray[np.bool_]:
         """Which images of a snapshot have this label: bool [N]."""
@@ -433,6 +544,145 @@ class Store:
             self._labels = snapshot.version, np.array(ordered, object)
         return np.asarray(self._labels[1] == label, np.bool_)
 
+    @property
+    def is_large(self) -> bool:
+        """Whether the vectors are too many to be held in memory (see :func:`exact_bytes`)."""
+        views = self.count_views()  # few ones would all be among the nearest anyway
+        return views > _NEAREST and views * self.model.dim * 4 > exact_bytes()
+
+    def nearest(self, queries: NDArray[np.float32], *, crops: bool = True) -> Snapshot:
+        """In a large library: the views that may be nearest to any of the queries [Q, D].
+
+        Each query's 300 nearest views, give or take a few; of whole images alone without
+        ``crops``. Views that are not named are left out, an image's own among them, but the view
+        with which an image ranks high is there.
+        """
+        return self._read(lambda: self._large().nearest(queries, crops=crops))
+
+    def with_label(self, label: str, *, crops: bool = True) -> Snapshot:
+        """In a large library: all views of the images with this label."""
+        return self._read(lambda: self._large().with_label(label, crops=crops))
+
+    def null(self, *, crops: bool = True) -> Null:
+        """What unrelated queries get in this library; without ``crops``, of whole images alone."""
+        if self.is_large:
+            return self.nearby(crops=crops)[1]
+        return self.calibration(self.snapshot(), crops=crops).null
+
+    def _large(self) -> _Large:
+        """The newest version that has an approximate index; made where there is none."""
+        versions = self._indexed_versions()
+        if self._opened is not None and (
+            not versions or versions[-1] <= int(self._opened.dataset.version)
+        ):
+            return self._opened
+        for version in reversed(versions):
+            with contextlib.suppress(OSError, ValueError):
+                self._opened = self._open_large(version)
+                return self._opened
+        self._opened = self._make_index()
+        return self._opened
+
+    def _indexed_versions(self) -> list[int]:
+        names = (path.stem.removeprefix("views-") for path in self.path.glob("views-*.ann"))
+        return sorted(int(name) for name in names if name.isdigit())
+
+    def _open_large(self, version: int, index: ApproximateIndex | None = None) -> _Large:
+        from wordsight.ann import ApproximateIndex
+
+        place = self.path / "views.lance"
+        dataset = _lance().dataset(str(place), version=version)
+        index = index or ApproximateIndex.load(self.path / f"views-{version}.ann")
+        table = dataset.to_table(columns=["id", "view", *_STATISTICS])
+        if len(index) != len(table):
+            raise ValueError("the index is not of this version")
+        return _Large(
+            dataset,
+            index,
+            ids=table["id"].to_numpy(),
+            view=table["view"].to_numpy(),
+            statistics={name: table[name].to_numpy() for name in _STATISTICS},
+        )
+
+    def _make_index(self) -> _Large:
+        """Make the approximate index of the version in view, and keep it where that can be."""
+        import numpy as np
+
+        from wordsight.ann import TRAINING_VECTORS, ApproximateIndex
+
+        dataset = self.dataset
+        rows = dataset.count_rows()
+        rng = np.random.default_rng(0)
+        some = np.sort(rng.choice(rows, min(rows, TRAINING_VECTORS), replace=False))
+        sample = _matrix(dataset.take(some, columns=["vector"])["vector"])
+        batches = dataset.to_batches(columns=["vector"], batch_size=_BLOCK)
+        index = ApproximateIndex.build(sample, (_matrix(batch["vector"]) for batch in batches))
+        version = int(dataset.version)
+        with contextlib.suppress(OSError):  # a read-only library keeps none
+            index.save(self.path / f"views-{version}.ann")
+            for older in self._indexed_versions():
+                if older < version:
+                    (self.path / f"views-{older}.ann").unlink(missing_ok=True)
+        return self._open_large(version, index)
+
+    def nearby(self, *, crops: bool = True) -> tuple[Snapshot, Null]:
+        """In a large library: a random part of its images, and what unrelated queries get.
+
+        A query's scores over that part and over its nearest views together stand for its scores
+        over the whole library, for the bank's phrases as for any other.
+        """
+        return self._read(lambda: self._load_nearby(crops))
+
+    def _load_nearby(self, crops: bool) -> tuple[Snapshot, Null]:
+        import numpy as np
+
+        from wordsight.nomatch import Null
+
+        large = self._large()
+        version = int(large.dataset.version)
+        crops = crops or not large.has_crops
+        name = "nearby" if crops else "nearby-no-crops"
+        if name in self._nearby and self._nearby[name][0] == version:
+            return self._nearby[name][1:]
+        saved = self._load_arrays(name, version)
+        if saved is None:
+            rows = large.sample_rows()
+            if not crops:
+                rows = rows[large.view[rows] == 0]
+            saved = {"rows": rows, "vectors": large.vectors(rows).astype(np.float16)}
+            sample = large.snapshot(rows, saved["vectors"].astype(np.float32))
+            saved["group"], saved["single"] = self._bank_nearby(large, sample, crops)
+            self._save_arrays(name, version, saved)
+        else:
+            sample = large.snapshot(saved["rows"], saved["vectors"].astype(np.float32))
+        null = Null.fit(saved["group"], saved["single"])
+        self._nearby[name] = version, sample, null
+        return sample, null
+
+    def _bank_nearby(
+        self, large: _Large, sample: Snapshot, crops: bool
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The bank phrases' own statistics, each phrase judged against the others."""
+        import numpy as np
+
+        from wordsight.nomatch import group_statistic, leave_one_out_z, single_statistic
+
+        _, bank = self.bank()
+        group, single = np.empty(len(bank)), np.empty(len(bank))
+        step = 32
+        for begin in range(0, len(bank), step):
+            phrases = bank[begin : begin + step]
+            parts = [sample, large.nearest(phrases, crops=crops)]
+            z = []
+            for part in parts:
+                mean, sd = (part.mean, part.sd) if crops else (part.image_mean, part.image_sd)
+                fused = part.fuse(phrases @ part.vectors.T)
+                z.append(leave_one_out_z(fused, mean, sd, len(bank)))
+            both = np.concatenate(z, axis=1)
+            group[begin : begin + step] = group_statistic(both)
+            single[begin : begin + step] = single_statistic(both)
+        return group, single
+
     def snapshot(self) -> Snapshot:
         """All views of the version in view, in memory; kept until the version changes."""
         if self._snapshot is None or self._snapshot.version != self.version:
@@ -442,16 +692,10 @@ class Store:
     def _load_snapshot(self) -> Snapshot:
         import numpy as np
 
-        statistics = ["mean", "sd", "image_mean", "image_sd"]
-        table = self.dataset.to_table(columns=["id", "view", "vector", *statistics])
+        table = self.dataset.to_table(columns=["id", "view", "vector", *_STATISTICS])
         ids = table["id"].to_numpy()
         view = table["view"].to_numpy()
-        vectors = np.empty((len(ids), self.model.dim), np.float32)
-        begin = 0
-        for chunk in table["vector"].chunks:
-            part = chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, self.model.dim)
-            vectors[begin : begin + len(part)] = part
-            begin += len(part)
+        vectors = _matrix(table["vector"])
         rows = np.arange(len(ids), dtype=np.int64)
         is_image = view == 0
         if not is_image.all():
@@ -465,14 +709,17 @@ class Store:
             starts=starts,
             rows=rows,
             ids=ids[starts],
-            **{name: table[name].to_numpy()[first] for name in statistics},
+            **{name: table[name].to_numpy()[first] for name in _STATISTICS},
         )
 
-    def rows(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Path, label, size and box of the views at these places of the table (see Snapshot)."""
+    def rows(self, rows: Sequence[int], version: int) -> list[dict[str, Any]]:
+        """Path, label, size and box of the views at these places of that version of the table."""
         if not len(rows):
             return []
-        table = self.dataset.take([int(row) for row in rows], columns=_META_COLUMNS)
+        opened = self._opened
+        newest = opened is None or int(opened.dataset.version) != version
+        dataset = self.dataset if newest or opened is None else opened.dataset
+        table = dataset.take([int(row) for row in rows], columns=_META_COLUMNS)
         found: list[dict[str, Any]] = table.to_pylist()
         for row in found:
             row["id"] = id_from_int(row["id"])
@@ -535,24 +782,30 @@ class Store:
 
     def load_statistics(self, name: str) -> dict[str, NDArray[Any]] | None:
         """What :meth:`save_statistics` saved for the version in view; None when out of date."""
+        return self._load_arrays(name, self.version)
+
+    def save_statistics(self, name: str, arrays: dict[str, NDArray[Any]]) -> None:
+        """Keep arrays derived from the version in view (a read-only library keeps none)."""
+        self._save_arrays(name, self.version, arrays)
+
+    def _load_arrays(self, name: str, version: int) -> dict[str, NDArray[Any]] | None:
         import numpy as np
 
         try:
             with np.load(self.path / f"{name}.npz") as file:
-                if int(file["version"]) != self.version:
+                if int(file["version"]) != version:
                     return None
                 return {key: file[key] for key in file.files if key != "version"}
         except (OSError, ValueError, KeyError):
             return None
 
-    def save_statistics(self, name: str, arrays: dict[str, NDArray[Any]]) -> None:
-        """Keep arrays derived from the version in view (a read-only library keeps none)."""
+    def _save_arrays(self, name: str, version: int, arrays: dict[str, NDArray[Any]]) -> None:
         import io
 
         import numpy as np
 
         buffer = io.BytesIO()
-        np.savez(buffer, version=np.int64(self.version), **arrays)  # type: ignore[arg-type]
+        np.savez(buffer, version=np.int64(version), **arrays)  # type: ignore[arg-type]
         with contextlib.suppress(OSError):
             _write_atomically(self.path / f"{name}.npz", buffer.getvalue())
 
@@ -642,12 +895,32 @@ class Store:
 
     def compact(self, *, only_if_needed: bool = False) -> None:
         """Merge small fragments and drop old versions (readers reload by themselves)."""
-        from datetime import timedelta
-
         if only_if_needed and len(self.dataset.get_fragments()) <= _COMPACT_FRAGMENTS:
             return
         with _writing(self.path):
             self.dataset.optimize.compact_files()
+        self.prepare()
+        self._drop_old_versions()
+
+    def prepare(self) -> None:
+        """Make what searches of the version in view need, where it is missing.
+
+        Now rather than in the first search after a change.
+        """
+        if self.is_large:
+            if self._indexed_versions()[-1:] != [self.version]:
+                self._opened = self._make_index()
+            self.nearby()
+        else:
+            for version in self._indexed_versions():
+                (self.path / f"views-{version}.ann").unlink(missing_ok=True)
+            if self.load_statistics("statistics") is None:
+                self.calibration(self.snapshot())
+
+    def _drop_old_versions(self) -> None:
+        from datetime import timedelta
+
+        with _writing(self.path):
             self.dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=False)
 
     def _to_table(self, images: Sequence[ImageRecord]) -> Any:
@@ -691,6 +964,19 @@ class Store:
 
 
 _IMAGE_COLUMNS = ["path", "root", "size", "mtime_ns", "hash", "width", "height", "label", "crops"]
+
+
+def _matrix(column: Any) -> NDArray[np.float32]:
+    """A column of vectors as float32 [n, D]."""
+    import numpy as np
+
+    matrix = np.empty((len(column), column.type.list_size), np.float32)
+    begin = 0
+    for chunk in getattr(column, "chunks", [column]):
+        part = chunk.flatten().to_numpy(zero_copy_only=False)
+        matrix[begin : begin + len(chunk)] = part.reshape(-1, matrix.shape[1])
+        begin += len(chunk)
+    return matrix
 
 
 def _lance() -> Any:

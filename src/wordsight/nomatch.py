@@ -86,6 +86,23 @@ def leave_one_out(fused: FloatArray) -> npt.NDArray[np.float64]:
     return z
 
 
+def leave_one_out_z(
+    fused: FloatArray, mean: FloatArray, sd: FloatArray, phrases: int
+) -> npt.NDArray[np.float64]:
+    """Return :func:`leave_one_out` for some of the bank's phrases, from its mean and sd alone.
+
+    ``fused`` [P, N] are the phrases' scores, ``mean`` and ``sd`` [N] what :func:`background` says
+    of the images over all ``phrases``.
+    """
+    deviation = np.asarray(fused, dtype=np.float64) - mean
+    others = (
+        phrases / (phrases - 1) * (np.square(sd, dtype=np.float64) - deviation**2 / (phrases - 1))
+    )
+    z: npt.NDArray[np.float64] = deviation * (phrases / (phrases - 1))
+    z /= np.sqrt(np.maximum(others, _SD_FLOOR**2))
+    return z
+
+
 def group_statistic(z: FloatArray) -> FloatArray:
     """Return the mean of the best 15 % (at least one) of the images' z [..., N] -> [...]."""
     count = z.shape[-1]

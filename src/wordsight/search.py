@@ -261,12 +261,14 @@ def _encode(
 # -- search -------------------------------------------------------------------------------------
 
 
-def _load(store: Store, crops: bool) -> Snapshot:
-    """All that the library keeps for a search, in memory."""
+def _load(store: Store, crops: bool) -> None:
+    """Bring what a search needs of the library into memory."""
+    if store.is_large:
+        store.nearby(crops=crops)
+        return
     snapshot = store.snapshot()
     if len(snapshot.ids):
         store.calibration(snapshot, crops=crops)
-    return snapshot
 
 
 def search(
@@ -302,28 +304,42 @@ def search(
     if store.in_memory:
         encoded, text_vectors = _encode(model, parsed)
         clock.lap("encode")
-        snapshot = store.snapshot()
     else:
         # In a fresh process the model and the vectors are both yet to be read: side by side.
         with ThreadPoolExecutor(1, thread_name_prefix="load") as beside:
             loading = beside.submit(_load, store, crops)
             encoded, text_vectors = _encode(model, parsed)
             clock.lap("encode")
-            snapshot = loading.result()
+            loading.result()
     clock.lap("load")
     matrix = np.stack([e.vector for e in encoded])
-    # [Q, V]: one matrix product for all queries
-    view_scores = matrix @ snapshot.vectors.T
-    fused, mean, sd = _fused(snapshot, view_scores, crops)
-    z = fused - mean
-    z /= sd
+    if not store.is_large:
+        snapshot = store.snapshot()
+    elif label is None:
+        snapshot = store.nearest(matrix, crops=crops)
+    else:
+        snapshot = store.with_label(label, crops=crops)
+    view_scores, fused, z = _score(snapshot, matrix, crops)
     clock.lap("score")
-    chosen = None if label is None else store.labelled(snapshot, label)
-    decisions = _decide(store, snapshot, encoded, text_vectors, z, false_accept, crops, chosen)
+    chosen = None
+    if label is not None and not store.is_large:
+        chosen = store.labelled(snapshot, label)
+    decisions = _decide(
+        store,
+        snapshot,
+        encoded,
+        matrix,
+        text_vectors,
+        z,
+        false_accept,
+        crops,
+        label is not None,
+        chosen,
+    )
     if chosen is not None:
         fused, z = np.where(chosen, fused, -np.inf), np.where(chosen, z, -np.inf)
     found = len(snapshot.ids) if chosen is None else int(chosen.sum())
-    if not found and len(snapshot.ids):
+    if not found and label is not None and len(store):
         raise QueryError(f"no image of the library has the label '{label}'.")
     clock.lap("decide")
     results = []
@@ -361,7 +377,7 @@ def search(
         )
     # One read of the table for all queries.
     wanted = sorted({place for _, places in ranked for place in places})
-    rows = dict(zip(wanted, store.rows(wanted), strict=True))
+    rows = dict(zip(wanted, store.rows(wanted, snapshot.version), strict=True))
     for i, (result, (shown, places)) in enumerate(zip(results, ranked, strict=True)):
         calibrated_z = z[i] if encoded[i].texts else None
         result.hits = _hits(shown, [rows[place] for place in places], fused[i], calibrated_z)
@@ -373,12 +389,23 @@ def search(
 
 def nearest(store: Store, vector: NDArray[np.float32], k: int = 10) -> list[Hit]:
     """The ``k`` images nearest to a vector [D] of unit length that was made elsewhere."""
-    snapshot = store.snapshot()
+    snapshot = store.nearest(vector[None]) if store.is_large else store.snapshot()
     view_scores = snapshot.vectors @ vector
     fused = snapshot.fuse(view_scores)
     order = _top(fused, k)
     places = _winners(snapshot, order, view_scores, crops=True)
-    return _hits(order, store.rows(places), fused, None)
+    return _hits(order, store.rows(places, snapshot.version), fused, None)
+
+
+def _score(
+    snapshot: Snapshot, vectors: NDArray[np.float32], crops: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Cosines of the views [Q, V], fused scores and z of the images [Q, N]."""
+    view_scores = vectors @ snapshot.vectors.T  # one matrix product for all queries
+    fused, mean, sd = _fused(snapshot, view_scores, crops)
+    z = fused - mean
+    z /= sd
+    return view_scores, fused, z
 
 
 def _fused(
@@ -398,39 +425,55 @@ def _decide(
     store: Store,
     snapshot: Snapshot,
     encoded: Sequence[_Encoded],
+    matrix: NDArray[np.float32],
     text_vectors: NDArray[np.float32],
     z: NDArray[np.float32],
     false_accept: float,
     crops: bool,
+    labelled: bool,
     chosen: NDArray[np.bool_] | None,
 ) -> list[Decision | None]:
     """The calibrated decision on each query; None where no calibration applies.
 
-    The calibration is one of single phrases, so a combination is judged by the best of its
-    positive words, each on its own.
+    ``z`` [Q, N] are those of the images of ``snapshot``, which are ranked: with a label those that
+    are ``chosen`` (None: all of them). The calibration is one of single phrases, so a combination
+    is judged by the best of its positive words, each on its own.
     """
-    if not len(snapshot.ids) or not any(e.texts for e in encoded):
+    if not len(store) or not any(e.texts for e in encoded):
         return [None] * len(encoded)
-    null = store.calibration(snapshot, crops=crops).null
+    null = store.null(crops=crops)
 
-    def judge(row: NDArray[np.float32]) -> Decision:
-        decision = null.decide(row, false_accept)
-        if chosen is None:
-            return decision
-        among = null.decide(row[chosen], false_accept)
-        return max(decision, among, key=lambda one: one.p_value)
+    def whole(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """z of queries [Q, D] over the library, or over what stands for it in a large one."""
+        import numpy as np
 
+        if not store.is_large:
+            return _score(store.snapshot(), vectors, crops)[2]
+        parts = store.nearby(crops=crops)[0], store.nearest(vectors, crops=crops)
+        return np.concatenate([_score(part, vectors, crops)[2] for part in parts], axis=1)
+
+    # Where the ranked images are the whole library their z is known already.
+    known = whole(matrix) if store.is_large else z
     decisions: list[Decision | None] = []
     for i, query in enumerate(encoded):
         if not query.texts:
             decisions.append(None)
-        elif len(query.query.terms) == 1:
-            decisions.append(judge(z[i]))
+            continue
+        if len(query.query.terms) == 1:
+            rows, among = known[i : i + 1], z[i : i + 1]
         else:
-            view_scores = text_vectors[query.texts] @ snapshot.vectors.T
-            alone, mean, sd = _fused(snapshot, view_scores, crops)
-            each = [judge(row) for row in (alone - mean) / sd]
-            decisions.append(min(each, key=lambda decision: decision.p_value))
+            words = text_vectors[query.texts]
+            rows = whole(words)
+            among = _score(snapshot, words, crops)[2] if labelled else rows
+        if chosen is not None:
+            among = among[:, chosen]
+        each = [null.decide(row, false_accept) for row in rows]
+        if labelled:
+            each = [
+                max(one, null.decide(row, false_accept), key=lambda decision: decision.p_value)
+                for one, row in zip(each, among, strict=True)
+            ]
+        decisions.append(min(each, key=lambda decision: decision.p_value))
     return decisions
 
 

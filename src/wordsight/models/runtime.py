@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 RUNTIMES = ("auto", "openvino", "onnxruntime")
 PRECISIONS = ("auto", "fp32", "bf16")
 
+# Graphs above this many bytes are worth a copy in the cache that opens without being read.
+_LARGE = 32 << 20
+
 # A graph of a few matrix products per layer stops scaling beyond this many cores.
 MAX_THREADS = 16
 
@@ -123,7 +126,7 @@ def open_graph(
     try:
         if name == "openvino":
             return _OpenVinoGraph(path, precision)
-        return _OnnxRuntimeGraph(path, precision)
+        return _OnnxRuntimeGraph(path, precision, cold=cold)
     except ModelError:
         raise
     except ImportError as error:
@@ -332,7 +335,7 @@ class _OnnxRuntimeGraph:
     runtime = "onnxruntime"
     precision = "fp32"
 
-    def __init__(self, path: Path, precision: str) -> None:
+    def __init__(self, path: Path, precision: str, *, cold: bool = False) -> None:
         import onnxruntime
 
         if precision == "bf16":
@@ -340,15 +343,16 @@ class _OnnxRuntimeGraph:
                 "ONNX Runtime computes in fp32 here: use --runtime openvino for bf16, "
                 "or --precision fp32 (or auto)"
             )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = cpu_threads()
-        options.log_severity_level = 3  # errors only: warnings about a graph help no user
-        # Spinning threads take the cores that decode the next batch of images.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(
-            str(path),
-            options,
-            providers=_providers(onnxruntime.get_available_providers(), precision),
+        providers = _providers(onnxruntime.get_available_providers(), precision)
+        self._session: Any = None
+        if cold and providers == ["CPUExecutionProvider"] and path.stat().st_size > _LARGE:
+            # A full disk or a damaged cache must not stop anybody.
+            with contextlib.suppress(Exception):
+                self._session = onnxruntime.InferenceSession(
+                    str(_mapped_copy(path)), _session_options(mapped=True), providers=providers
+                )
+        self._session = self._session or onnxruntime.InferenceSession(
+            str(path), _session_options(), providers=providers
         )
         self.path = path
         self.inputs = {t.name: _onnx_tensor(t) for t in self._session.get_inputs()}
@@ -357,6 +361,55 @@ class _OnnxRuntimeGraph:
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         arrays = self._session.run(None, _cast(feeds, self.inputs))
         return dict(zip(self.outputs, arrays, strict=True))
+
+
+def _session_options(*, mapped: bool = False) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cpu_threads()
+    options.log_severity_level = 3  # errors only: warnings about a graph help no user
+    # Spinning threads take the cores that decode the next batch of images.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if mapped:
+        # The graph is optimised already, and packing weights anew would read and copy them all.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    return options
+
+
+def _mapped_copy(path: Path) -> Path:
+    """The graph optimised, its weights in a file beside it that is mapped into memory, not read.
+
+    Made once and kept in the cache: of ViT-B/32's text tower it is 250 MB, and one prompt in a
+    fresh process takes 0.28 s of processor time with it against 1.1 s without.
+    Raises OSError when the cache cannot be written.
+    """
+    import shutil
+
+    import onnxruntime
+
+    key = f"{_fingerprint(path)}-{onnxruntime.__version__}"
+    folder = cache_folder() / "onnxruntime" / key
+    copy = folder / "model.onnx"
+    if copy.is_file():
+        return copy
+    making = folder.with_name(f"{key}.{os.getpid()}-{threading.get_ident()}.new")
+    making.mkdir(parents=True)
+    try:
+        options = _session_options()
+        options.optimized_model_filepath = str(making / "model.onnx")
+        # Not the layouts of this very processor: the cache may be shared by several machines.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        external = "session.optimized_model_external_initializers_"
+        options.add_session_config_entry(f"{external}file_name", "weights")
+        options.add_session_config_entry(f"{external}min_size_in_bytes", "1024")
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        with contextlib.suppress(OSError):  # another process was quicker: the same copy
+            making.rename(folder)
+        return copy
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
 
 
 def _providers(available: list[str], precision: str) -> list[Any]:

@@ -1,0 +1,104 @@
+"""An approximate index: the vectors of a large library in four bits a dimension, scanned whole.
+
+Vectors are rotated onto their principal components (at most 256 of them, then turned at random so
+that each carries as much), and every component is kept as one of 16 values: product quantisation
+with one dimension a code (Jégou et al., 2011), scored with tables that stay in the processor's
+registers (Quicker ADC, André et al., 2019; faiss calls it fast scan). That is 128 bytes a view
+against 2,048 in float32. The caller scores the best few hundred exactly.
+
+The whole index is scanned, so no view is ever out of reach. Indexes that look at a part of the
+vectors only (inverted lists, graphs) lean on queries that lie among them; words do not lie among
+images in CLIP's space. Measured on 100,000 views: lists had to look at more than two thirds of
+the views for a recall@10 of 0.96, the scan has 0.99 and takes less time
+(``python -m benchmarks.scale``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MOST_COMPONENTS = 256
+TRAINING_VECTORS = 40_000
+"""As many are enough to learn the components and the values from."""
+
+
+class ApproximateIndex:
+    """Places of the vectors that score highest for a query, nearly always right.
+
+    ``mean`` is float32 [D], what all vectors have in common; it only shifts the scores of a query.
+    """
+
+    def __init__(self, index: Any, mean: NDArray[np.float32]) -> None:
+        self._index = index
+        self._mean = mean
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    @classmethod
+    def build(
+        cls, sample: NDArray[np.float32], vectors: Iterable[NDArray[np.float32]]
+    ) -> ApproximateIndex:
+        """Learn from a random sample [n, D], then take in the vectors [*, D] in order."""
+        import faiss
+
+        mean = sample.mean(axis=0)
+        components = min(MOST_COMPONENTS, sample.shape[1], len(sample))
+        components -= components % 2  # two codes make a byte
+        index: Any = faiss.index_factory(
+            sample.shape[1],
+            f"PCAR{components},PQ{components}x4fs",
+            faiss.METRIC_INNER_PRODUCT,
+        )
+        # Small libraries have fewer vectors than faiss asks for; its warning would help no user.
+        codes: Any = faiss.downcast_index(index.index)
+        codes.pq.cp.min_points_per_centroid = 1
+        index.train(sample - mean)
+        made = cls(index, mean)
+        for some in vectors:
+            index.add(some - mean)
+        return made
+
+    def search(self, queries: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+        """Places of the ``count`` best (fewer: -1 at the end), [Q, D] -> int64 [Q, count]."""
+        import numpy as np
+
+        _, places = self._index.search(np.ascontiguousarray(queries, np.float32), count)
+        return np.asarray(places, np.int64)
+
+    def save(self, path: Path) -> None:
+        """Write to a file that appears whole or not at all. Raises OSError."""
+        import faiss
+        import numpy as np
+
+        data = faiss.serialize_index(self._index)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+        try:
+            with temporary.open("wb") as file:
+                np.save(file, self._mean)
+                np.save(file, data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path) -> ApproximateIndex:
+        """Read what :meth:`save` wrote. Raises OSError, or ValueError when it is damaged."""
+        import faiss
+        import numpy as np
+
+        try:
+            with path.open("rb") as file:
+                mean, data = np.load(file), np.load(file)
+            return cls(faiss.deserialize_index(data), mean)
+        except (EOFError, RuntimeError) as error:
+            raise ValueError(f"{path} is no whole index: {error}") from None

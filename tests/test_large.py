@@ -1,0 +1,252 @@
+"""Libraries whose vectors do not fit the memory that they may take: the approximate index."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import ColourModel
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+import wordsight
+from wordsight.ann import ApproximateIndex
+from wordsight.api import Library
+from wordsight.errors import LibraryError, QueryError
+from wordsight.library import ImageRecord, Store, ViewRecord
+from wordsight.nomatch import background, leave_one_out, leave_one_out_z
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Say from now on whether libraries are large, whatever their size."""
+    return lambda wanted: monkeypatch.setenv("WORDSIGHT_EXACT_MB", "0" if wanted else "1024")
+
+
+def random_library(place: Path, model: ColourModel, images: int, crops: int = 0) -> Library:
+    """Random vectors, so that every query has one right order."""
+    library = wordsight.create(place, model)
+    add_random(library, range(images), crops)
+    return library
+
+
+def add_random(library: Library, numbers: range, crops: int = 0) -> None:
+    rng = np.random.default_rng(numbers.start)
+    records = []
+    for i in numbers:
+        vectors = rng.standard_normal((1 + crops, library.model.dim))
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        record = ImageRecord(
+            id=f"{hash((i, 7)) & 0xFFFFFFFFFFFFFFFF:016x}",
+            path=f"/p/{i}.jpg",
+            root="/p/",
+            size=1,
+            mtime_ns=1,
+            hash=f"{i:x}",
+            width=9,
+            height=9,
+            label=f"l{i % 10}",
+        )
+        record.views = [ViewRecord(vectors[0])]
+        record.views += [ViewRecord(v, "crop", (0, 0, 4, 4)) for v in vectors[1:]]
+        records.append(record)
+    with library.store.lock():
+        library.store.put(records, replace=False)
+        library.store.prepare()
+
+
+WORDS = ["red", "a dog", "grand piano", "blue and white", "something else"]
+
+
+@pytest.mark.parametrize("crops", [0, 3])
+def test_a_large_library_answers_as_a_small_one(
+    tmp_path: Path, model: ColourModel, large: Callable[[bool], None], crops: int
+) -> None:
+    large(False)
+    library = random_library(tmp_path / "lib", model, 2000, crops)
+    options = [{}, {"crops": False}, {"label": "l3"}, {"rank_by": "score"}]
+    exact = [library.search(WORDS, k=10, anyway=True, **one) for one in options]
+    large(True)
+    library = wordsight.open(tmp_path / "lib", model)
+    near = [library.search(WORDS, k=10, anyway=True, **one) for one in options]
+    assert list((tmp_path / "lib").glob("views-*.ann"))
+    for ours, theirs in zip(chain(*near), chain(*exact), strict=True):
+        assert [hit.id for hit in ours.hits] == [hit.id for hit in theirs.hits]
+        assert [hit.view for hit in ours.hits] == [hit.view for hit in theirs.hits]
+        np.testing.assert_allclose(
+            [hit.score for hit in ours.hits], [hit.score for hit in theirs.hits], atol=1e-6
+        )
+        np.testing.assert_allclose(
+            [hit.z for hit in ours.hits], [hit.z for hit in theirs.hits], atol=1e-4
+        )
+        assert ours.top_score == pytest.approx(theirs.top_score, abs=1e-6)
+
+
+def test_the_decision_of_a_large_library_is_near_that_of_a_small_one(
+    tmp_path: Path, model: ColourModel, large: Callable[[bool], None], photos: Callable[..., Path]
+) -> None:
+    large(False)
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(photos(red=100, blue=100, green=150))
+    exact = library.search([*WORDS, "yellow"], anyway=True)
+    large(True)
+    near = wordsight.open(tmp_path / "lib", model).search([*WORDS, "yellow"], anyway=True)
+    assert [r.match for r in near] == [r.match for r in exact]
+    assert {r.match for r in near} == {True, False}
+
+
+def test_combinations_and_images_in_a_large_library(
+    tmp_path: Path, model: ColourModel, large: Callable[[bool], None], photos: Callable[..., Path]
+) -> None:
+    large(True)
+    folder = photos(red=160, blue=160)
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(folder)
+    result = library.search('"red" - 0.5*"blue"')
+    assert result.match
+    assert {Path(hit.path).name.rstrip("0123456789.png-_") for hit in result.hits} == {"red"}
+    picture = next(folder.glob("blue*"))
+    hits = library.search(picture, k=3).hits
+    assert Path(hits[0].path) == picture
+    library = random_library(tmp_path / "random", model, 400)
+    labelled = library.search('"red" + "blue"', label="l4", k=50, anyway=True)
+    assert [hit.label for hit in labelled.hits] == ["l4"] * 40
+    with pytest.raises(QueryError, match="no image of the library has the label 'pink'"):
+        library.search("red", label="pink")
+
+
+def test_an_open_large_library_sees_what_was_added(
+    tmp_path: Path, model: ColourModel, large: Callable[[bool], None]
+) -> None:
+    large(True)
+    library = random_library(tmp_path / "lib", model, 500)
+    reader = wordsight.open(tmp_path / "lib", model)
+    assert len(reader.search("red", k=600, anyway=True).hits) == 300  # as many as are looked at
+    new = wordsight.open(tmp_path / "lib", model)
+    vector = model.encode_texts(["red"])[0]
+    record = ImageRecord("f" * 16, "/p/new.jpg", "/p/", 1, 1, "new", 9, 9)
+    record.views = [ViewRecord(vector)]
+    with new.store.lock():
+        new.store.put([record], replace=True)
+        # Not yet prepared: searches see the version before, whole.
+        assert reader.search("red", anyway=True).hits[0].path != "/p/new.jpg"
+        new.store.prepare()
+    assert reader.search("red", anyway=True).hits[0].path == "/p/new.jpg"
+    assert len(list((tmp_path / "lib").glob("views-*.ann"))) == 1
+    library.compact()
+    assert reader.search("red", anyway=True).hits[0].path == "/p/new.jpg"
+    new.remove(["f" * 16])
+    new.store.prepare()
+    assert reader.search("red", anyway=True).hits[0].path != "/p/new.jpg"
+
+
+def test_a_damaged_or_missing_index_is_made_again(
+    tmp_path: Path, model: ColourModel, large: Callable[[bool], None]
+) -> None:
+    large(True)
+    random_library(tmp_path / "lib", model, 400)
+    (index,) = (tmp_path / "lib").glob("views-*.ann")
+    before = wordsight.open(tmp_path / "lib", model).search("red", anyway=True)
+    for damage in (index.read_bytes()[:300], b"", b"no index"):
+        index.write_bytes(damage)
+        again = wordsight.open(tmp_path / "lib", model).search("red", anyway=True)
+        assert [hit.id for hit in again.hits] == [hit.id for hit in before.hits]
+        assert index.stat().st_size > 1000
+    index.unlink()
+    again = wordsight.open(tmp_path / "lib", model).search("red", anyway=True)
+    assert [hit.id for hit in again.hits] == [hit.id for hit in before.hits]
+
+
+def test_a_library_that_fits_again_keeps_no_index(
+    tmp_path: Path, model: ColourModel, large: Callable[[bool], None]
+) -> None:
+    large(True)
+    library = random_library(tmp_path / "lib", model, 400)
+    assert list((tmp_path / "lib").glob("views-*.ann"))
+    large(False)
+    library.compact()
+    assert not list((tmp_path / "lib").glob("views-*.ann"))
+
+
+def test_an_empty_large_library_says_so(
+    tmp_path: Path, model: ColourModel, large: Callable[[bool], None]
+) -> None:
+    large(True)
+    result = wordsight.create(tmp_path / "lib", model).search("red")
+    assert not result.match
+    assert result.explanation() == "the library is empty"
+
+
+def test_a_budget_that_is_no_number(
+    tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = random_library(tmp_path / "lib", model, 400)
+    monkeypatch.setenv("WORDSIGHT_EXACT_MB", "lots")
+    with pytest.raises(LibraryError, match="WORDSIGHT_EXACT_MB='lots': give a number of MiB"):
+        library.search("red")
+
+
+def test_recall_on_vectors_like_real_ones(data: Path, tmp_path: Path) -> None:
+    """Words among the vectors of real images: the ten nearest are named nearly always."""
+    folder = data / "clip-vectors"
+    real = np.load(folder / "cifar10_test500_image_vectors.npy").astype(np.float32)
+    words = np.load(folder / "lvis_text_vectors.npy").astype(np.float32)[:200]
+    rng = np.random.default_rng(0)
+    vectors = real[rng.integers(0, 500, 8000)] + rng.normal(scale=0.02, size=(8000, 512))
+    vectors = vectors.astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    index = ApproximateIndex.build(vectors[:2000], np.array_split(vectors, 3))
+    index.save(tmp_path / "index")
+    found = ApproximateIndex.load(tmp_path / "index").search(words, 300)
+    best = np.argsort(-(words @ vectors.T), axis=1)[:, :10]
+    shares = [len(set(a) & set(b)) / 10 for a, b in zip(found, best, strict=True)]
+    assert np.mean(shares) > 0.98
+
+
+@given(arrays(np.float64, (4, 40), elements=st.floats(-1, 1, width=32)))
+def test_leaving_one_phrase_out_needs_mean_and_sd_alone(fused: np.ndarray) -> None:
+    mean, sd = background(fused)
+    slow = leave_one_out(fused).T
+    fast = leave_one_out_z(fused.T, mean.astype(np.float64), sd.astype(np.float64), 40)
+    near = sd > 1e-3
+    some = np.abs(slow) < 50  # far out, float32 statistics cannot tell
+    np.testing.assert_allclose(
+        fast[:, near][some[:, near]], slow[:, near][some[:, near]], rtol=0.02, atol=0.02
+    )
+
+
+def test_the_command_line_searches_a_large_library(
+    large: Callable[[bool], None], photos: Callable[..., Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    from wordsight.cli import main
+
+    large(True)
+    folder = str(photos(red=160, blue=160))
+    for command in (
+        ["index", folder, "--model", "starter", "--json"],
+        ["search", "a ship", "--library", folder, "--anyway", "--json"],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(command)
+        assert stop.value.code == 0
+    assert list((Path(folder) / ".wordsight").glob("views-*.ann"))
+    assert len(json.loads(capfd.readouterr().out.splitlines()[-1])["hits"]) == 10
+
+
+def test_store_names_the_wanted_version(
+    tmp_path: Path, model: ColourModel, large: Callable[[bool], None]
+) -> None:
+    large(True)
+    random_library(tmp_path / "lib", model, 400)
+    store = Store.open(tmp_path / "lib")
+    snapshot = store.nearest(model.encode_texts(["red", "blue"]))
+    assert snapshot.version == store.version
+    rows = store.rows(snapshot.rows[:5].tolist(), snapshot.version)
+    assert [row["id"] for row in rows] == [
+        f"{int(i) & 0xFFFFFFFFFFFFFFFF:016x}" for i in snapshot.ids[:5]
+    ]
