@@ -49,10 +49,10 @@ _STATISTICS = ("mean", "sd", "image_mean", "image_sd")
 _META_COLUMNS = ["id", "path", "label", "width", "height", "kind", "box", "region_label"]
 
 EXACT_MIB = 1024
-SAMPLE_IMAGES = 16_000
+SAMPLE_IMAGES = 8_000
 """Images of a large library on which a query's score over the whole library is estimated."""
-_NEAREST = 300  # views that the approximate index names, to be scored exactly
-_MOST_NEAREST = 2000
+_NEAREST = 200  # views that the approximate index names, to be scored exactly
+_MOST_NEAREST = 4000
 _BLOCK = 65_536  # rows that are read at once where all are passed through
 
 T = TypeVar("T")
@@ -206,11 +206,12 @@ class _Large:
             **{name: values[first] for name, values in self.statistics.items()},
         )
 
-    def nearest(self, queries: NDArray[np.float32], *, crops: bool) -> Snapshot:
+    def nearest(self, queries: NDArray[np.float32], *, k: int, crops: bool) -> Snapshot:
         """The views that may be nearest to any of the queries [Q, D], with their vectors."""
         import numpy as np
 
-        count = _NEAREST
+        # Several views of one image may be near.
+        count = min(max(_NEAREST, 4 * k), _MOST_NEAREST)
         if not crops and self.has_crops:
             # Crops take places among the nearest that are then left unused.
             count = min(_MOST_NEAREST, count * len(self.ids) // int((self.view == 0).sum()))
@@ -318,6 +319,9 @@ class Store:
         self._bank: tuple[list[str], NDArray[np.float32]] | None = None
         self._calibrations: dict[str, tuple[int, Calibration]] = {}
         self._labels: tuple[int, NDArray[Any]] | None = None
+        self._described: tuple[int, Any] | None = None  # what rows() gives, as one table
+        self._asked = -1
+        self._counts: dict[str | None, tuple[int, int]] = {}
         self._opened: _Large | None = None
         self._nearby: dict[str, tuple[int, Snapshot, Null]] = {}
 
@@ -463,15 +467,24 @@ class Store:
         """Forget what is in memory; the next read opens the newest version."""
         self._dataset = None
         self._snapshot = None
+        self._described = None
         self._opened = None
         self._nearby.clear()
 
     def __len__(self) -> int:
-        return int(self.dataset.count_rows(filter="view = 0"))
+        return self._count("view = 0")
 
     def count_views(self) -> int:
         """How many views the library holds, whole images and crops."""
-        return int(self.dataset.count_rows())
+        return self._count(None)
+
+    def _count(self, rows: str | None) -> int:
+        # Asked several times a search; Lance takes most of a millisecond.
+        version, known = self._counts.get(rows, (-1, 0))
+        if version != self.version:
+            known = int(self.dataset.count_rows(filter=rows))
+            self._counts[rows] = self.version, known
+        return known
 
     def _read(self, action: Callable[[], T]) -> T:
         """Run a read again on the newest version when a compaction took its files away."""
@@ -550,14 +563,14 @@ class Store:
         views = self.count_views()  # few ones would all be among the nearest anyway
         return views > _NEAREST and views * self.model.dim * 4 > exact_bytes()
 
-    def nearest(self, queries: NDArray[np.float32], *, crops: bool = True) -> Snapshot:
+    def nearest(self, queries: NDArray[np.float32], *, k: int = 10, crops: bool = True) -> Snapshot:
         """In a large library: the views that may be nearest to any of the queries [Q, D].
 
-        Each query's 300 nearest views, give or take a few; of whole images alone without
-        ``crops``. Views that are not named are left out, an image's own among them, but the view
-        with which an image ranks high is there.
+        Enough to rank the ``k`` nearest images, at most 4,000 views a query; of whole images alone
+        without ``crops``. Views that are not near are left out, an image's own among them, but the
+        view with which an image ranks high is there.
         """
-        return self._read(lambda: self._large().nearest(queries, crops=crops))
+        return self._read(lambda: self._large().nearest(queries, k=k, crops=crops))
 
     def with_label(self, label: str, *, crops: bool = True) -> Snapshot:
         """In a large library: all views of the images with this label."""
@@ -672,7 +685,7 @@ class Store:
         step = 32
         for begin in range(0, len(bank), step):
             phrases = bank[begin : begin + step]
-            parts = [sample, large.nearest(phrases, crops=crops)]
+            parts = [sample, large.nearest(phrases, k=1, crops=crops)]
             z = []
             for part in parts:
                 mean, sd = (part.mean, part.sd) if crops else (part.image_mean, part.image_sd)
@@ -716,10 +729,17 @@ class Store:
         """Path, label, size and box of the views at these places of that version of the table."""
         if not len(rows):
             return []
-        opened = self._opened
-        newest = opened is None or int(opened.dataset.version) != version
-        dataset = self.dataset if newest or opened is None else opened.dataset
-        table = dataset.take([int(row) for row in rows], columns=_META_COLUMNS)
+        places = [int(row) for row in rows]
+        if self._opened is not None and int(self._opened.dataset.version) == version:
+            table = self._opened.dataset.take(places, columns=_META_COLUMNS)
+        elif self._described is not None and self._described[0] == version:
+            table = self._described[1].take(places)
+        else:
+            table = self.dataset.take(places, columns=_META_COLUMNS)
+            # Who asks a second time will ask again: then from memory, not from the disk.
+            if self._asked == version and self._snapshot is not None:
+                self._described = version, self.dataset.to_table(columns=_META_COLUMNS)
+            self._asked = version
         found: list[dict[str, Any]] = table.to_pylist()
         for row in found:
             row["id"] = id_from_int(row["id"])

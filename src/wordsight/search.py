@@ -316,7 +316,7 @@ def search(
     if not store.is_large:
         snapshot = store.snapshot()
     elif label is None:
-        snapshot = store.nearest(matrix, crops=crops)
+        snapshot = store.nearest(matrix, k=k, crops=crops)
     else:
         snapshot = store.with_label(label, crops=crops)
     view_scores, fused, z = _score(snapshot, matrix, crops)
@@ -389,7 +389,7 @@ def search(
 
 def nearest(store: Store, vector: NDArray[np.float32], k: int = 10) -> list[Hit]:
     """The ``k`` images nearest to a vector [D] of unit length that was made elsewhere."""
-    snapshot = store.nearest(vector[None]) if store.is_large else store.snapshot()
+    snapshot = store.nearest(vector[None], k=k) if store.is_large else store.snapshot()
     view_scores = snapshot.vectors @ vector
     fused = snapshot.fuse(view_scores)
     order = _top(fused, k)
@@ -443,17 +443,24 @@ def _decide(
         return [None] * len(encoded)
     null = store.null(crops=crops)
 
-    def whole(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """z of queries [Q, D] over the library, or over what stands for it in a large one."""
+    def whole(
+        vectors: NDArray[np.float32], near: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """z of queries [Q, D] over the library, or over what stands for it in a large one.
+
+        ``near`` are those of the images that rank, where they are known and are all that is near.
+        """
         import numpy as np
 
         if not store.is_large:
-            return _score(store.snapshot(), vectors, crops)[2]
-        parts = store.nearby(crops=crops)[0], store.nearest(vectors, crops=crops)
-        return np.concatenate([_score(part, vectors, crops)[2] for part in parts], axis=1)
+            return _score(store.snapshot(), vectors, crops)[2] if near is None else near
+        if near is None:
+            near = _score(store.nearest(vectors, crops=crops), vectors, crops)[2]
+        sample, _ = store.nearby(crops=crops)
+        return np.concatenate([_score(sample, vectors, crops)[2], near], axis=1)
 
-    # Where the ranked images are the whole library their z is known already.
-    known = whole(matrix) if store.is_large else z
+    # With a label a large library ranks the images of that label, near or not.
+    known = whole(matrix, None if labelled and store.is_large else z)
     decisions: list[Decision | None] = []
     for i, query in enumerate(encoded):
         if not query.texts:

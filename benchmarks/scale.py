@@ -1,0 +1,222 @@
+"""How the cost of a search grows with the library: time, memory, disk, and what is found.
+
+    python -m benchmarks.scale --data DATA [--views 1000 10000 100000 1000000] [--queries 100]
+        [--plot growth.png] [--keep DIR] [--json]
+
+Libraries of vectors spread as real CLIP vectors are (``benchmarks/synthetic.py``), asked with real
+text vectors of LVIS names: the whole search is timed but for the text encoder, which costs the same
+at any size. *exact*: all vectors in memory; *index*: the approximate index, as in libraries above
+the memory budget. Each is measured in a process of its own, whose memory is counted from before the
+library is opened. *product*: the bare numpy product of the vectors with one query (with 32), in the
+same process. *recall*: the share of the exact ten nearest that the index finds. DATA is the folder
+of the data packs; 10,000,000 views need 12 GB of disk and half an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import machine, synthetic
+
+EXACT_UP_TO = 2_000_000  # views; above, the vectors as float32 are more than most machines hold
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def spread(action: Callable[[int], Any], runs: int) -> dict[str, float]:
+    """Milliseconds of ``action(run)``: median and 99th percentile, after two uncounted runs."""
+    times = []
+    for run in range(runs + 2):
+        started = time.perf_counter()
+        action(run)
+        times.append((time.perf_counter() - started) * 1000)
+    return {"p50": float(np.median(times[2:])), "p99": float(np.percentile(times[2:], 99))}
+
+
+def measure(place: Path, data: Path, mode: str, queries: int) -> dict[str, Any]:
+    """One library in one mode; run in a process of its own."""
+    from wordsight.api import Library
+    from wordsight.library import Store
+
+    words = synthetic.Words(data)
+    before = resident()
+    store = Store.open(place)
+    library = Library(store, words)  # type: ignore[arg-type]
+    prompts = words.prompts
+    library.search(prompts[0], anyway=True)
+    library.search(prompts[1], anyway=True)
+    found: dict[str, Any] = {"memory": resident() - before}
+    found["one"] = spread(lambda i: library.search(prompts[i % 700], anyway=True), queries)
+    batches = max(3, queries // 10)
+    found["batch"] = spread(
+        lambda i: library.search(prompts[32 * (i % 20) :][:32], anyway=True), batches
+    )
+    asked = prompts[:200]
+    results = [r for b in range(0, 200, 25) for r in library.search(asked[b : b + 25], anyway=True)]
+    found["ids"] = [[hit.id for hit in result.hits] for result in results]
+    found["match"] = [result.match for result in results]
+    if mode == "exact":
+        vectors = store.snapshot().vectors
+        found["product"] = spread(lambda i: vectors @ words.vectors[i % 700], queries)
+        found["product32"] = spread(
+            lambda i: words.vectors[32 * (i % 20) :][:32] @ vectors.T, batches
+        )
+    return found
+
+
+def in_a_process(place: Path, data: Path, mode: str, queries: int) -> dict[str, Any]:
+    """:func:`measure` with the memory budget that leads to ``mode``."""
+    budget = "1000000" if mode == "exact" else "0"
+    command = [sys.executable, "-m", "benchmarks.scale", "--data", str(data)]
+    command += ["--measure", str(place), mode, "--queries", str(queries)]
+    done = subprocess.run(
+        command,
+        check=True,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "WORDSIGHT_EXACT_MB": budget},
+    )
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def disk(place: Path) -> dict[str, int]:
+    """Bytes on disk: the table, and the index with what belongs to it."""
+    sizes = {path: path.stat().st_size for path in place.rglob("*") if path.is_file()}
+    table = sum(size for path, size in sizes.items() if "views.lance" in path.parts)
+    return {"table": table, "index": sum(sizes.values()) - table}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--views", type=int, nargs="+", default=[1000, 10_000, 100_000, 1_000_000])
+    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--keep", type=Path, help="where libraries are, or stay for another run")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        place, mode = options.measure
+        print(json.dumps(measure(Path(place), options.data, mode, options.queries)))
+        return
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for views in options.views:
+            place = (options.keep or Path(temporary)) / f"{views}.lib"
+            started = time.perf_counter()
+            if not place.exists():
+                os.environ["WORDSIGHT_EXACT_MB"] = "0"  # the index is made with the library
+                synthetic.fill(place, options.data, views)
+            row: dict[str, Any] = {"views": views, "fill_seconds": time.perf_counter() - started}
+            index = in_a_process(place, options.data, "index", options.queries)
+            if views <= EXACT_UP_TO:
+                exact = in_a_process(place, options.data, "exact", options.queries)
+                shared = zip(index["ids"], exact["ids"], strict=True)
+                row["recall"] = float(np.mean([len(set(a) & set(b)) / 10 for a, b in shared]))
+                both = zip(index["match"], exact["match"], strict=True)
+                row["same_decision"] = float(np.mean([a == b for a, b in both]))
+                row["exact"] = exact
+            row["index"] = index
+            row["disk"] = disk(place)
+            for found in (index, row.get("exact", {})):
+                found.pop("ids", None)
+                found.pop("match", None)
+            rows.append(row)
+            print(f"{views:,} views measured", file=sys.stderr, flush=True)
+    if options.plot:
+        plot(rows, options.plot)
+    if options.json:
+        print(json.dumps({"machine": machine.describe(), "rows": rows}))
+        return
+    print(machine.line())
+    report(rows)
+
+
+def report(rows: list[dict[str, Any]]) -> None:
+    """Print the table."""
+    print("\nmilliseconds, p50 (p99); batch: 32 queries in one call")
+    print(
+        f"{'views':>11}  {'how':<6} {'one query':>16} {'product':>9} {'ratio':>6} {'batch':>16}",
+        end="",
+    )
+    print(f" {'product':>9} {'ratio':>6} {'recall@10':>10} {'memory/view':>12}")
+    for row in rows:
+        for mode in ("exact", "index"):
+            found = row.get(mode)
+            if not found:
+                continue
+            one, batch = found["one"], found["batch"]
+            bare, bare32 = found.get("product"), found.get("product32")
+            line = f"{row['views']:>11,}  {mode:<6} {one['p50']:>8.2f} ({one['p99']:>5.1f})"
+            line += f" {bare['p50']:>9.2f} {one['p50'] / bare['p50']:>5.1f}x" if bare else " " * 17
+            line += f" {batch['p50']:>8.1f} ({batch['p99']:>5.0f})"
+            line += (
+                f" {bare32['p50']:>9.1f} {batch['p50'] / bare32['p50']:>5.1f}x"
+                if bare32
+                else " " * 17
+            )
+            recall = row.get("recall") if mode == "index" else None
+            line += f" {recall:>10.3f}" if recall is not None else " " * 11
+            print(f"{line} {found['memory'] / row['views']:>9,.0f} B")
+    print("\nbytes on disk a view: float16 vectors 1,024")
+    for row in rows:
+        table, index = (row["disk"][key] / row["views"] for key in ("table", "index"))
+        print(
+            f"{row['views']:>11,}  table {table:,.0f} ({table / 1024:.2f}x), index and statistics "
+            f"{index:,.0f}, together {(table + index) / 1024:.2f}x; "
+            f"made in {row['fill_seconds']:.0f} s; "
+            f"same decision as exact: {row.get('same_decision', float('nan')):.3f}"
+        )
+    for mode in ("exact", "index"):
+        sizes = [row["views"] for row in rows if mode in row and row["views"] >= 10_000]
+        times = [row[mode]["one"]["p50"] for row in rows if mode in row and row["views"] >= 10_000]
+        if len(sizes) > 1:
+            print(f"{mode}: time grows as views^{slope(sizes, times):.2f} from 10,000 views on")
+
+
+def slope(sizes: list[int], values: list[float]) -> float:
+    """The exponent: the slope of the line through the logarithms."""
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Time and memory against the number of views, both axes logarithmic."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    time_axes, memory_axes = figure.subplots(1, 2)
+    for mode, colour in (("exact", "#1f6f8b"), ("index", "#c8553d")):
+        mine = [row for row in rows if mode in row]
+        sizes = [row["views"] for row in mine]
+        label = "exact, vectors in memory" if mode == "exact" else "approximate index"
+        time_axes.plot(
+            sizes, [r[mode]["one"]["p50"] for r in mine], "o-", color=colour, label=label
+        )
+        memory = [max(r[mode]["memory"], 1) / 2**20 for r in mine]
+        memory_axes.plot(sizes, memory, "o-", color=colour, label=label)
+    for axes, title in ((time_axes, "One warm query, ms (median)"), (memory_axes, "Memory, MiB")):
+        axes.set(xscale="log", yscale="log", xlabel="views", title=title)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
