@@ -16,7 +16,8 @@ the views for a recall@10 of 0.96, the scan has 0.99 and takes less time
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,63 +28,82 @@ if TYPE_CHECKING:
 MOST_COMPONENTS = 256
 TRAINING_VECTORS = 40_000
 """As many are enough to learn the components and the values from."""
+PART = 1 << 18
+"""Vectors in a part of an index, about."""
 
 
 class ApproximateIndex:
     """Places of the vectors that score highest for a query, nearly always right.
 
     ``mean`` is float32 [D], what all vectors have in common; it only shifts the scores of a query.
+    ``parts`` share what was learnt and hold the vectors in order: one scan uses one core, so each
+    part has its own.
     """
 
-    def __init__(self, index: Any, mean: NDArray[np.float32]) -> None:
-        self._index = index
+    def __init__(self, parts: Sequence[Any], mean: NDArray[np.float32]) -> None:
+        self._parts = list(parts)
         self._mean = mean
+        self._pool = ThreadPoolExecutor(min(len(self._parts), os.cpu_count() or 1) or 1, "scan")
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return sum(int(part.ntotal) for part in self._parts)
 
     @classmethod
     def build(
         cls, sample: NDArray[np.float32], vectors: Iterable[NDArray[np.float32]]
     ) -> ApproximateIndex:
-        """Learn from a random sample [n, D], then take in the vectors [*, D] in order."""
+        """Learn from a random sample [n, D] (16 at least), then take in the vectors [*, D]."""
         import faiss
 
         mean = sample.mean(axis=0)
         components = min(MOST_COMPONENTS, sample.shape[1], len(sample))
         components -= components % 2  # two codes make a byte
-        index: Any = faiss.index_factory(
+        empty: Any = faiss.index_factory(
             sample.shape[1],
             f"PCAR{components},PQ{components}x4fs",
             faiss.METRIC_INNER_PRODUCT,
         )
         # Small libraries have fewer vectors than faiss asks for; its warning would help no user.
-        codes: Any = faiss.downcast_index(index.index)
+        codes: Any = faiss.downcast_index(empty.index)
         codes.pq.cp.min_points_per_centroid = 1
-        index.train(sample - mean)
-        made = cls(index, mean)
+        empty.train(sample - mean)
+        parts = [faiss.clone_index(empty)]
         for some in vectors:
-            index.add(some - mean)
-        return made
+            if parts[-1].ntotal >= PART:
+                parts.append(faiss.clone_index(empty))
+            parts[-1].add(some - mean)
+        return cls(parts, mean)
 
     def search(self, queries: NDArray[np.float32], count: int) -> NDArray[np.int64]:
         """Places of the ``count`` best (fewer: -1 at the end), [Q, D] -> int64 [Q, count]."""
         import numpy as np
 
-        _, places = self._index.search(np.ascontiguousarray(queries, np.float32), count)
-        return np.asarray(places, np.int64)
+        asked = np.ascontiguousarray(queries, np.float32)
+        found = list(self._pool.map(lambda part: part.search(asked, count), self._parts))
+        scores = np.concatenate([scores for scores, _ in found], axis=1)
+        begins = np.cumsum([0, *(int(part.ntotal) for part in self._parts[:-1])])
+        places = np.concatenate(
+            [
+                np.where(places >= 0, places + begin, -1)
+                for begin, (_, places) in zip(begins, found, strict=True)
+            ],
+            axis=1,
+        )
+        best = np.argsort(np.where(places >= 0, -scores, np.inf), axis=1, kind="stable")
+        return np.asarray(np.take_along_axis(places, best[:, :count], axis=1), np.int64)
 
     def save(self, path: Path) -> None:
         """Write to a file that appears whole or not at all. Raises OSError."""
         import faiss
         import numpy as np
 
-        data = faiss.serialize_index(self._index)
         temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
         try:
             with temporary.open("wb") as file:
                 np.save(file, self._mean)
-                np.save(file, data)
+                np.save(file, np.int64(len(self._parts)))
+                for part in self._parts:
+                    np.save(file, faiss.serialize_index(part))
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -98,7 +118,8 @@ class ApproximateIndex:
 
         try:
             with path.open("rb") as file:
-                mean, data = np.load(file), np.load(file)
-            return cls(faiss.deserialize_index(data), mean)
-        except (EOFError, RuntimeError) as error:
+                mean, count = np.load(file), int(np.load(file))
+                parts = [faiss.deserialize_index(np.load(file)) for _ in range(count)]
+            return cls(parts, mean)
+        except (EOFError, RuntimeError, TypeError) as error:
             raise ValueError(f"{path} is no whole index: {error}") from None
