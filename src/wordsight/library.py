@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from wordsight.nomatch import Calibration
+    from wordsight.nomatch import Calibration, Kinds
 
 FORMAT = 1
 NAME = ".wordsight"
@@ -209,6 +209,8 @@ class Store:
         self._dataset: Any = None
         self._snapshot: Snapshot | None = None
         self._bank: tuple[list[str], NDArray[np.float32]] | None = None
+        self.kinds: Kinds | None = None
+        """What queries are held against, once a search has made it."""
         self._calibrations: dict[str, tuple[int, Calibration]] = {}
         self._labels: tuple[int, NDArray[Any]] | None = None
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from wordsight.library import Snapshot, Store
     from wordsight.models.clip import ClipModel
-    from wordsight.nomatch import Decision
+    from wordsight.nomatch import Decision, Kinds
 
-RankBy = Literal["score", "z"]
+RankBy = Literal["auto", "score", "lift", "z"]
 
 
 class SearchOptions(TypedDict, total=False):
@@ -95,6 +95,11 @@ class Result:
         if self.decision is None:
             return "images are compared with images: no threshold applies"
         d = self.decision
+        if not self.match and d.posterior is not None and d.single >= d.single_threshold:
+            return (
+                "the images that come nearest look more like another kind of thing (top cosine "
+                f"{self.top_score:.3f}, top z {d.single:.1f}, share {d.posterior:.2f})"
+            )
         return (
             f"unrelated queries score as high here with probability {_share(d.p_value)}, and "
             f"{d.false_accept:g} is allowed (top cosine {self.top_score:.3f}, top z {d.single:.1f})"
@@ -108,6 +113,7 @@ class Result:
             "threshold": _rounded(self.threshold),
             "p_value": _rounded(self.decision.p_value) if self.decision else None,
             "false_accept": self.decision.false_accept if self.decision else None,
+            "posterior": _rounded(self.decision.posterior) if self.decision else None,
             "min_score": self.min_score,
             "top_score": _rounded(self.top_score),
             "top_z": _rounded(self.top_z),
@@ -277,7 +283,7 @@ def search(
     k: int = 10,
     min_score: float | None = None,
     false_accept: float = 0.05,
-    rank_by: RankBy = "score",
+    rank_by: RankBy = "auto",
     crops: bool = True,
     anyway: bool = False,
     label: str | None = None,
@@ -285,7 +291,11 @@ def search(
     """Rank the images of a library for each query.
 
     An image's score is the highest cosine of its views (of the whole image alone without
-    ``crops``). ``min_score`` replaces the calibrated decision by a fixed cut-off on the cosine.
+    ``crops``). ``rank_by`` orders the hits of words by that cosine ("score"), by its lift above
+    the image's background ("lift", see :func:`wordsight.nomatch.lift`) or in deviations of it
+    ("z"); "auto" takes the lift where crops count, so that many crops are no head start, and the
+    cosine elsewhere. Hits of images are ordered by cosine. ``min_score`` replaces the calibrated
+    decision by a fixed cut-off on the cosine.
     With a ``label`` only its images are ranked, and a match needs both the library and these
     images to fit, so that the stated rate still holds.
     Raises QueryError for empty queries and ModelMismatchError for another model.
@@ -311,6 +321,8 @@ def search(
             clock.lap("encode")
             snapshot = loading.result()
     clock.lap("load")
+    if rank_by == "auto":
+        rank_by = "lift" if crops and snapshot.has_crops else "score"
     matrix = np.stack([e.vector for e in encoded])
     # [Q, V]: one matrix product for all queries
     view_scores = matrix @ snapshot.vectors.T
@@ -319,7 +331,9 @@ def search(
     z /= sd
     clock.lap("score")
     chosen = None if label is None else store.labelled(snapshot, label)
-    decisions = _decide(store, snapshot, encoded, text_vectors, z, false_accept, crops, chosen)
+    decisions = _decide(
+        store, model, snapshot, encoded, text_vectors, view_scores, z, false_accept, crops, chosen
+    )
     if chosen is not None:
         fused, z = np.where(chosen, fused, -np.inf), np.where(chosen, z, -np.inf)
     found = len(snapshot.ids) if chosen is None else int(chosen.sum())
@@ -331,7 +345,9 @@ def search(
     for i, query in enumerate(encoded):
         decision = decisions[i]
         calibrated = bool(query.texts)
-        order = _top(z[i] if rank_by == "z" and calibrated else fused[i], min(k, found))
+        order = _top(
+            _ranked_by(rank_by if calibrated else "score", fused[i], mean, sd), min(k, found)
+        )
         best = int(np.argmax(fused[i])) if found else None
         threshold: float | None
         if min_score is not None:
@@ -394,11 +410,27 @@ def _fused(
     return whole, snapshot.image_mean, np.maximum(snapshot.image_sd, floor)
 
 
+def _ranked_by(
+    rank_by: RankBy,
+    fused: NDArray[np.float32],
+    mean: NDArray[np.float32],
+    sd: NDArray[np.float32],
+) -> NDArray[Any]:
+    """What images are ordered by, [N]."""
+    from wordsight.nomatch import lift, zscore
+
+    if rank_by == "score":
+        return fused
+    return lift(fused, mean, sd) if rank_by == "lift" else zscore(fused, mean, sd)
+
+
 def _decide(
     store: Store,
+    model: ClipModel,
     snapshot: Snapshot,
     encoded: Sequence[_Encoded],
     text_vectors: NDArray[np.float32],
+    view_scores: NDArray[np.float32],
     z: NDArray[np.float32],
     false_accept: float,
     crops: bool,
@@ -409,15 +441,33 @@ def _decide(
     The calibration is one of single phrases, so a combination is judged by the best of its
     positive words, each on its own.
     """
+    import numpy as np
+
+    from wordsight.nomatch import posterior
+
     if not len(snapshot.ids) or not any(e.texts for e in encoded):
         return [None] * len(encoded)
     null = store.calibration(snapshot, crops=crops).null
+    kinds = _kinds(store, model)
 
-    def judge(row: NDArray[np.float32]) -> Decision:
-        decision = null.decide(row, false_accept)
+    def judge(
+        row: NDArray[np.float32], vector: NDArray[np.float32], views: NDArray[np.float32]
+    ) -> Decision:
+        rivals = kinds.vectors[kinds.rivals(vector)]
+
+        def posteriors(images: NDArray[np.intp]) -> NDArray[np.floating[Any]]:
+            won = _winning_views(snapshot, images, views, crops)
+            return posterior(views[won], snapshot.vectors[won] @ rivals.T, model.logit_scale)
+
+        decision = null.decide(row, false_accept, posteriors if len(rivals) else None)
         if chosen is None:
             return decision
-        among = null.decide(row[chosen], false_accept)
+        places = np.flatnonzero(chosen)
+        among = null.decide(
+            row[places],
+            false_accept,
+            (lambda some: posteriors(places[some])) if len(rivals) else None,
+        )
         return max(decision, among, key=lambda one: one.p_value)
 
     decisions: list[Decision | None] = []
@@ -425,28 +475,60 @@ def _decide(
         if not query.texts:
             decisions.append(None)
         elif len(query.query.terms) == 1:
-            decisions.append(judge(z[i]))
+            decisions.append(judge(z[i], query.vector, view_scores[i]))
         else:
-            view_scores = text_vectors[query.texts] @ snapshot.vectors.T
-            alone, mean, sd = _fused(snapshot, view_scores, crops)
-            each = [judge(row) for row in (alone - mean) / sd]
+            vectors = text_vectors[query.texts]
+            alone = vectors @ snapshot.vectors.T
+            fused, mean, sd = _fused(snapshot, alone, crops)
+            each = [judge(*one) for one in zip((fused - mean) / sd, vectors, alone, strict=True)]
             decisions.append(min(each, key=lambda decision: decision.p_value))
     return decisions
+
+
+def _kinds(store: Store, model: ClipModel) -> Kinds:
+    """The kinds that queries are held against; made with the model once, kept with the library."""
+    import numpy as np
+
+    from wordsight.bank import kind_groups, with_article
+    from wordsight.models.texts import encode_texts_cached
+    from wordsight.nomatch import Kinds
+
+    if store.kinds is None:
+        groups = kind_groups()
+        texts = [with_article(word) for group in groups for word in group]
+        store.kinds = Kinds(
+            encode_texts_cached(model, texts),
+            np.repeat(np.arange(len(groups)), [len(group) for group in groups]),
+            np.array([word == group[0] for group in groups for word in group]),
+            store.bank()[1],
+        )
+    return store.kinds
+
+
+def _winning_views(
+    snapshot: Snapshot,
+    images: NDArray[np.intp],
+    view_scores: NDArray[np.float32],
+    crops: bool,
+) -> list[int]:
+    """For each of these images the view that won, by its place in the snapshot."""
+    import numpy as np
+
+    if not crops or not snapshot.has_crops:
+        return [int(snapshot.starts[n]) for n in images]
+    ends = np.append(snapshot.starts[1:], len(snapshot.vectors))
+    return [
+        int(snapshot.starts[n] + np.argmax(view_scores[snapshot.starts[n] : ends[n]]))
+        for n in images
+    ]
 
 
 def _winners(
     snapshot: Snapshot, order: NDArray[np.intp], view_scores: NDArray[np.float32], crops: bool
 ) -> list[int]:
     """For each image the place in the table of the view that won."""
-    import numpy as np
-
-    ends = np.append(snapshot.starts[1:], len(snapshot.vectors)) if crops else snapshot.starts
-    winners = [
-        snapshot.starts[n]
-        + (int(np.argmax(view_scores[snapshot.starts[n] : ends[n]])) if crops else 0)
-        for n in order
-    ]
-    return [int(snapshot.rows[view]) for view in winners]
+    views = _winning_views(snapshot, order, view_scores, crops)
+    return [int(snapshot.rows[view]) for view in views]
 
 
 def _hits(
