@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from itertools import chain
@@ -18,7 +19,7 @@ import wordsight
 from wordsight.ann import ApproximateIndex
 from wordsight.api import Library
 from wordsight.errors import LibraryError, QueryError
-from wordsight.library import ImageRecord, Store, ViewRecord
+from wordsight.library import ImageRecord, Store, ViewRecord, id_from_int
 from wordsight.nomatch import background, leave_one_out, leave_one_out_z
 
 
@@ -42,7 +43,7 @@ def add_random(library: Library, numbers: range, crops: int = 0) -> None:
         vectors = rng.standard_normal((1 + crops, library.model.dim))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         record = ImageRecord(
-            id=f"{hash((i, 7)) & 0xFFFFFFFFFFFFFFFF:016x}",
+            id=hashlib.blake2b(str(i).encode(), digest_size=8).hexdigest(),
             path=f"/p/{i}.jpg",
             root="/p/",
             size=1,
@@ -238,15 +239,21 @@ def test_the_command_line_searches_a_large_library(
     assert len(json.loads(capfd.readouterr().out.splitlines()[-1])["hits"]) == 10
 
 
-def test_store_names_the_wanted_version(
+def test_what_is_around_queries_names_its_rows(
     tmp_path: Path, model: ColourModel, large: Callable[[bool], None]
 ) -> None:
     large(True)
-    random_library(tmp_path / "lib", model, 400)
+    random_library(tmp_path / "lib", model, 12_000)
     store = Store.open(tmp_path / "lib")
-    snapshot = store.nearest(model.encode_texts(["red", "blue"]))
-    assert snapshot.version == store.version
-    rows = store.rows(snapshot.rows[:5].tolist(), snapshot.version)
-    assert [row["id"] for row in rows] == [
-        f"{int(i) & 0xFFFFFFFFFFFFFFFF:016x}" for i in snapshot.ids[:5]
-    ]
+    snapshot = store.around(model.encode_texts(["red", "blue"]), k=5)
+    assert snapshot.sampled is not None
+    assert 7000 < snapshot.sampled < len(snapshot.ids) < 8700
+    assert len(set(snapshot.ids.tolist())) == len(snapshot.ids)
+    some = [0, 5, snapshot.sampled, -1]
+    rows = store.rows(snapshot.rows[some].tolist(), snapshot.version)
+    assert [row["id"] for row in rows] == [id_from_int(snapshot.ids[i]) for i in some]
+    whole = store.snapshot()
+    place = {int(number): i for i, number in enumerate(whole.ids)}
+    chosen = [place[int(number)] for number in snapshot.ids]
+    np.testing.assert_array_equal(snapshot.vectors, whole.vectors[chosen])
+    np.testing.assert_array_equal(snapshot.mean, whole.mean[chosen])

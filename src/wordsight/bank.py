@@ -1,4 +1,8 @@
-"""The background bank: the neutral phrases in ``bank.txt`` that stand for "some other query"."""
+"""The words that a query is judged against, kept as text beside this module.
+
+``bank.txt`` holds neutral phrases, which stand for "some other query"; ``kinds.txt`` holds everyday
+kinds of things, which stand for "what else the images may show".
+"""
 
 from __future__ import annotations
 
@@ -20,3 +24,18 @@ def bank_hash() -> str:
     """Return 16 hex digits that name this bank; a library made with another must be re-scored."""
     text = "\n".join(bank_phrases()).encode()
     return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+@cache
+def kind_groups() -> tuple[tuple[str, ...], ...]:
+    """Return the groups of ``kinds.txt``: each the word above, then the kinds under it."""
+    text = files("wordsight").joinpath("kinds.txt").read_text(encoding="utf-8")
+    lines = (line.partition(":") for line in text.splitlines() if line[:1] not in ("", "#"))
+    return tuple(
+        (above.strip(), *(kind.strip() for kind in kinds.split(","))) for above, _, kinds in lines
+    )
+
+
+def with_article(noun: str) -> str:
+    """Return a noun as people type it into a search: ``a cup``, ``an egg``."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

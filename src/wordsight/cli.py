@@ -243,8 +243,12 @@ def search(
         bool, typer.Option("--anyway", help="Show the closest images even when none matches.")
     ] = False,
     rank_by: Annotated[
-        Literal["score", "z"], typer.Option(help="Order by cosine, or by its normalised form.")
-    ] = "score",
+        Literal["auto", "score", "lift", "z"],
+        typer.Option(
+            help="Order by cosine (score), by how far it lies above what unrelated phrases get "
+            "(lift), or by that in deviations (z). auto: lift where crops count, else cosine."
+        ),
+    ] = "auto",
     crops: Annotated[
         bool | None,
         typer.Option(

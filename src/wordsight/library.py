@@ -29,7 +29,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from wordsight.ann import ApproximateIndex
-    from wordsight.nomatch import Calibration, Null
+    from wordsight.nomatch import Calibration, Kinds, Null
 
 FORMAT = 1
 NAME = ".wordsight"
@@ -49,8 +49,7 @@ _STATISTICS = ("mean", "sd", "image_mean", "image_sd")
 _META_COLUMNS = ["id", "path", "label", "width", "height", "kind", "box", "region_label"]
 
 EXACT_MIB = 1024
-SAMPLE_IMAGES = 8_000
-"""Images of a large library on which a query's score over the whole library is estimated."""
+_SAMPLE = 8_000  # views of a large library that stand for all of them, about
 _NEAREST = 200  # views that the approximate index names, to be scored exactly
 _MOST_NEAREST = 4000
 _BLOCK = 65_536  # rows that are read at once where all are passed through
@@ -144,6 +143,10 @@ class Snapshot:
     of the views in the table. ``ids`` [N] are the images; ``labels`` [N] their labels or None.
     ``mean`` and ``sd`` float32 [N] are the background statistics of the fused score,
     ``image_mean`` and ``image_sd`` those of the whole image alone.
+
+    Of a large library it holds a part: ``sampled`` images, drawn at random, at the front, and
+    behind them those that are near to a query. An image there has the views that are near, which
+    need not be all. Elsewhere ``sampled`` is None.
     """
 
     version: int
@@ -155,6 +158,7 @@ class Snapshot:
     sd: NDArray[np.float32]
     image_mean: NDArray[np.float32]
     image_sd: NDArray[np.float32]
+    sampled: int | None = None
 
     @property
     def has_crops(self) -> bool:
@@ -197,17 +201,18 @@ class _Large:
         ids = self.ids[rows]
         starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1])[: len(ids)])
         first = rows[starts]
+        own: dict[str, Any] = {name: values[first] for name, values in self.statistics.items()}
         return Snapshot(
             version=int(self.dataset.version),
             vectors=vectors,
             starts=starts,
             rows=rows,
             ids=ids[starts],
-            **{name: values[first] for name, values in self.statistics.items()},
+            **own,
         )
 
-    def nearest(self, queries: NDArray[np.float32], *, k: int, crops: bool) -> Snapshot:
-        """The views that may be nearest to any of the queries [Q, D], with their vectors."""
+    def nearest(self, queries: NDArray[np.float32], k: int, crops: bool) -> NDArray[np.int64]:
+        """Rows of the views that may be nearest to any of the queries [Q, D], in order."""
         import numpy as np
 
         # Several views of one image may be near.
@@ -217,32 +222,45 @@ class _Large:
             count = min(_MOST_NEAREST, count * len(self.ids) // int((self.view == 0).sum()))
         places = self.index.search(queries, min(count, len(self.ids)))
         rows = np.unique(places[places >= 0])
-        if not crops:
-            rows = rows[self.view[rows] == 0]
-        return self.snapshot(rows, self.vectors(rows))
+        return rows if crops else rows[self.view[rows] == 0]
 
-    def with_label(self, label: str, *, crops: bool) -> Snapshot:
-        """All views of the images with this label, with their vectors."""
+    def with_label(self, label: str, crops: bool) -> NDArray[np.int64]:
+        """Rows of all views of the images with this label, in order."""
         import numpy as np
 
         quoted = label.replace("'", "''")
         found = self.dataset.to_table(columns=["id"], filter=f"label = '{quoted}' and view = 0")
         rows = np.flatnonzero(np.isin(self.ids, found["id"].to_numpy()))
-        if not crops:
-            rows = rows[self.view[rows] == 0]
-        return self.snapshot(rows, self.vectors(rows))
+        return rows if crops else rows[self.view[rows] == 0]
 
-    def sample_rows(self) -> NDArray[np.int64]:
-        """All views of a random part of the images, in the table's order.
+    def sample(self, crops: bool) -> NDArray[np.int64]:
+        """Rows of all views of a random part of the images, in order.
 
         Ids are hashes, so those below a bound are a random part, and the same one after images
         were added.
         """
         import numpy as np
 
-        share = min(1.0, SAMPLE_IMAGES / max(1, int((self.view == 0).sum())))
+        share = min(1.0, _SAMPLE / max(1, len(self.ids)))
         bound = -(1 << 63) + int(share * ((1 << 64) - 1))
-        return np.flatnonzero(self.ids <= bound)
+        rows = np.flatnonzero(self.ids <= bound)
+        return rows if crops else rows[self.view[rows] == 0]
+
+
+def _joined(sample: Snapshot, others: Snapshot) -> Snapshot:
+    """A sample and other images behind it."""
+    import numpy as np
+
+    def both(name: str) -> Any:
+        return np.concatenate([getattr(sample, name), getattr(others, name)])
+
+    names = ("vectors", "rows", "ids", *_STATISTICS)
+    return replace(
+        sample,
+        starts=np.concatenate([sample.starts, others.starts + len(sample.vectors)]),
+        sampled=len(sample.ids),
+        **{name: both(name) for name in names},
+    )
 
 
 def id_to_int(image_id: str) -> int:
@@ -317,6 +335,8 @@ class Store:
         self._dataset: Any = None
         self._snapshot: Snapshot | None = None
         self._bank: tuple[list[str], NDArray[np.float32]] | None = None
+        self.kinds: Kinds | None = None
+        """What queries are held against, once a search has made it."""
         self._calibrations: dict[str, tuple[int, Calibration]] = {}
         self._labels: tuple[int, NDArray[Any]] | None = None
         self._described: tuple[int, Any] | None = None  # what rows() gives, as one table
@@ -551,6 +571,10 @@ class Store:
         """Which images of a snapshot have this label: bool [N]."""
         import numpy as np
 
+        if snapshot.sampled is not None:
+            large = self._large()
+            return np.isin(snapshot.ids, large.ids[large.with_label(label, crops=False)])
+
         if self._labels is None or self._labels[0] != snapshot.version:
             mine = self.labels()
             ordered = [mine.get(id_from_int(value)) for value in snapshot.ids]
@@ -563,23 +587,36 @@ class Store:
         views = self.count_views()  # few ones would all be among the nearest anyway
         return views > _NEAREST and views * self.model.dim * 4 > exact_bytes()
 
-    def nearest(self, queries: NDArray[np.float32], *, k: int = 10, crops: bool = True) -> Snapshot:
-        """In a large library: the views that may be nearest to any of the queries [Q, D].
+    def around(
+        self,
+        queries: NDArray[np.float32],
+        *,
+        k: int = 10,
+        crops: bool = True,
+        label: str | None = None,
+    ) -> Snapshot:
+        """In a large library: a random part of the images, and those near to the queries [Q, D].
 
         Enough to rank the ``k`` nearest images, at most 4,000 views a query; of whole images alone
-        without ``crops``. Views that are not near are left out, an image's own among them, but the
-        view with which an image ranks high is there.
+        without ``crops``. With a ``label``, all images that have it are there too.
         """
-        return self._read(lambda: self._large().nearest(queries, k=k, crops=crops))
+        import numpy as np
 
-    def with_label(self, label: str, *, crops: bool = True) -> Snapshot:
-        """In a large library: all views of the images with this label."""
-        return self._read(lambda: self._large().with_label(label, crops=crops))
+        def read() -> Snapshot:
+            large = self._large()
+            sample, _ = self._sampled(large, crops)
+            rows = large.nearest(queries, k, crops)
+            if label is not None:
+                rows = np.union1d(rows, large.with_label(label, crops))
+            rows = rows[~np.isin(large.ids[rows], sample.ids)]
+            return _joined(sample, large.snapshot(rows, large.vectors(rows)))
+
+        return self._read(read)
 
     def null(self, *, crops: bool = True) -> Null:
         """What unrelated queries get in this library; without ``crops``, of whole images alone."""
         if self.is_large:
-            return self.nearby(crops=crops)[1]
+            return self._read(lambda: self._sampled(self._large(), crops))[1]
         return self.calibration(self.snapshot(), crops=crops).null
 
     def _large(self) -> _Large:
@@ -638,20 +675,12 @@ class Store:
                     (self.path / f"views-{older}.ann").unlink(missing_ok=True)
         return self._open_large(version, index)
 
-    def nearby(self, *, crops: bool = True) -> tuple[Snapshot, Null]:
-        """In a large library: a random part of its images, and what unrelated queries get.
-
-        A query's scores over that part and over its nearest views together stand for its scores
-        over the whole library, for the bank's phrases as for any other.
-        """
-        return self._read(lambda: self._load_nearby(crops))
-
-    def _load_nearby(self, crops: bool) -> tuple[Snapshot, Null]:
+    def _sampled(self, large: _Large, crops: bool) -> tuple[Snapshot, Null]:
+        """The random part of a large library, and what unrelated queries get."""
         import numpy as np
 
         from wordsight.nomatch import Null
 
-        large = self._large()
         version = int(large.dataset.version)
         crops = crops or not large.has_crops
         name = "nearby" if crops else "nearby-no-crops"
@@ -659,23 +688,23 @@ class Store:
             return self._nearby[name][1:]
         saved = self._load_arrays(name, version)
         if saved is None:
-            rows = large.sample_rows()
-            if not crops:
-                rows = rows[large.view[rows] == 0]
+            rows = large.sample(crops)
             saved = {"rows": rows, "vectors": large.vectors(rows).astype(np.float16)}
-            sample = large.snapshot(rows, saved["vectors"].astype(np.float32))
-            saved["group"], saved["single"] = self._bank_nearby(large, sample, crops)
+        sample = large.snapshot(saved["rows"], saved["vectors"].astype(np.float32))
+        if "group" not in saved:
+            saved["group"], saved["single"] = self._bank_statistics(large, sample, crops)
             self._save_arrays(name, version, saved)
-        else:
-            sample = large.snapshot(saved["rows"], saved["vectors"].astype(np.float32))
         null = Null.fit(saved["group"], saved["single"])
         self._nearby[name] = version, sample, null
         return sample, null
 
-    def _bank_nearby(
+    def _bank_statistics(
         self, large: _Large, sample: Snapshot, crops: bool
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The bank phrases' own statistics, each phrase judged against the others."""
+        """The bank phrases' own statistics, each phrase judged against the others.
+
+        As of any query: of the group over the sample, of the single best image over all.
+        """
         import numpy as np
 
         from wordsight.nomatch import group_statistic, leave_one_out_z, single_statistic
@@ -685,15 +714,14 @@ class Store:
         step = 32
         for begin in range(0, len(bank), step):
             phrases = bank[begin : begin + step]
-            parts = [sample, large.nearest(phrases, k=1, crops=crops)]
+            rows = large.nearest(phrases, 1, crops)
             z = []
-            for part in parts:
+            for part in (sample, large.snapshot(rows, large.vectors(rows))):
                 mean, sd = (part.mean, part.sd) if crops else (part.image_mean, part.image_sd)
                 fused = part.fuse(phrases @ part.vectors.T)
                 z.append(leave_one_out_z(fused, mean, sd, len(bank)))
-            both = np.concatenate(z, axis=1)
-            group[begin : begin + step] = group_statistic(both)
-            single[begin : begin + step] = single_statistic(both)
+            group[begin : begin + step] = group_statistic(z[0])
+            single[begin : begin + step] = single_statistic(np.concatenate(z, axis=1))
         return group, single
 
     def snapshot(self) -> Snapshot:
@@ -930,7 +958,7 @@ class Store:
         if self.is_large:
             if self._indexed_versions()[-1:] != [self.version]:
                 self._opened = self._make_index()
-            self.nearby()
+            self.null()
         else:
             for version in self._indexed_versions():
                 (self.path / f"views-{version}.ann").unlink(missing_ok=True)

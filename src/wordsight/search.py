@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from wordsight.library import Snapshot, Store
     from wordsight.models.clip import ClipModel
-    from wordsight.nomatch import Decision
+    from wordsight.nomatch import Decision, Kinds
 
-RankBy = Literal["score", "z"]
+RankBy = Literal["auto", "score", "lift", "z"]
 
 
 class SearchOptions(TypedDict, total=False):
@@ -95,6 +95,11 @@ class Result:
         if self.decision is None:
             return "images are compared with images: no threshold applies"
         d = self.decision
+        if not self.match and d.posterior is not None and d.single >= d.single_threshold:
+            return (
+                "the images that come nearest look more like another kind of thing (top cosine "
+                f"{self.top_score:.3f}, top z {d.single:.1f}, share {d.posterior:.2f})"
+            )
         return (
             f"unrelated queries score as high here with probability {_share(d.p_value)}, and "
             f"{d.false_accept:g} is allowed (top cosine {self.top_score:.3f}, top z {d.single:.1f})"
@@ -108,6 +113,7 @@ class Result:
             "threshold": _rounded(self.threshold),
             "p_value": _rounded(self.decision.p_value) if self.decision else None,
             "false_accept": self.decision.false_accept if self.decision else None,
+            "posterior": _rounded(self.decision.posterior) if self.decision else None,
             "min_score": self.min_score,
             "top_score": _rounded(self.top_score),
             "top_z": _rounded(self.top_z),
@@ -262,13 +268,9 @@ def _encode(
 
 
 def _load(store: Store, crops: bool) -> None:
-    """Bring what a search needs of the library into memory."""
-    if store.is_large:
-        store.nearby(crops=crops)
-        return
-    snapshot = store.snapshot()
-    if len(snapshot.ids):
-        store.calibration(snapshot, crops=crops)
+    """Bring into memory what a search needs of the library."""
+    if len(store):
+        store.null(crops=crops)
 
 
 def search(
@@ -279,7 +281,7 @@ def search(
     k: int = 10,
     min_score: float | None = None,
     false_accept: float = 0.05,
-    rank_by: RankBy = "score",
+    rank_by: RankBy = "auto",
     crops: bool = True,
     anyway: bool = False,
     label: str | None = None,
@@ -287,7 +289,11 @@ def search(
     """Rank the images of a library for each query.
 
     An image's score is the highest cosine of its views (of the whole image alone without
-    ``crops``). ``min_score`` replaces the calibrated decision by a fixed cut-off on the cosine.
+    ``crops``). ``rank_by`` orders the hits of words by that cosine ("score"), by its lift above
+    the image's background ("lift", see :func:`wordsight.nomatch.lift`) or in deviations of it
+    ("z"); "auto" takes the lift where crops count, so that many crops are no head start, and the
+    cosine elsewhere. Hits of images are ordered by cosine. ``min_score`` replaces the calibrated
+    decision by a fixed cut-off on the cosine.
     With a ``label`` only its images are ranked, and a match needs both the library and these
     images to fit, so that the stated rate still holds.
     Raises QueryError for empty queries and ModelMismatchError for another model.
@@ -313,33 +319,28 @@ def search(
             loading.result()
     clock.lap("load")
     matrix = np.stack([e.vector for e in encoded])
-    if not store.is_large:
-        snapshot = store.snapshot()
-    elif label is None:
-        snapshot = store.nearest(matrix, k=k, crops=crops)
+    if store.is_large:
+        # The words of combinations are judged one by one, so what is near to them counts too.
+        near = np.concatenate([matrix, text_vectors]) if _combines(parsed) else matrix
+        snapshot = store.around(near, k=k, crops=crops, label=label)
     else:
-        snapshot = store.with_label(label, crops=crops)
-    view_scores, fused, z = _score(snapshot, matrix, crops)
+        snapshot = store.snapshot()
+    if rank_by == "auto":
+        rank_by = "lift" if crops and snapshot.has_crops else "score"
+    # [Q, V]: one matrix product for all queries
+    view_scores = matrix @ snapshot.vectors.T
+    fused, mean, sd = _fused(snapshot, view_scores, crops)
+    z = fused - mean
+    z /= sd
     clock.lap("score")
-    chosen = None
-    if label is not None and not store.is_large:
-        chosen = store.labelled(snapshot, label)
+    chosen = None if label is None else store.labelled(snapshot, label)
     decisions = _decide(
-        store,
-        snapshot,
-        encoded,
-        matrix,
-        text_vectors,
-        z,
-        false_accept,
-        crops,
-        label is not None,
-        chosen,
+        store, model, snapshot, encoded, text_vectors, view_scores, z, false_accept, crops, chosen
     )
     if chosen is not None:
         fused, z = np.where(chosen, fused, -np.inf), np.where(chosen, z, -np.inf)
     found = len(snapshot.ids) if chosen is None else int(chosen.sum())
-    if not found and label is not None and len(store):
+    if not found and len(snapshot.ids):
         raise QueryError(f"no image of the library has the label '{label}'.")
     clock.lap("decide")
     results = []
@@ -347,7 +348,9 @@ def search(
     for i, query in enumerate(encoded):
         decision = decisions[i]
         calibrated = bool(query.texts)
-        order = _top(z[i] if rank_by == "z" and calibrated else fused[i], min(k, found))
+        order = _top(
+            _ranked_by(rank_by if calibrated else "score", fused[i], mean, sd), min(k, found)
+        )
         best = int(np.argmax(fused[i])) if found else None
         threshold: float | None
         if min_score is not None:
@@ -389,7 +392,7 @@ def search(
 
 def nearest(store: Store, vector: NDArray[np.float32], k: int = 10) -> list[Hit]:
     """The ``k`` images nearest to a vector [D] of unit length that was made elsewhere."""
-    snapshot = store.nearest(vector[None], k=k) if store.is_large else store.snapshot()
+    snapshot = store.around(vector[None], k=k) if store.is_large else store.snapshot()
     view_scores = snapshot.vectors @ vector
     fused = snapshot.fuse(view_scores)
     order = _top(fused, k)
@@ -397,15 +400,8 @@ def nearest(store: Store, vector: NDArray[np.float32], k: int = 10) -> list[Hit]
     return _hits(order, store.rows(places, snapshot.version), fused, None)
 
 
-def _score(
-    snapshot: Snapshot, vectors: NDArray[np.float32], crops: bool
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Cosines of the views [Q, V], fused scores and z of the images [Q, N]."""
-    view_scores = vectors @ snapshot.vectors.T  # one matrix product for all queries
-    fused, mean, sd = _fused(snapshot, view_scores, crops)
-    z = fused - mean
-    z /= sd
-    return view_scores, fused, z
+def _combines(queries: Sequence[Query]) -> bool:
+    return any(len(query.terms) > 1 for query in queries)
 
 
 def _fused(
@@ -421,82 +417,127 @@ def _fused(
     return whole, snapshot.image_mean, np.maximum(snapshot.image_sd, floor)
 
 
+def _ranked_by(
+    rank_by: RankBy,
+    fused: NDArray[np.float32],
+    mean: NDArray[np.float32],
+    sd: NDArray[np.float32],
+) -> NDArray[Any]:
+    """What images are ordered by, [N]."""
+    from wordsight.nomatch import lift, zscore
+
+    if rank_by == "score":
+        return fused
+    return lift(fused, mean, sd) if rank_by == "lift" else zscore(fused, mean, sd)
+
+
 def _decide(
     store: Store,
+    model: ClipModel,
     snapshot: Snapshot,
     encoded: Sequence[_Encoded],
-    matrix: NDArray[np.float32],
     text_vectors: NDArray[np.float32],
+    view_scores: NDArray[np.float32],
     z: NDArray[np.float32],
     false_accept: float,
     crops: bool,
-    labelled: bool,
     chosen: NDArray[np.bool_] | None,
 ) -> list[Decision | None]:
     """The calibrated decision on each query; None where no calibration applies.
 
-    ``z`` [Q, N] are those of the images of ``snapshot``, which are ranked: with a label those that
-    are ``chosen`` (None: all of them). The calibration is one of single phrases, so a combination
-    is judged by the best of its positive words, each on its own.
+    The calibration is one of single phrases, so a combination is judged by the best of its
+    positive words, each on its own.
     """
-    if not len(store) or not any(e.texts for e in encoded):
+    import numpy as np
+
+    from wordsight.nomatch import posterior
+
+    if not len(snapshot.ids) or not any(e.texts for e in encoded):
         return [None] * len(encoded)
     null = store.null(crops=crops)
+    kinds = _kinds(store, model)
 
-    def whole(
-        vectors: NDArray[np.float32], near: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]:
-        """z of queries [Q, D] over the library, or over what stands for it in a large one.
+    def judge(
+        row: NDArray[np.float32], vector: NDArray[np.float32], views: NDArray[np.float32]
+    ) -> Decision:
+        rivals = kinds.vectors[kinds.rivals(vector)]
 
-        ``near`` are those of the images that rank, where they are known and are all that is near.
-        """
-        import numpy as np
+        def posteriors(images: NDArray[np.intp]) -> NDArray[np.floating[Any]]:
+            won = _winning_views(snapshot, images, views, crops)
+            return posterior(views[won], snapshot.vectors[won] @ rivals.T, model.logit_scale)
 
-        if not store.is_large:
-            return _score(store.snapshot(), vectors, crops)[2] if near is None else near
-        if near is None:
-            near = _score(store.nearest(vectors, crops=crops), vectors, crops)[2]
-        sample, _ = store.nearby(crops=crops)
-        return np.concatenate([_score(sample, vectors, crops)[2], near], axis=1)
+        decision = null.decide(
+            row, false_accept, posteriors if len(rivals) else None, snapshot.sampled
+        )
+        if chosen is None:
+            return decision
+        places = np.flatnonzero(chosen)
+        among = null.decide(
+            row[places],
+            false_accept,
+            (lambda some: posteriors(places[some])) if len(rivals) else None,
+        )
+        return max(decision, among, key=lambda one: one.p_value)
 
-    # With a label a large library ranks the images of that label, near or not.
-    known = whole(matrix, None if labelled and store.is_large else z)
     decisions: list[Decision | None] = []
     for i, query in enumerate(encoded):
         if not query.texts:
             decisions.append(None)
-            continue
-        if len(query.query.terms) == 1:
-            rows, among = known[i : i + 1], z[i : i + 1]
+        elif len(query.query.terms) == 1:
+            decisions.append(judge(z[i], query.vector, view_scores[i]))
         else:
-            words = text_vectors[query.texts]
-            rows = whole(words)
-            among = _score(snapshot, words, crops)[2] if labelled else rows
-        if chosen is not None:
-            among = among[:, chosen]
-        each = [null.decide(row, false_accept) for row in rows]
-        if labelled:
-            each = [
-                max(one, null.decide(row, false_accept), key=lambda decision: decision.p_value)
-                for one, row in zip(each, among, strict=True)
-            ]
-        decisions.append(min(each, key=lambda decision: decision.p_value))
+            vectors = text_vectors[query.texts]
+            alone = vectors @ snapshot.vectors.T
+            fused, mean, sd = _fused(snapshot, alone, crops)
+            each = [judge(*one) for one in zip((fused - mean) / sd, vectors, alone, strict=True)]
+            decisions.append(min(each, key=lambda decision: decision.p_value))
     return decisions
+
+
+def _kinds(store: Store, model: ClipModel) -> Kinds:
+    """The kinds that queries are held against; made with the model once, kept with the library."""
+    import numpy as np
+
+    from wordsight.bank import kind_groups, with_article
+    from wordsight.models.texts import encode_texts_cached
+    from wordsight.nomatch import Kinds
+
+    if store.kinds is None:
+        groups = kind_groups()
+        texts = [with_article(word) for group in groups for word in group]
+        store.kinds = Kinds(
+            encode_texts_cached(model, texts),
+            np.repeat(np.arange(len(groups)), [len(group) for group in groups]),
+            np.array([word == group[0] for group in groups for word in group]),
+            store.bank()[1],
+        )
+    return store.kinds
+
+
+def _winning_views(
+    snapshot: Snapshot,
+    images: NDArray[np.intp],
+    view_scores: NDArray[np.float32],
+    crops: bool,
+) -> list[int]:
+    """For each of these images the view that won, by its place in the snapshot."""
+    import numpy as np
+
+    if not crops or not snapshot.has_crops:
+        return [int(snapshot.starts[n]) for n in images]
+    ends = np.append(snapshot.starts[1:], len(snapshot.vectors))
+    return [
+        int(snapshot.starts[n] + np.argmax(view_scores[snapshot.starts[n] : ends[n]]))
+        for n in images
+    ]
 
 
 def _winners(
     snapshot: Snapshot, order: NDArray[np.intp], view_scores: NDArray[np.float32], crops: bool
 ) -> list[int]:
     """For each image the place in the table of the view that won."""
-    import numpy as np
-
-    ends = np.append(snapshot.starts[1:], len(snapshot.vectors)) if crops else snapshot.starts
-    winners = [
-        snapshot.starts[n]
-        + (int(np.argmax(view_scores[snapshot.starts[n] : ends[n]])) if crops else 0)
-        for n in order
-    ]
-    return [int(snapshot.rows[view]) for view in winners]
+    views = _winning_views(snapshot, order, view_scores, crops)
+    return [int(snapshot.rows[view]) for view in views]
 
 
 def _hits(

@@ -17,7 +17,7 @@ class Settings(BaseModel, frozen=True):
 
     k: int = Field(default=20, ge=1, le=500, description="How many images.")
     crops: bool = Field(default=True, description="An image counts as its best crop.")
-    rank_by: Literal["score", "z"] = "score"
+    rank_by: Literal["auto", "score", "lift", "z"] = "auto"
     false_accept: float = Field(
         default=0.05, gt=0, lt=1, description="Share of unrelated queries that may be answered."
     )
