@@ -74,7 +74,7 @@ _FEW, _MANY = 10, 1000  # at least, and at most, so many of them are asked for t
 _Z_LOW, _BINS_PER_UNIT, _BINS = -4.0, 16, 512
 _CENTRES = _Z_LOW + (np.arange(_BINS) + 0.5) / _BINS_PER_UNIT
 _SD_FLOOR = 1e-6
-_UPPER_QUARTILE = 0.67  # of the normal law
+_UPPER_FIFTH = 0.84  # of the normal law: one in five lies above mean + 0.84 sd
 _FIT_RANGE = (0.50, 0.95)
 
 
@@ -92,14 +92,14 @@ def zscore(fused: FloatArray, mean: FloatArray, sd: FloatArray) -> FloatArray:
 
 
 def lift(fused: FloatArray, mean: FloatArray, sd: FloatArray) -> FloatArray:
-    """Return ``fused - (mean + 0.67 sd)``: the cosine above the upper quartile of the background.
+    """Return ``fused - (mean + 0.84 sd)``: the cosine above the best fifth of the background.
 
     This is what images are ranked by where crops count. Taking the background off removes the head
     start of many views. The quartile, and not the mean, because what ranks high is decided in the
     upper half, and the greatest of many scores is skewed; dividing by sd as well (:func:`zscore`)
     ranks a little worse (``benchmarks/scenes.py`` measures both).
     """
-    return fused - (mean + _UPPER_QUARTILE * sd)
+    return fused - (mean + _UPPER_FIFTH * sd)
 
 
 def posterior(scores: FloatArray, rivals: FloatArray, scale: float) -> npt.NDArray[np.float64]:
