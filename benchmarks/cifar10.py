@@ -23,7 +23,14 @@ import numpy as np
 import wordsight
 from benchmarks import machine
 from wordsight import render
-from wordsight.classify import DEFAULT_TEMPLATE, ENSEMBLE, Classifier, encode_items, fit_temperature
+from wordsight.classify import (
+    DEFAULT_TEMPLATE,
+    ENSEMBLE,
+    OWN_SHARE,
+    Classifier,
+    encode_items,
+    fit_temperature,
+)
 from wordsight.evaluate import classification_report, evaluate, load_judgements
 from wordsight.models import ClipModel
 from wordsight.models.registry import models_info
@@ -62,6 +69,7 @@ def classification(model: ClipModel, plots: Path | None) -> list[dict[str, Any]]
                     "ece": report.ece,
                     "none_on_test": refused,
                     "none_on_strangers": caught,
+                    "trade_off": _trade_off(classifier, vectors, strangers),
                 }
             )
             if plots:
@@ -72,6 +80,24 @@ def classification(model: ClipModel, plots: Path | None) -> list[dict[str, Any]]
                 )
                 render.save(picture, plots / f"reliability-{name}.png")
     return rows
+
+
+def _trade_off(classifier: Classifier, vectors: Any, strangers: Any) -> list[dict[str, float]]:
+    """Wrongly and rightly none of these, by the share of the labels' own evidence that is asked."""
+    if strangers is None:
+        return []
+    own = classifier.own_evidence
+    good, other = classifier.evidence(vectors), classifier.evidence(strangers)
+    shares = (0.2, 0.25, 0.3, 0.35, 0.4, OWN_SHARE, 0.5, 0.55, 0.6, 0.65)
+    return [
+        {
+            "share": share,
+            "needed": share * own,
+            "none_on_test": float(np.mean(good < share * own)),
+            "none_on_strangers": float(np.mean(other < share * own)),
+        }
+        for share in shares
+    ]
 
 
 def _strangers(model: ClipModel) -> Any:
@@ -126,6 +152,13 @@ def main() -> None:
             f"{row['wording']:<14} {row['temperature']:>11.3f}  {row['accuracy']:>8.4f}  "
             f"{row['top3']:>6.4f}  {row['ece']:>6.4f}  {row['none_on_test']:>19.4f}  "
             f"{'' if caught is None else f'{caught:.4f}':>9}"
+        )
+    print("\nNone of these, one template: share of the labels' own evidence that is asked for")
+    print("  share  needed z  wrongly on test  rightly on strangers")
+    for point in rows[0]["trade_off"]:
+        print(
+            f"  {point['share']:>5.2f}  {point['needed']:>8.2f}  {point['none_on_test']:>15.4f}  "
+            f"{point['none_on_strangers']:>20.4f}"
         )
     print("published accuracy (%): " + ", ".join(f"{k} {v:g}" for k, v in published.items()))
     print("\nRetrieval, ten labels as queries")

@@ -37,11 +37,12 @@ import numpy as np
 import numpy.typing as npt
 
 from wordsight import nomatch
-from wordsight.bank import bank_hash, bank_phrases
+from wordsight.bank import bank_hash, bank_phrases, kind_groups, with_article
 from wordsight.metrics import auroc, fpr_at_95_tpr
 
 Array = npt.NDArray[Any]
 RATES = (0.01, 0.05, 0.10)
+SCALE = 100.0  # of OpenAI's ViT-B/32
 LISTS = Path(__file__).parent / "lists"
 CLASSES = [
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -125,7 +126,8 @@ SCORES = [
     Score("top-5 z less median z", less_median(best(5))),
 ]
 
-RULE = "wordsight (group or single)"
+RULE = "wordsight (group or single, held against rivals)"
+WITHOUT_RIVALS = "the same without rivals"
 
 
 class Judge:
@@ -139,12 +141,13 @@ class Judge:
         else:
             self.bank_values = np.sort(score.null(bank))
 
-    def strength(self, queries: Array) -> Array:
-        """Return a number [Q] for queries with these cosines [Q, N]; larger is a better match."""
-        if self.score is None:
-            mean, sd = self.background
-            return -np.log(np.maximum(self.null.p_value(nomatch.zscore(queries, mean, sd)), 1e-300))
-        return self.score.values(queries, self.bank)
+    def strength(self, queries: Queries) -> Array:
+        """Return a number [Q] for queries; larger is a better match."""
+        if self.score is not None:
+            return self.score.values(queries.cosines, self.bank)
+        z = nomatch.zscore(queries.cosines, *self.background)
+        p = [self.null.decide(z[i], 0.05, queries.posteriors(i)).p_value for i in range(len(z))]
+        return -np.log(np.maximum(np.array(p), 1e-300))
 
     def threshold(self, false_accept: float) -> float:
         """Return the strength to be exceeded: for a plain score, the bank's conformal quantile."""
@@ -167,13 +170,60 @@ class Judge:
 
 
 @dataclass(frozen=True)
+class Queries:
+    """Cosines [Q, N] of queries with a gallery, those [N, W] of the kinds, and who rivals whom."""
+
+    cosines: Array
+    kinds: Array
+    rivals: list[Array] | None
+    scale: float
+
+    @classmethod
+    def of(cls, texts: Array, images: Array, kinds: nomatch.Kinds | None, scale: float) -> Queries:
+        """From vectors [Q, D] of texts and [N, D] of images."""
+        if kinds is None:
+            return cls(texts @ images.T, np.zeros((len(images), 0)), None, scale)
+        rivals = [kinds.rivals(text) for text in texts]
+        return cls(texts @ images.T, images @ kinds.vectors.T, rivals, scale)
+
+    def posteriors(self, query: int) -> nomatch.Posteriors | None:
+        """What :meth:`wordsight.nomatch.Null.decide` asks for, or None without rivals."""
+        if self.rivals is None or not len(self.rivals[query]):
+            return None
+        mine, rivals = self.cosines[query], self.rivals[query]
+        return lambda places: nomatch.posterior(
+            mine[places], self.kinds[np.ix_(places, rivals)], self.scale
+        )
+
+    def part(self, images: Array, query: int | None = None) -> Queries:
+        """The same queries, or one of them, over some of the images."""
+        rows = slice(None) if query is None else slice(query, query + 1)
+        rivals = self.rivals if self.rivals is None else self.rivals[rows]
+        return Queries(self.cosines[rows][:, images], self.kinds[images], rivals, self.scale)
+
+    def without_rivals(self) -> Queries:
+        """The same queries, held against nothing."""
+        return Queries(self.cosines, self.kinds, None, self.scale)
+
+
+@dataclass(frozen=True)
 class Texts:
-    """Cosines [., N] of each set of texts with the gallery's images."""
+    """Cosines [B, N] of the bank, and the queries of each set of texts."""
 
     bank: Array
-    negatives: Array
-    classes: Array
-    synonyms: Array
+    negatives: Queries
+    classes: Queries
+    synonyms: Queries
+    synonym_of: Array
+    """The class number of each synonym."""
+
+    def without_rivals(self) -> Texts:
+        """The same texts, held against nothing."""
+        sets = (self.negatives, self.classes, self.synonyms)
+        return Texts(self.bank, *(one.without_rivals() for one in sets), self.synonym_of)
+
+
+NEEDLES = (1, 5, 20, 100)
 
 
 def measure(
@@ -183,35 +233,40 @@ def measure(
     bank, classes = texts.bank, texts.classes
     judge = Judge(score, bank)
     off, own = judge.strength(texts.negatives), judge.strength(classes)
+    other = judge.strength(texts.synonyms)
     row = {
         "auroc": auroc(own, off),
         "fpr95": fpr_at_95_tpr(own, off),
-        "synonym auroc": auroc(judge.strength(texts.synonyms), off),
+        "synonym auroc": auroc(other, off),
     }
     row |= {f"far@{rate:.2f}": float((off > judge.threshold(rate)).mean()) for rate in RATES}
     row["hits"] = float((own > judge.threshold(0.05)).sum())
     row["near misses"] = 0.0
-    found = {1: 0, 5: 0, 20: 0}
-    for number in range(len(classes)):
-        query = classes[number : number + 1]
+    row["synonym hits"] = float((other > judge.threshold(0.05)).mean())
+    refused_synonyms = []
+    few = [n for n in NEEDLES if n < np.bincount(labels).min()]
+    found = dict.fromkeys(few, 0)
+    for number in range(len(classes.cosines)):
         without = np.flatnonzero(labels != number)
         inside = np.flatnonzero(labels == number)
         lacking = Judge(score, bank[:, without])
-        refused = lacking.strength(query[:, without])[0] <= lacking.threshold(0.05)
+        refused = lacking.strength(classes.part(without, number))[0] <= lacking.threshold(0.05)
         row["near misses"] += float(refused)
-        for few in found:
+        for synonym in np.flatnonzero(texts.synonym_of == number):
+            strength = lacking.strength(texts.synonyms.part(without, int(synonym)))[0]
+            refused_synonyms.append(strength <= lacking.threshold(0.05))
+        for count in few:
             for _ in range(3):
                 # Images more or less hardly move what the bank gets: the full gallery's fit serves.
-                some = np.append(without, rng.choice(inside, few, replace=False))
-                strength = judge.part(some).strength(query[:, some])[0]
-                found[few] += int(strength > judge.threshold(0.05))
-    row |= {f"found@{few}": hits / (3 * len(classes)) for few, hits in found.items()}
+                some = np.append(without, rng.choice(inside, count, replace=False))
+                strength = judge.part(some).strength(classes.part(some, number))[0]
+                found[count] += int(strength > judge.threshold(0.05))
+    row["synonym near misses"] = float(np.mean(refused_synonyms))
+    row |= {f"found@{count}": hits / (3 * len(classes.cosines)) for count, hits in found.items()}
     return row
 
 
-def by_size(
-    bank: Array, negatives: Array, classes: Array, labels: Array, rng: np.random.Generator
-) -> dict[str, dict[str, float]]:
+def by_size(texts: Texts, labels: Array, rng: np.random.Generator) -> dict[str, dict[str, float]]:
     """Measure the chosen rule in random galleries of several sizes."""
     table = {}
     for size in (20, 100, 500, 2000, 10000):
@@ -220,10 +275,10 @@ def by_size(
         rows = []
         for _ in range(10 if size < len(labels) else 1):
             some = rng.choice(len(labels), size, replace=False)
-            judge = Judge(None, bank[:, some])
-            off = judge.strength(negatives[:, some])
-            present = np.isin(np.arange(len(classes)), labels[some])
-            own = judge.strength(classes[:, some][present])
+            judge = Judge(None, texts.bank[:, some])
+            off = judge.strength(texts.negatives.part(some))
+            present = np.isin(np.arange(len(texts.classes.cosines)), labels[some])
+            own = judge.strength(texts.classes.part(some))[present]
             rows.append(
                 [float((off > judge.threshold(rate)).mean()) for rate in RATES]
                 + [float((own > judge.threshold(0.05)).mean())]
@@ -233,6 +288,24 @@ def by_size(
     return table
 
 
+def variants(texts: Texts, plain: list[Score]) -> list[tuple[str, Score | None, Texts]]:
+    """Every score by name, with the texts that it is measured on."""
+    rows: list[tuple[str, Score | None, Texts]] = [(s.name, s, texts) for s in plain]
+    return [*rows, (WITHOUT_RIVALS, None, texts.without_rivals()), (RULE, None, texts)]
+
+
+def kinds_of(vectors: dict[str, Array], bank: Array) -> nomatch.Kinds:
+    """The kinds of the package, as far as there is a vector for them."""
+    rows = [
+        (number, word == group[0], vectors[word])
+        for number, group in enumerate(kind_groups())
+        for word in group
+        if word in vectors
+    ]
+    number, above, vector = zip(*rows, strict=True)
+    return nomatch.Kinds(np.stack(vector), np.array(number), np.array(above), bank)
+
+
 # ------------------------------------------------------------------------------------- real vectors
 
 
@@ -240,6 +313,11 @@ def head(name: str) -> str:
     """Return the last word of a name, without qualifier and plural s."""
     bare = name.partition("_(")[0].replace("_", " ").replace("-", " ").lower().strip()
     return bare.split()[-1].removesuffix("s")
+
+
+def every_name(name: str) -> str:
+    """Return a name as it is spoken: without qualifier, blanks for underscores."""
+    return name.partition("_(")[0].replace("_", " ")
 
 
 def read_words(path: Path) -> set[str]:
@@ -267,11 +345,12 @@ def real_vectors(folder: Path, seeds: int, bank_size: int) -> dict[str, Any]:
     ]
     info = json.loads((folder / "cifar10_test500.json").read_text())
     related = read_words(LISTS / "related.txt")
-    synonyms = [n for group in read_synonyms(LISTS / "synonyms.txt").values() for n in group]
+    of_class = read_synonyms(LISTS / "synonyms.txt")
+    synonyms = [n for group in of_class.values() for n in group]
 
     rows = [(r["vectors"].startswith("coco"), r["row"]) for r in info["text_rows"]]
-    classes = np.stack([coco[i] if is_coco else lvis[i] for is_coco, i in rows]) @ images.T
-    extra = lvis[[names.index(n) for n in synonyms]] @ images.T
+    classes = np.stack([coco[i] if is_coco else lvis[i] for is_coco, i in rows])
+    extra = lvis[[names.index(n) for n in synonyms]]
     lvis_heads = {head(n) for n in names}
     vectors = np.concatenate([lvis, coco])
     pool = [i for i, n in enumerate(names) if n not in related]
@@ -282,10 +361,14 @@ def real_vectors(folder: Path, seeds: int, bank_size: int) -> dict[str, Any]:
         if n not in related and head(n) not in lvis_heads
     ]
     every = names + coco_names
-    cosines = vectors[pool] @ images.T
+    # A kind may stand in a qualifier's place ("car_(automobile)"); COCO's names come second.
+    spoken = {}
+    for name, vector in zip(coco_names + names, np.concatenate([coco, lvis]), strict=True):
+        spoken[every_name(name)] = vector
+    kind_words = {word for group in kind_groups() for word in group}
+    is_kind = np.array([every_name(n) in kind_words for n in [*names, *coco_names]])[pool]
     heads = np.array([head(every[i]) for i in pool])
 
-    scores: list[Score | None] = [*SCORES, None]
     rows_by_name: dict[str, list[dict[str, float]]] = {}
     sizes: list[dict[str, dict[str, float]]] = []
     dropped, tested = [], []
@@ -294,17 +377,29 @@ def real_vectors(folder: Path, seeds: int, bank_size: int) -> dict[str, Any]:
         # Whole groups of names with one head noun go to one side, so that both sides are alike.
         kinds, kind = np.unique(heads, return_inverse=True)
         order = np.argsort(rng.permutation(len(kinds))[kind], kind="stable")
+        # No kind may be a bank phrase: those come last, among the test names.
+        order = np.concatenate([order[~is_kind[order]], order[is_kind[order]]])
         bank, test = order[:bank_size], order[bank_size:]
         shares = np.isin(heads[test], heads[bank])  # the one group that the cut went through
         test = test[~shares]
         dropped.append(int(shares.sum()))
         tested.append(len(test))
-        for score in scores:
-            name = RULE if score is None else score.name
-            texts = Texts(cosines[bank], cosines[test], classes, extra)
-            row = measure(score, texts, labels, rng)
+        kinds = kinds_of(spoken, vectors[pool][bank])
+
+        def asked(texts: Array, kinds: nomatch.Kinds = kinds) -> Queries:
+            return Queries.of(texts, images, kinds, SCALE)
+
+        texts = Texts(
+            vectors[pool][bank] @ images.T,
+            asked(vectors[pool][test]),
+            asked(classes),
+            asked(extra),
+            np.array([CLASSES.index(c) for c, group in of_class.items() for _ in group]),
+        )
+        for name, score, those in variants(texts, SCORES):
+            row = measure(score, those, labels, rng)
             rows_by_name.setdefault(name, []).append(row)
-        sizes.append(by_size(cosines[bank], cosines[test], classes, labels, rng))
+        sizes.append(by_size(texts, labels, rng))
     return {
         "images": len(labels),
         "bank": bank_size,
@@ -414,11 +509,6 @@ def cifar_images(path: Path, batch: int = 256) -> Iterator[tuple[list[Any], list
         yield images, labels
 
 
-def article(noun: str) -> str:
-    """Return the noun as a query, ``a cup``, ``an egg``."""
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
-
-
 def a_model(name: str, data: Path, wordnet: Path, seed: int, nouns: int) -> dict[str, Any]:
     """Run the study with a model over CIFAR-10's test split and WordNet's nouns."""
     import wordsight
@@ -433,42 +523,47 @@ def a_model(name: str, data: Path, wordnet: Path, seed: int, nouns: int) -> dict
     found = wordnet_nouns(wordnet, {head(p) for p in phrases})
     pick = random.Random(seed)
     negatives = {kind: pick.sample(words, min(nouns, len(words))) for kind, words in found.items()}
-    extra = [
-        n.split("_(")[0].replace("_", " ")
-        for group in read_synonyms(LISTS / "synonyms.txt").values()
-        for n in group
-    ]
+    of_class = {
+        c: [every_name(n) for n in group if every_name(n) != c]
+        for c, group in read_synonyms(LISTS / "synonyms.txt").items()
+    }
 
-    def cosines(texts: list[str]) -> Array:
-        return np.asarray(model.encode_texts(texts) @ gallery.T)
+    def encoded(words: list[str]) -> Array:
+        return np.asarray(model.encode_texts([with_article(word) for word in words]))
 
-    bank = cosines(list(phrases))
-    classes = cosines([article(c) for c in CLASSES])
-    synonyms = cosines([article(n) for n in extra if n not in CLASSES])
+    bank = np.asarray(model.encode_texts(list(phrases)))
+    words = [word for group in kind_groups() for word in group]
+    kinds = kinds_of(dict(zip(words, encoded(words), strict=True)), bank)
+
+    def asked(words: list[str]) -> Queries:
+        return Queries.of(encoded(words), gallery, kinds, model.logit_scale)
+
+    classes = asked(CLASSES)
+    synonyms = asked([n for group in of_class.values() for n in group])
+    synonym_of = np.array([CLASSES.index(c) for c, group in of_class.items() for _ in group])
     result: dict[str, Any] = {
         "model": model.name,
         "images": len(truth),
         "bank": len(phrases),
-        "accuracy of the ten names": float((classes.argmax(axis=0) == truth).mean()),
+        "accuracy of the ten names": float((classes.cosines.argmax(axis=0) == truth).mean()),
     }
     for kind, words in negatives.items():
-        off = cosines([article(w) for w in words])
-        texts = Texts(bank, off, classes, synonyms)
+        texts = Texts(bank @ gallery.T, asked(words), classes, synonyms, synonym_of)
         rng = np.random.default_rng(seed)
+        few = [s for s in SCORES if s.name in ("top-1 cosine", "top-1 z", "top-5 z")]
         result[f"WordNet nouns, {kind}"] = {
             "nouns": len(words),
             "out of": len(found[kind]),
             "scores": {
-                (RULE if s is None else s.name): {
+                name: {
                     key: {"mean": value, "sd": 0.0}
-                    for key, value in measure(s, texts, truth, rng).items()
+                    for key, value in measure(score, those, truth, rng).items()
                 }
-                for s in [*SCORES, None]
-                if s is None or s.name in ("top-1 cosine", "top-1 z", "top-5 z", "best 15 % z")
+                for name, score, those in variants(texts, few)
             },
             "sizes": {
                 size: {key: {"mean": value, "sd": 0.0} for key, value in row.items()}
-                for size, row in by_size(bank, off, classes, truth, rng).items()
+                for size, row in by_size(texts, truth, rng).items()
             },
         }
     return result

@@ -43,7 +43,8 @@ def test_leave_one_out_equals_leaving_each_phrase_out(seed: int, images: int, ph
     for b in range(phrases):
         others = np.delete(fused, b, axis=1)
         expected = (fused[:, b] - others.mean(axis=1)) / others.std(axis=1)
-        np.testing.assert_allclose(nomatch.leave_one_out(fused)[:, b], expected, rtol=1e-8)
+        # Two almost equal others make a variance of rounding errors, hence no tighter bound.
+        np.testing.assert_allclose(nomatch.leave_one_out(fused)[:, b], expected, rtol=1e-5)
 
 
 def test_background_of_equal_scores_divides_by_no_zero() -> None:

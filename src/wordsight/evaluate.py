@@ -331,8 +331,9 @@ def evaluate(
     """Rank the whole library for every query, by each method, and measure.
 
     Methods: "baseline" (cosine of the whole image), "normalised" (its z against the background),
-    and where the library has crops "crop-aware" (max fusion) and "crop-aware normalised". Scores
-    are made block by block and never all kept.
+    and where the library has crops "crop-aware" (max fusion) and "crop-aware normalised" (its lift
+    above the background, by which a search with crops ranks). Scores are made block by block and
+    never all kept.
     """
     from wordsight.metrics import Ranking, summarize
 
@@ -366,6 +367,8 @@ def _scorer(snapshot: Snapshot, judgements: Judgements, *, crops: bool, normalis
     """block(queries, images) -> float32 scores, for :meth:`Ranking.from_blocks`."""
     import numpy as np
 
+    from wordsight.nomatch import lift, zscore
+
     ends = np.append(snapshot.starts[1:], len(snapshot.vectors))
     mean, sd = (snapshot.mean, snapshot.sd) if crops else (snapshot.image_mean, snapshot.image_sd)
 
@@ -375,8 +378,10 @@ def _scorer(snapshot: Snapshot, judgements: Judgements, *, crops: bool, normalis
         scores = judgements.vectors[rows] @ snapshot.vectors[part].T
         inside = starts - starts[0]
         fused = np.maximum.reduceat(scores, inside, axis=1) if crops else scores[:, inside]
-        if normalised:
-            fused = (fused - mean[columns]) / np.maximum(sd[columns], np.float32(1e-6))
+        if normalised and crops:
+            fused = lift(fused, mean[columns], sd[columns])
+        elif normalised:
+            fused = zscore(fused, mean[columns], np.maximum(sd[columns], np.float32(1e-6)))
         if judgements.ignored is not None:
             # Below everything else an image neither helps nor harms any metric.
             fused = np.array(fused)

@@ -10,7 +10,8 @@ that of ID-versus-background scores in zero-shot out-of-distribution detection (
 2022; GL-MCM, Miyai et al. 2023; NegLabel, Jiang et al. 2024, whose negative labels are our bank)
 and of query banks in retrieval (QB-Norm, Bogolin et al. 2022).
 
-The other normal form is for ranking: the lift ``s - (mean + sd)`` (:func:`lift`).
+The other normal form is for ranking: the lift, the cosine above the image's own background
+(:func:`lift`).
 
 **Decision.** Two tests ask of a query's z over the whole library
 
@@ -24,20 +25,20 @@ judged against the others alone (leave one out), exactly as a new query is judge
 the limit law of maxima, is fitted to the bank's values of each test and turns a value into a tail
 probability p. The evidence of a query is ``max(ln 0.65 - ln p_group, ln 0.35 - ln p_single)``: the
 false-accept rate is spent to about two thirds on the first test, to one third on the second (a
-weighted Bonferroni bound). A last Gumbel fit to the evidence of the bank phrases takes up what the two tests
-share, and gives the p-value: the share of unrelated queries that would look at least as good. A
-query matches when that is at most the stated false-accept rate.
+weighted Bonferroni bound). A last Gumbel fit to the evidence of the bank phrases takes up what the
+two tests share, and gives the p-value: the share of unrelated queries that would look at least as
+good. A query matches when that is at most the stated false-accept rate.
 
 **Near misses.** No bank phrase looks like the library; a sibling does: where there are dogs and no
 cats, "a cat" finds dogs, far above anything unrelated. So a query that is close to an everyday kind
-of thing (closer than nine in ten bank phrases are) is also held against its rivals, the twenty kinds
-nearest to it beside its own (:class:`Kinds`). Over the images that seem to match, the softmax of the
+of thing (closer than nine in ten bank phrases are) is held against its rivals, the twenty kinds
+nearest to it beside its own (:class:`Kinds`). Over the images that seem to match the softmax of the
 query against the rivals at the model's own scale says which share of them is the query's
-(:func:`posterior`). The group test counts only if that is at least 0.2, the single test only if it
-is at least 0.65. Rivals are few and near because a picture may show many things: "a traffic light"
-must not lose to the bus behind it. An absent class thus stays refused although a tenth of its
-neighbours is taken for it; the price is that a class with fewer images than the library has of such
-look-alikes is refused too.
+(:func:`posterior`). The group test counts only if that is at least 0.17, the single test only if it
+is at least 0.65 over the images that match alone. Rivals are few and near because a picture may
+show many things: "a traffic light" must not lose to the bus behind it. So an absent class stays
+refused even when a tenth of its neighbours is taken for it; the price is that a class with fewer
+images than the library has of such look-alikes is refused too.
 
 The fits are robust regressions on the quantiles from 50 % to 95 %: the upper half, because its
 shape is what an accept rate is about, but for the top, because some phrases of the bank may truly
@@ -64,7 +65,7 @@ MIN_PHRASES = 30
 RIVALS = 20
 RELATED = 0.9
 """A query has rivals when it is nearer to a kind than this share of the bank phrases is."""
-GROUP_POSTERIOR, SINGLE_POSTERIOR = 0.2, 0.65
+GROUP_POSTERIOR, SINGLE_POSTERIOR = 0.17, 0.65
 _SEEMING_RATE = 0.05  # images that would match alone at this rate "seem to match"
 _FEW, _MANY = 10, 1000  # at least, and at most, so many of them are asked for the group
 
@@ -73,6 +74,7 @@ _FEW, _MANY = 10, 1000  # at least, and at most, so many of them are asked for t
 _Z_LOW, _BINS_PER_UNIT, _BINS = -4.0, 16, 512
 _CENTRES = _Z_LOW + (np.arange(_BINS) + 0.5) / _BINS_PER_UNIT
 _SD_FLOOR = 1e-6
+_UPPER_FIFTH = 0.84  # of the normal law: one in five lies above mean + 0.84 sd
 _FIT_RANGE = (0.50, 0.95)
 
 
@@ -90,13 +92,14 @@ def zscore(fused: FloatArray, mean: FloatArray, sd: FloatArray) -> FloatArray:
 
 
 def lift(fused: FloatArray, mean: FloatArray, sd: FloatArray) -> FloatArray:
-    """Return ``fused - (mean + sd)``: the cosine above what unrelated phrases seldom get.
+    """Return ``fused - (mean + 0.84 sd)``: the cosine above the best fifth of the background.
 
-    This is what images are ranked by where crops count. Taking the background off is what removes
-    the head start of many views; dividing by sd as well (:func:`zscore`) adds nothing to that and
+    This is what images are ranked by where crops count. Taking the background off removes the head
+    start of many views. The quartile, and not the mean, because what ranks high is decided in the
+    upper half, and the greatest of many scores is skewed; dividing by sd as well (:func:`zscore`)
     ranks a little worse (``benchmarks/scenes.py`` measures both).
     """
-    return fused - (mean + sd)
+    return fused - (mean + _UPPER_FIFTH * sd)
 
 
 def posterior(scores: FloatArray, rivals: FloatArray, scale: float) -> npt.NDArray[np.float64]:
