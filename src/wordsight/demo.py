@@ -169,7 +169,7 @@ def _fresh_library(place: Path, model: ClipModel) -> api.Library:
 
 def _line(result: Result) -> str:
     if not result.match:
-        return f'"{result.query}": No match ({result.explanation()})'
+        return f'"{result.query}": No match; {result.explanation()}'
     found = [hit.label or "?" for hit in result.hits]
     counts = sorted({label: found.count(label) for label in found}.items(), key=lambda x: -x[1])
     names = ", ".join(f"{count} {label}" for label, count in counts)

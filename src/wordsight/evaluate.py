@@ -92,9 +92,9 @@ def _labels(
     else:
         wanted = sorted({item.label for item in open_source(queries).items() if item.label})
     if not wanted:
-        place = "the library" if queries == "labels" else queries
+        named = "the library" if queries == "labels" else queries
         raise QueryError(
-            f"{place} has no labels: images must lie in class folders (dog/1.jpg, cat/2.jpg)."
+            f"{named} has no labels: images must lie in class folders (dog/1.jpg, cat/2.jpg)."
         )
     places: dict[str, list[int]] = {}
     for place, label in enumerate(label_of):
