@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 import typer
 
 from wordsight import __version__
-from wordsight.errors import WordsightError
+from wordsight.errors import WordsightError, reason
 
 if TYPE_CHECKING:
     from wordsight.api import Library
@@ -556,7 +556,7 @@ def serve(
         listener = socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
         raise WordsightError(
-            f"cannot listen on {host}:{port} ({error.strerror or error}); choose another --port."
+            f"cannot listen on {host}:{port} ({reason(error)}); choose another --port."
         ) from None
     if host not in LOOPBACK and token is None:
         token = secrets.token_urlsafe(24)
@@ -752,7 +752,7 @@ def _file(output: Path) -> Iterator[TextIO]:
         with output.open("w", encoding="utf-8", newline="") as file:
             yield file
     except OSError as error:
-        raise WordsightError(f"{output} cannot be written: {error.strerror}.") from None
+        raise WordsightError(f"{output} cannot be written: {reason(error)}.") from None
 
 
 def _report_accuracy(classifier: Classifier, good: Sequence[tuple[Item, Any]]) -> None:
@@ -895,7 +895,7 @@ def _read_synonyms(path: Path) -> dict[str, list[str]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise WordsightError(f"the synonyms {path} cannot be read: {error}.") from None
+        raise WordsightError(f"the synonyms {path} cannot be read: {reason(error)}.") from None
     found: dict[str, list[str]] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):

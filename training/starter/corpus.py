@@ -120,7 +120,7 @@ def build(work: Path, every: int = 1) -> Corpus:
     glosses = [wordnet.meaning(o, w) for o, w in told]
     gloss_vectors = space(teacher(glosses))
     plain = [wordnet.synsets[o].gloss.split('; "')[0] for o, _ in told]
-    captions = lists["captions"]
+    captions = [caption for group in lists["captions"] for caption in group]
     parts = [*MODIFIERS, *SCENES]
     return Corpus(
         all_words,

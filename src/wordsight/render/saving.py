@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from wordsight.errors import WordsightError
+from wordsight.errors import WordsightError, reason
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,4 +89,4 @@ def _reason(error: OSError) -> str:
         return "the folder cannot be written; choose another place for the picture"
     if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
         return "a folder and a file stand in each other's way here; choose another name"
-    return f"the picture could not be written ({error.strerror or error})"
+    return f"the picture could not be written ({reason(error)})"
