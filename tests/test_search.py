@@ -257,6 +257,7 @@ def test_best_crop_wins_and_says_where(tmp_path: Path, model: ColourModel) -> No
     [
         ("a dog", "“a dog”"),
         ('@"/home/me/photos/rex.jpg"', "More like rex.jpg"),
+        ('@"image"', "More like this image"),
         ('@"/home/me/rex.jpg" + 2*"snow"', '“rex.jpg + 2*"snow"”'),
     ],
 )

@@ -33,7 +33,8 @@ def _file_name(term: re.Match[str]) -> str:
 def _title(query: str) -> str:
     """A query as the heading of a picture; of image files only the names."""
     if image := _IMAGE_TERM.fullmatch(query):
-        return f"More like {_file_name(image)}"
+        name = _file_name(image)
+        return f"More like {'this image' if name == 'image' else name}"  # pixels have no name
     return f"\u201c{_IMAGE_TERM.sub(_file_name, query)}\u201d"
 
 
