@@ -74,7 +74,7 @@ starter:
 	test -n "$(WORDSIGHT_DATA)" || { echo "set WORDSIGHT_DATA to the folder of the data packs"; exit 2; }
 	$(PYTHON) -m venv $(TRAINING)
 	$(TRAINING)/bin/python -m pip install --quiet -r training/requirements.txt
-	$(TRAINING)/bin/python -m training.starter_clip --data $(WORDSIGHT_DATA) --out training/work/starter
+	$(TRAINING)/bin/python -m training.starter_clip --data $(WORDSIGHT_DATA) --out training/work/$@ $(QUICK)
 
 clean:
 	rm -rf $(VENV) build dist demo site .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,7 +9,8 @@ and the prompt runs a text tower of ViT-B/32's real size with random weights
 (``benchmarks/vit.py``): speed does not depend on them. *starter* is the starter model over random
 vectors, as many. PATH is the ``rclip`` command of an environment of its own; its database gets as
 many vectors of the same kind, and its graph is the same text tower. DATA is the folder of the data
-packs, DIR holds CLIP's ``tokenizer.json``. Times depend on what else the machine is doing: run it on a quiet one.
+packs, DIR holds CLIP's ``tokenizer.json``. Times depend on what else the machine is doing: run it
+on a quiet one.
 """
 
 from __future__ import annotations

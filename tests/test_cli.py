@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -106,13 +107,17 @@ def test_only_bad_files_is_an_error(run: Cli, tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "bad.jpg").write_text("no")
     answer = run("index", tmp_path / "p")
-    assert answer.code == 2
+    assert (answer.code, answer.out) == (2, "")
     assert "nothing was indexed" in answer.err
+    report = run("index", tmp_path / "p", "--json")
+    assert (report.code, len(report.json["failed"])) == (2, 1)
 
 
 def test_a_run_without_images_leaves_no_library_behind(run: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    for place in ("missing", "empty"):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "bad.jpg").write_text("no")
+    for place in ("missing", "empty", "bad"):
         assert run("index", tmp_path / place, "--library", "lib").code == 2
         assert not (tmp_path / "lib").exists()
 
@@ -207,6 +212,8 @@ def test_library_is_found_from_below(
         (["search", "red"], "no library in"),
         (["search", "red", "--library", "nowhere"], "no library at"),
         (["search", "", "--library", "LIB"], "query is empty"),
+        (["search", "typo.jpg", "--library", "LIB"], "typo.jpg: there is no such file"),
+        (["search", "red", "--library", "LIB", "--grid", "x.foo"], "as '.foo'; use one of"),
         (["search", "red", "--library", "LIB", "--model", "other"], "was made with the model"),
         (["search", "red", "--library", "LIB", "--false-accept", "2"], "between 0 and 1"),
         (["index", "missing"], "no such file or folder"),
@@ -219,9 +226,12 @@ def test_library_is_found_from_below(
         (["classify", "LIB/../red-0.png", "--template", "a photo"], "no place for the label"),
         (["classify", "LIB/../red-0.png", "--output", "x.doc"], ".csv or a .jsonl"),
         (["classify", "https://example.org/a.jpg"], "only local files"),
-        (["evaluate", "--library", "LIB", "--queries", "labels"], "no labels"),
+        (["classify", "LIB/../red-0.png", "--grid", "x"], "without a suffix; use one of"),
+        (["evaluate", "--library", "LIB", "--queries", "labels"], "the library has no labels"),
+        (["evaluate", "--library", "LIB", "--queries", "labels", "--plot", "x.gif"], "'.gif'"),
         (["evaluate", "--library", "LIB", "--queries", "labels", "--k", "x"], "--k takes"),
-        (["evaluate", "--library", "LIB", "--queries", "no.csv"], "cannot be read"),
+        (["evaluate", "--library", "LIB", "--queries", "no.csv"], "cannot be read: No such"),
+        (["demo", "--out", "LIB/library.json/x"], "choose another --out"),
     ],
 )
 def test_errors_are_one_line_and_exit_2(
@@ -470,8 +480,30 @@ def test_importing_and_help_load_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "LOADED []"
 
 
-def test_a_closed_pipe_is_no_error(photos: Photos) -> None:
-    command = f"{sys.executable} -m wordsight --help | head -1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("Usage")
-    assert done.stderr == ""
+def test_a_closed_pipe_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    for words in (["--help"], ["models"]):
+        command = [sys.executable, "-u", "-m", "wordsight", *words]
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+    os.close(writer)
+
+
+def test_ctrl_c_says_what_became_of_the_work(
+    run: Cli, photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(wordsight.Library, "index_sources", pressed)
+    answer = run("index", photos(red=1))
+    assert answer.code == 130
+    assert answer.err == "wordsight: stopped; what was done so far is kept.\n"
+
+
+def test_examples_in_the_help_stand_on_lines_of_their_own(run: Cli) -> None:
+    lines = [line.strip() for line in run("search", "--help").out.splitlines()]
+    assert 'wordsight search \'"beach" + "sunset" - 0.5*"people"\'' in lines
+    top = run("--help").out
+    assert "..." not in top.split("Commands:")[1]  # no verb's line is cut

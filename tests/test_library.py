@@ -407,6 +407,7 @@ def test_read_only_folder_falls_back_to_the_users_data(
     assert folder not in place.parents
     wordsight.create(place, model)
     assert find(folder) == place
+    assert wordsight.open(folder, model).path == place
 
 
 def test_ids_round_trip() -> None:

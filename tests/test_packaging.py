@@ -125,4 +125,4 @@ def test_help_imports_nothing_heavy() -> None:
 def test_every_verb_has_an_example() -> None:
     for command in app.registered_commands:
         assert command.epilog, command.callback
-        assert re.match(r"Examples?:  wordsight \w+", command.epilog)
+        assert re.search(r"^Examples?:\n  wordsight \w+", command.epilog, re.MULTILINE)

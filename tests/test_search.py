@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import wordsight
+from wordsight import render
 from wordsight.errors import QueryError
 from wordsight.library import ImageRecord, ModelRecord, Snapshot, Store, ViewRecord
 from wordsight.search import Query, Term, _top, parse_query
@@ -249,3 +250,22 @@ def test_best_crop_wins_and_says_where(tmp_path: Path, model: ColourModel) -> No
     scores = snapshot.vectors @ model.encode_texts(bank).T
     np.testing.assert_allclose(snapshot.mean[0], np.maximum(scores[0], scores[1]).mean(), atol=1e-3)
     np.testing.assert_allclose(snapshot.image_mean[0], scores[0].mean(), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("query", "title"),
+    [
+        ("a dog", "“a dog”"),
+        ('@"/home/me/photos/rex.jpg"', "More like rex.jpg"),
+        ('@"image"', "More like this image"),
+        ('@"/home/me/rex.jpg" + 2*"snow"', '“rex.jpg + 2*"snow"”'),
+    ],
+)
+def test_pictures_are_headed_by_the_query_without_folders(
+    query: str, title: str, tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+    monkeypatch.setattr(render, "grid", lambda *_tiles, title, **_more: shown.append(title))
+    library = wordsight.create(tmp_path / "lib", model)
+    library.grid(wordsight.Result(query, True, None, [], "colours", {}))
+    assert shown == [title]

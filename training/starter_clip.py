@@ -3,12 +3,15 @@
 Steps, in order: ``table`` (the teacher's vectors, and pictures), ``text`` (the text tower),
 ``vision`` (the image tower, aligned with the text tower), ``export`` (ONNX files and settings).
 Every step leaves its result in ``--work`` and goes on from there when started again.
+``--quick`` runs all of it in minutes, on a small part of the data: to see that it works, the model
+is no good.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 STEPS = ("table", "text", "vision", "export")
@@ -20,14 +23,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=os.environ.get("WORDSIGHT_DATA"))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=HERE / "work" / "starter")
+    parser.add_argument("--work", type=Path, help="default: training/work/starter[-quick]")
     parser.add_argument("--bank", type=Path, default=HERE.parent / "src" / "wordsight" / "bank.txt")
     parser.add_argument("--steps", default=",".join(STEPS))
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="a trial: little data, few steps")
     args = parser.parse_args()
     if args.data is None:
         parser.error("--data (or WORDSIGHT_DATA) is needed")
     steps = args.steps.split(",")
+    if unknown := set(steps) - set(STEPS):
+        parser.error(f"--steps: no step {', '.join(sorted(unknown))}; there are {', '.join(STEPS)}")
+    every = 16 if args.quick else 1
+    args.work = args.work or HERE / "work" / ("starter-quick" if args.quick else "starter")
     args.work.mkdir(parents=True, exist_ok=True)
 
     import torch
@@ -36,17 +44,25 @@ def main() -> None:
     if "table" in steps and not (args.work / "table.json").exists():
         from .starter import table
 
-        table.build(args.data, args.work, args.bank)
+        table.build(args.data, args.work, args.bank, every)
     if "text" in steps:
         from .starter import train_text
 
-        train_text.train(args.work)
+        text_plan = train_text.TextPlan(every=every)
+        if args.quick:
+            text_plan = replace(text_plan, steps=60, focus=40)
+        train_text.train(args.work, text_plan)
     if "vision" in steps:
         from .starter import prompts, train_vision
 
         if not (args.work / "prompts.npz").exists():
             prompts.build(args.work, prompts.text_tower(args.work))
-        train_vision.train(args.data, args.work, train_vision.VisionPlan())
+        vision_plan = train_vision.VisionPlan(every=every)
+        if args.quick:  # a turn of each kind: small pictures, large ones, mixed ones, unmixed ones
+            cycles = (train_vision.Cycle(2, small_epochs=1),
+                      train_vision.Cycle(2, rate=0.4, mixed_epochs=1))  # fmt: skip
+            vision_plan = replace(vision_plan, cycles=cycles)
+        train_vision.train(args.data, args.work, vision_plan)
     if "export" in steps:
         from .starter import export
 

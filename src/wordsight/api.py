@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -20,6 +21,21 @@ if TYPE_CHECKING:
     from wordsight.render import Tile
     from wordsight.search import Hit, Query, Result, SearchOptions
     from wordsight.sources import Source
+
+
+_IMAGE_TERM = re.compile(r'@"([^"]*)"')
+
+
+def _file_name(term: re.Match[str]) -> str:
+    return Path(term[1]).name
+
+
+def _title(query: str) -> str:
+    """A query as the heading of a picture; of image files only the names."""
+    if image := _IMAGE_TERM.fullmatch(query):
+        name = _file_name(image)
+        return f"More like {'this image' if name == 'image' else name}"  # pixels have no name
+    return f"\u201c{_IMAGE_TERM.sub(_file_name, query)}\u201d"
 
 
 class Library:
@@ -151,9 +167,10 @@ class Library:
 
         tiles = self._tiles(result)
         if not result.match:
-            return render.no_match_card(result.query, [result.explanation()], tiles or None)
-        title = f"\u201c{result.query}\u201d"
-        return render.grid(tiles, title=title, subtitle=f"model {result.model}", columns=columns)
+            query = _IMAGE_TERM.sub(_file_name, result.query)
+            return render.no_match_card(query, [result.explanation()], tiles or None)
+        title, subtitle = _title(result.query), f"model {result.model}"
+        return render.grid(tiles, title=title, subtitle=subtitle, columns=columns)
 
     def comparison(self, baseline: Result, crop_aware: Result) -> Image:
         """A picture of two results for one query beside each other, with what moved."""
@@ -164,7 +181,7 @@ class Library:
             self._tiles(baseline),
             self._tiles(crop_aware, old),
             ("Baseline: whole images", "Crop-aware: best crop counts"),
-            title=f"\u201c{crop_aware.query}\u201d",
+            title=_title(crop_aware.query),
             subtitle=f"model {crop_aware.model}",
         )
 

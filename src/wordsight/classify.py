@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wordsight.errors import QueryError
+from wordsight.errors import QueryError, reason
 from wordsight.models.texts import encode_texts_cached
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _named_labels(text: str) -> list[str]:
         try:
             return _lines(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
-            raise QueryError(f"the label file {path} cannot be read: {error}.") from None
+            raise QueryError(f"the label file {path} cannot be read: {reason(error)}.") from None
     if "," in text:
         return text.split(",")
     raise QueryError(

@@ -7,7 +7,6 @@ error. Errors are one line and exit status 2.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import time
@@ -21,18 +20,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 import typer
 
 from wordsight import __version__
-from wordsight.errors import WordsightError
+from wordsight.errors import WordsightError, reason
 
 if TYPE_CHECKING:
     from wordsight.api import Library
     from wordsight.classify import Classification, Classifier
     from wordsight.evaluate import Evaluation
-    from wordsight.indexing import CropReport
+    from wordsight.indexing import CropReport, IndexReport
     from wordsight.models import ClipModel
     from wordsight.search import Result
     from wordsight.sources import Item
 
 _STARTED = time.perf_counter()
+STOPPED = 130  # by Ctrl-C: 128 and the number of the signal
+
+
+def _examples(*lines: str) -> str:
+    """The end of a help text: commands, a line each, which are not wrapped."""
+    return "\n".join(
+        ("\b", "Examples:" if len(lines) > 1 else "Example:", *(f"  {x}" for x in lines))
+    )
+
 
 app = typer.Typer(
     name="wordsight",
@@ -78,20 +86,38 @@ LibraryOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-RuntimeOption = Annotated[Runtime, typer.Option(help="What runs the model.")]
-PrecisionOption = Annotated[Precision, typer.Option(help="Numbers the model computes with.")]
+RuntimeOption = Annotated[
+    Runtime, typer.Option(help="What runs the model; auto: OpenVINO on a CPU, if it is installed.")
+]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(help="Numbers that the model computes with; auto: bf16 where the CPU has it."),
+]
+# Of a new model; the model of a library is written in it, so a verb on one asks where it is now.
+ModelOption = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="A name of `wordsight models`, a directory, or a hub id."),
+]
+MovedModelOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Where the library's model is now, if it has moved."),
+]
 
 
 # -- index --------------------------------------------------------------------------------------
 
 
 @app.command(
-    epilog="Example:  wordsight index ~/Pictures   then   wordsight search --library ~/Pictures"
+    epilog=_examples(
+        "wordsight index ~/Pictures",
+        "wordsight index ~/Pictures --crops tiles",
+        "wordsight index photos scans.tar --library mine.lib --model clip-vit-b32",
+    )
 )
 def index(
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH...", help='Folders, image files, .tar shards, or "cifar10".'),
+        typer.Argument(metavar="PATH", help='Folders, image files, .tar shards, or "cifar10".'),
     ],
     library: LibraryOption = None,
     model: Annotated[
@@ -105,7 +131,8 @@ def index(
         str | None,
         typer.Option(
             metavar="none|maskrcnn|tiles|NAME",
-            help="Embed regions of each image too. Default: as the library was last indexed.",
+            help="Embed regions of each image too, found by a detector or as tiles. "
+            "Default: as the library was last indexed.",
         ),
     ] = None,
     plot: Annotated[
@@ -127,6 +154,7 @@ def index(
     from wordsight.library import default_location
     from wordsight.sources import open_source
 
+    _check_pictures(plots=[plot])
     sources = [open_source(path) for path in paths]
     place = library or default_location(paths[0])
     opened, fresh = _open_or_create(place, model, runtime, precision)
@@ -137,28 +165,18 @@ def index(
         if fresh:  # an empty library would be found later, and puzzle
             shutil.rmtree(opened.path, ignore_errors=True)
         raise
+    unusable = report.failed and not report.images
+    if fresh and unusable:
+        shutil.rmtree(opened.path, ignore_errors=True)
     if as_json:
         _print_json({**report.to_json(), "library": str(opened.path)})
     else:
         for failure in report.failed:
             _say(f"skipped {failure.path}: {failure.reason}")
-        if not (report.indexed or report.reused or report.removed):
-            print(f"Nothing to do: {_count(report.unchanged, 'image')} unchanged.")
-        else:
-            done = [
-                f"{_count(report.indexed, 'image')} indexed",
-                f"{report.unchanged} unchanged",
-                *([f"{report.reused} reused (moved or copied)"] if report.reused else []),
-                *([f"{report.removed} removed"] if report.removed else []),
-                *([f"{len(report.failed)} skipped"] if report.failed else []),
-            ]
-            print(
-                f"{', '.join(done)} in {report.seconds:.1f} s "
-                f"({report.images_per_second:.0f} images/s)."
-            )
-        if report.crops and report.crops.per_image:
-            _print_crops(report.crops)
-        print(f"Library: {opened.path} ({_count(report.images, 'image')})")
+    if unusable:
+        raise WordsightError("none of the images could be read; nothing was indexed.")
+    if not as_json:
+        _print_indexed(report, opened.path)
     if plot and report.crops:
         from wordsight import render
 
@@ -169,8 +187,26 @@ def index(
         )
         render.save(picture, plot)
         _say(f"plot: {plot}")
-    if report.failed and not report.images:
-        raise WordsightError("none of the images could be read; nothing was indexed.")
+
+
+def _print_indexed(report: IndexReport, place: Path) -> None:
+    if not (report.indexed or report.reused or report.removed):
+        print(f"Nothing to do: {_count(report.unchanged, 'image')} unchanged.")
+    else:
+        done = [
+            f"{_count(report.indexed, 'image')} indexed",
+            f"{report.unchanged} unchanged",
+            *([f"{report.reused} reused (moved or copied)"] if report.reused else []),
+            *([f"{report.removed} removed"] if report.removed else []),
+            *([f"{len(report.failed)} skipped"] if report.failed else []),
+        ]
+        print(
+            f"{', '.join(done)} in {report.seconds:.1f} s "
+            f"({report.images_per_second:.0f} images/s)."
+        )
+    if report.crops and report.crops.per_image:
+        _print_crops(report.crops)
+    print(f"Library: {place} ({_count(report.images, 'image')})")
 
 
 def _print_crops(crops: CropReport) -> None:
@@ -204,11 +240,11 @@ def _open_or_create(
 
 
 @app.command(
-    epilog=(
-        'Examples:  wordsight search "a dog"    '
-        "wordsight search holiday.jpg    "
-        'wordsight search \'"beach" + "sunset" - 0.5*"people"\'    '
-        'wordsight search \'@"rex.jpg" + "snow"\''
+    epilog=_examples(
+        'wordsight search "a dog"',
+        "wordsight search holiday.jpg",
+        'wordsight search \'"beach" + "sunset" - 0.5*"people"\'',
+        'wordsight search \'@"rex.jpg" + "snow"\' --grid hits.png',
     )
 )
 def search(
@@ -220,7 +256,9 @@ def search(
             'joined by + and - (@"file" is an image). Without it: an interactive prompt.',
         ),
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="How many images.", min=1)] = 10,
+    k: Annotated[
+        int, typer.Option("-k", metavar="N", help="How many images, at most.", min=1)
+    ] = 10,
     library: LibraryOption = None,
     grid: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the hits as a labelled picture.")
@@ -262,10 +300,7 @@ def search(
     timings: Annotated[
         bool, typer.Option("--timings", help="Say where the time went, on standard error.")
     ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Where the library's model is now, if it has moved."),
-    ] = None,
+    model: MovedModelOption = None,
     runtime: RuntimeOption = Runtime.auto,
     precision: PrecisionOption = Precision.auto,
     as_json: JsonOption = False,
@@ -275,6 +310,7 @@ def search(
     A query that nothing in the library fits gets "No match": the cut-off is calibrated on the
     library itself, so that at most --false-accept of unrelated queries are answered.
     """
+    _check_pictures([grid])
     opened = _open_library(library, model, runtime, precision)
 
     if (crops or compare) and not opened.has_crops:
@@ -331,15 +367,14 @@ def _say_timings(laps: dict[str, float]) -> None:
 
 
 def _as_query(text: str) -> str | Path:
-    """A prompt that names an existing image file is that image."""
+    """A prompt that names an image file is that image."""
     from wordsight.images import IMAGE_SUFFIXES
 
-    path = Path(text)
+    path = Path(text.strip())
     if path.suffix.lower() in IMAGE_SUFFIXES:
         if path.is_file():
             return path
-        if os.sep in text:
-            raise WordsightError(f"{text}: there is no such file.")
+        raise WordsightError(f"{text}: there is no such file.")
     return text
 
 
@@ -454,27 +489,37 @@ def _prompts(interactive: bool) -> Iterator[str]:
 
 
 @app.command(
-    epilog=(
-        "Examples:  wordsight serve    wordsight serve --library photos/.wordsight --port 9000    "
-        "wordsight serve --allow-index ~/Pictures    "
-        "wordsight serve --host 0.0.0.0 --token SECRET"
+    epilog=_examples(
+        "wordsight serve",
+        "wordsight serve --library photos/.wordsight --port 9000",
+        "wordsight serve --allow-index ~/Pictures",
+        "wordsight serve --host 0.0.0.0 --token SECRET",
     )
 )
 def serve(
     library: LibraryOption = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8000,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="N", help="Port; 0 picks a free one.", min=0, max=65535)
+    ] = 8000,
     token: Annotated[
         str | None,
         typer.Option(
             envvar="WORDSIGHT_TOKEN",
             metavar="TEXT",
-            help="What clients must present. Made up and printed for any but a loopback address.",
+            help="A secret that requests must carry. Without it, one is made up and printed "
+            "for any --host that others can reach.",
         ),
     ] = None,
     name: Annotated[
         list[str] | None,
-        typer.Option(metavar="HOST", help="Another name that this server goes by."),
+        typer.Option(
+            metavar="HOST",
+            help="Another host name that browsers may call this server by "
+            "(may be given several times).",
+        ),
     ] = None,
     allow_index: Annotated[
         list[Path] | None,
@@ -485,10 +530,7 @@ def serve(
             file_okay=False,
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Where the library's model is now, if it has moved."),
-    ] = None,
+    model: MovedModelOption = None,
     runtime: RuntimeOption = Runtime.auto,
     precision: PrecisionOption = Precision.auto,
     as_json: JsonOption = False,
@@ -515,7 +557,7 @@ def serve(
         listener = socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
         raise WordsightError(
-            f"cannot listen on {host}:{port} ({error.strerror or error}); choose another --port."
+            f"cannot listen on {host}:{port} ({reason(error)}); choose another --port."
         ) from None
     if host not in LOOPBACK and token is None:
         token = secrets.token_urlsafe(24)
@@ -550,15 +592,15 @@ def _own_addresses() -> set[str]:
 
 
 @app.command(
-    epilog=(
-        'Examples:  wordsight classify photo.jpg --labels "dog,cat,car"    '
-        "wordsight classify photos/ --labels imagenet --output results.csv"
+    epilog=_examples(
+        'wordsight classify photo.jpg --labels "dog,cat,car"',
+        "wordsight classify photos/ --labels imagenet --output results.csv",
     )
 )
 def classify(
     images: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE...", help="Image files, folders, .tar shards, - (stdin)."),
+        typer.Argument(metavar="IMAGE", help="Image files, folders, .tar shards, - (stdin)."),
     ],
     labels: Annotated[
         str,
@@ -567,7 +609,9 @@ def classify(
             help='cifar10, caltech101, imagenet, a file with a label a line, or "dog,cat,car".',
         ),
     ] = "cifar10",
-    top: Annotated[int, typer.Option(help="How many candidates.", min=1)] = 3,
+    top: Annotated[
+        int, typer.Option(metavar="N", help="How many labels to name for an image.", min=1)
+    ] = 3,
     template: Annotated[
         str, typer.Option(metavar="TEXT", help="How a label is put into words; {} is the label.")
     ] = "a photo of a {}.",
@@ -579,7 +623,8 @@ def classify(
         str,
         typer.Option(
             metavar="T|FOLDER",
-            help="Divides the logits: a number, or a folder of class folders to fit it on.",
+            help="Makes confidences right: a number that divides the logits, or a folder of class "
+            "folders to fit it on.",
         ),
     ] = "1",
     output: Annotated[
@@ -588,15 +633,12 @@ def classify(
     grid: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a picture of the first 20 images.")
     ] = None,
-    model: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="A name of `wordsight models`, a directory, a hub id."),
-    ] = "auto",
+    model: ModelOption = "auto",
     runtime: RuntimeOption = Runtime.auto,
     precision: PrecisionOption = Precision.auto,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what images show: the best of some labels, however small or blurry the image.
+    """Say which labels fit images best.
 
     An image that no label fits better than neutral phrases do gets "none of these". Where the
     images lie in class folders named like the labels, the accuracy is printed too.
@@ -606,6 +648,7 @@ def classify(
 
     if output and output.suffix.lower() not in (".csv", ".jsonl"):
         raise WordsightError(f"{output}: write results to a .csv or a .jsonl file.")
+    _check_pictures([grid])
     items = [item for place in images for item in _items_of(place)]
     loaded = _load(model, runtime, precision)
     classifier = Classifier(
@@ -710,7 +753,7 @@ def _file(output: Path) -> Iterator[TextIO]:
         with output.open("w", encoding="utf-8", newline="") as file:
             yield file
     except OSError as error:
-        raise WordsightError(f"{output} cannot be written: {error.strerror}.") from None
+        raise WordsightError(f"{output} cannot be written: {reason(error)}.") from None
 
 
 def _report_accuracy(classifier: Classifier, good: Sequence[tuple[Item, Any]]) -> None:
@@ -759,9 +802,9 @@ def _draw_classified(
 
 
 @app.command(
-    epilog=(
-        "Examples:  wordsight evaluate --library photos --queries labels    "
-        "wordsight evaluate --library coco --queries captions.json --plot recall.png"
+    epilog=_examples(
+        "wordsight evaluate --library photos --queries labels",
+        "wordsight evaluate --library coco --queries captions.json --plot recall.png",
     )
 )
 def evaluate(
@@ -774,7 +817,9 @@ def evaluate(
         ),
     ],
     library: LibraryOption = None,
-    k: Annotated[str, typer.Option("--k", metavar="K,K,...", help="Ranks to cut at.")] = "1,5,10",
+    k: Annotated[
+        str, typer.Option("--k", metavar="K,K,...", help="The K of Recall@K and the others.")
+    ] = "1,5,10",
     template: Annotated[
         list[str] | None,
         typer.Option(metavar="TEXT", help="How a label is put into words; several are averaged."),
@@ -795,9 +840,15 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", help="Write the worst queries and what came up as a picture."),
     ] = None,
+    model: MovedModelOption = None,
+    runtime: RuntimeOption = Runtime.auto,
+    precision: PrecisionOption = Precision.auto,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure retrieval: Recall@K, MRR, mAP and more, one row per method, with intervals."""
+    """Measure how well a library is searched.
+
+    Recall@K, MRR, mAP, nDCG and precision, a row a method, with 95 % intervals.
+    """
     from wordsight import render
     from wordsight.evaluate import evaluate as run
     from wordsight.evaluate import load_judgements
@@ -808,7 +859,8 @@ def evaluate(
         ks = []
     if not ks or ks[0] < 1:
         raise WordsightError(f"--k takes whole numbers from 1 with commas (1,5,10), not '{k}'.")
-    opened = _open_library(library, None, Runtime.auto, Precision.auto)
+    _check_pictures([failures], plots=[plot])
+    opened = _open_library(library, model, runtime, precision)
     judgements = load_judgements(
         opened,
         queries,
@@ -844,7 +896,7 @@ def _read_synonyms(path: Path) -> dict[str, list[str]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise WordsightError(f"the synonyms {path} cannot be read: {error}.") from None
+        raise WordsightError(f"the synonyms {path} cannot be read: {reason(error)}.") from None
     found: dict[str, list[str]] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
@@ -905,20 +957,19 @@ def _failures(library: Library, evaluation: Evaluation) -> Any:
 # -- demo ---------------------------------------------------------------------------------------
 
 
-@app.command(epilog="Example:  wordsight demo --out demo")
+@app.command(epilog=_examples("wordsight demo --out demo"))
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where pictures are written.")] = Path(
         "demo"
     ),
-    model: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="A name of `wordsight models`, a directory, a hub id."),
-    ] = "starter",
+    model: ModelOption = "starter",
     runtime: RuntimeOption = Runtime.auto,
     precision: PrecisionOption = Precision.auto,
     as_json: JsonOption = False,
 ) -> None:
-    """Find CIFAR-10 test images by words and classify them, step by step.
+    """Show it all on CIFAR-10, step by step.
+
+    Finds test images by words, says "No match", classifies, measures, and writes pictures.
 
     The data come from WORDSIGHT_CIFAR10 (a folder or file), the cache, the official archive, or
     the 20-image sample of the extra `sample`, whichever is there first.
@@ -940,7 +991,7 @@ def demo(
 # -- info, models, compact ----------------------------------------------------------------------
 
 
-@app.command(epilog="Example:  wordsight info --library ~/Pictures")
+@app.command(epilog=_examples("wordsight info --library ~/Pictures"))
 def info(library: LibraryOption = None, as_json: JsonOption = False) -> None:
     """Say what a library holds and what it was made with."""
     from wordsight.library import Store, find
@@ -959,9 +1010,12 @@ def info(library: LibraryOption = None, as_json: JsonOption = False) -> None:
     )
 
 
-@app.command(epilog="Example:  wordsight models")
+@app.command(epilog=_examples("wordsight models"))
 def models(as_json: JsonOption = False) -> None:
-    """List the models that can be named, with size, licence and published accuracy."""
+    """List the models that have a name.
+
+    With size, licence, published accuracy, and whether they are on this machine.
+    """
     from wordsight.models.registry import models_info
 
     rows = models_info()
@@ -988,7 +1042,7 @@ def models(as_json: JsonOption = False) -> None:
         )
 
 
-@app.command(epilog="Example:  wordsight compact --library ~/Pictures")
+@app.command(epilog=_examples("wordsight compact --library ~/Pictures"))
 def compact(library: LibraryOption = None, as_json: JsonOption = False) -> None:
     """Merge a library's small files and drop its old versions."""
     from wordsight.api import Library
@@ -1065,6 +1119,17 @@ def _progress(title: str, unit: str) -> Iterator[Callable[[int, int], None] | No
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def _check_pictures(
+    pictures: Iterable[Path | None] = (), plots: Iterable[Path | None] = ()
+) -> None:
+    """Refuse names that no picture can be written under now, not after the work."""
+    for paths, plot in ((pictures, False), (plots, True)):
+        for path in filter(None, paths):
+            from wordsight import render
+
+            render.check_suffix(path, plot)
+
+
 def _print_json(value: object) -> None:
     print(json.dumps(value, ensure_ascii=False))
 
@@ -1102,7 +1167,10 @@ def _options(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line. Exit status: 0 done, 2 an error that the message explains."""
+    """Run the command line.
+
+    Exit status: 0 done, 2 an error that the message explains, 130 stopped by Ctrl-C.
+    """
     # What Pillow thinks of odd metadata is nothing the user can act on.
     warnings.filterwarnings("ignore", module="PIL")
     warnings.showwarning = lambda message, *_args, **_kw: _say(f"note: {message}")
@@ -1111,13 +1179,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except WordsightError as error:
         _say(f"wordsight: {error}")
         sys.exit(2)
-    except KeyboardInterrupt:
-        _say("wordsight: stopped; what was done so far is kept.")
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader (head, less) went away; point stdout elsewhere so that exit is quiet.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except SystemExit as end:  # what typer makes of these two
+        if end.code == STOPPED:
+            _say("wordsight: stopped; what was done so far is kept.")
+        if isinstance(end.__context__, BrokenPipeError):  # the reader (head, less) went away
+            sys.exit(0)
+        raise
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordsight import api
-from wordsight.errors import WordsightError
+from wordsight.errors import LibraryError, WordsightError, reason
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +56,12 @@ def run(
     def keep(picture: Any, name: str) -> None:
         facts["pictures"].append(str(render.save(picture, out / name)))
 
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LibraryError(
+            f"{out}: cannot be made ({reason(error)}); choose another --out."
+        ) from None
     say(f"1. Model: {model.name}, {model.dim} dimensions, images of {model.image_size[0]} px")
 
     items = source.items()
@@ -164,7 +169,7 @@ def _fresh_library(place: Path, model: ClipModel) -> api.Library:
 
 def _line(result: Result) -> str:
     if not result.match:
-        return f'"{result.query}": No match ({result.explanation()})'
+        return f'"{result.query}": No match; {result.explanation()}'
     found = [hit.label or "?" for hit in result.hits]
     counts = sorted({label: found.count(label) for label in found}.items(), key=lambda x: -x[1])
     names = ", ".join(f"{count} {label}" for label, count in counts)

@@ -37,3 +37,8 @@ class ModelMismatchError(LibraryError):
 
 class QueryError(WordsightError):
     """A query, a label set or a judgements file makes no sense as it was written."""
+
+
+def reason(error: Exception) -> str:
+    """Why something failed, without number and path: for the end of a message that has them."""
+    return str(getattr(error, "strerror", None) or error)

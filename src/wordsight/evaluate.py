@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wordsight.errors import QueryError
+from wordsight.errors import QueryError, reason
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,8 +92,9 @@ def _labels(
     else:
         wanted = sorted({item.label for item in open_source(queries).items() if item.label})
     if not wanted:
+        named = "the library" if queries == "labels" else queries
         raise QueryError(
-            f"{queries} has no labels: images must lie in class folders (dog/1.jpg, cat/2.jpg)."
+            f"{named} has no labels: images must lie in class folders (dog/1.jpg, cat/2.jpg)."
         )
     places: dict[str, list[int]] = {}
     for place, label in enumerate(label_of):
@@ -129,7 +130,7 @@ def _coco(library: Library, path: Path, templates: Sequence[str] | None) -> Judg
     try:
         has_objects = '"categories"' in path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise QueryError(f"the judgements {path} cannot be read: {error}.") from None
+        raise QueryError(f"the judgements {path} cannot be read: {reason(error)}.") from None
     if has_objects:
         return _objects(library, read_coco(instances=path), place_of, templates, path)
     return _captions(library, read_coco(captions=path), place_of, path)
@@ -228,7 +229,7 @@ def _table(library: Library, path: Path) -> Judgements:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise QueryError(f"the judgements {path} cannot be read: {error}.") from None
+        raise QueryError(f"the judgements {path} cannot be read: {reason(error)}.") from None
     for number, row in enumerate(rows, start=1):
         if len(row) < 2:
             raise QueryError(

@@ -404,8 +404,11 @@ class Store:
         """Open a library. Raises LibraryError when there is none, or it is of a newer format."""
         path = Path(path).absolute()
         file = path / "library.json"
-        if not file.is_file() and (path / NAME / "library.json").is_file():
-            path, file = path / NAME, path / NAME / "library.json"
+        if not file.is_file():  # a folder of images, as default_location was given it
+            for place in (path / NAME, _fallback_location(path.resolve())):
+                if (place / "library.json").is_file():
+                    path, file = place, place / "library.json"
+                    break
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             version = record["format"]

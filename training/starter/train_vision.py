@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .concepts import CIFAR
 from .images import cifar
+from .precision import autocast
 from .table import DIM
 from .vision import MEAN, STD, Muon, VisionTower
 
@@ -51,6 +52,8 @@ class VisionPlan:
     small: int = 24
     batch: int = 744
     captioned: int = 24
+    # One CIFAR-10 picture in so many is used (a trial takes few).
+    every: int = 1
     muon_lr: float = 0.16
     adam_lr: float = 2e-3
     negatives: int = 400
@@ -153,7 +156,7 @@ def embed(tower: nn.Module, pixels: Tensor, batch: int = 1000, mirror: bool = Fa
     tower.eval()
     for start in range(0, len(pixels), batch):
         x = normalise(pixels[start : start + batch])
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             e = tower(x)
             rows.append(F.normalize(e + tower(x.flip(-1)), dim=-1) if mirror else e)
     tower.train(was)
@@ -185,7 +188,7 @@ def mix(images: Tensor) -> tuple[Tensor, Tensor, float]:
 def train(data: Path, work: Path, plan: VisionPlan) -> None:
     """Train, with a checkpoint after every epoch; goes on from the last one if there is one."""
     torch.manual_seed(plan.seed)
-    main = cifar(data, train=True)
+    main = cifar(data, train=True)[:: plan.every]
     others = np.load(work / "pictures.npz")
     pixels = torch.from_numpy(np.concatenate([main.pixels, others["pixels"]]))
     labels = torch.tensor([CIFAR.index(c) for c in main.concept] + others["concept"].tolist())
@@ -249,7 +252,7 @@ def train(data: Path, work: Path, plan: VisionPlan) -> None:
             else:
                 x = augment(disturb(batch, hole=5 * batch.shape[-1] // 16), flip)
             x = x.contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast():
                 e = tower(x)
             shown = e[: len(rows)]
             logits = scale.exp() * shown @ table.draw(plan.negatives).T
@@ -291,7 +294,7 @@ def settle(
 ) -> None:  # fmt: skip
     """Draw the last layer back to the words: the same loss, and the cosine to the own concept."""
     tower.eval()
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode(), autocast():
         rows = [tower.features(normalise(part)).float() for part in pixels.split(500)]
     features = torch.cat(rows).clone()
     weight = tower.head.weight

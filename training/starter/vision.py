@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .precision import fast
+
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 WHITEN_WIDTH = 24
@@ -77,7 +79,7 @@ class VisionTower(nn.Module):
 def orthogonal(matrix: Tensor, steps: int = 4) -> Tensor:
     """The nearest half-orthogonal matrix, by Newton and Schulz's iteration (as in Muon)."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.bfloat16()
+    x = matrix.to(fast())
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     x = x / (x.norm() + 1e-7)

@@ -25,13 +25,14 @@ from wordsight.render.plots import (
     score_histogram,
     series_plot,
 )
-from wordsight.render.saving import save
+from wordsight.render.saving import check_suffix, save
 from wordsight.render.terminal import as_blocks, in_terminal
 
 __all__ = [
     "Classified",
     "Tile",
     "as_blocks",
+    "check_suffix",
     "classification_montage",
     "confusion_matrix",
     "grid",

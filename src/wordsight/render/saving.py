@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from wordsight.errors import WordsightError
+from wordsight.errors import WordsightError, reason
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,6 +30,22 @@ PLOT_FORMATS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".svg": "svg", ".p
 _DPI = 144
 
 
+def check_suffix(path: Path, plot: bool = False) -> str:
+    """The format that a picture or plot at ``path`` would have, to be asked before long work.
+
+    Raises:
+        WordsightError: the suffix names no format.
+    """
+    formats = PLOT_FORMATS if plot else IMAGE_FORMATS
+    kind = formats.get(path.suffix.lower())
+    if kind is None:
+        named = f"as {path.suffix!r}" if path.suffix else "without a suffix"
+        raise WordsightError(
+            f"{path}: cannot write a picture {named}; use one of {' '.join(sorted(formats))}"
+        )
+    return kind
+
+
 def save(picture: Image.Image | Figure, path: str | Path) -> Path:
     """Write ``picture`` to ``path`` in the format of its suffix; missing folders are made.
 
@@ -39,14 +55,7 @@ def save(picture: Image.Image | Figure, path: str | Path) -> Path:
         WordsightError: the suffix names no format, the folder cannot be written, no space left.
     """
     path = Path(path)
-    formats = IMAGE_FORMATS if isinstance(picture, Image.Image) else PLOT_FORMATS
-    kind = formats.get(path.suffix.lower())
-    if kind is None:
-        known = " ".join(sorted(formats))
-        raise WordsightError(
-            f"{path}: cannot write a picture as {path.suffix or 'a file without suffix'!r}; "
-            f"use one of {known}"
-        )
+    kind = check_suffix(path, plot=not isinstance(picture, Image.Image))
     part = path.with_name(f".{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,4 +89,4 @@ def _reason(error: OSError) -> str:
         return "the folder cannot be written; choose another place for the picture"
     if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
         return "a folder and a file stand in each other's way here; choose another name"
-    return f"the picture could not be written ({error.strerror or error})"
+    return f"the picture could not be written ({reason(error)})"

@@ -1,0 +1,96 @@
+"""Making the starter model: the parts that need no PyTorch.
+
+All of it runs with ``make starter QUICK=--quick``.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from training.starter import corpus
+from training.starter.images import Pictures
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Teacher:
+    """Remembers what it was asked; any text has a vector."""
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+
+    def __call__(self, texts: Sequence[str]) -> Any:
+        self.read += texts
+        return np.ones((len(texts), 4), np.float32)
+
+
+class Meanings:
+    def read(self, words: Iterable[str]) -> None:
+        pass
+
+    def __call__(self, words: Sequence[str]) -> Any:
+        return np.ones((len(words), 4), np.float32)
+
+    def head(self, word: str) -> str:
+        return word
+
+    def _senses(self, head: str) -> list[tuple[int, float]]:
+        return [(7, 1.0)] if head == "cat" else []
+
+
+def test_every_text_of_the_corpus_has_a_vector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wordnet = SimpleNamespace(
+        meaning=lambda _offset, word: f"{word}: feline mammal",
+        synsets={7: SimpleNamespace(gloss="feline mammal")},
+    )
+    teacher = Teacher()
+    monkeypatch.setattr(corpus, "open_teacher", lambda _work: (wordnet, teacher, Meanings()))
+    monkeypatch.setattr(corpus, "load_space", lambda _work: lambda rows: rows)
+    monkeypatch.setattr(corpus, "vocabulary", lambda _w: (["cat", "cup", "sky", "box"], [1.0] * 4))
+    monkeypatch.setattr(corpus, "irregular_plurals", lambda _w: {})
+    lists = {"words": [["cat", "kitty"], ["cup"]], "captions": [["a cat", "one cat"], ["a cup"]]}
+    (tmp_path / "table.json").write_text(json.dumps(lists), encoding="utf-8")
+
+    made = corpus.build(tmp_path)
+    assert {"cat", "kitty", "sky", "cats", "boxes"} <= set(made.words)
+    assert len(made.words) == len(made.word_vectors) == len(made.weights)
+    assert len(made.texts) == len(made.text_vectors)
+    assert {"a cat", "one cat", "a cup"} <= set(made.texts)
+    assert len(made.parts) == len(made.part_vectors)
+    assert all(isinstance(text, str) for text in teacher.read)
+
+    few = corpus.build(tmp_path, every=2)
+    assert "sky" in few.words
+    assert "box" not in few.words
+
+
+def test_some_of_the_pictures() -> None:
+    pictures = Pictures(np.arange(12).reshape(6, 2), list("abcdef"), [""] * 6)
+    some = pictures[::3]
+    assert (some.concept, some.pixels.tolist()) == (["a", "d"], [[0, 1], [6, 7]])
+
+
+@pytest.mark.parametrize("module", ["training.starter_clip", "training.maskrcnn"])
+def test_the_commands_explain_themselves(module: str) -> None:
+    command = [sys.executable, "-m", module, "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--data" in done.stdout
+
+
+def test_an_unknown_step_is_named() -> None:
+    command = [sys.executable, "-m", "training.starter_clip", "--data", "d", "--out", "o"]
+    command += ["--steps", "table,visoin"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no step visoin" in done.stderr
