@@ -41,7 +41,7 @@ WORDS = "dog cat car ship tree house red blue small old young happy photo pictur
 
 
 def tiny_open_clip(folder: Path, *, siglip: bool = False) -> Path:
-    """A local folder of open_clip: byte pairs and softmax, or a tokenizer of its own and sigmoid."""
+    """A local folder of open_clip: byte pairs and softmax, or words and sigmoid."""
     import open_clip
     from safetensors.torch import save_file
 
@@ -60,10 +60,8 @@ def tiny_open_clip(folder: Path, *, siglip: bool = False) -> Path:
         preprocess = {
             "mean": half, "std": half, "interpolation": "bilinear", "resize_mode": "squash",
         }  # fmt: skip
-    model |= {
-        "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "patch_size": 16, "head_width": 32},
-        "text_cfg": text,
-    }  # fmt: skip
+    vision = {"image_size": 64, "layers": 2, "width": 64, "patch_size": 16, "head_width": 32}
+    model |= {"vision_cfg": vision, "text_cfg": text}
     config = {"model_cfg": model, "preprocess_cfg": preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     made = open_clip.create_model(f"local-dir:{folder}")
@@ -138,7 +136,8 @@ def tiny_siglip(folder: Path) -> Path:
     )
     transformers.SiglipImageProcessor(size={"height": 48, "width": 48}).save_pretrained(folder)
     size = {
-        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 64,
     }  # fmt: skip
     config = transformers.SiglipConfig(
         text_config={
@@ -151,8 +150,8 @@ def tiny_siglip(folder: Path) -> Path:
     )
     model = transformers.SiglipModel(config)
     with torch.no_grad():
-        model.logit_scale.fill_(np.log(117.3))
-        model.logit_bias.fill_(-12.9)
+        model.logit_scale.fill_(np.log(11.7))
+        model.logit_bias.fill_(-1.3)
     model.save_pretrained(folder)
     return folder
 
@@ -358,10 +357,9 @@ def test_a_repository_of_the_hub(
 
 
 def main_ok(*arguments: str) -> None:
-    try:
+    with pytest.raises(SystemExit) as end:
         main(arguments)
-    except SystemExit as end:
-        assert not end.code, arguments
+    assert end.value.code == 0
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -465,7 +463,7 @@ def test_weights_that_are_not_a_mask_rcnn_are_refused(
     open_clip_folder: Path, tmp_path: Path
 ) -> None:
     file = open_clip_folder / "open_clip_model.safetensors"
-    with pytest.raises(ModelError, match="for a CLIP model name its architecture: .* --pretrained"):
+    with pytest.raises(ModelError, match="for a CLIP model name its architecture: wordsight"):
         export(file, tmp_path / "out")
 
 
@@ -473,10 +471,10 @@ def test_weights_that_are_not_a_mask_rcnn_are_refused(
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ("ViT-B-23", {"pretrained": "openai"}, "no model of open_clip by that name; did you mean ViT"),
-        ("ViT-B-32", {"pretrained": "mine"}, "neither a file nor weights that open_clip has .* openai"),
+        ("ViT-B-23", {"pretrained": "openai"}, "no model of open_clip by that name; did you mean"),
+        ("ViT-B-32", {"pretrained": "mine"}, "weights that open_clip has for ViT-B-32; it knows o"),
         ("maskrcnn_resnet50_fpn", {}, "say which weights with --pretrained FILE"),
-        ("maskrcnn_resnet50_fpn", {"pretrained": "x"}, "neither a file nor weights that torchvision"),
+        ("maskrcnn_resnet50_fpn", {"pretrained": "x"}, "neither a file nor weights that torchvis"),
         ("maskrcnn_resnet18", {"pretrained": "x"}, "no Mask R-CNN of torchvision by that name"),
     ],
 )  # fmt: skip

@@ -25,7 +25,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -407,7 +407,11 @@ def _load_clip(folder: Path) -> ClipModel:
 
 
 def _pictures(side: int) -> list[PIL.Image.Image]:
-    """Draw images of odd sizes and modes, the same each time, for an input of ``side`` pixels."""
+    """Draw images of odd sizes and modes, the same each time, for an input of ``side`` pixels.
+
+    None is transparent (transformers puts white behind those, this package and open_clip nothing),
+    none has a palette (open_clip resizes those before it looks up the colours).
+    """
     import numpy as np
     from PIL import Image
 
@@ -420,15 +424,14 @@ def _pictures(side: int) -> list[PIL.Image.Image]:
         while (int(side * long / short) - side) % 4 == 3:
             long += 1
         size = (long, short) if width > height else (short, long)
-        coarse = rng.integers(0, 256, (9, 11, 4 if mode == "RGBA" else 3), np.uint8)
-        image = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
-        return image if mode in ("RGB", "RGBA") else image.convert(mode)
+        coarse = rng.integers(0, 256, (9, 11, 3), np.uint8)
+        return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).convert(mode)
 
     return [
         draw(641, 427, "RGB"),
         draw(333, 500, "L"),
-        draw(401, 267, "RGBA"),
-        draw(5, 7, "P"),
+        draw(401, 267, "RGB"),
+        draw(5, 7, "RGB"),
         draw(900, 90, "RGB"),
     ]
 
@@ -461,7 +464,8 @@ def _open_clip(place: str, pretrained: str | Path | None) -> _Clip:
         ).eval()
         tokenizer = open_clip.get_tokenizer(name)
         settings = dict(open_clip.get_model_preprocess_cfg(model))
-        prepare = open_clip.image_transform_v2(open_clip.PreprocessCfg(**settings), is_train=False)
+        transform = _package("open_clip.transform")
+        prepare = transform.image_transform_v2(transform.PreprocessCfg(**settings), is_train=False)
     size = settings["size"]
     settings["size"] = [size, size] if isinstance(size, int) else list(size)
     inner = getattr(tokenizer, "tokenizer", None)
@@ -643,18 +647,6 @@ def _fast(tokenizer: Any) -> Any:
 # -- Mask R-CNN ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Differences:
-    """The greatest differences so far."""
-
-    values: dict[str, float] = field(
-        default_factory=lambda: {"boxes": 0.0, "scores": 0.0, "masks": 0.0}
-    )
-
-    def add(self, what: str, value: float) -> None:
-        self.values[what] = max(self.values[what], value)
-
-
 def _export_detector(
     place: str, pretrained: str | Path | None, draft: Path, step: Callable[[], None]
 ) -> _Done:
@@ -699,19 +691,18 @@ def _export_detector(
     )
     step()
     detector = load_detector(folder)
-    differences, compared = _Differences(), 0
+    differences, compared = {"boxes": 0.0, "scores": 0.0, "masks": 0.0}, 0
     for picture, tensor in zip(pictures, tensors, strict=True):
         with torch.inference_mode():
             (found,) = model([tensor])
             masks = module(tensor)[3]
         boxes, scores = found["boxes"].numpy(), found["scores"].numpy()
         compared += len(scores)
-        _compare_detections(boxes, scores, masks[:, 0].numpy(), detector(picture), differences)
+        for what, value in _apart(boxes, scores, masks[:, 0].numpy(), detector(picture)).items():
+            differences[what] = max(differences[what], value)
     step()
     count = sum(name not in ("__background__", "N/A") for name in labels or ())
-    return _Done(
-        differences.values, {"images": len(pictures), "boxes": compared}, {"labels": count}
-    )
+    return _Done(differences, {"images": len(pictures), "boxes": compared}, {"labels": count})
 
 
 def _detector(
@@ -830,24 +821,22 @@ def _scenes() -> list[PIL.Image.Image]:
     return scenes
 
 
-def _compare_detections(
-    boxes: Floats, scores: Floats, masks: Floats, found: Detections, differences: _Differences
-) -> None:
-    """Pair the original's boxes with those found by overlap and score, and compare each pair."""
+def _apart(boxes: Floats, scores: Floats, masks: Floats, found: Detections) -> dict[str, float]:
+    """Pair the original's boxes with those found by overlap and score; the greatest differences."""
     import numpy as np
 
     if len(boxes) != len(found):
-        differences.add("boxes", 1.0)
-    if not len(boxes) or not len(found):
-        return
+        return {"boxes": 1.0}
+    if not len(boxes):
+        return {}
     overlap = _iou(boxes, found.boxes)
-    cost = (1 - overlap) + np.abs(scores[:, None] - found.scores[None])
-    partner = cost.argmin(axis=1)
-    rows = np.arange(len(boxes))
-    differences.add("boxes", float((1 - overlap[rows, partner]).max()))
-    differences.add("scores", float(np.abs(scores - found.scores[partner]).max()))
-    for mask, other in zip(masks, partner, strict=True):
-        differences.add("masks", float(np.abs(mask - (found.masks or [])[other]).max()))
+    partner = (1 - overlap + np.abs(scores[:, None] - found.scores)).argmin(axis=1)
+    planes = np.stack(found.masks or [])
+    return {
+        "boxes": float(1 - overlap[np.arange(len(boxes)), partner].min()),
+        "scores": float(np.abs(scores - found.scores[partner]).max()),
+        "masks": float(np.abs(masks - planes[partner]).max()),
+    }
 
 
 def _iou(a: Floats, b: Floats) -> Floats:
@@ -882,6 +871,8 @@ def _write_graph(
     scratch = draft / "scratch"
     scratch.mkdir()
     traced = scratch / "traced.onnx"
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # ONNX has no such operator
     try:
         with torch.inference_mode():
             # The older of the two exporters: the newer cannot follow a Mask R-CNN, whose number of
@@ -911,7 +902,9 @@ def _write_graph(
             f"torch cannot write {path.parent.name}/{path.name} as ONNX ({_one_line(error)}); "
             "nothing was written"
         ) from error
-    shutil.rmtree(scratch)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        shutil.rmtree(scratch)
 
 
 def _write_json(path: Path, value: object) -> None:
