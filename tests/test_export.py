@@ -331,7 +331,7 @@ def test_a_mask_rcnn(mask_rcnn: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         (wanted,) = original.eval()([torchvision.transforms.functional.to_tensor(picture)])
     got = load_detector(tmp_path / "out", runtime="onnxruntime")(picture)
     assert len(got) == len(wanted["boxes"]) > 10
-    assert got.scores == pytest.approx(wanted["scores"].numpy(), abs=1e-4)
+    assert got.scores == pytest.approx(wanted["scores"].numpy(), abs=1e-3)
     assert got.masks is not None
     assert got.masks[0].shape == (28, 28)
 

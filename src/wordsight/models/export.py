@@ -48,12 +48,9 @@ CLIP_TOLERANCE = 1e-3
 """Euclidean distance between two unit vectors of the same image or text."""
 
 DETECTOR_TOLERANCE = 1e-2
-"""Of 1 - IoU, of scores and of mask probabilities."""
+"""Of 1 - IoU, of scores, and of a mask's probabilities in the mean."""
 
 _OPSET = 17
-
-# Weights above this go to a file beside the graph: a protobuf file ends at 2 GiB.
-_INLINE_BYTES = 1_900_000_000
 
 PROMPTS = (
     "a photo of a dog",
@@ -91,7 +88,7 @@ class Export:
     source: str
     differences: dict[str, float]
     """The greatest found: ``images`` and ``texts`` of a CLIP model (Euclidean distance of unit
-    vectors), ``boxes`` (1 - IoU), ``scores`` and ``masks`` of a detector."""
+    vectors); ``boxes`` (1 - IoU), ``scores`` and ``masks`` (a mask's mean) of a detector."""
     tolerance: float
     compared: dict[str, int]
     """On how many images, prompts or boxes."""
@@ -692,14 +689,18 @@ def _export_detector(
     step()
     detector = load_detector(folder)
     differences, compared = {"boxes": 0.0, "scores": 0.0, "masks": 0.0}, 0
+    masks: list[Any] = []  # before the original pastes them into the image
+    hook = model.roi_heads.register_forward_hook(
+        lambda _module, _inputs, found: masks.append(found[0][0]["masks"][:, 0].numpy())
+    )
     for picture, tensor in zip(pictures, tensors, strict=True):
         with torch.inference_mode():
             (found,) = model([tensor])
-            masks = module(tensor)[3]
         boxes, scores = found["boxes"].numpy(), found["scores"].numpy()
         compared += len(scores)
-        for what, value in _apart(boxes, scores, masks[:, 0].numpy(), detector(picture)).items():
+        for what, value in _apart(boxes, scores, masks.pop(), detector(picture)).items():
             differences[what] = max(differences[what], value)
+    hook.remove()
     step()
     count = sum(name not in ("__background__", "N/A") for name in labels or ())
     return _Done(differences, {"images": len(pictures), "boxes": compared}, {"labels": count})
@@ -822,7 +823,7 @@ def _scenes() -> list[PIL.Image.Image]:
 
 
 def _apart(boxes: Floats, scores: Floats, masks: Floats, found: Detections) -> dict[str, float]:
-    """Pair the original's boxes with those found by overlap and score; the greatest differences."""
+    """Pair the original's boxes with those found; return the greatest differences of a pair."""
     import numpy as np
 
     if len(boxes) != len(found):
@@ -830,12 +831,14 @@ def _apart(boxes: Floats, scores: Floats, masks: Floats, found: Detections) -> d
     if not len(boxes):
         return {}
     overlap = _iou(boxes, found.boxes)
-    partner = (1 - overlap + np.abs(scores[:, None] - found.scores)).argmin(axis=1)
     planes = np.stack(found.masks or [])
+    # The masks too, because classes may share a box.
+    unlike = np.abs(masks[:, None] - planes).mean(axis=(2, 3))
+    partner = (1 - overlap + np.abs(scores[:, None] - found.scores) + unlike).argmin(axis=1)
     return {
         "boxes": float(1 - overlap[np.arange(len(boxes)), partner].min()),
         "scores": float(np.abs(scores - found.scores[partner]).max()),
-        "masks": float(np.abs(masks - planes[partner]).max()),
+        "masks": float(np.abs(masks - planes[partner]).mean(axis=(1, 2)).max()),
     }
 
 
@@ -887,14 +890,15 @@ def _write_graph(
                 opset_version=_OPSET,
                 dynamo=False,
             )
-        graph = onnx.load(str(traced))
-        large = graph.ByteSize() < 0 or graph.ByteSize() > _INLINE_BYTES
-        onnx.save_model(
-            graph,
-            str(path),
-            save_as_external_data=large,
-            location=f"{path.name}.data" if large else None,
-        )
+        if len(list(scratch.iterdir())) == 1:
+            traced.replace(path)
+        else:  # above 2 GiB torch writes a file for each tensor; they are gathered into one
+            onnx.save_model(
+                onnx.load(str(traced)),
+                str(path),
+                save_as_external_data=True,
+                location=f"{path.name}.data",
+            )
     except OSError:
         raise
     except Exception as error:  # torch and onnx raise kinds of their own
