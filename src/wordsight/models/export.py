@@ -935,8 +935,7 @@ def _draft(out: Path) -> Iterator[Path]:
         (draft / "model").rename(out)
     except OSError as error:
         raise ModelError(
-            f"{out}: cannot be written ({error.strerror or error}); make room, or choose another "
-            "--out"
+            f"{out}: cannot be written ({error.strerror or error}); choose another --out"
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
