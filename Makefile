@@ -10,7 +10,7 @@ export WORDSIGHT_DATA        ?= $(wildcard $(abspath ../shared/data))
 export WORDSIGHT_TEST_MODELS ?= $(wildcard $(abspath ../shared/models))
 export WORDSIGHT_CIFAR10     ?= $(wildcard $(WORDSIGHT_DATA)/cifar10)
 
-.PHONY: setup demo test lint format types wheel pythons bench bench-full docs reference pictures notebooks starter clean
+.PHONY: setup demo test test-export lint format types wheel pythons bench bench-full docs reference pictures notebooks starter clean
 
 setup: $(READY)
 $(READY): pyproject.toml requirements.txt requirements-dev.txt
@@ -24,6 +24,16 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# The tests of `wordsight export`, in an environment of its own with PyTorch (5 GB).
+EXPORT := .venv-export
+test-export: $(EXPORT)/.ready
+	$(EXPORT)/bin/python -m pytest tests/test_export.py
+$(EXPORT)/.ready: pyproject.toml requirements-export.txt
+	$(PYTHON) -m venv $(EXPORT)
+	$(EXPORT)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements-export.txt
+	$(EXPORT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
 
 lint: setup
 	$(BIN)/ruff check .
@@ -77,4 +87,4 @@ starter:
 	$(TRAINING)/bin/python -m training.starter_clip --data $(WORDSIGHT_DATA) --out training/work/$@ $(QUICK)
 
 clean:
-	rm -rf $(VENV) build dist demo site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(EXPORT) build dist demo site .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,7 +9,18 @@ from typer.testing import CliRunner
 from wordsight.cli import app
 
 PAGE = Path(__file__).parent / "reference/cli.md"
-VERBS = ("index", "search", "serve", "classify", "evaluate", "demo", "info", "models", "compact")
+VERBS = (
+    "index",
+    "search",
+    "serve",
+    "classify",
+    "evaluate",
+    "demo",
+    "info",
+    "models",
+    "export",
+    "compact",
+)
 WIDTH = 80
 
 

@@ -988,7 +988,7 @@ def demo(
         _print_json(facts)
 
 
-# -- info, models, compact ----------------------------------------------------------------------
+# -- info, models, export, compact --------------------------------------------------------------
 
 
 @app.command(epilog=_examples("wordsight info --library ~/Pictures"))
@@ -1040,6 +1040,85 @@ def models(as_json: JsonOption = False) -> None:
         print(
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         )
+
+
+@app.command(
+    epilog=_examples(
+        "wordsight export laion/CLIP-ViT-B-32-laion2B-s34B-b79K --out models/b32",
+        "wordsight export ViT-B-32 --pretrained mine.pt --out models/mine",
+        "wordsight export maskrcnn.pth --out models/detector",
+    )
+)
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A folder of open_clip or transformers, a hub id (owner/name), the weights of a "
+            "torchvision Mask R-CNN (a file), or a model's name together with --pretrained.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The directory to write.")],
+    pretrained: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TAG|FILE",
+            help="The weights of a model named in open_clip (ViT-B-32) or torchvision "
+            "(maskrcnn_resnet50_fpn).",
+        ),
+    ] = None,
+    kind: Annotated[
+        Literal["auto", "open_clip", "transformers", "maskrcnn"],
+        typer.Option(help="What the source is."),
+    ] = "auto",
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="The difference to the original that is accepted. Default: 0.001 for vectors, "
+            "0.01 for detectors.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn a PyTorch checkpoint into a model directory, and check it against the original.
+
+    Takes CLIP models of open_clip and transformers, and Mask R-CNN of torchvision. What differs
+    from the original by more than the tolerance is not kept. Needs the extra export: pip install
+    "wordsight[export]"; the directory runs without it.
+    """
+    from wordsight.models.export import export as run
+
+    with _progress("exporting", "steps") as progress:
+        done = run(
+            source, out, pretrained=pretrained, kind=kind, tolerance=tolerance, progress=progress
+        )
+    if as_json:
+        _print_json(done.to_json())
+        return
+    differences = ", ".join(f"{what} {value:.1e}" for what, value in done.differences.items())
+    compared = ", ".join(f"{count} {what}" for what, count in done.compared.items())
+    print(f"Differences to the original: {differences} ({compared}; tolerance {done.tolerance:g})")
+    facts = done.facts
+    if done.kind == "maskrcnn":
+        if not done.compared["boxes"]:
+            _say("note: the original found nothing in the test pictures, and so did the export")
+        if not facts["labels"]:
+            _say(
+                "note: the weights do not name their labels; write the names into "
+                f'{done.path / "detector.json"}: "labels": ["background", "cat", ...]'
+            )
+        print(f"{done.path}: {_size(done.bytes)} in {done.seconds:.1f} s")
+        _say(f"use it:  wordsight index PHOTOS --crops {done.path}")
+        return
+    height, width = facts["image_size"]
+    bias = "" if facts["logit_bias"] is None else f", bias {facts['logit_bias']:.4g}"
+    print(
+        f"{done.path}: {facts['dim']} dimensions, {width} x {height} pixels, "
+        f"{facts['context']} tokens, logit scale {facts['logit_scale']:.4g}{bias}; "
+        f"{_size(done.bytes)} in {done.seconds:.1f} s"
+    )
+    _say(f"use it:  wordsight index PHOTOS --model {done.path}")
 
 
 @app.command(epilog=_examples("wordsight compact --library ~/Pictures"))

@@ -31,7 +31,15 @@ from typing import Any, TypeVar
 from wordsight.errors import HubError
 from wordsight.models.runtime import cache_folder, writable_cache
 
-__all__ = ["cache_folder", "cached", "content_hash", "fetch", "is_offline", "is_repository"]
+__all__ = [
+    "cache_folder",
+    "cached",
+    "content_hash",
+    "fetch",
+    "is_offline",
+    "is_repository",
+    "list_files",
+]
 
 T = TypeVar("T")
 
@@ -152,6 +160,17 @@ def fetch(
             "HF_HOME or WORDSIGHT_CACHE to a folder that can be written"
         ) from error
     return snapshot
+
+
+def list_files(repository: str, revision: str = "main") -> list[str]:
+    """List the names of a repository's files, as the hub tells them.
+
+    Raises HubError if it cannot be reached, or has no such repository.
+    """
+    if is_offline():
+        raise HubError(f"{repository} is not in the cache and HF_HUB_OFFLINE is set; {WAYS_OUT}")
+    _, files = _list_files(repository, revision, REACH_SECONDS)
+    return list(files)
 
 
 def content_hash(folder: Path, files: Iterable[str]) -> str:
