@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import QueryError, reason
-from wordsight.models.texts import encode_texts_cached
 
 if TYPE_CHECKING:
     import numpy as np
@@ -154,6 +153,13 @@ def check_template(template: str) -> str:
     return template
 
 
+def _encoded(model: ClipModel, texts: Sequence[str]) -> NDArray[np.float32]:
+    # Here, since `import wordsight` imports this module, and the models come with a good deal.
+    from wordsight.models.texts import encode_texts_cached
+
+    return encode_texts_cached(model, texts)
+
+
 def label_vectors(
     model: ClipModel, labels: Sequence[str], templates: Sequence[str] = (DEFAULT_TEMPLATE,)
 ) -> NDArray[np.float32]:
@@ -161,7 +167,7 @@ def label_vectors(
     for template in templates:
         check_template(template)
     texts = [text for label in labels for text in prompts(label, templates)]
-    return _mean_of_groups(encode_texts_cached(model, texts), len(templates))
+    return _mean_of_groups(_encoded(model, texts), len(templates))
 
 
 def _mean_of_groups(vectors: NDArray[np.float32], size: int) -> NDArray[np.float32]:
@@ -204,7 +210,7 @@ class Classifier:
         self._text = label_vectors(model, self.labels, templates)
         # The bank in the same wordings as the labels: what matters is what is said, not how.
         texts = [text for phrase in bank_phrases() for text in _bank_prompts(phrase, templates)]
-        self._bank = _mean_of_groups(encode_texts_cached(model, texts), len(templates))
+        self._bank = _mean_of_groups(_encoded(model, texts), len(templates))
         # Each label's own words as if they were an image: the most that can be reached.
         self.own_evidence = float(self.evidence(self._text).mean())
         by_chance = needed_evidence(len(self.labels), false_accept)
