@@ -466,7 +466,8 @@ def test_a_model_whose_files_changed_is_not_named_as_its_own_cure(
 
 
 def test_importing_and_help_load_nothing_heavy() -> None:
-    heavy = "numpy PIL lance pyarrow openvino onnxruntime tokenizers ftfy matplotlib huggingface_hub faiss"
+    heavy = "numpy PIL lance pyarrow openvino onnxruntime tokenizers ftfy matplotlib faiss "
+    heavy += "huggingface_hub fastapi"
     code = (
         "import sys, wordsight.cli\n"
         "try: wordsight.cli.main(['--help'])\n"
