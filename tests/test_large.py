@@ -146,6 +146,21 @@ def test_an_open_large_library_sees_what_was_added(
     assert reader.search("red", anyway=True).hits[0].path != "/p/new.jpg"
 
 
+def test_what_is_added_and_removed_by_hand_counts_at_once(
+    tmp_path: Path, model: ColourModel, large: Callable[[bool], None]
+) -> None:
+    large(True)
+    library = random_library(tmp_path / "lib", model, 400)
+    reader = wordsight.open(tmp_path / "lib", model)
+    red = np.full((8, 8, 3), (220, 20, 20), np.uint8)
+    (number,) = library.add([red], ["red one"])
+    for one in (library, reader):
+        assert one.search("red", anyway=True).hits[0].path == "red one"
+    library.remove([number])
+    for one in (library, reader):
+        assert one.search("red", anyway=True).hits[0].path != "red one"
+
+
 def test_a_damaged_or_missing_index_is_made_again(
     tmp_path: Path, model: ColourModel, large: Callable[[bool], None]
 ) -> None:

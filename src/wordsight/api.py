@@ -122,7 +122,9 @@ class Library:
     ) -> list[str]:
         """Add images that are in memory under names of yours; returns their ids.
 
-        A name that is in the library already is replaced.
+        A name that is in the library already is replaced. In a large library (see
+        :mod:`wordsight.library`) the index is made anew, about 30 s for a million views: add many
+        at once there.
         """
         from wordsight.indexing import add_images
 
@@ -132,7 +134,10 @@ class Library:
         """Remove images by id; the number that were there."""
         with self.store.lock():
             self.store.refresh()
-            return self.store.remove(ids)
+            removed = self.store.remove(ids)
+            if self.store.is_large:
+                self.store.prepare()
+        return removed
 
     def compact(self) -> None:
         """Merge small files and drop old versions of the table."""

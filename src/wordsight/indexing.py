@@ -474,4 +474,6 @@ def add_images(
     with store.lock():
         store.refresh()
         store.put(records, replace=True)
+        if store.is_large:
+            store.prepare()
     return [record.id for record in records]

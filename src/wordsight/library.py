@@ -769,7 +769,8 @@ class Store:
             table = self.dataset.take(places, columns=_META_COLUMNS)
             # Who asks a second time will ask again: then from memory, not from the disk.
             if self._asked == version and self._snapshot is not None:
-                self._described = version, self.dataset.to_table(columns=_META_COLUMNS)
+                table_of_all = self.dataset.to_table(columns=_META_COLUMNS)
+                self._described = version, table_of_all.combine_chunks()
             self._asked = version
         found: list[dict[str, Any]] = table.to_pylist()
         for row in found:
