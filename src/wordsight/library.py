@@ -959,6 +959,8 @@ class Store:
 
         Now rather than in the first search after a change.
         """
+        for unfinished in self.path.glob("views-*.new"):  # of processes that were killed
+            unfinished.unlink(missing_ok=True)
         if self.is_large:
             if self._indexed_versions()[-1:] != [self.version]:
                 self._opened = self._make_index()
