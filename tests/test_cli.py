@@ -231,7 +231,6 @@ def test_library_is_found_from_below(
         (["evaluate", "--library", "LIB", "--queries", "labels", "--plot", "x.gif"], "'.gif'"),
         (["evaluate", "--library", "LIB", "--queries", "labels", "--k", "x"], "--k takes"),
         (["evaluate", "--library", "LIB", "--queries", "no.csv"], "cannot be read: No such"),
-        (["demo", "--out", "LIB/library.json/x"], "choose another --out"),
     ],
 )
 def test_errors_are_one_line_and_exit_2(
@@ -248,6 +247,14 @@ def test_errors_are_one_line_and_exit_2(
     assert answer.out == ""
     assert answer.err.count("\n") == 1
     assert message in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_a_demo_that_cannot_write_says_so(run: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    answer = run("demo", "--out", "file/demo")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.endswith("choose another --out.\n")
     assert "Traceback" not in answer.err
 
 
