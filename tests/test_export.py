@@ -348,6 +348,7 @@ def test_a_repository_of_the_hub(
         done = export("someone/clip", tmp_path / "out")
         assert stand_in.downloads("flax_model.msgpack") == []
     assert done.kind == "transformers"
+    assert json.loads((tmp_path / "out/config.json").read_text())["model_name"] == "clip"
     # Now it is in the cache: no network is needed.
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert export("hf-hub:someone/clip", tmp_path / "again").facts == done.facts
@@ -440,6 +441,21 @@ def test_a_model_without_two_towers_is_refused(tmp_path: Path) -> None:
     transformers.BertConfig(num_hidden_layers=1).save_pretrained(tmp_path / "bert")
     with pytest.raises(ModelError, match="a bert model, not one with an image and a text tower"):
         export(tmp_path / "bert", tmp_path / "out")
+
+
+@needs_torch
+def test_an_image_processor_that_the_layout_cannot_say_is_refused(
+    transformers_folder: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    folder = tmp_path / "odd"
+    shutil.copytree(transformers_folder, folder)
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    settings["size"] = {"shortest_edge": 56}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match="crops to another size than it resizes to"):
+        export(folder, tmp_path / "out")
 
 
 @needs_torch

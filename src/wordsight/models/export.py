@@ -152,7 +152,8 @@ def export(
             if kind == "maskrcnn":
                 done = _export_detector(place, pretrained, draft, step)
             else:
-                done = _export_clip(kind, place, pretrained, draft, step)
+                name = Path(str(source).rpartition(":")[2]).expanduser().resolve().name
+                done = _export_clip(kind, place, pretrained, name, draft, step)
         if tolerance is None:
             tolerance = DETECTOR_TOLERANCE if kind == "maskrcnn" else CLIP_TOLERANCE
         # Written so that a NaN is refused too.
@@ -285,11 +286,15 @@ class _Clip:
     context: int
     clean: str
     """How texts are cleaned first; see :mod:`wordsight.models.clip`."""
-    name: str
 
 
 def _export_clip(
-    kind: str, place: str, pretrained: str | Path | None, draft: Path, step: Callable[[], None]
+    kind: str,
+    place: str,
+    pretrained: str | Path | None,
+    name: str,
+    draft: Path,
+    step: Callable[[], None],
 ) -> _Done:
     torch = _package("torch")
     clip = (_open_clip if kind == "open_clip" else _transformers)(place, pretrained)
@@ -297,18 +302,17 @@ def _export_clip(
     folder = draft / "model"
     height, width = clip.preprocess["size"]
     pictures = _pictures(min(height, width))
-    with torch.inference_mode():
+    image, text = _unit(clip.model, clip.image), _unit(clip.model, clip.text)
+    with _telling(f"{place}: cannot be run on an image and a text"), torch.inference_mode():
         pixels = torch.stack([clip.prepare(picture) for picture in pictures]).float()
         tokens = clip.tokenize(list(PROMPTS))
-    image, text = _unit(clip.model, clip.image), _unit(clip.model, clip.text)
+        image_vectors, text_vectors = image(pixels).numpy(), text(*tokens).numpy()
     _write_graph(image, (pixels[:2],), ["image"], folder / "visual/model.onnx", draft)
     step()
     shown = tuple(ids[:2] for ids in tokens)
     _write_graph(text, shown, list(clip.text_inputs), folder / "textual/model.onnx", draft)
     step()
-    with torch.inference_mode():
-        image_vectors, text_vectors = image(pixels).numpy(), text(*tokens).numpy()
-    _write_settings(clip, image_vectors.shape[1], folder)
+    _write_settings(clip, name, image_vectors.shape[1], folder)
     done = _compare_clip(clip, folder, pictures, image_vectors, text_vectors, tokens[0].numpy())
     step()
     return done
@@ -332,7 +336,7 @@ def _module(model: Any, forward: Callable[..., Any]) -> Any:
     return module.eval()
 
 
-def _write_settings(clip: _Clip, dim: int, folder: Path) -> None:
+def _write_settings(clip: _Clip, name: str, dim: int, folder: Path) -> None:
     scale, bias = _logits(clip.model)
     config: dict[str, Any] = {
         "embed_dim": dim,
@@ -343,14 +347,14 @@ def _write_settings(clip: _Clip, dim: int, folder: Path) -> None:
         },
         # What reads it takes a value below 5 for the logarithm.
         "logit_scale": scale if scale >= 5 else math.log(scale),
-        "model_name": clip.name,
+        "model_name": name,
     }
     if bias is not None:
         config["logit_bias"] = bias
     _write_json(folder / "config.json", config)
     _write_json(folder / "visual/preprocess_cfg.json", clip.preprocess)
     _write_json(folder / "textual/tokenizer_config.json", {"pad_token": clip.pad})
-    clip.tokenizer.save(str(folder / "textual/tokenizer.json"))
+    (folder / "textual/tokenizer.json").write_text(clip.tokenizer.to_str(), encoding="utf-8")
 
 
 def _logits(model: Any) -> tuple[float, float | None]:
@@ -489,7 +493,6 @@ def _open_clip(place: str, pretrained: str | Path | None) -> _Clip:
         preprocess=settings,
         context=int(tokenizer.context_length),
         clean=_cleaning_of(tokenizer),
-        name=place if not folder else Path(place).resolve().name,
     )
 
 
@@ -546,8 +549,9 @@ def _transformers(place: str, pretrained: str | Path | None) -> _Clip:
         processor = transformers.AutoImageProcessor.from_pretrained(
             place, trust_remote_code=False, backend="pil"
         )
+        preprocess = _preprocess_of(processor, place)
+        context = int(min(config.text_config.max_position_embeddings, tokenizer.model_max_length))
     model.eval()
-    context = int(min(config.text_config.max_position_embeddings, tokenizer.model_max_length))
     # CLIP's text tower looks back only, and SigLIP's was trained to look at the padding too.
     masked = (
         config.model_type not in ("clip", "siglip", "siglip2")
@@ -579,10 +583,9 @@ def _transformers(place: str, pretrained: str | Path | None) -> _Clip:
         tokenize=tokenize,
         tokenizer=_fast(tokenizer),
         pad=str(tokenizer.pad_token),
-        preprocess=_preprocess_of(processor, place),
+        preprocess=preprocess,
         context=context,
         clean=clean,
-        name=Path(place).resolve().name,
     )
 
 
