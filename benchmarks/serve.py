@@ -1,6 +1,7 @@
 """How many searches a second the server answers over loopback, beside the same without a server.
 
     python -m benchmarks.serve [--views 100000] [--clients 1 8 64] [--seconds 5] [--json]
+    python -m benchmarks.serve --clients 64 --seconds 600 --rounds 1   # memory, errors
 
 Random unit vectors of the starter model's dimension; every request is another prompt, encoded and
 scored anew. The server is a process of its own (``wordsight serve``); the clients keep one
@@ -8,7 +9,8 @@ connection each and ask again as soon as they are answered. They need the proces
 cores they take it from the server. The rate without a server is that of ``Library.search`` with 64
 prompts at a time. Both are measured in turn, several rounds, and the medians given, since other
 work on the machine would fall on one of them alone. Processor time a query does not depend on what
-else the machine does, nor on the clients.
+else the machine does, nor on the clients. What is not answered with 200 is counted by its reason,
+and the server's memory is looked at ten times a round.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
 import numpy as np
@@ -60,40 +63,62 @@ def in_process(library: wordsight.Library, seconds: float) -> tuple[float, float
 
 
 async def _client(
-    host: str, port: int, source: Iterator[str], until: float, took: list[float], bad: list[bytes]
+    host: str,
+    port: int,
+    source: Iterator[str],
+    until: float,
+    took: list[float],
+    errors: Counter[str],
 ) -> None:
-    reader, writer = await asyncio.open_connection(host, port)
+    """Ask, and ask again once answered; a connection that breaks is an error, and made anew."""
     while time.perf_counter() < until:
-        path = f"/api/v1/search?k={K}&anyway=true&q={quote(next(source))}"
-        started = time.perf_counter()
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-        await reader.readexactly(length)
-        took.append(time.perf_counter() - started)
-        if not head.startswith(b"HTTP/1.1 200"):
-            bad.append(head)
-    writer.close()
+        try:
+            reader, writer = await asyncio.open_connection(host, port)
+            while time.perf_counter() < until:
+                path = f"/api/v1/search?k={K}&anyway=true&q={quote(next(source))}"
+                started = time.perf_counter()
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+                body = await reader.readexactly(length)
+                took.append(time.perf_counter() - started)
+                if not head.startswith(b"HTTP/1.1 200"):
+                    errors[f"{head[9:12].decode()}: {json.loads(body)['detail']}"] += 1
+            writer.close()
+        except (OSError, asyncio.IncompleteReadError) as error:
+            errors[type(error).__name__] += 1
 
 
-async def load(url: str, pid: int, clients: int, seconds: float) -> dict[str, float]:
-    """Rate, latencies, errors, and the server's processor time, of so many clients at once."""
+async def _watch(pid: int, every: float, found: list[float]) -> None:
+    while True:
+        found.append(resident(pid))
+        await asyncio.sleep(every)
+
+
+async def load(url: str, pid: int, clients: int, seconds: float) -> dict[str, Any]:
+    """Rate, latencies, errors, processor time and memory of the server, of so many clients."""
     parts = urlsplit(url)
     took: list[float] = []
-    bad: list[bytes] = []
+    errors: Counter[str] = Counter()
+    memory: list[float] = []
     source = prompts()
+    watching = asyncio.create_task(_watch(pid, seconds / 10, memory))
     busy = processor_ms(pid)
     started = time.perf_counter()
     until = started + seconds
     host, port = parts.hostname or "", parts.port or 80
-    await asyncio.gather(*(_client(host, port, source, until, took, bad) for _ in range(clients)))
+    await asyncio.gather(
+        *(_client(host, port, source, until, took, errors) for _ in range(clients))
+    )
     elapsed = time.perf_counter() - started
+    watching.cancel()
     return {
         "queries_per_second": len(took) / elapsed,
         "p50_ms": float(np.percentile(took, 50)) * 1000,
         "p99_ms": float(np.percentile(took, 99)) * 1000,
         "processor_ms": (processor_ms(pid) - busy) / len(took),
-        "errors": len(bad),
+        "errors": errors,
+        "resident_mib": [*memory, resident(pid)],
     }
 
 
@@ -134,35 +159,34 @@ def main() -> None:
             try:
                 assert server.stdout is not None
                 url = json.loads(_one_object(server.stdout))["url"]
-                asyncio.run(load(url, server.pid, 8, 2))  # warm
-                before = resident(server.pid)
+                asyncio.run(load(url, server.pid, max(options.clients), 5))  # warm
                 alone, rounds = [], []
                 for _ in range(options.rounds):
-                    alone.append(in_process(library, options.seconds))
+                    alone.append(in_process(library, min(options.seconds, 30)))
                     rounds.append(
                         {
                             n: asyncio.run(load(url, server.pid, n, options.seconds))
                             for n in options.clients
                         }
                     )
-                after = resident(server.pid)
             finally:
                 server.terminate()
     rates = [rate for rate, _ in alone]
     rate, spent = statistics.median(rates), statistics.median(ms for _, ms in alone)
-    rows = {
-        n: {key: statistics.median(one[n][key] for one in rounds) for key in rounds[0][n]}
-        for n in options.clients
-    }
-    for n, row in rows.items():
-        row["errors"] = sum(one[n]["errors"] for one in rounds)
-        row["ratio"] = statistics.median(
-            one[n]["queries_per_second"] / other for one, other in zip(rounds, rates, strict=True)
+    rows: dict[int, dict[str, Any]] = {}
+    for n in options.clients:
+        each = [one[n] for one in rounds]
+        figures = ("queries_per_second", "p50_ms", "p99_ms", "processor_ms")
+        rows[n] = {key: statistics.median(one[key] for one in each) for key in figures}
+        rows[n]["errors"] = sum((one["errors"] for one in each), Counter())
+        rows[n]["resident_mib"] = [mib for one in each for mib in one["resident_mib"]]
+        rows[n]["ratio"] = statistics.median(
+            one["queries_per_second"] / other for one, other in zip(each, rates, strict=True)
         )
     if options.json:
         found = {"machine": machine.describe(), "views": options.views}
         found["in_process"] = {"queries_per_second": rate, "processor_ms": spent}
-        print(json.dumps({**found, "clients": rows, "resident_mib": [before, after]}))
+        print(json.dumps({**found, "clients": rows}))
         return
     print(machine.line())
     print(
@@ -175,9 +199,11 @@ def main() -> None:
             f" ({row['ratio']:.2f} of in process)"
             f"   p50 {row['p50_ms']:7.1f} ms   p99 {row['p99_ms']:7.1f} ms"
             f"   processor {row['processor_ms']:5.1f} ms"
-            f"   errors {row['errors']:.0f}"
+            f"   errors {row['errors'].total()}"
         )
-    print(f"memory of the server: {before:.0f} MiB before, {after:.0f} MiB after")
+        for reason, times in row["errors"].most_common():
+            print(f"{'':>14}{times} times {reason}")
+        print(f"{'':>14}memory, MiB: {' '.join(f'{mib:.0f}' for mib in row['resident_mib'])}")
 
 
 def _one_object(stream: IO[bytes]) -> str:

@@ -120,21 +120,20 @@ def _routes(app: FastAPI, service: Service) -> APIRouter:
     # -- search and classify
 
     @api.get("/search", response_model=schemas.SearchResult)
-    async def search(question: Question) -> Answer:
+    async def search(question: Question) -> Response:
         """Images that fit best: words, and images of the library to be like or unlike."""
-        return await service.search(question)
+        return _json(await service.search(question))
 
     @api.post("/search", response_model=schemas.SearchResult, openapi_extra=_IMAGE)
-    async def search_by_image(request: Request, question: Question) -> Answer:
+    async def search_by_image(request: Request, question: Question) -> Response:
         """Images that look like the one in the body, combined with what else is asked."""
         data = await read_upload(request)
-        return await service.search(question, data)
+        return _json(await service.search(question, data))
 
     @api.post("/search/batch", response_model=schemas.SearchResults)
-    async def search_batch(body: schemas.SearchBatch) -> Answer:
+    async def search_batch(body: schemas.SearchBatch) -> Response:
         """Several searches by words in one pass."""
-        settings = schemas.Question.model_validate(body.model_dump(exclude={"queries"})).settings
-        return await service.run(lambda: service.search_batch(body.queries, settings))
+        return _json(await service.run(lambda: service.search_batch(body.queries, body.settings)))
 
     @api.post("/classify", response_model=schemas.ClassifyResult, openapi_extra=_IMAGE)
     async def classify(
@@ -151,9 +150,9 @@ def _routes(app: FastAPI, service: Service) -> APIRouter:
     # -- images
 
     @api.get("/images/{image}/similar", response_model=schemas.SearchResult)
-    async def similar(image: Id, k: K = 20, crops: bool = True) -> Answer:
+    async def similar(image: Id, k: K = 20, crops: bool = True) -> Response:
         """Images that look like one of the library."""
-        return await service.search(schemas.Question(like=[image], k=k, crops=crops))
+        return _json(await service.search(schemas.Question(like=[image], k=k, crops=crops)))
 
     @api.get("/images/{image}", responses=_gives("image/jpeg", "The image"))
     async def picture(image: Id) -> Response:
@@ -263,6 +262,10 @@ def _routes(app: FastAPI, service: Service) -> APIRouter:
         return schemas.Health(status="ready", version=__version__)
 
     return api
+
+
+def _json(data: bytes) -> Response:
+    return Response(data, media_type="application/json")
 
 
 def _jpeg(data: bytes, etag: str) -> Response:

@@ -1,9 +1,10 @@
 """Micro-batching: questions that come at about the same time are answered by one call.
 
 A text tower and a matrix product cost little more for many prompts than for one. While a batch is
-being answered the next one gathers. Who is alone never waits: only when the last batch had company
-is a new one held back, for as long as others keep coming within milliseconds of each other, and for
-no more than a tenth of the time that the last one took.
+being answered the next one gathers. Who is alone never waits. Who was just answered in company may
+well ask again at once, so the next batch is held back until as many are there as were before, but
+for no more than a tenth of the time that the last one took: without this, those who ask again and
+again part into two groups that wait for each other, and each batch does half the work.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from wordsight.web.guard import Problem
 
@@ -21,15 +23,17 @@ S = TypeVar("S", bound=Hashable)
 R = TypeVar("R")
 
 WAIT = 0.004
-"""Seconds that a batch is held back for one more to come."""
+"""Seconds after a batch for which the next one may always be held back."""
 SHARE = 0.1
-"""What holding back may add, all in all, to the time of a batch."""
+"""The same as a share of the time that the batch took, where that is longer."""
+LOOK = 0.002
+"""Seconds between two looks at how many have come."""
 MOST = 64
 """Questions in one batch."""
 QUEUE = 512
 """Questions that may wait; one more gets 503."""
 PATIENCE = 10.0
-"""Seconds that a question waits for its answer before it gets 503."""
+"""Seconds that a question waits for its batch to begin before it gets 503."""
 
 
 @dataclass(slots=True)
@@ -37,10 +41,15 @@ class _Waiting(Generic[Q, S, R]):
     question: Q
     settings: S
     answer: asyncio.Future[R]
+    patience: asyncio.TimerHandle
+
+    def fail(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
 
 class Batcher(Generic[Q, S, R]):
-    """Gathers questions for ``answer``, which runs in a thread, one call at a time.
+    """Gathers questions for ``answer``, which runs in a thread of its own, one call at a time.
 
     ``answer`` takes questions that share their settings and gives, for each, its answer or the
     exception that this one question deserves.
@@ -51,6 +60,7 @@ class Batcher(Generic[Q, S, R]):
         self._waiting: list[_Waiting[Q, S, R]] = []
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1)  # always the same: each keeps memory of its own
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -59,17 +69,17 @@ class Batcher(Generic[Q, S, R]):
         """The answer to one question; raises Problem when there is none in time."""
         if len(self._waiting) >= QUEUE:
             raise _busy()
-        waiting = _Waiting[Q, S, R](question, settings, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[R] = loop.create_future()
+        patience = loop.call_later(PATIENCE, _give_up, answer)
+        self._waiting.append(_Waiting(question, settings, answer, patience))
         self._wake.set()
-        try:
-            return await asyncio.wait_for(waiting.answer, PATIENCE)
-        except asyncio.TimeoutError:
-            raise _busy() from None
+        return await answer
 
     def start(self) -> None:
         """Begin to answer; needs a running event loop."""
         self._wake = asyncio.Event()  # one belongs to the loop that it was first used in
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batch")
         self._worker = asyncio.create_task(self._work())
 
     async def stop(self) -> None:
@@ -78,54 +88,55 @@ class Batcher(Generic[Q, S, R]):
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
         for waiting in self._waiting:
-            if not waiting.answer.done():
-                waiting.answer.set_exception(Problem(503, "the server is shutting down"))
+            waiting.patience.cancel()
+            waiting.fail(Problem(503, "the server is shutting down"))
         self._waiting.clear()
+        self._thread.shutdown()
 
     async def _work(self) -> None:
-        company = False
-        took = 0.0
+        company, until = 1, 0.0
         while True:
             await self._wake.wait()
+            while len(self._waiting) < company and time.monotonic() < until:
+                await asyncio.sleep(LOOK)
             started = time.monotonic()
-            if company:
-                await self._gather(started + max(WAIT, SHARE * took))
             batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
-            if not self._waiting:
-                self._wake.clear()
+            for waiting in batch:
+                waiting.patience.cancel()
             # Whoever gave up meanwhile is not worked for.
             batch = [waiting for waiting in batch if not waiting.answer.done()]
-            company = len(batch) > 1
             groups: dict[S, list[_Waiting[Q, S, R]]] = {}
             for waiting in batch:
                 groups.setdefault(waiting.settings, []).append(waiting)
             for settings, group in groups.items():
                 await self._settle(group, settings)
-            took = time.monotonic() - started
-
-    async def _gather(self, until: float) -> None:
-        before = 0
-        while before < len(self._waiting) < MOST and time.monotonic() < until:
-            before = len(self._waiting)
-            await asyncio.sleep(WAIT)
+            company = min(MOST, len(batch) + len(self._waiting))
+            ended = time.monotonic()
+            until = ended + max(WAIT, SHARE * (ended - started))
+            if not self._waiting:
+                self._wake.clear()
 
     async def _settle(self, group: list[_Waiting[Q, S, R]], settings: S) -> None:
         answers: Sequence[R | Exception]
         try:
             questions = [waiting.question for waiting in group]
-            answers = await asyncio.to_thread(self._answer, questions, settings)
+            loop = asyncio.get_running_loop()
+            answers = await loop.run_in_executor(self._thread, self._answer, questions, settings)
         except Exception as error:
             answers = [error] * len(group)
         except asyncio.CancelledError:
             self._waiting = [*group, *self._waiting]  # for stop() to turn away
             raise
         for waiting, answer in zip(group, answers, strict=True):
-            if waiting.answer.done():
-                continue
             if isinstance(answer, Exception):
-                waiting.answer.set_exception(answer)
-            else:
+                waiting.fail(answer)
+            elif not waiting.answer.done():
                 waiting.answer.set_result(answer)
+
+
+def _give_up(answer: asyncio.Future[Any]) -> None:
+    if not answer.done():
+        answer.set_exception(_busy())
 
 
 def _busy() -> Problem:

@@ -28,6 +28,11 @@ class Settings(BaseModel, frozen=True):
         default=None, max_length=200, description="Only images of this label."
     )
 
+    @property
+    def settings(self) -> Settings:
+        """The settings alone; searches that share them are answered together."""
+        return Settings(**{name: getattr(self, name) for name in Settings.model_fields})
+
 
 class Question(Settings, frozen=True):
     """A search: words, images of the library that count for or against, and settings."""
@@ -39,11 +44,6 @@ class Question(Settings, frozen=True):
     unlike: list[Place] = Field(
         default=[], max_length=10, description="Images or regions to avoid."
     )
-
-    @property
-    def settings(self) -> Settings:
-        """The settings alone; searches that share them are answered together."""
-        return Settings(**{name: getattr(self, name) for name in Settings.model_fields})
 
 
 class SearchBatch(Settings, frozen=True):

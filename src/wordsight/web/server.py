@@ -82,6 +82,7 @@ class Server(uvicorn.Server):
             log_level="warning",
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             limit_concurrency=MOST_BUSY,
             timeout_keep_alive=int(IDLE_SECONDS),
             timeout_graceful_shutdown=5,

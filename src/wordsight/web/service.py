@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import re
 import threading
 from collections import Counter
@@ -48,7 +49,7 @@ class Service:
     def __init__(self, library: Library, folders: Iterable[Path] = ()) -> None:
         self.library = library
         self.jobs = Jobs(folders, self._open_again)
-        self.batcher = Batcher[Query, Settings, dict[str, Any]](self.search_many)
+        self.batcher = Batcher[Query, Settings, bytes](self.search_many)
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._lock = threading.Lock()  # a library is not for several threads at once
         # Looking an image up does not wait for a search, nor the other way round.
@@ -78,27 +79,25 @@ class Service:
 
     # -- search
 
-    async def search(self, question: Question, upload: bytes | None = None) -> dict[str, Any]:
-        """The answer to a question; those that come at the same time share a batch."""
+    async def search(self, question: Question, upload: bytes | None = None) -> bytes:
+        """The answer to a question as JSON; those that come at the same time share a batch."""
         if question.like or question.unlike or upload is not None:
             query = await self.run(lambda: self._combined(question, upload))
         else:
             query = _words(question.q)
         return await self.batcher.ask(query, question.settings)
 
-    def search_many(
-        self, queries: Sequence[Query], settings: Settings
-    ) -> list[dict[str, Any] | Exception]:
-        """Answers to queries in one pass; an error where a query deserves one."""
+    def search_many(self, queries: Sequence[Query], settings: Settings) -> list[bytes | Exception]:
+        """Answers to queries, as JSON, in one pass; an error where a query deserves one."""
         options = settings.model_dump()
         step = max(1, _SCORES // max(1, self.library.store.count_views()))
-        answers: list[dict[str, Any] | Exception] = []
+        answers: list[bytes | Exception] = []
         for begin in range(0, len(queries), step):
             part = list(queries[begin : begin + step])
             try:
                 with self._lock:
                     found = self.library.search(part, **options)
-                answers += [result.to_json() for result in found]
+                answers += [json.dumps(result.to_json()).encode() for result in found]
             except QueryError as error:
                 if len(part) == 1:
                     answers.append(error)
@@ -106,13 +105,14 @@ class Service:
                     answers += [self.search_many([query], settings)[0] for query in part]
         return answers
 
-    def search_batch(self, texts: Sequence[str], settings: Settings) -> dict[str, Any]:
-        """Answers to several prompts; the first error among them is raised."""
-        answers = self.search_many([_words(text) for text in texts], settings)
-        for answer in answers:
+    def search_batch(self, texts: Sequence[str], settings: Settings) -> bytes:
+        """Answers to several prompts as JSON; the first error among them is raised."""
+        answers = []
+        for answer in self.search_many([_words(text) for text in texts], settings):
             if isinstance(answer, Exception):
                 raise answer
-        return {"results": answers}
+            answers.append(answer)
+        return b'{"results": [%s]}' % b", ".join(answers)
 
     def _combined(self, question: Question, upload: bytes | None) -> Query:
         terms = list(_words(question.q).terms) if question.q.strip() else []
