@@ -3,7 +3,7 @@
 A text tower and a matrix product cost little more for many prompts than for one. While a batch is
 being answered the next one gathers. Who is alone never waits. Who was just answered in company may
 well ask again at once, so the next batch is held back until as many are there as were before, but
-for no more than a tenth of the time that the last one took: without this, those who ask again and
+for no more than a quarter of the time that a batch took: without this, those who ask again and
 again part into two groups that wait for each other, and each batch does half the work.
 """
 
@@ -24,15 +24,15 @@ R = TypeVar("R")
 
 WAIT = 0.004
 """Seconds after a batch for which the next one may always be held back."""
-SHARE = 0.1
-"""The same as a share of the time that the batch took, where that is longer."""
+SHARE = 0.25
+"""The same as a share of the time that batches took of late, where that is longer."""
 LOOK = 0.002
 """Seconds between two looks at how many have come."""
 MOST = 64
 """Questions in one batch."""
 QUEUE = 512
 """Questions that may wait; one more gets 503."""
-PATIENCE = 10.0
+PATIENCE = 20.0
 """Seconds that a question waits for its batch to begin before it gets 503."""
 
 
@@ -94,7 +94,7 @@ class Batcher(Generic[Q, S, R]):
         self._thread.shutdown()
 
     async def _work(self) -> None:
-        company, until = 1, 0.0
+        company, took, until = 1, 0.0, 0.0
         while True:
             await self._wake.wait()
             while len(self._waiting) < company and time.monotonic() < until:
@@ -112,7 +112,8 @@ class Batcher(Generic[Q, S, R]):
                 await self._settle(group, settings)
             company = min(MOST, len(batch) + len(self._waiting))
             ended = time.monotonic()
-            until = ended + max(WAIT, SHARE * (ended - started))
+            took = max(ended - started, took / 2)  # a small batch after a large one counts less
+            until = ended + max(WAIT, SHARE * took)
             if not self._waiting:
                 self._wake.clear()
 
