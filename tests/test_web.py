@@ -199,7 +199,7 @@ def test_too_large_an_upload_is_cut_off(
             sent += 1
             yield b"x" * 2**20
 
-    content = b"x" * (guard.MAX_UPLOAD + 1) if told else body()
+    content = b"x" * (guard.MAX_BODY + 1) if told else body()
     assert client.post("/api/v1/search", content=content).status_code == 413
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -97,7 +97,7 @@ def create_app(
     app.state.ready = False
     app.add_middleware(guard.around)
     app.add_middleware(meter.around)
-    for kind in (Problem, WordsightError, RequestValidationError, HTTPException, Exception):
+    for kind in (WordsightError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _problem)
     app.include_router(_routes(app, service))
 
@@ -120,15 +120,15 @@ def _routes(app: FastAPI, service: Service) -> APIRouter:
     # -- search and classify
 
     @api.get("/search", response_model=schemas.SearchResult)
-    async def search(question: Question) -> Response:
+    async def search(request: Request, question: Question) -> Response:
         """Images that fit best: words, and images of the library to be like or unlike."""
-        return _json(await service.search(question))
+        return _json(await _while_there(request, service.search(question)))
 
     @api.post("/search", response_model=schemas.SearchResult, openapi_extra=_IMAGE)
     async def search_by_image(request: Request, question: Question) -> Response:
         """Images that look like the one in the body, combined with what else is asked."""
         data = await read_upload(request)
-        return _json(await service.search(question, data))
+        return _json(await _while_there(request, service.search(question, data)))
 
     @api.post("/search/batch", response_model=schemas.SearchResults)
     async def search_batch(body: schemas.SearchBatch) -> Response:
@@ -150,9 +150,10 @@ def _routes(app: FastAPI, service: Service) -> APIRouter:
     # -- images
 
     @api.get("/images/{image}/similar", response_model=schemas.SearchResult)
-    async def similar(image: Id, k: K = 20, crops: bool = True) -> Response:
+    async def similar(request: Request, image: Id, k: K = 20, crops: bool = True) -> Response:
         """Images that look like one of the library."""
-        return _json(await service.search(schemas.Question(like=[image], k=k, crops=crops)))
+        question = schemas.Question(like=[image], k=k, crops=crops)
+        return _json(await _while_there(request, service.search(question)))
 
     @api.get("/images/{image}", responses=_gives("image/jpeg", "The image"))
     async def picture(image: Id) -> Response:
@@ -239,7 +240,7 @@ def _routes(app: FastAPI, service: Service) -> APIRouter:
                 if now != last:
                     last = now
                     yield f"data: {json.dumps(now)}\n\n"
-                if now["state"] != "running":
+                if now["state"] != "running" or service.jobs.stopping:
                     return
                 await asyncio.sleep(_EVENTS_EVERY)
 
@@ -264,6 +265,24 @@ def _routes(app: FastAPI, service: Service) -> APIRouter:
     return api
 
 
+async def _while_there(request: Request, work: Coroutine[Any, Any, bytes]) -> bytes:
+    """What ``work`` gives, which is not worked for any more when the client has gone."""
+
+    async def leave() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    asked, gone = asyncio.ensure_future(work), asyncio.ensure_future(leave())
+    try:
+        await asyncio.wait((asked, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done():
+            raise Problem(400, "the client has gone")
+        return asked.result()
+    finally:
+        asked.cancel()
+        gone.cancel()
+
+
 def _json(data: bytes) -> Response:
     return Response(data, media_type="application/json")
 
@@ -279,14 +298,11 @@ async def _problem(_request: Request, error: Exception) -> Response:
         where = ".".join(str(part) for part in first["loc"])
         return Problem(422, f"{where}: {first['msg']}").response()
     if isinstance(error, HTTPException):
-        headers = dict(error.headers or {})
-        return Problem(error.status_code, str(error.detail), headers).response()
+        return Problem(error.status_code, str(error.detail), error.headers).response()
     if isinstance(error, (QueryError, ImageError)):
         return Problem(400, str(error)).response()
     if isinstance(error, (LibraryError, ModelError)):
         return Problem(503, str(error), {"Retry-After": "5"}).response()
-    if isinstance(error, Problem):
-        return error.response()
     if isinstance(error, WordsightError):
         return Problem(500, str(error)).response()
     return Problem(500, "something went wrong here; the server's log says more").response()

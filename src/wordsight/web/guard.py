@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-MAX_UPLOAD = 20 * 2**20
-"""Bytes of an uploaded image."""
-UPLOAD_SECONDS = 30.0
+MAX_BODY = 20 * 2**20
+"""Bytes of a request's body: an image at most."""
+BODY_SECONDS = 60.0
+"""Within which it must have come."""
+MOST_BUSY = 256
+"""Requests under way; what comes beyond them gets 503."""
 _COOKIE = "wordsight_session"
+_CLOSE = {"Connection": "close"}
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -32,26 +37,19 @@ _HEADERS = {
 }
 
 
-class Problem(Exception):
+class Problem(HTTPException):
     """An error for the client, told as RFC 9457 says (application/problem+json)."""
-
-    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.headers = headers or {}
 
     def response(self) -> Response:
         """The problem as a response."""
         body = {
             "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
-            "status": self.status,
+            "title": HTTPStatus(self.status_code).phrase,
+            "status": self.status_code,
             "detail": self.detail,
         }
-        return JSONResponse(
-            body, self.status, {**_HEADERS, **self.headers}, "application/problem+json"
-        )
+        headers = {**_HEADERS, **(self.headers or {})}
+        return JSONResponse(body, self.status_code, headers, "application/problem+json")
 
 
 class Guard:
@@ -60,6 +58,7 @@ class Guard:
     The Host header must be one of ``hosts`` (against DNS rebinding). With a ``token``, a request
     carries it as a bearer or comes with the cookie that :attr:`login_path`, which works once,
     sets. A request that changes something, or sends an image, must not come from another site.
+    No body is larger or slower than allowed, and no more than MOST_BUSY requests are under way.
     """
 
     def __init__(self, hosts: frozenset[str], token: str | None) -> None:
@@ -67,6 +66,7 @@ class Guard:
         self._token = token
         self._session = secrets.token_urlsafe(32)
         self._code: str | None = secrets.token_urlsafe(24) if token else None
+        self._busy = 0
 
     @property
     def login_path(self) -> str:
@@ -92,11 +92,20 @@ class Guard:
                 login = self._check(Request(scope))
             except Problem as problem:
                 login = problem.response()
-            await (login or app)(scope, receive, add_headers)
+            self._busy += 1
+            try:
+                await (login or app)(scope, _bounded(receive), add_headers)
+            finally:
+                self._busy -= 1
 
         return guarded
 
     def _check(self, request: Request) -> Response | None:
+        if self._busy >= MOST_BUSY:
+            raise Problem(503, "too many requests at once", {"Retry-After": "2"})
+        told = request.headers.get("content-length", "0")
+        if not told.isdigit() or int(told) > MAX_BODY:
+            raise _too_large()
         host = _hostname(request.headers.get("host", ""))
         if host not in self.hosts:
             raise Problem(400, f"this server is not called {host!r}")
@@ -107,16 +116,20 @@ class Guard:
                 raise Problem(403, "requests from other sites are refused")
         if self._token is None:
             return None
+        known = _same(request.cookies.get(_COOKIE, ""), self._session)
         code = request.url.path.removeprefix("/login/")
-        if code != request.url.path and self._code and _same(code, self._code):
-            self._code = None
+        if code != request.url.path:
             response = RedirectResponse("/", 303)
-            response.set_cookie(_COOKIE, self._session, httponly=True, samesite="strict")
-            return response
+            if known:  # the link was opened again
+                return response
+            if self._code and _same(code, self._code):
+                self._code = None
+                response.set_cookie(_COOKIE, self._session, httponly=True, samesite="strict")
+                return response
         kind, _, given = request.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and _same(given.strip(), self._token):
             return None
-        if _same(request.cookies.get(_COOKIE, ""), self._session):
+        if known:
             return None
         raise Problem(
             401,
@@ -136,28 +149,39 @@ def _hostname(host: str) -> str:
         return ""
 
 
-async def read_upload(request: Request, limit: int = MAX_UPLOAD) -> bytes:
-    """The body of a request, given up as soon as it is larger or slower than allowed."""
-    too_large = Problem(413, f"an image may have {limit // 2**20} MB at most")
-    told = request.headers.get("content-length", "0")
-    if not told.isdigit() or int(told) > limit:
-        raise too_large
-    parts, size = [], 0
+def _bounded(receive: Receive) -> Receive:
+    """What is received, cut off by a Problem when it is more than allowed, or late."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + BODY_SECONDS
+    size, whole = 0, False
 
-    async def read() -> None:
-        nonlocal size
-        async for part in request.stream():
-            size += len(part)
-            if size > limit:
-                raise too_large
-            parts.append(part)
+    async def bounded() -> Message:
+        nonlocal size, whole
+        if whole:
+            return await receive()  # the end of the connection
+        try:
+            message = await asyncio.wait_for(receive(), until - loop.time())
+        except asyncio.TimeoutError:
+            raise Problem(408, "the request did not arrive in time", _CLOSE) from None
+        size += len(message.get("body", b""))
+        if size > MAX_BODY:
+            raise _too_large()
+        whole = not message.get("more_body", False)
+        return message
 
+    return bounded
+
+
+def _too_large() -> Problem:
+    return Problem(413, f"an image may have {MAX_BODY // 2**20} MB at most", _CLOSE)
+
+
+async def read_upload(request: Request) -> bytes:
+    """The body of a request; raises Problem when there is none."""
     try:
-        await asyncio.wait_for(read(), UPLOAD_SECONDS)
-    except asyncio.TimeoutError:
-        raise Problem(408, "the image did not arrive in time") from None
+        data = await request.body()
     except ClientDisconnect:
         raise Problem(400, "the image did not arrive whole") from None
-    if not parts:
+    if not data:
         raise Problem(400, "send the image's bytes as the body of the request")
-    return b"".join(parts)
+    return data

@@ -73,6 +73,7 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self.stopping = False
 
     def history(self) -> Sequence[Job]:
         """The jobs of this run of the server, newest first."""
@@ -113,7 +114,8 @@ class Jobs:
         return found
 
     def cancel_all(self) -> None:
-        """Ask whatever runs to end, without waiting for it."""
+        """Ask whatever runs to end, without waiting for it; nobody need follow it any more."""
+        self.stopping = True
         for job in self.history():
             job.cancel.set()
 

@@ -16,16 +16,19 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 10.0
 """A connection that has said nothing whole for so long is closed."""
+FLUSH_SECONDS = 30.0
+"""What is left to be sent then may take so much longer; after that it is dropped."""
+LINGER_SECONDS = 1.0
+"""The same for one whose request was answered before all of it was read: too large, say."""
 MOST_IDLE = 128
 """Connections without a request; one more, and the one that has been idle longest is closed."""
-MOST_BUSY = 256
-"""Connections and requests at one time; what comes beyond them gets 503."""
 
 
 class PatientProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     """uvicorn's HTTP protocol, which by itself waits for ever for a first request.
 
-    Open connections that ask nothing, or a byte now and then, must not keep others out.
+    Open connections that ask nothing, or a byte now and then, or do not read what they asked for,
+    must not keep others out.
     """
 
     idle: dict[PatientProtocol, asyncio.TimerHandle] = {}  # noqa: RUF012  (of all connections)
@@ -38,15 +41,32 @@ class PatientProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     def data_received(self, data: bytes) -> None:
         """Something was sent: a request is under way when its headers are whole."""
         super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._under_way():
             self._unwatch()
         elif self not in self.idle:
             self._watch()
 
+    def pause_writing(self) -> None:
+        """The other side does not read: it is no better than idle."""
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        """The other side has read."""
+        super().resume_writing()
+        if self._under_way():
+            self._unwatch()
+
     def on_response_complete(self) -> None:
         """A request was answered; the connection is idle again."""
         super().on_response_complete()
-        if not self.transport.is_closing() and self.cycle.response_complete:
+        if self.transport.is_closing() or self._under_way():
+            return
+        if self.cycle.more_body:
+            # Not read any further: the other side has a moment to see the answer, then it ends.
+            self.flow.pause_reading()
+            self._watch(LINGER_SECONDS)
+        else:
             self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -54,9 +74,13 @@ class PatientProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         self._unwatch()
         super().connection_lost(exc)
 
-    def _watch(self) -> None:
+    def _under_way(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _watch(self, seconds: float | None = None) -> None:
         self._unwatch()
-        self.idle[self] = self.loop.call_later(IDLE_SECONDS, self._close)
+        wait = IDLE_SECONDS if seconds is None else seconds
+        self.idle[self] = self.loop.call_later(wait, self._close)
         if len(self.idle) > MOST_IDLE:
             next(iter(self.idle))._close()
 
@@ -68,6 +92,7 @@ class PatientProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     def _close(self) -> None:
         self._unwatch()
         self.transport.close()
+        self.loop.call_later(FLUSH_SECONDS, self.transport.abort)
 
 
 class Server(uvicorn.Server):
@@ -83,7 +108,6 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=MOST_BUSY,
             timeout_keep_alive=int(IDLE_SECONDS),
             timeout_graceful_shutdown=5,
         )
