@@ -25,7 +25,6 @@ BODY_SECONDS = 60.0
 MOST_BUSY = 256
 """Requests under way; what comes beyond them gets 503."""
 _COOKIE = "wordsight_session"
-_CLOSE = {"Connection": "close"}
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -162,7 +161,7 @@ def _bounded(receive: Receive) -> Receive:
         try:
             message = await asyncio.wait_for(receive(), until - loop.time())
         except asyncio.TimeoutError:
-            raise Problem(408, "the request did not arrive in time", _CLOSE) from None
+            raise Problem(408, "the request did not arrive in time") from None
         size += len(message.get("body", b""))
         if size > MAX_BODY:
             raise _too_large()
@@ -173,7 +172,7 @@ def _bounded(receive: Receive) -> Receive:
 
 
 def _too_large() -> Problem:
-    return Problem(413, f"an image may have {MAX_BODY // 2**20} MB at most", _CLOSE)
+    return Problem(413, f"an image may have {MAX_BODY // 2**20} MB at most")
 
 
 async def read_upload(request: Request) -> bytes:
