@@ -86,7 +86,14 @@ def site(items: list[Item], tmp_path_factory: pytest.TempPathFactory) -> Iterato
         library.index_sources([Part(items[::13][:600])])
         write_scenes(folder / "scenes", items[:500], 12)
         (folder / "scenes" / "instances.json").unlink()
+        exif = Image.Exif()
+        exif[0x0110] = "Camera One"
+        exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 12.0, 0.0), 3: "E", 4: (11.0, 3.0, 0.0)})
+        scene = Image.open(folder / "scenes" / "scene-00003.png").convert("RGB")
+        (folder / "photos").mkdir()
+        scene.save(folder / "photos" / "photograph.jpg", exif=exif)
         library.index(folder / "scenes", crops="tiles")
+        library.index(folder / "photos", crops="none")
         new = folder / "new"
         new.mkdir()
         for n, item in enumerate(items[5000:5120]):
@@ -242,6 +249,13 @@ def test_a_crop_that_won_is_shown_and_searched_for(open_page: Any, shoot: Any) -
     expect(page.locator("#parts")).to_contain_text("like region")
     assert re.search(r"like=[0-9a-f]{16}%3A\d", page.url)
     expect(hits(page).first).to_be_visible()
+    # Without crops an image counts as a whole, and nothing is boxed.
+    page.goto(page.url.split("?")[0] + "?q=a+truck&k=200&anyway=true")
+    expect(page.locator("#hits .box").first).to_be_visible()
+    page.get_by_text("Options").click()
+    page.get_by_label("Let crops count").uncheck()
+    expect(page.locator("#hits .box")).to_have_count(0)
+    assert "crops=false" in page.url
 
 
 def test_more_like_this_and_not_like_this(open_page: Any, shoot: Any) -> None:
@@ -271,6 +285,25 @@ def test_the_path_is_copied(open_page: Any) -> None:
     expect(page.locator("#view-status")).to_contain_text("copied")
     path = page.locator("#view-facts dd").last.inner_text()
     assert page.evaluate("navigator.clipboard.readText()") == path
+    opened = page.request.get(page.locator("#open").evaluate("link => link.href"))
+    assert opened.headers["content-type"] == "image/jpeg"
+
+
+def test_what_a_photograph_says_of_itself(open_page: Any, shoot: Any) -> None:
+    """When and with what is shown, where only to who asks for it."""
+    page = open_page("/?q=a+truck&k=500&anyway=true")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    photograph = page.locator("#hits .hit", has_text="photograph.jpg")
+    assert re.match(r"score 0\.\d+, normalised", photograph.get_attribute("title"))
+    photograph.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Camera One")
+    expect(dialog).not_to_contain_text("48.2")
+    assert not any("location" in url for url in asked)
+    page.get_by_role("button", name="Where was it taken?").click()
+    expect(dialog).to_contain_text("48.20000, 11.05000")
+    shoot(page, "17-photograph")
 
 
 def test_an_image_is_dropped_and_words_are_added(
@@ -294,6 +327,55 @@ def test_what_is_no_image_is_told(open_page: Any) -> None:
         {"name": "x.png", "mimeType": "image/png", "buffer": b"no image"}
     )
     expect(page.locator("#status")).to_contain_text("not an image")
+    page.get_by_label("By image").set_input_files(
+        {"name": "x.tif", "mimeType": "image/tiff", "buffer": b"x" * 22_000_000}
+    )
+    expect(page.locator("#status")).to_contain_text("x.tif has 22.0 MB")
+
+
+def test_an_image_is_pasted(open_page: Any, items: list[Item]) -> None:
+    page = open_page()
+    page.evaluate(
+        """bytes => {
+          const clipboardData = new DataTransfer();
+          clipboardData.items.add(new File([new Uint8Array(bytes)], "x.png", {type: "image/png"}));
+          document.dispatchEvent(new ClipboardEvent("paste", {clipboardData, bubbles: true}));
+        }""",
+        list(a_dog(items)),
+    )
+    expect(page.locator("#parts")).to_contain_text("like your image")
+    expect(hits(page)).to_have_count(20)
+
+
+def test_an_empty_library_says_what_to_do_and_grows(
+    browser: Any, items: list[Item], tmp_path: Path, shoot: Any
+) -> None:
+    library = wordsight.create(tmp_path / "lib", "starter")
+    with listening(create_app(library)) as url:
+        page = browser.new_page()
+        page.goto(url)
+        expect(page.locator("#status")).to_contain_text("The library is empty")
+        shoot(page, "18-empty-library")
+        page.get_by_role("button", name="Evaluate").click()
+        page.get_by_role("button", name="Run the evaluation").click()
+        expect(page.locator("#evaluation-status")).to_contain_text("label")
+        page.get_by_role("button", name="Search", exact=True).first.click()
+        page.get_by_role("button", name="Go to Library").click()
+        expect(page.locator("#no-folders")).to_contain_text("--allow-index")
+        expect(page.locator("#facts")).to_contain_text("0 images")
+        # Another process fills it; nothing is restarted.
+        (tmp_path / "new").mkdir()
+        for n, item in enumerate(items[:40]):
+            (tmp_path / "new" / f"{n}.png").write_bytes(item.read())
+        wordsight.open(tmp_path / "lib", library.model).index(tmp_path / "new")
+        find_tab = page.locator("nav").get_by_role("button", name="Search")
+        find_tab.click()
+        find(page, "an animal")
+        page.get_by_role("button", name="Library").click()
+        expect(page.locator("#facts")).to_contain_text("40 images")
+        page.goto(url + "/?q=an+animal&anyway=true")
+        expect(hits(page)).to_have_count(20)
+        page.close()
 
 
 def test_a_small_image_is_classified(open_page: Any, items: list[Item], shoot: Any) -> None:
@@ -309,7 +391,10 @@ def test_a_small_image_is_classified(open_page: Any, items: list[Item], shoot: A
     shoot(page, "08-classify")
     page.get_by_label("Labels", exact=True).select_option("")
     page.get_by_label("My labels").fill("violin, contract")
-    page.get_by_label("Template").fill("a picture of a {}.")
+    expect(page.get_by_label("Templates")).to_have_value("a photo of a {}.")
+    page.get_by_role("button", name="Average many").click()
+    assert len(page.get_by_label("Templates").input_value().split("\n")) > 10
+    page.get_by_label("Templates").fill("a picture of a {}.\n{}")
     page.locator("#classify-form").get_by_role("button", name="Classify").click()
     expect(page.locator("#verdict .bar")).to_have_count(2)
     expect(page.locator("#verdict")).to_contain_text("None of these")
@@ -320,7 +405,7 @@ def test_a_folder_is_indexed_with_progress_and_cancelled(
 ) -> None:
     _, model, _ = site
     page = open_page("/#library")
-    expect(page.locator("#facts")).to_contain_text("612 images")
+    expect(page.locator("#facts")).to_contain_text("613 images")
     model.shut = True
     try:
         page.get_by_label("Crops", exact=True).select_option("none")
@@ -339,7 +424,7 @@ def test_a_folder_is_indexed_with_progress_and_cancelled(
         model.shut = False
     page.get_by_role("button", name="Index", exact=True).click()
     expect(page.locator("#job")).to_contain_text("Done")
-    expect(page.locator("#facts")).to_contain_text("732 images")
+    expect(page.locator("#facts")).to_contain_text("733 images")
     expect(page.locator("#skipped")).to_contain_text("broken.jpg")
     shoot(page, "10-library")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +19,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 import wordsight
+from wordsight.cli import main
 from wordsight.web import app as web
 from wordsight.web import batching, guard
 
@@ -109,6 +112,62 @@ def test_classify_names_the_colour(client: TestClient) -> None:
     assert len(answer["top"]) == 2
 
 
+def test_several_templates_are_averaged(client: TestClient) -> None:
+    about = client.get("/api/v1/classify").json()
+    assert "cifar10" in about["label_sets"]
+    assert about["template"] in about["ensemble"]
+    params = {"labels": "blue,red", "template": ["{}", "a {} thing"]}
+    found = client.post("/api/v1/classify", content=picture((220, 20, 20)), params=params).json()
+    assert found["top"][0]["label"] == "red"
+    bad = client.post("/api/v1/classify", content=picture((1, 1, 1)), params={"template": "x"})
+    assert bad.status_code == 400
+
+
+def keys(value: Any) -> Any:
+    """The names in a JSON value, all the way down; a list as what its first element is."""
+    if isinstance(value, dict):
+        return {name: keys(inner) for name, inner in value.items()}
+    return [keys(inner) for inner in value[:1]] if isinstance(value, list) else None
+
+
+def test_the_json_is_that_of_the_command_line(
+    tmp_path: Path, photos: Photos, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def command(*arguments: str) -> Any:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([*arguments, "--json"])
+        assert end.value.code == 0
+        return json.loads(capfd.readouterr().out)
+
+    (tmp_path / "set").mkdir()
+    for colour in ("red", "blue"):
+        photos(f"set/{colour}", **{colour: 3})
+    place = str(tmp_path / "lib")
+    index = ("index", str(tmp_path / "set"), "--library", place, "--model", "starter")
+    report = command(*index)
+    app = web.create_app(wordsight.open(place), allow_index=[tmp_path / "set"])
+    image = next((tmp_path / "set" / "red").iterdir())
+    with TestClient(app, base_url=HERE) as client:
+
+        def get(path: str) -> Any:
+            return keys(client.get(f"/api/v1/{path}").json())
+
+        asked = command("search", "a dog", "--library", place, "--anyway")
+        assert get("search?q=a+dog&anyway=true") == keys(asked)
+        answer = client.post("/api/v1/classify?labels=dog,cat", content=image.read_bytes()).json()
+        (judged,) = command("classify", str(image), "--labels", "dog,cat", "--model", "starter")
+        assert {**keys(answer), "path": None} == keys(judged)
+        info = command("info", "--library", place)
+        assert keys(info).items() <= get("library").items()
+        (folder,) = client.get("/api/v1/index/folders").json()["folders"]
+        job = client.post("/api/v1/index/jobs", json={"folder": folder["id"]}).json()["id"]
+        assert keys(wait_for(client, job)["report"]) == keys(report)
+        measured = command("evaluate", "--library", place, "--queries", "labels")
+        made = client.post("/api/v1/evaluation").json()
+        assert keys(made) == {**keys(measured), "table_version": None}
+
+
 def test_facts_and_regions(client: TestClient) -> None:
     assert client.get("/api/v1/health").json()["status"] == "ok"
     (hit,) = client.get("/api/v1/search?q=red&k=1&anyway=true").json()["hits"]
@@ -145,10 +204,15 @@ def test_the_page_asks_no_other_host(client: TestClient) -> None:
         ("/static/../app.py", 404),
         ("/static/%2e%2e/guard.py", 404),
         ("/nowhere", 404),
+        ("DELETE /api/v1/search?q=red", 405),
+        ("BREW /", 405),
+        ("POST /api/v1/search/batch", 422),
+        ("POST /api/v1/classify", 400),
     ],
 )
 def test_bad_requests_are_told_in_one_form(client: TestClient, path: str, status: int) -> None:
-    response = client.get(path)
+    method, _, rest = path.rpartition(" ")
+    response = client.request(method or "GET", rest)
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["status"] == status
@@ -179,6 +243,35 @@ def test_what_is_no_image_is_refused(client: TestClient, body: bytes, status: in
     assert client.post("/api/v1/search", content=body).status_code == status
 
 
+def test_what_hides_in_an_image_is_not_served(
+    client: TestClient, library: wordsight.Library, tmp_path: Path
+) -> None:
+    """Images that are pages or archives too, for those who read them so."""
+    folder = tmp_path / "polyglot"
+    folder.mkdir()
+    page = b"<html><script>alert(1)</script></html>"
+    (folder / "after.png").write_bytes(picture((220, 20, 20)) + page)
+    (folder / "page.html.jpg").write_bytes(picture((20, 20, 220), "JPEG") + b"PK\x03\x04" + page)
+    comment = b"\xff\xfe" + (len(page) + 2).to_bytes(2, "big") + page
+    plain = picture((20, 160, 20), "JPEG")
+    (folder / "comment.jpg").write_bytes(plain[:2] + comment + plain[2:])
+    (folder / "script.svg").write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg'>%s</svg>" % page)
+    (folder / "svg.png").write_bytes((folder / "script.svg").read_bytes())
+    library.index(folder)
+    found = [e for e in library.store.entries() if "polyglot" in e.path]
+    assert {Path(e.path).name for e in found} == {"after.png", "page.html.jpg", "comment.jpg"}
+    for entry in found:
+        for kind in ("images", "thumbnails"):
+            response = client.get(f"/api/v1/{kind}/{entry.id}")
+            assert response.headers["content-type"] == "image/jpeg"
+            assert response.headers["x-content-type-options"] == "nosniff"
+            assert b"script" not in response.content
+            assert b"PK" not in response.content[-64:]
+            assert Image.open(io.BytesIO(response.content)).format == "JPEG"
+        answer = client.post("/api/v1/search?k=1", content=Path(entry.path).read_bytes())
+        assert answer.json()["hits"][0]["id"] == entry.id  # it is still an image
+
+
 def test_a_decompression_bomb_is_refused(client: TestClient) -> None:
     out = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(out, "PNG")
@@ -191,16 +284,11 @@ def test_a_decompression_bomb_is_refused(client: TestClient) -> None:
 def test_too_large_an_upload_is_cut_off(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, told: bool
 ) -> None:
-    sent = 0
-
-    def body() -> Iterator[bytes]:
-        nonlocal sent
-        for _ in range(64):
-            sent += 1
-            yield b"x" * 2**20
-
-    content = b"x" * (guard.MAX_BODY + 1) if told else body()
-    assert client.post("/api/v1/search", content=content).status_code == 413
+    part = b"x" * 2**20
+    content = b"x" * (guard.MAX_BODY + 1) if told else iter([part] * 64)
+    response = client.post("/api/v1/search", content=content)
+    assert response.status_code == 413
+    assert response.headers["content-type"] == "application/problem+json"
 
 
 def test_other_hosts_and_other_sites_are_refused(client: TestClient) -> None:
@@ -237,6 +325,7 @@ def test_a_token_is_needed_where_there_is_one(library: wordsight.Library) -> Non
         assert "httponly" in cookie
         assert "samesite=strict" in cookie
         assert browser.get("/api/v1/search?q=red").status_code == 200
+        assert browser.get(login).status_code == 200  # to the page; there is nothing to log in
     with TestClient(app, base_url=HERE) as late:
         assert late.get(login).status_code == 401  # the link works once
 
@@ -250,6 +339,56 @@ def test_when_all_turns_are_taken_one_is_told_to_come_again(
         assert response.status_code == 503
         assert int(response.headers["retry-after"]) > 0
         assert client.get("/api/v1/health").status_code == 200
+
+
+def test_who_waits_too_long_is_told_to_come_again(
+    library: wordsight.Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the queue, that is: once it is being worked for, an answer comes however late."""
+    monkeypatch.setattr(batching, "PATIENCE", 0.3)
+    busy, go = threading.Event(), threading.Event()
+    plain = library.search
+
+    def held(*args: Any, **options: Any) -> Any:
+        busy.set()
+        assert go.wait(60)
+        return plain(*args, **options)
+
+    with TestClient(web.create_app(library), base_url=HERE) as client, ThreadPoolExecutor() as pool:
+        library.search = held  # type: ignore[method-assign]
+        first = pool.submit(client.get, "/api/v1/search?q=red")
+        assert busy.wait(60)
+        second = client.get("/api/v1/search?q=blue")
+        assert second.status_code == 503
+        assert int(second.headers["retry-after"]) > 0
+        assert second.headers["content-type"] == "application/problem+json"
+        go.set()
+        assert first.result().status_code == 200
+
+
+def test_those_who_ask_again_and_again_stay_together() -> None:
+    sizes: list[int] = []
+
+    def answer(questions: list[int], _: None) -> list[int]:
+        sizes.append(len(questions))
+        time.sleep(0.2)
+        return questions
+
+    async def run() -> None:
+        batcher = batching.Batcher[int, None, int](answer)
+        batcher.start()
+
+        async def client(number: int) -> None:
+            await asyncio.sleep(0.05 * (number % 3))  # they come in three groups
+            for _ in range(6):
+                assert await batcher.ask(number, None) == number
+
+        await asyncio.gather(*(client(number) for number in range(12)))
+        await batcher.stop()
+
+    asyncio.run(run())
+    assert sum(sizes) == 72
+    assert sizes.count(12) >= 3
 
 
 # -- combinations, labels, batches ----------------------------------------------------------------
@@ -528,6 +667,12 @@ def test_location_and_other_metadata_stay_here(
     (entry,) = [e for e in library.store.entries() if e.path.endswith("x.jpg")]
     details = client.get(f"/api/v1/regions/{entry.id}").json()
     assert details["taken"] == {"camera": "Camera One", "taken": "2024:05:01 12:00:00"}
+    assert details["location"] is None
+    # Who asks for it gets it.
+    asked = client.get(f"/api/v1/regions/{entry.id}?location=true").json()
+    assert asked["location"] == pytest.approx([48.20139, 11.05194], abs=1e-5)
+    (plain,) = client.get("/api/v1/search?q=blue&k=1&anyway=true").json()["hits"]
+    assert client.get(f"/api/v1/regions/{plain['id']}?location=true").json()["location"] is None
 
 
 def test_an_unforeseen_error_tells_nothing(

@@ -18,10 +18,12 @@ from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
+from pydantic import StringConstraints
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from wordsight import __version__
+from wordsight.classify import DEFAULT_TEMPLATE, ENSEMBLE, LABEL_SETS
 from wordsight.errors import ImageError, LibraryError, ModelError, QueryError, WordsightError
 from wordsight.web import schemas
 from wordsight.web.guard import LOOPBACK, Guard, Problem, read_upload
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 Id = Annotated[str, InPath(pattern=r"^[0-9a-f]{16}$", description="The id of a hit.")]
 JobId = Annotated[str, InPath(pattern=r"^[0-9a-f]{16}$", description="The id of a job.")]
 K = Annotated[int, Query(ge=1, le=500, description="How many images.")]
+Template = Annotated[str, StringConstraints(max_length=200)]
 Question = Annotated[schemas.Question, Query()]
 Answer = dict[str, Any]
 """Checked against the response model."""
@@ -139,13 +142,23 @@ def _routes(app: FastAPI, service: Service) -> APIRouter:
     async def classify(
         request: Request,
         labels: Annotated[str, Query(max_length=5000)] = "cifar10",
-        template: Annotated[str, Query(max_length=200)] = "a photo of a {}.",
+        template: Annotated[list[Template], Query(max_length=32)] = [DEFAULT_TEMPLATE],  # noqa: B006
         top: Annotated[int, Query(ge=1, le=20)] = 3,
         closed: bool = False,
     ) -> Answer:
-        """What the image in the body shows: a set of labels by name, or labels with commas."""
+        """What the image in the body shows: a set of labels by name, or labels with commas.
+
+        Several templates are averaged.
+        """
         data = await read_upload(request)
         return await service.run(lambda: service.classify(data, labels, template, top, closed))
+
+    @api.get("/classify")
+    async def wordings() -> schemas.Wordings:
+        """What there is to classify with."""
+        return schemas.Wordings(
+            label_sets=list(LABEL_SETS), template=DEFAULT_TEMPLATE, ensemble=list(ENSEMBLE)
+        )
 
     # -- images
 
@@ -166,9 +179,9 @@ def _routes(app: FastAPI, service: Service) -> APIRouter:
         return _jpeg(*await service.run(lambda: service.picture(image, 320)))
 
     @api.get("/regions/{image}", response_model=schemas.ImageDetails)
-    async def regions(image: Id) -> Answer:
+    async def regions(image: Id, location: bool = False) -> Answer:
         """What is known of an image, with its views: the whole of it and its crops."""
-        return await service.run(lambda: service.details(image))
+        return await service.run(lambda: service.details(image, location))
 
     # -- the library
 

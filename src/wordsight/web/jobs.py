@@ -138,7 +138,8 @@ class Jobs:
             if job.cancel.is_set():
                 raise _Cancelled
             library = self._open_library()
-            job.report = library.index(path, crops=job.crops, progress=progress).to_json()
+            report = library.index(path, crops=job.crops, progress=progress)
+            job.report = {**report.to_json(), "library": str(library.path)}
             job.state = "done"
         except _Cancelled:
             job.state = "cancelled"

@@ -116,6 +116,14 @@ class ClassifyResult(BaseModel):
     needed: float
 
 
+class Wordings(BaseModel):
+    """Label sets by name, the usual template, and templates that make an ensemble."""
+
+    label_sets: list[str]
+    template: str
+    ensemble: list[str]
+
+
 class RegionView(View):
     """A view of an image; ``score`` is the detector's."""
 
@@ -123,7 +131,7 @@ class RegionView(View):
 
 
 class ImageDetails(BaseModel):
-    """An image and its views; ``taken`` has no place names and no coordinates."""
+    """An image and its views."""
 
     id: str
     path: str
@@ -133,6 +141,9 @@ class ImageDetails(BaseModel):
     bytes: int
     crops: str
     taken: dict[str, str] = Field(description="When and with what; never where.")
+    location: tuple[float, float] | None = Field(
+        description="Latitude and longitude in degrees, if they were asked for and are known."
+    )
     views: list[RegionView]
 
 

@@ -147,8 +147,8 @@ class Service:
         small.save(out, "JPEG", quality=85)
         return out.getvalue(), f'"{record.hash}-{side}"'
 
-    def details(self, image: str) -> dict[str, Any]:
-        """What is known of an image, with all its views; nothing of where it was taken."""
+    def details(self, image: str, location: bool) -> dict[str, Any]:
+        """What is known of an image, with all its views; where it was taken only if asked for."""
         record = self._record(image)
         return {
             "id": record.id,
@@ -159,6 +159,7 @@ class Service:
             "bytes": record.size,
             "crops": record.crops,
             "taken": _taken(record),
+            "location": _location(record) if location else None,
             "views": [
                 {"kind": v.kind, "box": v.box, "label": v.label, "score": v.score}
                 for v in record.views
@@ -185,20 +186,22 @@ class Service:
     # -- classification
 
     def classify(
-        self, data: bytes, labels: str, template: str, top: int, closed: bool
+        self, data: bytes, labels: str, templates: Sequence[str], top: int, closed: bool
     ) -> dict[str, Any]:
         """What an uploaded image shows."""
         image = _decode(data)
         # Never as a string that might name a file of the server.
         named = (labels,) if labels in LABEL_SETS else tuple(re.split(r"\s*,\s*", labels.strip()))
-        judged: Classification = self._classifier(named, template, closed)([image], top)[0]
+        judged: Classification = self._classifier(named, tuple(templates), closed)([image], top)[0]
         return judged.to_json()
 
-    def _make_classifier(self, labels: tuple[str, ...], template: str, closed: bool) -> Classifier:
+    def _make_classifier(
+        self, labels: tuple[str, ...], templates: tuple[str, ...], closed: bool
+    ) -> Classifier:
         from wordsight.classify import Classifier
 
         chosen = labels[0] if labels[0] in LABEL_SETS and len(labels) == 1 else list(labels)
-        return Classifier(self.library.model, chosen, templates=(template,), closed=closed)
+        return Classifier(self.library.model, chosen, templates=templates, closed=closed)
 
     # -- the library as a whole
 
@@ -272,8 +275,8 @@ def _decode(data: bytes) -> Image:
     return open_image(data, max_pixels=MAX_UPLOAD_PIXELS, name="the uploaded image")
 
 
-def _taken(record: ImageRecord) -> dict[str, str]:
-    """When and with what a photograph was taken; the tags that say where are never read."""
+def _tags(record: ImageRecord, folder: int) -> dict[int, Any]:
+    """What a photograph says of itself in a folder of its EXIF tags; nothing when it is odd."""
     from PIL import Image
 
     from wordsight.sources import read_location
@@ -281,9 +284,26 @@ def _taken(record: ImageRecord) -> dict[str, str]:
     try:
         with Image.open(io.BytesIO(read_location(record.path))) as image:
             exif = image.getexif()
-            tags = {**exif, **exif.get_ifd(0x8769)}
-        return {
-            name: str(tags[tag]).strip("\0 ")[:100] for tag, name in _TAKEN.items() if tag in tags
-        }
+            return {**exif, **exif.get_ifd(folder)}
     except Exception:  # odd metadata is no reason to show nothing
         return {}
+
+
+def _taken(record: ImageRecord) -> dict[str, str]:
+    """When and with what a photograph was taken; the tags that say where are never read."""
+    tags = _tags(record, 0x8769)
+    return {name: str(tags[tag]).strip("\0 ")[:100] for tag, name in _TAKEN.items() if tag in tags}
+
+
+def _location(record: ImageRecord) -> tuple[float, float] | None:
+    """Latitude and longitude in degrees, north and east positive (EXIF 2.32, section 4.6.6)."""
+    tags = _tags(record, 0x8825)
+    try:
+        north, east = (
+            float(degrees) + float(minutes) / 60 + float(seconds) / 3600
+            for degrees, minutes, seconds in (tags[2], tags[4])
+        )
+        found = (-north if tags[1] == "S" else north, -east if tags[3] == "W" else east)
+        return found if abs(north) <= 90 and abs(east) <= 180 else None
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None

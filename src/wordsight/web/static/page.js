@@ -3,6 +3,7 @@
 // browser's Back and a copied link do what one expects; an uploaded image alone is in neither.
 const $ = (id) => document.getElementById(id);
 const api = "/api/v1/";
+const LARGEST = 20 * 2 ** 20; // bytes of an image that the server takes
 const TABS = ["search", "classify", "library", "evaluate"];
 let query = { q: "", like: [], unlike: [], upload: null };
 let shown = 0; // hits asked for: "More" raises it
@@ -108,7 +109,7 @@ async function search({ anyway = false, k = Number($("k").value) || 20, record =
 function show(answer, anyway) {
   const lines = [...answer.notices];
   if (!answer.match) {
-    lines.push(make("p", { className: "no-match", textContent: "No match" }), `${answer.explanation[0].toUpperCase()}${answer.explanation.slice(1)}.`);
+    lines.push(make("p", { className: "no-match", textContent: "No match" }), make("p", { textContent: whyNot(answer), title: answer.explanation }));
     if (!anyway && images) lines.push(button("Show the closest anyway", () => search({ anyway: true })));
   } else {
     const what = query.upload || query.like.length ? ", nearest first" : ` for “${answer.query}”`;
@@ -117,6 +118,13 @@ function show(answer, anyway) {
   say(...lines);
   $("hits").replaceChildren(...answer.hits.map(card));
   $("more").hidden = answer.hits.length < shown || shown >= 500;
+}
+
+/** Why nothing matches, in plain words, and what to do; the exact figures are the hover text. */
+function whyNot(answer) {
+  if (answer.p_value === null) return `${answer.explanation[0].toUpperCase()}${answer.explanation.slice(1)}.`;
+  const where = $("label").value ? `among the images labelled ${$("label").value}` : "in this library";
+  return `Nothing ${where} fits “${answer.query}” better than it fits unrelated prompts: ${percent(answer.p_value)} of those score as high, and at most ${percent(answer.false_accept)} may be answered (see Options). Try other words, or a photograph of what you mean.`;
 }
 
 function card(hit) {
@@ -154,7 +162,8 @@ function welcome() {
   $("status").className = "empty";
   $("status").textContent = images
     ? "Type what to look for and press Enter, or drop or paste an image."
-    : "The library is empty. Index a folder first: see Library.";
+    : "The library is empty. Index a folder first. ";
+  if (!images) $("status").append(button("Go to Library", () => tab("library")));
   const past = prompts();
   $("recent").hidden = !past.length;
   $("recent").replaceChildren("Lately: ", ...past.slice(0, 8).map((q) => button(q, () => { setQuery({ q }); search(); })),
@@ -202,6 +211,12 @@ async function view(hit) {
     try { await navigator.clipboard.writeText(hit.path); $("view-status").textContent = "The path is copied."; }
     catch { $("view-status").textContent = "The browser does not let the page copy; select the path below."; }
   };
+  $("where").onclick = async () => {
+    try {
+      const { location } = await ask(`regions/${hit.id}?location=true`);
+      $("view-status").textContent = location ? `Taken at ${location.map((degrees) => degrees.toFixed(5)).join(", ")} (latitude, longitude).` : "The image does not say where it was taken.";
+    } catch (error) { $("view-status").textContent = error.message; }
+  };
   if (!$("view").open) $("view").showModal();
   try {
     const about = await ask(`regions/${hit.id}`);
@@ -221,7 +236,18 @@ async function view(hit) {
 
 // -- classify
 
+async function loadWordings() {
+  const about = await ask("classify");
+  $("label-set").prepend(...about.label_sets.map((name) => new Option(name)));
+  $("label-set").selectedIndex = 0;
+  $("template").value = about.template;
+  $("ensemble").onclick = () => { $("template").value = about.ensemble.join("\n"); };
+}
+
+const tooLarge = (file) => file.size > LARGEST && `${file.name} has ${size(file.size)}; an image may have ${size(LARGEST)} at most. Make it smaller first.`;
+
 function chooseToClassify(file) {
+  if (tooLarge(file)) { $("verdict").textContent = tooLarge(file); return; }
   toClassify = file;
   $("classify-name").textContent = file.name;
   $("classify-preview").src = URL.createObjectURL(file);
@@ -232,7 +258,8 @@ function chooseToClassify(file) {
 
 async function classify() {
   if (!toClassify) { $("verdict").textContent = "Choose an image first."; return; }
-  const params = new URLSearchParams({ labels: $("label-set").value || $("labels").value, template: $("template").value });
+  const params = new URLSearchParams({ labels: $("label-set").value || $("labels").value });
+  for (const template of $("template").value.split("\n")) if (template.trim()) params.append("template", template.trim());
   $("verdict").textContent = "Looking …";
   try {
     const answer = await ask("classify?" + params, { method: "POST", body: toClassify });
@@ -361,6 +388,7 @@ function fromAddress() {
 function taken(file) {
   if (!file) return;
   if (!$("classify").hidden) chooseToClassify(file);
+  else if (tooLarge(file)) say(tooLarge(file));
   else { query.upload = file; query.like = []; query.q = $("q").value; search(); }
 }
 
@@ -384,6 +412,7 @@ document.addEventListener("paste", (event) => taken(event.clipboardData.files[0]
 window.addEventListener("popstate", fromAddress);
 
 recall();
+loadWordings().catch(() => {});
 loadLibrary().catch(() => {}).finally(() => {
   // Whoever was quicker than the page has asked already, or is typing: that stands.
   if (query.q || query.upload || query.like.length) return;
