@@ -25,7 +25,8 @@ from wordsight.library import (
     ViewRecord,
     id_from_int,
 )
-from wordsight.search import Query, Term, _top, parse_query
+from wordsight.nomatch import Decision
+from wordsight.search import Query, Result, Term, _top, parse_query
 
 Photos = Callable[..., Path]
 
@@ -303,3 +304,19 @@ def test_words_are_ranked_by_lift_where_crops_count(tmp_path: Path, model: Colou
     assert order() == [id_from_int(snapshot.ids[n]) for n in expected]
     image = library.search(folder / "3.png", 6).hits
     assert [hit.score for hit in image] == sorted((hit.score for hit in image), reverse=True)
+
+
+def test_a_near_miss_is_explained() -> None:
+    decision = Decision(
+        match=False,
+        p_value=0.8,
+        false_accept=0.05,
+        single=9.0,
+        single_threshold=5.0,
+        group=1.0,
+        group_threshold=2.0,
+        posterior=0.07,
+    )
+    result = Result("a cat", False, 5.0, [], "m", {}, decision, top_score=0.5, top_z=9.0)
+    assert "another kind of thing" in result.explanation()
+    assert result.to_json()["posterior"] == 0.07
