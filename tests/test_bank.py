@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from wordsight.bank import bank_hash, bank_phrases
+from wordsight.bank import bank_hash, bank_phrases, kind_groups, with_article
 
 # Heads and words of the things that libraries are often about; whole words, singular or plural.
 FORBIDDEN = re.compile(
@@ -68,3 +68,25 @@ def test_no_phrase_is_a_category_name_that_serves_as_a_test_query() -> None:
 
 def test_the_hash_names_the_bank() -> None:
     assert re.fullmatch(r"[0-9a-f]{16}", bank_hash())
+
+
+def test_kinds_are_plain_nouns_of_one_group_each() -> None:
+    words = [word for group in kind_groups() for word in group]
+    assert len(words) == len(set(words)) > 100
+    assert all(re.fullmatch(r"[a-z]+( [a-z]+)*", word) for word in words)
+    assert all(len(group) >= 4 for group in kind_groups())
+
+
+def test_no_kind_is_a_phrase_of_the_bank() -> None:
+    phrases = {bare(phrase) for phrase in bank_phrases()}
+    assert [word for group in kind_groups() for word in group if word in phrases] == []
+
+
+def test_no_kind_is_another_with_a_word_before_it() -> None:
+    words = [word for group in kind_groups() for word in group]
+    assert [a for a in words for b in words if a != b and a.endswith(f" {b}")] == []
+
+
+def test_articles() -> None:
+    assert with_article("egg") == "an egg"
+    assert with_article("hot air balloon") == "a hot air balloon"

@@ -287,7 +287,7 @@ def test_compare_crops_with_whole_images(run: Cli, photos: Photos, tmp_path: Pat
     added = run("index", folder, "--crops", "tiles", "--plot", tmp_path / "h.png")
     assert "Crops by tiles" in added.out
     assert Image.open(tmp_path / "h.png").width > 300
-    options = ("-L", folder, "--compare", "--anyway", "-k", "2")
+    options = ("-L", folder, "--compare", "--anyway", "-k", "2", "--rank-by", "score")
     text = run("search", "red", *options, "--grid", tmp_path / "c.png")
     assert "Baseline" in text.out
     assert "Moved:" in text.out

@@ -35,7 +35,7 @@ def test_a_small_object_is_found_by_its_crop(
     assert report.indexed == 4
     assert report.views > 4
     assert library.has_crops
-    hit = library.search("red", k=1, anyway=True).hits[0]
+    hit = library.search("red", k=1, anyway=True, rank_by="score").hits[0]
     assert Path(hit.path).name == "a.png"
     assert hit.view.kind == "crop"
     assert hit.view.box is not None
@@ -101,7 +101,7 @@ def test_a_copy_reuses_the_crops_too(folder: Path, tmp_path: Path, model: Colour
     report = library.index(folder)
     assert report.reused == 1
     assert model.encoded_images == encoded
-    best = library.search("red", k=2, anyway=True).hits
+    best = library.search("red", k=2, anyway=True, rank_by="score").hits
     assert {Path(h.path).name for h in best} == {"a.png", "copy.png"}
     assert best[0].view.box == best[1].view.box
 

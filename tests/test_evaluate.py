@@ -70,10 +70,18 @@ def test_objects_against_a_loop(folder: Path, tmp_path: Path, model: ColourModel
     assert judgements.texts == ["blue", "red"]
     found = evaluate(library, judgements, ks=(1, 2))
     truth = {"blue": {"2.png", "3.png"}, "red": {"0.png", "1.png", "3.png"}}
-    for method, crops in (("baseline", False), ("crop-aware", True)):
+    methods = (
+        ("baseline", False, "auto"),
+        ("normalised", False, "z"),
+        ("crop-aware", True, "score"),
+        ("crop-aware normalised", True, "auto"),
+    )
+    for method, crops, rank_by in methods:
         precisions = []
         for text, right in truth.items():
-            hits = library.search(f"a photo of a {text}.", k=9, anyway=True, crops=crops).hits
+            hits = library.search(
+                f"a photo of a {text}.", k=9, anyway=True, crops=crops, rank_by=rank_by
+            ).hits
             ranked = [Path(h.path).name for h in hits if Path(h.path).name != "5.png"]
             places = [i for i, name in enumerate(ranked, start=1) if name in right]
             precisions.append(np.mean([(n + 1) / place for n, place in enumerate(places)]))

@@ -46,6 +46,7 @@ def test_the_wheel_has_what_runs_without_the_checkout(wheel: zipfile.ZipFile) ->
     weights = "wordsight/models/weights/"
     assert {
         "wordsight/bank.txt",
+        "wordsight/kinds.txt",
         "wordsight/labels/cifar10.txt",
         "wordsight/labels/imagenet.txt",
         "wordsight/models/detectors.json",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,16 @@ from PIL import Image
 import wordsight
 from wordsight import render
 from wordsight.errors import QueryError
-from wordsight.library import ImageRecord, ModelRecord, Snapshot, Store, ViewRecord
-from wordsight.search import Query, Term, _top, parse_query
+from wordsight.library import (
+    ImageRecord,
+    ModelRecord,
+    Snapshot,
+    Store,
+    ViewRecord,
+    id_from_int,
+)
+from wordsight.nomatch import Decision
+from wordsight.search import Query, Result, Term, _top, parse_query
 
 Photos = Callable[..., Path]
 
@@ -269,3 +278,45 @@ def test_pictures_are_headed_by_the_query_without_folders(
     library = wordsight.create(tmp_path / "lib", model)
     library.grid(wordsight.Result(query, True, None, [], "colours", {}))
     assert shown == [title]
+
+
+def test_words_are_ranked_by_lift_where_crops_count(tmp_path: Path, model: ColourModel) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for n in range(6):
+        pixels = rng.integers(0, 256, (2, 3, 3)).astype(np.uint8)
+        picture = Image.fromarray(pixels).resize((96 + 32 * n, 96), Image.Resampling.NEAREST)
+        picture.save(folder / f"{n}.png")
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(folder)
+
+    def order(**options: Any) -> list[str]:
+        return [hit.id for hit in library.search("red", 6, anyway=True, **options).hits]
+
+    assert order() == order(rank_by="score")
+    library.index(folder, crops="tiles")
+    assert order() == order(rank_by="lift")
+    assert order(crops=False) == order(rank_by="score", crops=False)
+    snapshot = library.store.snapshot()
+    fused = snapshot.fuse(model.encode_texts(["red"])[0] @ snapshot.vectors.T)
+    expected = np.argsort(-(fused - snapshot.mean - 0.5 * snapshot.sd), kind="stable")
+    assert order() == [id_from_int(snapshot.ids[n]) for n in expected]
+    image = library.search(folder / "3.png", 6).hits
+    assert [hit.score for hit in image] == sorted((hit.score for hit in image), reverse=True)
+
+
+def test_a_near_miss_is_explained() -> None:
+    decision = Decision(
+        match=False,
+        p_value=0.8,
+        false_accept=0.05,
+        single=9.0,
+        single_threshold=5.0,
+        group=1.0,
+        group_threshold=2.0,
+        posterior=0.07,
+    )
+    result = Result("a cat", False, 5.0, [], "m", {}, decision, top_score=0.5, top_z=9.0)
+    assert "another kind of thing" in result.explanation()
+    assert result.to_json()["posterior"] == 0.07

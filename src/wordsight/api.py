@@ -258,7 +258,7 @@ def create(path: str | Path, model: ClipModel | str | Path = "auto") -> Library:
     Raises LibraryError when there is something at ``path`` already, ModelError when the model is
     not to be had.
     """
-    from wordsight.bank import bank_phrases
+    from wordsight.bank import bank_phrases, kind_texts
     from wordsight.models.texts import encode_texts_cached
 
     loaded = _loaded(model)
@@ -271,6 +271,7 @@ def create(path: str | Path, model: ClipModel | str | Path = "auto") -> Library:
         preprocessing=loaded.preprocessing,
     )
     store = Store.create(path, record, phrases, encode_texts_cached(loaded, phrases))
+    encode_texts_cached(loaded, kind_texts())  # now, so that the first search need not wait
     return Library(store, loaded)
 
 

@@ -36,6 +36,11 @@ def kind_groups() -> tuple[tuple[str, ...], ...]:
     )
 
 
+def kind_texts() -> tuple[str, ...]:
+    """Return every word of :func:`kind_groups` as a query, group by group."""
+    return tuple(with_article(word) for group in kind_groups() for word in group)
+
+
 def with_article(noun: str) -> str:
     """Return a noun as people type it into a search: ``a cup``, ``an egg``."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

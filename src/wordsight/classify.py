@@ -46,7 +46,7 @@ ENSEMBLE = (
     "many of the {}.",
 )
 
-OWN_SHARE = 0.45
+OWN_SHARE = 0.35
 """How far above the bank an image must come to fit, as a share of what the labels' own words reach.
 
 What unrelated labels reach by chance (:func:`needed_evidence`) is not enough where a model draws

@@ -95,7 +95,8 @@ class Result:
         if self.decision is None:
             return "images are compared with images: no threshold applies"
         d = self.decision
-        if not self.match and d.posterior is not None and d.single >= d.single_threshold:
+        reached = d.single >= d.single_threshold or d.group >= d.group_threshold
+        if reached and not self.match and d.posterior is not None:
             return (
                 "the images that come nearest look more like another kind of thing (top cosine "
                 f"{self.top_score:.3f}, top z {d.single:.1f}, share {d.posterior:.2f})"
@@ -498,15 +499,14 @@ def _kinds(store: Store, model: ClipModel) -> Kinds:
     """The kinds that queries are held against; made with the model once, kept with the library."""
     import numpy as np
 
-    from wordsight.bank import kind_groups, with_article
+    from wordsight.bank import kind_groups, kind_texts
     from wordsight.models.texts import encode_texts_cached
     from wordsight.nomatch import Kinds
 
     if store.kinds is None:
         groups = kind_groups()
-        texts = [with_article(word) for group in groups for word in group]
         store.kinds = Kinds(
-            encode_texts_cached(model, texts),
+            encode_texts_cached(model, kind_texts()),
             np.repeat(np.arange(len(groups)), [len(group) for group in groups]),
             np.array([word == group[0] for group in groups for word in group]),
             store.bank()[1],

@@ -84,6 +84,7 @@ class SearchResult(BaseModel):
     threshold: float | None
     p_value: float | None
     false_accept: float | None
+    posterior: float | None
     min_score: float | None
     top_score: float | None
     top_z: float | None
