@@ -1081,9 +1081,9 @@ def export(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn a PyTorch checkpoint into a model directory, and check it against the original.
+    """Turn a PyTorch checkpoint into a model directory.
 
-    Takes CLIP models of open_clip and transformers, and Mask R-CNN of torchvision. What differs
+    It is checked against the original. Takes CLIP models of open_clip and transformers, and Mask R-CNN of torchvision. What differs
     from the original by more than the tolerance is not kept. Needs the extra export: pip install
     "wordsight[export]"; the directory runs without it.
     """
