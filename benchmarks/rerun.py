@@ -48,10 +48,10 @@ def fill(folder: Path, library: Path, files: int, crops: int) -> None:
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
             views = [ViewRecord(vectors[0])]
             views += [ViewRecord(v, "crop", (0, 0, 50, 50)) for v in vectors[1:]]
-            place = {"id": item.id, "path": item.path, "root": item.root, "label": item.label}
+            known = {"id": item.id, "path": item.path, "root": item.root, "label": item.label}
             state = {"size": item.size, "mtime_ns": item.mtime_ns, "hash": f"{item.id:0>32}"}
             records.append(
-                ImageRecord(**place, **state, width=99, height=99, crops=proposer, views=views)  # type: ignore[arg-type]
+                ImageRecord(**known, **state, width=99, height=99, crops=proposer, views=views)  # type: ignore[arg-type]
             )
         made.store.put(records, replace=False)
     made.compact()

@@ -181,7 +181,7 @@ def decoding_bytes(kind: str, image: PIL.Image.Image, factor: int = 1) -> int:
     width, height = image.size
     pixels = width * height
     narrow = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)
-    need = pixels * narrow + 4 * (width // factor) * (height // factor)
+    need = pixels * narrow + 4 * (width // factor) * height
     if kind == "JPEG" and image.info.get("progressive"):
         # All coefficients are held, in 16 bits, whatever the scale (libjpeg's whole-image arrays).
         scale = getattr(image, "decoderconfig", None) or (1,)
@@ -208,14 +208,15 @@ def _reduced_rgb(image: PIL.Image.Image, factor: int) -> PIL.Image.Image:
         # Without the file and the EXIF (which still says "rotate").
         return image._new(image.im)
     white = _white(image)
-    rows = max(1, _STRIP_PIXELS // (width * factor)) * factor
-    if rows >= height:
-        return _strip_to_rgb(image, white).reduce(factor)
-    result = PIL.Image.new("RGB", (-(-width // factor), -(-height // factor)))
+    across, down = -(-width // factor), -(-height // factor)
+    # Averaged across, by strips, and then down: what Pillow's resize does, without a second image
+    # of the full size. Every pixel of the result is a mean of equally many, the edges too.
+    rows = max(1, _STRIP_PIXELS // width)
+    narrow = PIL.Image.new("RGB", (across, height))
     for top in range(0, height, rows):
-        strip = image.crop((0, top, width, min(top + rows, height)))
-        result.paste(_strip_to_rgb(strip, white).reduce(factor), (0, top // factor))
-    return result
+        strip = _strip_to_rgb(image.crop((0, top, width, min(top + rows, height))), white)
+        narrow.paste(strip.resize((across, strip.height), PIL.Image.Resampling.BOX), (0, top))
+    return narrow.resize((across, down), PIL.Image.Resampling.BOX)
 
 
 def _kind(header: bytes) -> str | None:

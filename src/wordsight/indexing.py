@@ -402,7 +402,7 @@ class _Run:
         if donor:
             decoded.donor = donor.id
         else:
-            decoded.pixels.append(self.model.preprocess(image))
+            decoded.pixels.append(self.model.preprocess(image, (width, height)))
         if self.proposer:
             self._add_crops(decoded, image)
         return decoded
