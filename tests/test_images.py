@@ -206,7 +206,8 @@ def test_reduced_images_are_averages_of_the_whole_one(
     averages = stored.resize((-(-width // factor), -(-height // factor)), PIL.Image.Resampling.BOX)
     for opened, expected in ((whole, stored), (small, averages)):
         expected.getexif()[0x0112] = orientation
-        assert np.array_equal(pixels(opened), pixels(PIL.ImageOps.exif_transpose(expected)))
+        difference = pixels(opened) - pixels(PIL.ImageOps.exif_transpose(expected))
+        assert abs(difference).max() <= (0 if opened is whole else 1)  # rounded once or twice
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "AVIF", "GIF", "BMP"])
