@@ -38,7 +38,10 @@ class ColourModel:
         self.hash = hash
         self.encoded_images = 0
 
-    def preprocess(self, image: Any) -> NDArray[np.float32]:
+    def preprocess(
+        self, image: Any, full_size: tuple[int, int] | None = None
+    ) -> NDArray[np.float32]:
+        del full_size
         small = to_rgb(image).resize((8, 8))
         return np.asarray(small, np.float32).transpose(2, 0, 1) / 255
 

@@ -204,6 +204,23 @@ def test_preprocessing_is_the_reference(
     np.testing.assert_allclose(found, reference(image, 12, mode), atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["shortest", "longest"])
+@pytest.mark.parametrize(("full", "factor"), [((479, 240), 20), ((240, 479), 20), ((601, 400), 9)])
+def test_a_reduced_image_is_cut_where_the_original_is(
+    models_by_mode: dict[str, ClipModel], mode: str, full: tuple[int, int], factor: int
+) -> None:
+    # A slope along each axis: what is cut off at the ends shows in every pixel.
+    across, down = (np.linspace(0, 255, side) for side in full)
+    planes = np.broadcast_arrays(across[None, :], down[:, None], 128)
+    image = Image.fromarray(np.stack(planes, 2).astype(np.uint8))
+    small = image.resize(tuple(-(-side // factor) for side in full), Image.Resampling.BOX)
+    expected = models_by_mode[mode].preprocess(image)
+    found = models_by_mode[mode].preprocess(small, full)
+    assert np.abs(found - expected).mean() < 0.02
+    if mode == "shortest" and factor == 20:  # 24 x 12 pixels by its own size, where 23 x 12 is due
+        assert np.abs(models_by_mode[mode].preprocess(small) - expected).mean() > 0.02
+
+
 @pytest.mark.parametrize("shape", [(2000, 3), (3, 2000)])
 def test_far_ends_of_a_strip_are_cut_off_first(
     models_by_mode: dict[str, ClipModel], shape: tuple[int, int]

@@ -67,7 +67,10 @@ def test_large_photographs_are_decoded_small_and_recorded_whole(
     assert (entry.width, entry.height) == (1600, 2400)
 
 
-def test_small_decoding_keeps_the_vectors_of_photographs(tmp_path: Path, data: Path) -> None:
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_small_decoding_keeps_the_vectors_of_photographs(
+    tmp_path: Path, data: Path, suffix: str
+) -> None:
     (tmp_path / "in").mkdir()
     with tarfile.open(data / "coco-captions" / "images.tar") as tar:
         members = [m for m in tar if m.isfile()][::40]
@@ -77,7 +80,8 @@ def test_small_decoding_keeps_the_vectors_of_photographs(tmp_path: Path, data: P
             photo = Image.open(file).convert("RGB")
             # As large as a camera's, so that the small decoding has something to leave out.
             photo = photo.resize((photo.width * 3, photo.height * 3), Image.Resampling.BICUBIC)
-            photo.save(tmp_path / "in" / Path(member.name).name, quality=90)
+            file_name = Path(member.name).with_suffix(suffix).name
+            photo.save(tmp_path / "in" / file_name, quality=90, compress_level=1)
     model = wordsight.load_model("starter", runtime="onnxruntime")
     library = wordsight.create(tmp_path / "lib", model)
     library.index(tmp_path / "in")

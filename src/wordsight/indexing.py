@@ -1,19 +1,23 @@
 """From a source to the library: list -> read -> decode -> regions -> encode -> write.
 
 Reading, decoding and preprocessing run in worker threads, a bounded number of images ahead of
-the encoder; each encoded batch is one atomic write. A run that is killed has lost nothing that
-it had written, and the next one goes on from there.
+the encoder, and with a bound on the bytes of what they decode at once, so that memory does not grow
+with the number or the size of images. Each encoded batch is one atomic write. A run that is killed
+has lost nothing that it had written, and the next one goes on from there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +38,12 @@ BATCH = 64  # images encoded together
 WRITE_EVERY = 512  # images in one write: each write is a file and a version of the table
 _SECONDS_BETWEEN_WRITES = 10.0
 
+DECODE_BYTES = 512 << 20
+"""How many bytes may be decoded at once, over all threads; an image above it goes alone."""
+
+LARGE_FILE = 32 << 20
+"""A file of more bytes is not read into memory, but decoded from the disk; and goes alone."""
+
 
 def reduced_side(input_side: int) -> int:
     """The short side, in pixels, at which a JPEG is decoded for an encoder of this input.
@@ -42,6 +52,45 @@ def reduced_side(input_side: int) -> int:
     input moved vectors of photographs to cosines of 0.96; so they stay above 0.995.
     """
     return max(input_side * 3 // 2, 192)
+
+
+def reduced_side_for_crops(input_side: int) -> int:
+    """The short side at which an image is decoded whose crops are embedded too.
+
+    Four times that without crops, so that a crop of a quarter of the image still fills the
+    encoder's input as well, and at least 2048: photographs of up to 24 megapixels come in full.
+    """
+    return max(4 * reduced_side(input_side), 2048)
+
+
+class MemoryBudget:
+    """Bytes that several threads may hold between them; who needs more than all of it goes alone.
+
+    ``peak`` is the most that was held at once.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.peak = 0
+        self._held = 0
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def hold(self, count: int) -> Iterator[None]:
+        """Wait until ``count`` bytes are free, or nobody holds any; hold them meanwhile.
+
+        A thread that holds some already must not ask for more: two such could wait for ever.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held or self._held + count <= self.limit)
+            self._held += count
+            self.peak = max(self.peak, self._held)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= count
+                self._changed.notify_all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +221,7 @@ def index(
     report = IndexReport()
     if proposer:
         report.crops = CropReport(proposer.name)
+    _return_freed_memory()
     with store.lock():
         store.refresh()
         items: dict[str, Item] = {}
@@ -251,6 +301,7 @@ class _Run:
         self.report = report
         self.progress = progress
         self.by_hash = {entry.hash: entry for entry in known.values()}
+        self.memory = MemoryBudget(DECODE_BYTES)
         self.records: list[ImageRecord] = []  # embedded, not yet written
         self.replacing = False
         self.orphans: list[Item] = []  # their donor was itself replaced in this run
@@ -313,32 +364,48 @@ class _Run:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _decode(self, item: Item) -> _Decoded | Failure:
-        from wordsight.images import open_image
-
         try:
-            data = item.read()
-            digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-            donor = self.by_hash.get(digest)
-            if donor and self._has_crops(donor):
-                return _Decoded(item, digest, donor=donor.id)
-            # Small regions need every pixel; without crops the encoder's input is all there is.
-            side = None if self.proposer else reduced_side(max(self.model.image_size))
-            image = open_image(data, min_side=side, name=item.path)
-            width, height = image.info["full_size"]
-            decoded = _Decoded(item, digest, width, height, regions=[])
-            if donor:
-                decoded.donor = donor.id
-            else:
-                decoded.pixels.append(self.model.preprocess(image))
-            if self.proposer:
-                self._add_crops(decoded, image)
-            return decoded
+            with contextlib.ExitStack() as held:
+                return self._decode_within(item, held)
         except WordsightError as error:
             return Failure(item.path, str(error).removeprefix(f"{item.path}: "))
         except OSError as error:
             return Failure(item.path, error.strerror or str(error))
         except MemoryError:
             return Failure(item.path, "not enough memory to decode it")
+
+    def _decode_within(self, item: Item, held: contextlib.ExitStack) -> _Decoded:
+        """Decode one image; what it takes of the memory budget is given back with ``held``."""
+        from wordsight.images import open_image
+
+        def reserve(count: int) -> None:
+            if item.size <= LARGE_FILE:
+                held.enter_context(self.memory.hold(count))
+
+        source: bytes | Path
+        if item.size > LARGE_FILE:
+            held.enter_context(self.memory.hold(self.memory.limit))
+        if item.size > LARGE_FILE and item.is_file:
+            source = Path(item.path)
+            digest = _hash_file(source)
+        else:
+            source = item.read()
+            digest = _hash(source)
+        donor = self.by_hash.get(digest)
+        if donor and self._has_crops(donor):
+            return _Decoded(item, digest, donor=donor.id)
+        input_side = max(self.model.image_size)
+        side = reduced_side_for_crops(input_side) if self.proposer else reduced_side(input_side)
+        image = open_image(source, min_side=side, name=item.path, reserve=reserve)
+        width, height = image.info["full_size"]
+        decoded = _Decoded(item, digest, width, height, regions=[])
+        if donor:
+            decoded.donor = donor.id
+        else:
+            decoded.pixels.append(self.model.preprocess(image, (width, height)))
+        if self.proposer:
+            self._add_crops(decoded, image)
+        return decoded
 
     def _add_crops(self, decoded: _Decoded, image: Image) -> None:
         from wordsight.regions import crop_region, propose
@@ -348,11 +415,11 @@ class _Run:
         if min(image.size) <= max(self.model.image_size):
             return  # the encoder sees every pixel of it already
         started = time.perf_counter()
-        (decoded.regions,) = propose([image], self.proposer)
+        (regions,) = propose([image], self.proposer)
         self.report.crops.propose_seconds += time.perf_counter() - started
-        decoded.pixels += [
-            self.model.preprocess(crop_region(image, region)) for region in decoded.regions
-        ]
+        decoded.pixels += [self.model.preprocess(crop_region(image, region)) for region in regions]
+        across, down = decoded.width / image.width, decoded.height / image.height
+        decoded.regions = [_scaled(region, across, down) for region in regions]
 
     def _encode(self, batch: Sequence[_Decoded]) -> None:
         import numpy as np
@@ -433,6 +500,38 @@ class _Run:
             self.progress(self.done, self.total)
 
 
+def _scaled(region: Region, across: float, down: float) -> Region:
+    x0, y0, x1, y1 = region.box
+    return replace(region, box=(x0 * across, y0 * down, x1 * across, y1 * down))
+
+
+@lru_cache(maxsize=1)
+def _return_freed_memory() -> None:
+    """Have glibc give freed pixels back to the system; elsewhere nothing happens.
+
+    Once a large block was freed it keeps blocks of up to 32 MiB for later, in every thread: 1.6 GB
+    resident where 0.8 are in use (``benchmarks/memory.py``). A fixed threshold, which is what this
+    sets for the process, stops that (mallopt(3), M_MMAP_THRESHOLD).
+    """
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").mallopt(-3, 1 << 20)
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _hash_file(path: Path) -> str:
+    """As :func:`_hash`, read piece by piece."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
 def _still_there(path: str) -> bool:
     # A member of an archive counts as there while the archive is: listing it would be slow.
     return Path(path.split("::", 1)[0]).exists()
@@ -464,7 +563,7 @@ def add_images(
                 root="",
                 size=len(data),
                 mtime_ns=0,
-                hash=hashlib.blake2b(data, digest_size=16).hexdigest(),
+                hash=_hash(data),
                 width=image.width,
                 height=image.height,
                 label=label,

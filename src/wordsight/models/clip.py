@@ -156,9 +156,15 @@ class ClipModel:
         """How images are prepared, in one line; vectors made otherwise do not compare."""
         return str(self._preprocess)
 
-    def preprocess(self, image: Image | npt.NDArray[Any]) -> Floats:
-        """Prepare one image (any mode) for the image tower: float32 [3, H, W]."""
-        return self._preprocess(image)
+    def preprocess(
+        self, image: Image | npt.NDArray[Any], full_size: tuple[int, int] | None = None
+    ) -> Floats:
+        """Prepare one image (any mode) for the image tower: float32 [3, H, W].
+
+        ``full_size`` is the width and height of the original where the image was decoded at a
+        reduced scale: what is cut off at the ends is that of the original, to the pixel.
+        """
+        return self._preprocess(image, full_size)
 
     def encode_images(self, images: Sequence[Image | npt.NDArray[Any]]) -> Floats:
         """Encode images (PIL images of any mode or RGB arrays): float32 [N, dim], unit length."""
@@ -332,17 +338,19 @@ class _Preprocess:
     def __str__(self) -> str:
         return self._text
 
-    def __call__(self, image: Image | npt.NDArray[Any]) -> Floats:
+    def __call__(
+        self, image: Image | npt.NDArray[Any], full_size: tuple[int, int] | None = None
+    ) -> Floats:
         import numpy as np
 
         from wordsight.images import to_rgb
 
-        pixels = np.asarray(self._fit(to_rgb(image)), np.float32)
+        pixels = np.asarray(self._fit(to_rgb(image), full_size), np.float32)
         pixels *= self._scale
         pixels += self._shift
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
-    def _fit(self, image: Image) -> Image:
+    def _fit(self, image: Image, full_size: tuple[int, int] | None) -> Image:
         from PIL.Image import Resampling
 
         height, width = self.size
@@ -350,16 +358,19 @@ class _Preprocess:
         if self.mode == "squash":
             return image.resize((width, height), resampling)
         if self.mode == "shortest":
+            whole = image.size
             image = _without_far_ends(image)
+            # A side that is rounded up in the reduced image can move the result by a pixel.
+            full = full_size if full_size and image.size == whole else image.size
             if height == width:  # torchvision's Resize(int): the long side is truncated
-                short = min(image.size)
-                w, h = (int(height * side / short) for side in image.size)
+                w, h = (int(height * side / min(full)) for side in full)
             else:
-                ratio = min(image.height / height, image.width / width)
-                w, h = round(image.width / ratio), round(image.height / ratio)
+                ratio = min(full[1] / height, full[0] / width)
+                w, h = round(full[0] / ratio), round(full[1] / ratio)
         else:
-            ratio = max(image.height / height, image.width / width)
-            w, h = max(1, round(image.width / ratio)), max(1, round(image.height / ratio))
+            full = full_size or image.size
+            ratio = max(full[1] / height, full[0] / width)
+            w, h = max(1, round(full[0] / ratio)), max(1, round(full[1] / ratio))
         return _centre(image.resize((w, h), resampling), width, height, self.fill)
 
 

@@ -26,7 +26,7 @@ class Item:
     ``id`` is the hash of it (16 hexadecimal digits), the same in every run. ``size`` (bytes) and
     ``mtime_ns`` both unchanged mean: taken as unchanged. ``label`` is the name of the class
     folder, where the source has class folders (see :func:`class_labels`). ``root`` is that of the
-    source.
+    source. ``is_file``: ``path`` is that of a file which holds this image and nothing else.
     """
 
     id: str
@@ -36,6 +36,7 @@ class Item:
     label: str | None
     root: str
     reader: Callable[[Item], bytes] = field(repr=False, compare=False)
+    is_file: bool = field(default=False, repr=False, compare=False)
 
     def read(self) -> bytes:
         """The bytes of the image file. Raises ImageError ("<path>: <reason>"). Thread-safe."""

@@ -41,7 +41,9 @@ class FolderSource:
                     shown = path.encode("utf-8", "replace").decode()
                     self.problems.append((shown, "the file name is not valid UTF-8; rename it"))
                     continue
-                items.append(Item(identity, path, size, mtime_ns, label, self.root, _read))
+                items.append(
+                    Item(identity, path, size, mtime_ns, label, self.root, _read, is_file=True)
+                )
         items.sort(key=lambda item: item.path)
         self.problems.sort()
         return items
@@ -126,9 +128,8 @@ class FileSource:
             raise SourceError(f"{self.name}: {unreadable_reason(error)}") from error
         if not stat.S_ISREG(status.st_mode):
             raise SourceError(f"{self.name}: neither a file nor a folder")
-        return [
-            Item(identity, self.root, status.st_size, status.st_mtime_ns, None, self.root, _read)
-        ]
+        size, mtime_ns = status.st_size, status.st_mtime_ns
+        return [Item(identity, self.root, size, mtime_ns, None, self.root, _read, is_file=True)]
 
 
 def _read(item: Item) -> bytes:
