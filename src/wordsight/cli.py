@@ -1083,9 +1083,9 @@ def export(
 ) -> None:
     """Turn a PyTorch checkpoint into a model directory.
 
-    It is checked against the original. Takes CLIP models of open_clip and transformers, and Mask R-CNN of torchvision. What differs
-    from the original by more than the tolerance is not kept. Needs the extra export: pip install
-    "wordsight[export]"; the directory runs without it.
+    It is checked against the original: what differs by more than the tolerance is not kept. Takes
+    CLIP models of open_clip and transformers, and Mask R-CNN of torchvision. Needs the extra
+    export: pip install "wordsight[export]"; the directory runs without it.
     """
     from wordsight.models.export import export as run
 
