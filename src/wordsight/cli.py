@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from wordsight.indexing import CropReport, IndexReport
     from wordsight.models import ClipModel
     from wordsight.search import Result
-    from wordsight.sources import Item
+    from wordsight.sources import Item, Source
 
 _STARTED = time.perf_counter()
 STOPPED = 130  # by Ctrl-C: 128 and the number of the signal
@@ -73,6 +73,7 @@ class Precision(str, Enum):
     auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
+    int8 = "int8"
 
 
 LibraryOption = Annotated[
@@ -91,7 +92,9 @@ RuntimeOption = Annotated[
 ]
 PrecisionOption = Annotated[
     Precision,
-    typer.Option(help="Numbers that the model computes with; auto: bf16 where the CPU has it."),
+    typer.Option(
+        help="Numbers that the model computes with; auto: bf16 where the CPU has it, else fp32."
+    ),
 ]
 # Of a new model; the model of a library is written in it, so a verb on one asks where it is now.
 ModelOption = Annotated[
@@ -150,7 +153,7 @@ def index(
     Files that have not changed are skipped, so run it again whenever you like. Images that
     cannot be read are listed at the end and stop nothing.
     """
-    from wordsight.errors import SourceError
+    from wordsight.errors import ModelError, SourceError
     from wordsight.library import default_location
     from wordsight.sources import open_source
 
@@ -159,9 +162,11 @@ def index(
     place = library or default_location(paths[0])
     opened, fresh = _open_or_create(place, model, runtime, precision)
     try:
+        if fresh and precision == Precision.int8:
+            _say_int8(opened, sources)
         with _progress("indexing", "images") as progress:
             report = opened.index_sources(sources, crops=crops, prune=prune, progress=progress)
-    except SourceError:
+    except (ModelError, SourceError):
         if fresh:  # an empty library would be found later, and puzzle
             shutil.rmtree(opened.path, ignore_errors=True)
         raise
@@ -187,6 +192,17 @@ def index(
         )
         render.save(picture, plot)
         _say(f"plot: {plot}")
+
+
+def _say_int8(library: Library, sources: Sequence[Source]) -> None:
+    """What int8 changes, before anything is indexed with it."""
+    from wordsight.indexing import check_int8
+
+    check = check_int8(library.model, sources)
+    _say(
+        f"int8: of the ten images nearest to each of {check.images}, {check.recall:.2f} are those "
+        f"of fp32 (cosine {check.cosine:.4f})"
+    )
 
 
 def _print_indexed(report: IndexReport, place: Path) -> None:

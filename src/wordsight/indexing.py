@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wordsight.errors import SourceError, WordsightError
+from wordsight.errors import ModelError, SourceError, WordsightError
 from wordsight.library import Entry, ImageRecord, Store, ViewRecord
 
 if TYPE_CHECKING:
@@ -61,6 +61,56 @@ def reduced_side_for_crops(input_side: int) -> int:
     encoder's input as well, and at least 2048: photographs of up to 24 megapixels come in full.
     """
     return max(4 * reduced_side(input_side), 2048)
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Check:
+    """What int8 changes: over ``images`` images, the mean cosine of their vectors to those of fp32,
+    and ``recall``, the share of each one's ten nearest others that are the same.
+    """
+
+    images: int
+    cosine: float
+    recall: float
+
+
+def check_int8(
+    model: ClipModel, sources: Sequence[Source], *, images: int = 200, least: float = 0.9
+) -> Int8Check:
+    """Compare a model in int8 with itself in fp32 on a sample of the sources' images.
+
+    Raises ModelError when the recall is below ``least``: int8 would then change what is found.
+    """
+    import numpy as np
+
+    from wordsight.images import open_image
+    from wordsight.models.clip import ClipModel
+
+    items = [item for source in sources for item in source.items()]
+    pixels = []
+    for item in items[:: max(1, len(items) // images)][:images]:
+        with contextlib.suppress(WordsightError, OSError):
+            side = reduced_side(max(model.image_size))
+            image = open_image(item.read(), min_side=side, name=item.path)
+            pixels.append(model.preprocess(image, image.info["full_size"]))
+    if len(pixels) < 2:
+        return Int8Check(len(pixels), 1.0, 1.0)
+    plain = ClipModel(model.path, precision="fp32")
+    ours, theirs = (m.encode_pixels(np.stack(pixels)) for m in (model, plain))
+    near = min(10, len(pixels) - 1)
+    ranks = []
+    for vectors in (ours, theirs):
+        scores = vectors @ vectors.T
+        np.fill_diagonal(scores, -np.inf)
+        ranks.append(np.argsort(-scores, axis=1)[:, :near])
+    same = [len(set(a) & set(b)) / near for a, b in zip(*ranks, strict=True)]
+    check = Int8Check(len(pixels), float((ours * theirs).sum(axis=1).mean()), float(np.mean(same)))
+    if check.recall < least:
+        raise ModelError(
+            f"int8 changes what {model.name} finds: of the ten images nearest to each of "
+            f"{check.images}, {check.recall:.2f} are those of fp32; index without --precision int8."
+        )
+    return check
 
 
 class MemoryBudget:

@@ -45,7 +45,7 @@ def load_model(
             model in the package, with a notice. A name goes before a directory of that name in the
             working directory; write "./starter" for the latter.
         runtime: "auto", "openvino" or "onnxruntime": see :mod:`wordsight.models.runtime`.
-        precision: "auto", "fp32" or "bf16": see :class:`ClipModel`.
+        precision: "auto", "fp32", "bf16" or "int8": see :class:`ClipModel`.
         notice: takes a line that the user should read; without it the line is logged as a warning
             of the logger "wordsight", which Python prints on stderr.
 

@@ -81,9 +81,10 @@ class ClipModel:
         name: what to call it; the directory's name if not given.
         source: what :func:`wordsight.load_model` opens it again with; the directory if not given.
         runtime: "auto", "openvino" or "onnxruntime".
-        precision: "auto", "fp32" or "bf16", see :func:`wordsight.models.runtime.open_graph`. With
-            "auto" the image tower computes in bf16 where that is fast (cosines to fp32 above
-            0.9999, about four times the speed), the text tower in fp32.
+        precision: "auto", "fp32", "bf16" or "int8" (:func:`wordsight.models.runtime.open_graph`).
+            With "auto" the image tower computes in bf16 where that is fast (cosines to fp32 above
+            0.9999, about four times the speed), the text tower in fp32. "int8" concerns the image
+            tower alone; :func:`wordsight.indexing.check_int8` says what it changes.
         logit_scale: overrides what `config.json` says.
         logit_bias: likewise.
 
@@ -270,7 +271,7 @@ class ClipModel:
                 graph = open_graph(
                     self.path / "textual/model.onnx",
                     runtime=self._runtime,
-                    precision="fp32" if self._precision == "auto" else self._precision,
+                    precision="bf16" if self._precision == "bf16" else "fp32",
                     cold=True,
                 )
                 names = [{"text"}, {"input_ids", "attention_mask"}]

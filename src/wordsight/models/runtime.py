@@ -29,10 +29,11 @@ import importlib.util
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 RUNTIMES = ("auto", "openvino", "onnxruntime")
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "int8")
 
 # Graphs above this many bytes are worth a copy in the cache that opens without being read.
 _LARGE = 32 << 20
@@ -108,7 +109,8 @@ def open_graph(
         path: the ``.onnx`` file.
         runtime: "openvino", "onnxruntime", or "auto" (the rule in this module's docstring).
         precision: "fp32", "bf16", or "auto": bf16 on OpenVINO where the CPU multiplies bf16
-            natively, else fp32. ONNX Runtime computes in fp32 here.
+            natively, else fp32. ONNX Runtime computes in fp32 here. "int8": matrix products of
+            8-bit integers, weights quantised by channel, activations as they come; on ONNX Runtime.
         cold: the graph will run a few times in a fresh process, so start-up counts more than
             throughput.
 
@@ -123,6 +125,8 @@ def open_graph(
         raise ModelError(f"unknown precision {precision!r}: use one of {', '.join(PRECISIONS)}")
     _check_file(path)
     name = choose_runtime(runtime, cold=cold and precision != "bf16")
+    if precision == "int8" and runtime == "auto":
+        name = "onnxruntime"
     try:
         if name == "openvino":
             return _OpenVinoGraph(path, precision)
@@ -291,6 +295,8 @@ class _OpenVinoGraph:
             # With the tile registers out of use, bf16 is slower than fp32 on a CPU that has them:
             # 13 against 22 images/s of ViT-B/32 (benchmarks/encoder.py).
             precision = "bf16" if has_bf16 and not spared else "fp32"
+        if precision == "int8":
+            raise ModelError("int8 runs on ONNX Runtime: use --runtime onnxruntime (or auto)")
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "INFERENCE_NUM_THREADS": cpu_threads(),
@@ -333,7 +339,6 @@ class _OpenVinoGraph:
 
 class _OnnxRuntimeGraph:
     runtime = "onnxruntime"
-    precision = "fp32"
 
     def __init__(self, path: Path, precision: str, *, cold: bool = False) -> None:
         import onnxruntime
@@ -343,6 +348,9 @@ class _OnnxRuntimeGraph:
                 "ONNX Runtime computes in fp32 here: use --runtime openvino for bf16, "
                 "or --precision fp32 (or auto)"
             )
+        self.precision = "int8" if precision == "int8" else "fp32"
+        if precision == "int8":
+            path, cold = _int8_copy(path), False
         providers = _providers(onnxruntime.get_available_providers(), precision)
         self._session: Any = None
         if cold and providers == ["CPUExecutionProvider"] and path.stat().st_size > _LARGE:
@@ -385,18 +393,9 @@ def _mapped_copy(path: Path) -> Path:
     fresh process takes 0.28 s of processor time with it against 1.1 s without.
     Raises OSError when the cache cannot be written.
     """
-    import shutil
-
     import onnxruntime
 
-    key = f"{_fingerprint(path)}-{onnxruntime.__version__}"
-    folder = cache_folder() / "onnxruntime" / key
-    copy = folder / "model.onnx"
-    if copy.is_file():
-        return copy
-    making = folder.with_name(f"{key}.{os.getpid()}-{threading.get_ident()}.new")
-    making.mkdir(parents=True)
-    try:
+    def write(making: Path) -> None:
         options = _session_options()
         options.optimized_model_filepath = str(making / "model.onnx")
         # Not the layouts of this very processor: the cache may be shared by several machines.
@@ -405,6 +404,66 @@ def _mapped_copy(path: Path) -> Path:
         options.add_session_config_entry(f"{external}file_name", "weights")
         options.add_session_config_entry(f"{external}min_size_in_bytes", "1024")
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    return _kept_copy(f"{_fingerprint(path)}-{onnxruntime.__version__}", write)
+
+
+def _int8_copy(path: Path) -> Path:
+    """The graph with its matrix products in int8 (dynamic quantisation), made once and kept.
+
+    Raises ModelError when the package ``onnx`` is missing or the cache cannot be written.
+    """
+    try:
+        import onnx
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+        from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+    except ImportError as error:
+        raise ModelError(
+            f"int8 needs the package onnx ({_one_line(error)}): pip install 'wordsight[int8]'"
+        ) from error
+
+    def write(making: Path) -> None:
+        # Without 8-bit dot products (VNNI) sums of two products saturate at 16 bits: one bit less.
+        narrow = not _cpu_has("avx512_vnni", "avx_vnni", "asimddp")
+        graph = onnx.load(path)
+        add_pre_process_metadata(graph)  # else it warns, through the root logger
+        quantize_dynamic(
+            graph,
+            making / "model.onnx",
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            reduce_range=narrow,
+            weight_type=QuantType.QInt8,
+            use_external_data_format=path.stat().st_size > 1 << 30,
+        )
+
+    try:
+        return _kept_copy(f"{_fingerprint(path)}-int8-{onnx.__version__}", write)
+    except OSError as error:
+        raise ModelError(f"the int8 form of {path} cannot be kept ({error})") from error
+
+
+def _cpu_has(*flags: str) -> bool:
+    try:
+        known = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n", 1)[0].split()
+    except OSError:
+        return False  # not Linux: the careful form runs everywhere
+    return any(flag in known for flag in flags)
+
+
+def _kept_copy(key: str, write: Callable[[Path], None]) -> Path:
+    """A graph made of another, in the cache: ``write`` makes its files in a folder.
+
+    Raises OSError when the cache cannot be written.
+    """
+    folder = cache_folder() / "onnxruntime" / key
+    copy = folder / "model.onnx"
+    if copy.is_file():
+        return copy
+    making = folder.with_name(f"{key}.{os.getpid()}-{threading.get_ident()}.new")
+    making.mkdir(parents=True)
+    try:
+        write(making)
         with contextlib.suppress(OSError):  # another process was quicker: the same copy
             making.rename(folder)
         return copy
