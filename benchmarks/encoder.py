@@ -71,6 +71,7 @@ def main() -> None:
             ("openvino", "auto"),
             ("openvino", "fp32"),
             ("onnxruntime", "fp32"),
+            ("onnxruntime", "int8"),
         ]:
             model = wordsight.load_model(place, runtime=runtime, precision=precision)
             run = lambda m=model: m.encode_pixels(pixels)  # noqa: E731

@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=60)
     parser.add_argument("--small", type=int, default=300)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--precision", default="auto", help="of wordsight's indexing")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
@@ -93,6 +94,7 @@ def main() -> None:
         for name, count, folder in sets:
             library = place / f"{folder.name}.lib"
             index = [*ours, "index", str(folder), "--library", str(library), "--model", str(model)]
+            index += ["--precision", options.precision]
             search = [*ours, "search", "a dog", "--anyway", "--library", str(library)]
             times: dict[str, list[float]] = {"a": [], "b": [], "c": [], "d": []}
             ratios: list[float] = []

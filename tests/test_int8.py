@@ -81,7 +81,7 @@ def test_the_command_line_says_what_int8_changes(
         main([*command, "--model", str(tiny)])
     out, err = capfd.readouterr()
     assert stop.value.code == 0
-    assert re.search(r"int8: of the ten images nearest to each of 200, 0\.\d\d are those of", err)
+    assert re.search(r"int8: of the ten images nearest to each of 100, 0\.\d\d are those of", err)
     assert "411 images indexed" in out
 
 

@@ -99,7 +99,7 @@ def completions(*words: str) -> set[str]:
 def test_completion_offers_verbs_options_and_values() -> None:
     assert {"search", "serve"} <= completions("se")
     assert "--library" in completions("search", "--l")
-    assert completions("index", "--precision", "") == {"auto", "fp32", "bf16"}
+    assert completions("index", "--precision", "") == {"auto", "fp32", "bf16", "int8"}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -75,7 +75,7 @@ class Int8Check:
 
 
 def check_int8(
-    model: ClipModel, sources: Sequence[Source], *, images: int = 200, least: float = 0.9
+    model: ClipModel, sources: Sequence[Source], *, images: int = 100, least: float = 0.9
 ) -> Int8Check:
     """Compare a model in int8 with itself in fp32 on a sample of the sources' images.
 
