@@ -52,6 +52,7 @@ EXACT_MIB = 1024
 _SAMPLE = 8_000  # views of a large library that stand for all of them, about
 _NEAREST = 200  # views that the approximate index names, to be scored exactly
 _MOST_NEAREST = 4000
+_DESCRIBED = 2_000_000  # up to so many views paths and labels are kept in memory, 100 bytes each
 _BLOCK = 65_536  # rows that are read at once where all are passed through
 
 T = TypeVar("T")
@@ -611,7 +612,9 @@ class Store:
             rows = large.nearest(queries, k, crops)
             if label is not None:
                 rows = np.union1d(rows, large.with_label(label, crops))
-            rows = rows[~np.isin(large.ids[rows], sample.ids)]
+            place = np.searchsorted(sample.ids, large.ids[rows])  # a snapshot's ids are in order
+            known = sample.ids[np.minimum(place, len(sample.ids) - 1)] == large.ids[rows]
+            rows = rows[~known]
             return _joined(sample, large.snapshot(rows, large.vectors(rows)))
 
         return self._read(read)
@@ -761,16 +764,17 @@ class Store:
         if not len(rows):
             return []
         places = [int(row) for row in rows]
-        if self._opened is not None and int(self._opened.dataset.version) == version:
-            table = self._opened.dataset.take(places, columns=_META_COLUMNS)
-        elif self._described is not None and self._described[0] == version:
+        opened = self._opened
+        mine = opened is not None and int(opened.dataset.version) == version
+        dataset = opened.dataset if mine and opened is not None else self.dataset
+        if self._described is not None and self._described[0] == version:
             table = self._described[1].take(places)
         else:
-            table = self.dataset.take(places, columns=_META_COLUMNS)
+            table = dataset.take(places, columns=_META_COLUMNS)
             # Who asks a second time will ask again: then from memory, not from the disk.
-            if self._asked == version and self._snapshot is not None:
-                table_of_all = self.dataset.to_table(columns=_META_COLUMNS)
-                self._described = version, table_of_all.combine_chunks()
+            if self._asked == version and self.in_memory and dataset.count_rows() <= _DESCRIBED:
+                described = dataset.to_table(columns=_META_COLUMNS)
+                self._described = version, described.combine_chunks()
             self._asked = version
         found: list[dict[str, Any]] = table.to_pylist()
         for row in found:
