@@ -1028,22 +1028,23 @@ def info(library: LibraryOption = None, as_json: JsonOption = False) -> None:
 
 @app.command(epilog=_examples("wordsight models"))
 def models(as_json: JsonOption = False) -> None:
-    """List the models that have a name.
+    """List the models, and the detectors for --crops, that have a name.
 
     With size, licence, published accuracy, and whether they are on this machine.
     """
+    from wordsight.models.maskrcnn import detectors_info
     from wordsight.models.registry import models_info
 
-    rows = models_info()
+    rows, detectors = models_info(), detectors_info()
     if as_json:
-        _print_json({"models": rows})
+        _print_json({"models": rows, "detectors": detectors})
         return
     header = ("NAME", "DIM", "DOWNLOAD", "CIFAR-10", "LICENCE", "HERE", "HUB REPOSITORY")
     table = [
         (
             row["name"],
             str(row["dim"] or ""),
-            _size(row["bytes"]) if row["bytes"] else "?" if row["repository"] else "in the package",
+            _download(row),
             f"{row['cifar10']:.1f} %" if row["cifar10"] else "",
             row["licence"] or "",
             "yes" if row["cached"] else "no",
@@ -1051,11 +1052,23 @@ def models(as_json: JsonOption = False) -> None:
         )
         for row in rows
     ]
-    widths = [max(len(line[i]) for line in (header, *table)) for i in range(len(header))]
-    for line in (header, *table):
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        )
+    _print_table([header, *table])
+    print("\nFor --crops:")
+    _print_table(
+        [
+            ("NAME", "DOWNLOAD", "LICENCE", "HERE", "HUB REPOSITORY"),
+            *(
+                (
+                    row["name"],
+                    _download(row),
+                    row["licence"],
+                    "yes" if row["cached"] else "no",
+                    row["repository"] or "",
+                )
+                for row in detectors
+            ),
+        ]
+    )
 
 
 @app.command(
@@ -1154,6 +1167,18 @@ def compact(library: LibraryOption = None, as_json: JsonOption = False) -> None:
 
 
 # -- shared -------------------------------------------------------------------------------------
+
+
+def _download(row: dict[str, Any]) -> str:
+    return _size(row["bytes"]) if row["bytes"] else "?" if row["repository"] else "in the package"
+
+
+def _print_table(lines: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    for line in lines:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        )
 
 
 def _open_library(

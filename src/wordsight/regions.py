@@ -30,6 +30,10 @@ TILE_LEVELS = ((1, 32), (2, 32), (3, 32), (4, 48), (5, 96))
 TILE_OVERLAP = 1 / 3
 """The share of a tile that its neighbour covers too."""
 
+Background = Literal["keep", "grey", "blur"]
+BACKGROUNDS: tuple[Background, ...] = ("keep", "grey", "blur")
+"""What :func:`crop_region` can do with the pixels around an object."""
+
 _GREY = (124, 117, 104)  # the mean colour of ImageNet: near zero after any encoder's normalisation
 
 
@@ -194,7 +198,7 @@ def crop_region(
     image: Picture,
     region: Region,
     *,
-    background: Literal["keep", "grey", "blur"] = "keep",
+    background: Background = "keep",
 ) -> PIL.Image.Image:
     """Cut the pixels of a region out of its image.
 

@@ -28,7 +28,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1e9, help="train no longer than this")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--start", type=Path, help="weights to go on from")
+    parser.add_argument("--start", type=Path, help="weights to go on from (.pt or .onnx)")
+    parser.add_argument("--heads", action="store_true", help="train the heads only")
+    parser.add_argument("--batch", type=int, default=8, help="scenes a step and worker")
+    parser.add_argument("--rate", type=float, default=3e-3, help="the highest learning rate")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
 
@@ -52,6 +55,9 @@ def main() -> None:
             workers=args.workers,
             seed=args.seed,
             start=args.start,
+            heads=args.heads,
+            batch=args.batch,
+            rate=args.rate,
         )
     if args.stage in ("export", "all"):
         from training.maskrcnn.export import export

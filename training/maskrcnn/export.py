@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
+from torch import Tensor, nn
 
 from training.maskrcnn.boxes import MAX_LOG_SCALE, STRIDE, cell_anchors
 from training.maskrcnn.model import (
@@ -26,11 +26,13 @@ from training.maskrcnn.model import (
     StarterMaskRCNN,
 )
 
-CANDIDATES = 400  # anchors that are decoded
-PROPOSALS = 48  # of these, boxes that the box head sees
+CANDIDATES = 1500  # anchors that are decoded
+PROPOSALS = 200  # of these, boxes that the box head sees
 PROPOSAL_NMS = 0.7
+REFINED = 60  # of these, boxes that it sees a second time
+REFINED_NMS = 0.6
 DETECTIONS = 30
-DETECTION_NMS = 0.6
+DETECTION_NMS = 0.5
 LEAST_SCORE = 0.05
 
 DESCRIPTION = {
@@ -60,6 +62,7 @@ class Writer:
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
+        self.stored: dict[nn.Module, tuple[str, str]] = {}  # of a layer that is used twice
 
     def op(self, kind: str, *inputs: str, out: str | None = None, **attributes) -> str:
         """Add a node with one result."""
@@ -79,10 +82,16 @@ class Writer:
         self.weights.append(numpy_helper.from_array(np.array(value, dtype), name))
         return name
 
-    def weight(self, value: torch.Tensor) -> str:
+    def weight(self, value: Tensor) -> str:
         """Add a constant that is stored in half precision."""
         half = self.const(value.detach().numpy(), np.float16)
         return self.op("Cast", half, to=TensorProto.FLOAT)
+
+    def both(self, layer: nn.Module, weight: Tensor, bias: Tensor) -> tuple[str, str]:
+        """Weight and bias of a layer, stored once however often it is used."""
+        if layer not in self.stored:
+            self.stored[layer] = (self.weight(weight), self.weight(bias))
+        return self.stored[layer]
 
     def conv(self, x: str, layer: nn.Conv2d, norm: nn.BatchNorm2d | None, act: bool) -> str:
         """Add a convolution with its normalisation folded in."""
@@ -91,9 +100,10 @@ class Writer:
             gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
             weight = weight * gain[:, None, None, None]
             bias = norm.bias - norm.running_mean * gain
+        weight, bias = self.both(layer, weight, bias)
         k, s, p = layer.kernel_size[0], layer.stride[0], layer.padding[0]
         x = self.op(
-            "Conv", x, self.weight(weight), self.weight(bias),
+            "Conv", x, weight, bias,
             kernel_shape=[k, k], strides=[s, s], pads=[p, p, p, p],
         )  # fmt: skip
         return self.op("Relu", x) if act else x
@@ -115,7 +125,7 @@ class Writer:
 
     def linear(self, x: str, layer: nn.Linear) -> str:
         """Add a fully connected layer."""
-        return self.op("Gemm", x, self.weight(layer.weight), self.weight(layer.bias), transB=1)
+        return self.op("Gemm", x, *self.both(layer, layer.weight, layer.bias), transB=1)
 
     def double(self, x: str) -> str:
         """Double height and width."""
@@ -215,16 +225,24 @@ def build(model: StarterMaskRCNN) -> onnx.ModelProto:
     limits = w.op("Concat", width, height, width, height, axis=0)
     boxes = w.decode(w.op("Gather", deltas, places), w.op("Gather", anchors, places))
     boxes = w.inside(boxes, limits)
-    kept = w.suppressed(boxes, w.op("Sigmoid", top), PROPOSALS, PROPOSAL_NMS, 0.0)
-    rois = w.op("Gather", boxes, kept)
+    objectness = w.op("Sigmoid", top)
+    kept = w.suppressed(boxes, objectness, PROPOSALS, PROPOSAL_NMS, 0.0)
+    rois, objectness = w.op("Gather", boxes, kept), w.op("Gather", objectness, kept)
 
-    # Boxes
-    x = w.module(w.roi_align(fine, rois, BOX_CELLS, 8), model.box)
-    x = w.op("Relu", w.linear(w.op("Flatten", x, axis=1), model.box_fc))
-    score = w.op("Sigmoid", w.linear(x, model.box_score))
-    score = w.op("Reshape", score, w.const([-1]))
-    delta = w.op("Div", w.linear(x, model.box_delta), w.const(BOX_SCALE, np.float32))
-    boxes = w.inside(w.decode(delta, rois), limits)
+    # Boxes, twice: the head, given its own best boxes, corrects them (as in Cai and
+    # Vasconcelos, "Cascade R-CNN", CVPR 2018, but with one set of weights).
+    def refine(rois: str) -> tuple[str, str]:
+        x = w.module(w.roi_align(fine, rois, BOX_CELLS, 8), model.box)
+        x = w.op("Relu", w.linear(w.op("Flatten", x, axis=1), model.box_fc))
+        score = w.op("Sigmoid", w.linear(x, model.box_score))
+        delta = w.op("Div", w.linear(x, model.box_delta), w.const(BOX_SCALE, np.float32))
+        return w.inside(w.decode(delta, rois), limits), w.op("Reshape", score, w.const([-1]))
+
+    boxes, score = refine(rois)
+    product = w.op("Mul", score, objectness)
+    kept = w.suppressed(boxes, product, REFINED, REFINED_NMS, 0.0)
+    boxes, score = refine(w.op("Gather", boxes, kept))
+    score = w.op("Sqrt", w.op("Mul", score, w.op("Gather", product, kept)))
     kept = w.suppressed(boxes, score, DETECTIONS, DETECTION_NMS, LEAST_SCORE)
     boxes = w.op("Gather", boxes, kept, out="boxes")
     w.op("Gather", score, kept, out="scores")

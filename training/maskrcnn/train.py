@@ -27,11 +27,14 @@ from torch.nn import functional as F
 
 from training.maskrcnn.boxes import decode, encode, grid_anchors, iou
 from training.maskrcnn.model import BOX_CELLS, BOX_SCALE, MASK_CELLS, StarterMaskRCNN, roi_align
+from training.maskrcnn.restore import restore
 from training.maskrcnn.scenes import SIZE
 from training.maskrcnn.targets import CELLS, open_targets
 
-TEACHER_ROIS, KNOWN_ROIS, OWN_ROIS, MASK_ROIS = 14, 6, 12, 5
+TEACHER_ROIS, KNOWN_ROIS, OWN_ROIS, MASK_ROIS = 12, 6, 32, 5
+OWN_POOL = 800  # the student's best anchors, from which OWN_ROIS are drawn
 LEAST_SIDE = 14
+LOG_EVERY = 20
 ANCHORS = grid_anchors(CELLS, CELLS).reshape(-1, 4)
 
 
@@ -125,7 +128,8 @@ def sample_rois(rows: dict[str, Tensor], logits: Tensor, deltas: Tensor) -> Tens
     empty = known[..., 2:3] <= 0
     known = torch.where(empty, teacher[:, :KNOWN_ROIS], known)
     score = logits.permute(0, 2, 3, 1).reshape(b, -1)
-    at = score.topk(120, 1).indices.gather(1, torch.rand(b, 120).topk(OWN_ROIS, 1).indices)
+    drawn = torch.rand(b, OWN_POOL).topk(OWN_ROIS, 1).indices
+    at = score.topk(OWN_POOL, 1).indices.gather(1, drawn)
     d = deltas.reshape(b, 15, 4, *deltas.shape[2:]).permute(0, 3, 4, 1, 2).reshape(b, -1, 4)
     own = decode(d.gather(1, at[..., None].expand(-1, -1, 4)), ANCHORS[at])
     return torch.cat([jitter(teacher, 0.05), jitter(known, 0.15), own], 1).clamp(0, SIZE)
@@ -174,21 +178,29 @@ def mask_targets(rows: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     return boxes, masks, weight
 
 
-def losses(model: StarterMaskRCNN, rows: dict[str, Tensor]) -> dict[str, Tensor]:
-    """All losses of one batch, weighted."""
-    with torch.autocast("cpu", torch.bfloat16):
-        coarse, fine = model.features(rows["pixels"])
+def fast() -> torch.autocast:
+    """Bfloat16 where the processor computes in it; elsewhere it is slower than float32."""
+    able = torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast("cpu", torch.bfloat16, enabled=able)
+
+
+def losses(
+    model: StarterMaskRCNN, rows: dict[str, Tensor], heads: bool = False
+) -> dict[str, Tensor]:
+    """All losses of one batch, weighted; with `heads`, those of the proposals and boxes only."""
+    with fast():
+        with torch.set_grad_enabled(not heads):
+            coarse, fine = model.features(rows["pixels"])
         logits, deltas = model.proposals(coarse)
-        copied = model.to_teacher(coarse)
     logits, deltas, fine = logits.float(), deltas.float(), fine.float()
-    out = {"feature": F.mse_loss(copied.float(), rows["feature"])}
+    out = {}
     out["rpn_score"], out["rpn_box"] = proposal_losses(logits, deltas, rows)
 
     with torch.no_grad():
         rois = sample_rois(rows, logits, deltas)
     score, sure, box, classes, classed = roi_targets(rois, rows)
     pooled = roi_align(fine, rois, BOX_CELLS, 8)
-    with torch.autocast("cpu", torch.bfloat16):
+    with fast():
         logit, delta, hidden = model.box_head(pooled)
         class_logits = model.to_classes(hidden)
     logit, delta = logit.float().reshape(score.shape), delta.float().reshape(box.shape)
@@ -201,9 +213,14 @@ def losses(model: StarterMaskRCNN, rows: dict[str, Tensor]) -> dict[str, Tensor]
     logs = F.log_softmax(class_logits.float().reshape(classes.shape), -1)
     out["class"] = 0.5 * (-(classes * logs).sum(-1) * classed).sum() / classed.sum().clamp(min=1)
 
+    if heads:
+        return out
+    with fast():
+        copied = model.to_teacher(coarse)
+    out["feature"] = F.mse_loss(copied.float(), rows["feature"])
     boxes, masks, weight = mask_targets(rows)
     pooled = roi_align(fine, boxes, MASK_CELLS, 8)
-    with torch.autocast("cpu", torch.bfloat16):
+    with fast():
         mask = model.mask_head(pooled)
     bce = F.binary_cross_entropy_with_logits(
         mask.float().reshape(masks.shape), masks, reduction="none"
@@ -223,17 +240,25 @@ def train(
     rate: float = 3e-3,
     seed: int = 1,
     start: Path | None = None,
+    heads: bool = False,
 ) -> None:
     """Train for `steps` steps, or as many as fit in `minutes` (the schedule follows the nearer).
 
     Every worker is a process with one thread and batches of its own; gradients are averaged each
     step. (On few cores, and busy ones, that is faster than one process with many threads.)
+    With `start`, goes on from the weights of a run (.pt) or an exported graph (.onnx). With
+    `heads`, only the heads of the proposals and of the boxes are trained, which costs less than
+    half as much.
     Writes the averaged weights to out/model.pt (every two minutes, and at the end) and the course
     of the losses to out/log.json.
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "store").unlink(missing_ok=True)  # of a run that was cut: the workers would meet there
-    plan = Plan(targets, out, minutes, steps, workers, batch, rate, seed, start)
+    if start is not None and start.suffix == ".onnx":
+        model = restore(start, Scenes(targets, 64, seed).next()["pixels"])
+        start = out / "start.pt"
+        torch.save(model.state_dict(), start)
+    plan = Plan(targets, out, minutes, steps, workers, batch, rate, seed, start, heads)
     torch.multiprocessing.spawn(work, (plan,), nprocs=workers)
 
 
@@ -250,6 +275,7 @@ class Plan:
     rate: float
     seed: int
     start: Path | None
+    heads: bool
 
 
 def work(rank: int, plan: Plan) -> None:
@@ -263,12 +289,17 @@ def work(rank: int, plan: Plan) -> None:
     )
     scenes = Scenes(plan.targets, plan.batch, plan.seed * 100 + rank)
     torch.manual_seed(plan.seed)
-    model = StarterMaskRCNN().to(memory_format=torch.channels_last)
+    model = StarterMaskRCNN()
     if plan.start is not None:
         model.load_state_dict(torch.load(plan.start))
+    model = model.to(memory_format=torch.channels_last)
     torch.manual_seed(plan.seed * 100 + rank)
     average = copy.deepcopy(model).eval()
-    parameters = list(model.parameters())
+    trained = [model]
+    if plan.heads:
+        trained = [model.rpn, model.rpn_score, model.rpn_box, model.to_classes]
+        trained += [model.box, model.box_fc, model.box_score, model.box_delta]
+    parameters = [p for part in trained for p in part.parameters()]
     optimizer = torch.optim.AdamW(
         [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.03},
@@ -284,13 +315,15 @@ def work(rank: int, plan: Plan) -> None:
     waiting = reader.submit(scenes.next)
     begun, saved = time.monotonic(), time.monotonic()
     step, progress = 0, 0.0
-    model.train()
+    model.eval()  # what is not trained keeps its statistics
+    for part in trained:
+        part.train()
     while progress < 1:
         warm = min(1.0, (step + 1) / 100)
         for group in optimizer.param_groups:
             group["lr"] = plan.rate * warm * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-6
         rows, waiting = waiting.result(), reader.submit(scenes.next)
-        parts = losses(model, rows)
+        parts = losses(model, rows, plan.heads)
         optimizer.zero_grad(set_to_none=True)
         sum(parts.values()).backward()
         step += 1
@@ -321,9 +354,9 @@ def work(rank: int, plan: Plan) -> None:
                     a.lerp_(p, 1 - keep)
                 else:
                     a.copy_(p)
-        if step % 50 == 0:
+        if step % LOG_EVERY == 0:
             row = {"step": step, "minutes": round(spent, 2)}
-            row.update({k: round(v / 50, 4) for k, v in sums.items()})
+            row.update({k: round(v / LOG_EVERY, 4) for k, v in sums.items()})
             log.append(row)
             sums = {}
             print(json.dumps(row), flush=True)

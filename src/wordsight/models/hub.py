@@ -56,8 +56,8 @@ ATTEMPTS = 3
 """How many times in a row a transfer may bring nothing."""
 
 WAYS_OUT = (
-    "use a model in the cache (`wordsight models` lists them), a directory that holds one "
-    "(--model DIR), or --model starter"
+    "use a model in the cache (`wordsight models` lists them), a directory that holds one, or a "
+    "starter that is in the package (--model starter, --crops starter-maskrcnn)"
 )
 
 _CHUNK = 1 << 20
