@@ -3,9 +3,10 @@
     python -m training.maskrcnn all --data DATA --teacher TEACHER --out OUT [--work WORK]
 
 Stages, each of which can be run alone: `targets` (compose scenes, run the teacher over them),
-`train`, `export` (OUT/model.onnx and OUT/detector.json), `evaluate` (on scenes with CIFAR-10 test
-images; for COCO see benchmarks/proposal_recall.py). DATA is the folder of the data packs,
-TEACHER the folder of the teacher's model.onnx.
+`train`, `refit` (the end of the box head, on the boxes that it really gets), `export`
+(OUT/model.onnx and OUT/detector.json), `evaluate` (on scenes with CIFAR-10 test images; for COCO
+see benchmarks/proposal_recall.py). DATA is the folder of the data packs, TEACHER the folder of the
+teacher's model.onnx.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 def main() -> None:
     """Run the stages that were asked for."""
     parser = argparse.ArgumentParser(prog="python -m training.maskrcnn", description=__doc__)
-    parser.add_argument("stage", choices=["targets", "train", "export", "evaluate", "all"])
+    parser.add_argument("stage", choices=["targets", "train", "refit", "export", "evaluate", "all"])
     parser.add_argument("--data", type=Path, help="folder of the data packs")
     parser.add_argument("--teacher", type=Path, help="folder of the teacher")
     parser.add_argument("--out", type=Path, help="folder for model.onnx and detector.json")
@@ -29,7 +30,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--start", type=Path, help="weights to go on from (.pt or .onnx)")
-    parser.add_argument("--heads", action="store_true", help="train the heads only")
     parser.add_argument("--batch", type=int, default=8, help="scenes a step and worker")
     parser.add_argument("--rate", type=float, default=3e-3, help="the highest learning rate")
     parser.add_argument("--seed", type=int, default=1)
@@ -55,10 +55,14 @@ def main() -> None:
             workers=args.workers,
             seed=args.seed,
             start=args.start,
-            heads=args.heads,
             batch=args.batch,
             rate=args.rate,
         )
+    if args.stage in ("refit", "all"):
+        from training.maskrcnn.refit import refit
+
+        start = args.start if args.stage == "refit" else None
+        refit(args.work / "targets", args.work, start=start, seed=args.seed)
     if args.stage in ("export", "all"):
         from training.maskrcnn.export import export
 

@@ -27,7 +27,7 @@ from training.maskrcnn.model import (
 )
 
 CANDIDATES = 1500  # anchors that are decoded
-PROPOSALS = 200  # of these, boxes that the box head sees
+PROPOSALS = 120  # of these, boxes that the box head sees
 PROPOSAL_NMS = 0.7
 REFINED = 60  # of these, boxes that it sees a second time
 REFINED_NMS = 0.6

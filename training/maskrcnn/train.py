@@ -56,12 +56,7 @@ class Scenes:
         if len(self.order) < self.batch:
             self.order = self.rng.permutation(self.usable)
         chosen, self.order = np.sort(self.order[: self.batch]), self.order[self.batch :]
-        rows = {}
-        for name, array in self.arrays.items():
-            value = array[chosen]
-            if value.dtype == np.float16:
-                value = value.astype(np.float32)
-            rows[name] = torch.from_numpy(value)
+        rows = self.rows(chosen)
         image = rows["image"].permute(0, 3, 1, 2).float() / 255
         # The teacher's answer is taken to hold for slightly other colours too.
         gain = torch.from_numpy(self.rng.uniform(0.85, 1.15, (len(image), 3, 1, 1))).float()
@@ -69,6 +64,16 @@ class Scenes:
         image = (image * gain + shift).clamp(0, 1)
         rows["pixels"] = normalise(image).contiguous(memory_format=torch.channels_last)
         rows["feature"] = (rows["feature"] - self.mean) / self.std
+        return rows
+
+    def rows(self, chosen: np.ndarray) -> dict[str, Tensor]:
+        """The fields of the targets of these scenes."""
+        rows = {}
+        for name, array in self.arrays.items():
+            value = array[chosen]
+            if value.dtype == np.float16:
+                value = value.astype(np.float32)
+            rows[name] = torch.from_numpy(value)
         # Annotated objects that are a single cell or less cannot be told from their surroundings.
         sides = rows["known"][..., 2:] - rows["known"][..., :2]
         rows["known"] = rows["known"] * (sides.amin(-1, keepdim=True) >= LEAST_SIDE)
@@ -184,16 +189,14 @@ def fast() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=able)
 
 
-def losses(
-    model: StarterMaskRCNN, rows: dict[str, Tensor], heads: bool = False
-) -> dict[str, Tensor]:
-    """All losses of one batch, weighted; with `heads`, those of the proposals and boxes only."""
+def losses(model: StarterMaskRCNN, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+    """All losses of one batch, weighted."""
     with fast():
-        with torch.set_grad_enabled(not heads):
-            coarse, fine = model.features(rows["pixels"])
+        coarse, fine = model.features(rows["pixels"])
         logits, deltas = model.proposals(coarse)
+        copied = model.to_teacher(coarse)
     logits, deltas, fine = logits.float(), deltas.float(), fine.float()
-    out = {}
+    out = {"feature": F.mse_loss(copied.float(), rows["feature"])}
     out["rpn_score"], out["rpn_box"] = proposal_losses(logits, deltas, rows)
 
     with torch.no_grad():
@@ -213,11 +216,6 @@ def losses(
     logs = F.log_softmax(class_logits.float().reshape(classes.shape), -1)
     out["class"] = 0.5 * (-(classes * logs).sum(-1) * classed).sum() / classed.sum().clamp(min=1)
 
-    if heads:
-        return out
-    with fast():
-        copied = model.to_teacher(coarse)
-    out["feature"] = F.mse_loss(copied.float(), rows["feature"])
     boxes, masks, weight = mask_targets(rows)
     pooled = roi_align(fine, boxes, MASK_CELLS, 8)
     with fast():
@@ -240,26 +238,32 @@ def train(
     rate: float = 3e-3,
     seed: int = 1,
     start: Path | None = None,
-    heads: bool = False,
 ) -> None:
     """Train for `steps` steps, or as many as fit in `minutes` (the schedule follows the nearer).
 
     Every worker is a process with one thread and batches of its own; gradients are averaged each
     step. (On few cores, and busy ones, that is faster than one process with many threads.)
-    With `start`, goes on from the weights of a run (.pt) or an exported graph (.onnx). With
-    `heads`, only the heads of the proposals and of the boxes are trained, which costs less than
-    half as much.
+    With `start`, goes on from the weights of a run (.pt) or an exported graph (.onnx).
     Writes the averaged weights to out/model.pt (every two minutes, and at the end) and the course
     of the losses to out/log.json.
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "store").unlink(missing_ok=True)  # of a run that was cut: the workers would meet there
-    if start is not None and start.suffix == ".onnx":
-        model = restore(start, Scenes(targets, 64, seed).next()["pixels"])
+    if start is not None:
+        model = take_up(start, targets, seed)
         start = out / "start.pt"
         torch.save(model.state_dict(), start)
-    plan = Plan(targets, out, minutes, steps, workers, batch, rate, seed, start, heads)
+    plan = Plan(targets, out, minutes, steps, workers, batch, rate, seed, start)
     torch.multiprocessing.spawn(work, (plan,), nprocs=workers)
+
+
+def take_up(start: Path, targets: Path, seed: int) -> StarterMaskRCNN:
+    """The network with the weights of a run (.pt) or of an exported graph (.onnx)."""
+    if start.suffix == ".onnx":
+        return restore(start, Scenes(targets, 64, seed).next()["pixels"])
+    model = StarterMaskRCNN()
+    model.load_state_dict(torch.load(start))
+    return model
 
 
 @dataclass(frozen=True)
@@ -275,7 +279,6 @@ class Plan:
     rate: float
     seed: int
     start: Path | None
-    heads: bool
 
 
 def work(rank: int, plan: Plan) -> None:
@@ -295,11 +298,7 @@ def work(rank: int, plan: Plan) -> None:
     model = model.to(memory_format=torch.channels_last)
     torch.manual_seed(plan.seed * 100 + rank)
     average = copy.deepcopy(model).eval()
-    trained = [model]
-    if plan.heads:
-        trained = [model.rpn, model.rpn_score, model.rpn_box, model.to_classes]
-        trained += [model.box, model.box_fc, model.box_score, model.box_delta]
-    parameters = [p for part in trained for p in part.parameters()]
+    parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(
         [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.03},
@@ -315,15 +314,13 @@ def work(rank: int, plan: Plan) -> None:
     waiting = reader.submit(scenes.next)
     begun, saved = time.monotonic(), time.monotonic()
     step, progress = 0, 0.0
-    model.eval()  # what is not trained keeps its statistics
-    for part in trained:
-        part.train()
+    model.train()
     while progress < 1:
         warm = min(1.0, (step + 1) / 100)
         for group in optimizer.param_groups:
             group["lr"] = plan.rate * warm * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-6
         rows, waiting = waiting.result(), reader.submit(scenes.next)
-        parts = losses(model, rows, plan.heads)
+        parts = losses(model, rows)
         optimizer.zero_grad(set_to_none=True)
         sum(parts.values()).backward()
         step += 1
