@@ -242,7 +242,8 @@ def build(model: StarterMaskRCNN) -> onnx.ModelProto:
     product = w.op("Mul", score, objectness)
     kept = w.suppressed(boxes, product, REFINED, REFINED_NMS, 0.0)
     boxes, score = refine(w.op("Gather", boxes, kept))
-    score = w.op("Sqrt", w.op("Mul", score, w.op("Gather", product, kept)))
+    product = w.op("Mul", score, w.op("Gather", product, kept))
+    score = w.op("Pow", product, w.const(1 / 3, np.float32))  # the geometric mean of the three
     kept = w.suppressed(boxes, score, DETECTIONS, DETECTION_NMS, LEAST_SCORE)
     boxes = w.op("Gather", boxes, kept, out="boxes")
     w.op("Gather", score, kept, out="scores")

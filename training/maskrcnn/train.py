@@ -316,7 +316,7 @@ def work(rank: int, plan: Plan) -> None:
     step, progress = 0, 0.0
     model.train()
     while progress < 1:
-        warm = min(1.0, (step + 1) / 100)
+        warm = min(1.0, (step + 1) / 40)
         for group in optimizer.param_groups:
             group["lr"] = plan.rate * warm * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-6
         rows, waiting = waiting.result(), reader.submit(scenes.next)
