@@ -2,3 +2,8 @@
 
 Each prints a table and the machine it ran on; ``--json`` prints one object.
 """
+
+import os
+
+# As the command line does: see wordsight/cli.py.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
