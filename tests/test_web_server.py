@@ -291,3 +291,12 @@ def test_the_command_serves_indexes_and_stops_cleanly(tmp_path: Path, photos: An
     assert b"Traceback" not in errors
     assert not out.strip()
     assert len(wordsight.open(library.path)) >= 3
+
+
+def test_answers_do_not_wait_for_the_client_to_confirm_their_head() -> None:
+    with (
+        server.listen("127.0.0.1", 0) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as connection,
+    ):
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

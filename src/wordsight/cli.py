@@ -566,6 +566,7 @@ def serve(
     try:
         from wordsight.web.app import create_app
         from wordsight.web.guard import LOOPBACK
+        from wordsight.web.server import listen
         from wordsight.web.server import serve as run
     except ImportError as error:
         raise WordsightError(
@@ -576,8 +577,7 @@ def serve(
 
     opened = _open_library(library, model, runtime, precision)
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=128)
+        listener = listen(host, port)
     except OSError as error:
         raise WordsightError(
             f"cannot listen on {host}:{port} ({reason(error)}); choose another --port."
