@@ -1035,9 +1035,10 @@ def info(library: LibraryOption = None, as_json: JsonOption = False) -> None:
 
 @app.command(epilog=_examples("wordsight models"))
 def models(as_json: JsonOption = False) -> None:
-    """List the models, and the detectors for --crops, that have a name.
+    """List the models and detectors that have a name.
 
-    With size, licence, published accuracy, and whether they are on this machine.
+    Models for --model, detectors for --crops: with size, licence, published accuracy,
+    and whether they are on this machine.
     """
     from wordsight.models.maskrcnn import detectors_info
     from wordsight.models.registry import models_info

@@ -56,8 +56,9 @@ ATTEMPTS = 3
 """How many times in a row a transfer may bring nothing."""
 
 WAYS_OUT = (
-    "use a model in the cache (`wordsight models` lists them), a directory that holds one, or a "
-    "starter that is in the package (--model starter, --crops starter-maskrcnn)"
+    "use a model in the cache (`wordsight models` lists them), a directory that holds one "
+    "(--model DIR, --crops DIR), or a starter of the package (--model starter, "
+    "--crops starter-maskrcnn)"
 )
 
 _CHUNK = 1 << 20
