@@ -88,4 +88,4 @@ starter:
 	$(TRAINING)/bin/python -m training.starter_clip --data $(WORDSIGHT_DATA) --out training/work/$@ $(QUICK)
 
 clean:
-	rm -rf $(VENV) $(EXPORT) build dist demo site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(EXPORT) $(RCLIP) build dist demo site .mypy_cache .ruff_cache .pytest_cache .hypothesis
