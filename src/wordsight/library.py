@@ -189,6 +189,10 @@ class _Large:
     def has_crops(self) -> bool:
         return bool(self.view.any())
 
+    def _counting(self, rows: NDArray[np.int64], crops: bool) -> NDArray[np.int64]:
+        """Those of these rows that count: without ``crops`` the whole images."""
+        return rows if crops else rows[self.view[rows] == 0]
+
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Vectors of rows of the table that are in order, float32 [n, D]."""
         return _matrix(self.dataset.take(rows, columns=["vector"])["vector"])
@@ -223,7 +227,7 @@ class _Large:
             count = min(_MOST_NEAREST, count * len(self.ids) // int((self.view == 0).sum()))
         places = self.index.search(queries, min(count, len(self.ids)))
         rows = np.unique(places[places >= 0])
-        return rows if crops else rows[self.view[rows] == 0]
+        return self._counting(rows, crops)
 
     def with_label(self, label: str, crops: bool) -> NDArray[np.int64]:
         """Rows of all views of the images with this label, in order."""
@@ -232,7 +236,7 @@ class _Large:
         quoted = label.replace("'", "''")
         found = self.dataset.to_table(columns=["id"], filter=f"label = '{quoted}' and view = 0")
         rows = np.flatnonzero(np.isin(self.ids, found["id"].to_numpy()))
-        return rows if crops else rows[self.view[rows] == 0]
+        return self._counting(rows, crops)
 
     def sample(self, crops: bool) -> NDArray[np.int64]:
         """Rows of all views of a random part of the images, in order.
@@ -245,7 +249,7 @@ class _Large:
         share = min(1.0, _SAMPLE / max(1, len(self.ids)))
         bound = -(1 << 63) + int(share * ((1 << 64) - 1))
         rows = np.flatnonzero(self.ids <= bound)
-        return rows if crops else rows[self.view[rows] == 0]
+        return self._counting(rows, crops)
 
 
 def _joined(sample: Snapshot, others: Snapshot) -> Snapshot:
@@ -764,9 +768,9 @@ class Store:
         if not len(rows):
             return []
         places = [int(row) for row in rows]
-        opened = self._opened
-        mine = opened is not None and int(opened.dataset.version) == version
-        dataset = opened.dataset if mine and opened is not None else self.dataset
+        dataset = self.dataset
+        if self._opened is not None and int(self._opened.dataset.version) == version:
+            dataset = self._opened.dataset
         if self._described is not None and self._described[0] == version:
             table = self._described[1].take(places)
         else:
