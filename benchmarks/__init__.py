@@ -5,5 +5,5 @@ Each prints a table and the machine it ran on; ``--json`` prints one object.
 
 import os
 
-# As the command line does: see wordsight/cli.py.
+# As the command line does: see wordsight/cli/__init__.py.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")

@@ -1,0 +1,94 @@
+"""The application that verbs register with, and the options that several of them share."""
+
+from __future__ import annotations
+
+import time
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+STARTED = time.perf_counter()
+
+
+def examples(*lines: str) -> str:
+    """The end of a help text: commands, a line each, which are not wrapped."""
+    return "\n".join(
+        ("\b", "Examples:" if len(lines) > 1 else "Example:", *(f"  {x}" for x in lines))
+    )
+
+
+app = typer.Typer(
+    name="wordsight",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Find images by words, on your own machine.\n\n"
+        "Index a folder once, then search it with words, with an image, or with both:\n\n"
+        "\b\n"
+        "  wordsight index ~/Pictures\n"
+        '  wordsight search "a red car at night"'
+    ),
+)
+
+
+class Runtime(str, Enum):
+    """What runs the models."""
+
+    auto = "auto"
+    openvino = "openvino"
+    onnxruntime = "onnxruntime"
+
+
+class Precision(str, Enum):
+    """The precision models run in."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    int8 = "int8"
+
+
+LibraryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--library",
+        "-L",
+        metavar="DIR",
+        envvar="WORDSIGHT_LIBRARY",
+        help="The library's directory. Default: .wordsight here or in a folder above.",
+    ),
+]
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+RuntimeOption = Annotated[
+    Runtime, typer.Option(help="What runs the model; auto: OpenVINO on a CPU, if it is installed.")
+]
+
+
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(
+        help="Numbers that the model computes with; auto: bf16 where the CPU has it, else fp32."
+    ),
+]
+
+
+# Of a new model; the model of a library is written in it, so a verb on one asks where it is now.
+ModelOption = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="A name of `wordsight models`, a directory, or a hub id."),
+]
+
+
+MovedModelOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Where the library's model is now, if it has moved."),
+]

@@ -1,0 +1,228 @@
+"""``wordsight classify``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wordsight.cli.app import (
+    JsonOption,
+    ModelOption,
+    Precision,
+    PrecisionOption,
+    Runtime,
+    RuntimeOption,
+    app,
+    examples,
+)
+from wordsight.cli.console import (
+    check_pictures,
+    count,
+    print_json,
+    progress_bar,
+    say,
+    text_file,
+    write_lines,
+)
+from wordsight.cli.opening import load
+from wordsight.errors import WordsightError
+
+if TYPE_CHECKING:
+    from wordsight.classify import Classification, Classifier
+    from wordsight.sources import Item
+
+
+@app.command(
+    epilog=examples(
+        'wordsight classify photo.jpg --labels "dog,cat,car"',
+        "wordsight classify photos/ --labels imagenet --output results.csv",
+    )
+)
+def classify(
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE", help="Image files, folders, .tar shards, - (stdin)."),
+    ],
+    labels: Annotated[
+        str,
+        typer.Option(
+            metavar="LABELS",
+            help='cifar10, caltech101, imagenet, a file with a label a line, or "dog,cat,car".',
+        ),
+    ] = "cifar10",
+    top: Annotated[
+        int, typer.Option(metavar="N", help="How many labels to name for an image.", min=1)
+    ] = 3,
+    template: Annotated[
+        str, typer.Option(metavar="TEXT", help="How a label is put into words; {} is the label.")
+    ] = "a photo of a {}.",
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Put labels into words in many ways and average.")
+    ] = False,
+    closed: Annotated[bool, typer.Option("--closed", help='Never answer "none of these".')] = False,
+    temperature: Annotated[
+        str,
+        typer.Option(
+            metavar="T|FOLDER",
+            help="Makes confidences right: a number that divides the logits, or a folder of class "
+            "folders to fit it on.",
+        ),
+    ] = "1",
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a .csv or .jsonl file instead.")
+    ] = None,
+    grid: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a picture of the first 20 images.")
+    ] = None,
+    model: ModelOption = "auto",
+    runtime: RuntimeOption = Runtime.auto,
+    precision: PrecisionOption = Precision.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which labels fit images best.
+
+    An image that no label fits better than neutral phrases do gets "none of these". Where the
+    images lie in class folders named like the labels, the accuracy is printed too.
+    """
+    from wordsight.classify import ENSEMBLE, Classifier, encode_items, fit_on
+    from wordsight.sources import open_source
+
+    if output and output.suffix.lower() not in (".csv", ".jsonl"):
+        raise WordsightError(f"{output}: write results to a .csv or a .jsonl file.")
+    check_pictures([grid])
+    items = [item for place in images for item in _items_of(place)]
+    loaded = load(model, runtime, precision)
+    classifier = Classifier(
+        loaded, labels, templates=ENSEMBLE if ensemble else (template,), closed=closed
+    )
+    try:
+        classifier.temperature = _positive(float(temperature))
+    except ValueError:
+        classifier.temperature = fit_on(classifier, open_source(temperature).items())
+        say(f"temperature fitted on {temperature}: {classifier.temperature:.3f}")
+
+    rows: list[dict[str, Any]] = []
+    good: list[tuple[Item, Any]] = []
+    with progress_bar("classifying", "images") as progress:
+        for done, (item, vector) in enumerate(encode_items(loaded, items), start=1):
+            row: dict[str, Any] = {"path": item.path}
+            if isinstance(vector, str):
+                row["error"] = vector
+                say(f"skipped {item.path}: {vector}")
+            else:
+                good.append((item, vector))
+                judged = classifier.judge(vector[None], top)[0]
+                row |= judged.to_json()
+                if not (output or as_json):
+                    print(_classified(item.path, judged))
+            rows.append(row)
+            if progress:
+                progress(done, len(items))
+    if output:
+        (_write_table if output.suffix.lower() == ".csv" else write_lines)(output, rows)
+        say(f"{count(len(rows), 'image')} written to {output}")
+    elif as_json:
+        print_json(rows)
+    if not good:
+        raise WordsightError("none of the images could be read.")
+    _report_accuracy(classifier, good)
+    if grid:
+        _draw_classified(classifier, good[:20], grid)
+
+
+def _positive(value: float) -> float:
+    if not value > 0:
+        raise WordsightError(f"the temperature must be above 0, not {value:g}.")
+    return value
+
+
+def _items_of(place: str) -> list[Item]:
+    """The images at a path, a file:// URL, or - for the bytes on standard input."""
+    from urllib.parse import urlparse
+    from urllib.request import url2pathname
+
+    from wordsight.errors import SourceError
+    from wordsight.sources import Item, open_source
+
+    if place == "-":
+        data = sys.stdin.buffer.read()
+        return [Item("0" * 16, "-", len(data), 0, None, "-", lambda _item: data)]
+    url = urlparse(place)
+    if url.scheme == "file":
+        place = url2pathname(url.path)
+    elif url.scheme in ("http", "https"):
+        raise SourceError(f"{place}: only local files are opened; download the image first.")
+    items = open_source(place).items()
+    if not items:
+        raise SourceError(f"no image found in {place}.")
+    return items
+
+
+def _classified(path: str, judged: Classification) -> str:
+    candidates = "  ".join(f"{c.label} {c.confidence:.1%}" for c in judged.top)
+    return (
+        f"{path}:  {'none of these (' + candidates + ')' if judged.none_of_these else candidates}"
+    )
+
+
+def _write_table(output: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Classifications as CSV: path, none_of_these, label1, confidence1, ..., error."""
+    import csv
+
+    most = max((len(row.get("top", ())) for row in rows), default=0)
+    numbered = [f"{name}{i}" for i in range(1, most + 1) for name in ("label", "confidence")]
+    with text_file(output) as file:
+        table = csv.writer(file)
+        table.writerow(["path", "none_of_these", *numbered, "error"])
+        for row in rows:
+            found = [value for c in row.get("top", ()) for value in (c["label"], c["confidence"])]
+            found += [""] * (2 * most - len(found))
+            table.writerow(
+                [row["path"], row.get("none_of_these", ""), *found, row.get("error", "")]
+            )
+
+
+def _report_accuracy(classifier: Classifier, good: Sequence[tuple[Item, Any]]) -> None:
+    """Where true labels are known, say how right the labels are."""
+    import numpy as np
+
+    from wordsight.evaluate import classification_report
+
+    place = {label: i for i, label in enumerate(classifier.labels)}
+    known = [(vector, place[item.label]) for item, vector in good if item.label in place]
+    if not known:
+        return
+    report = classification_report(
+        classifier.confidences(np.stack([vector for vector, _ in known])),
+        np.array([truth for _, truth in known]),
+    )
+    say(
+        f"{count(report.images, 'image')} with a known label: accuracy {report.accuracy:.4f}, "
+        f"top-3 {report.top3_accuracy:.4f}, expected calibration error {report.ece:.4f}"
+    )
+
+
+def _draw_classified(
+    classifier: Classifier, good: Sequence[tuple[Item, Any]], output: Path
+) -> None:
+    import numpy as np
+
+    from wordsight import render
+    from wordsight.images import open_image
+
+    judged = classifier.judge(np.stack([vector for _, vector in good]))
+    rows = [
+        render.Classified(
+            open_image(item.read()),
+            [(c.label, c.confidence) for c in found.top],
+            truth=item.label if item.label in classifier.labels else None,
+            none_of_these=found.none_of_these,
+        )
+        for (item, _), found in zip(good, judged, strict=True)
+    ]
+    render.save(render.classification_montage(rows, title="Top labels"), output)
+    say(f"grid: {output}")

@@ -1,0 +1,52 @@
+"""``wordsight demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wordsight.cli.app import (
+    JsonOption,
+    ModelOption,
+    Precision,
+    PrecisionOption,
+    Runtime,
+    RuntimeOption,
+    app,
+    examples,
+)
+from wordsight.cli.console import print_json, progress_bar, say
+from wordsight.cli.opening import load
+
+
+@app.command(epilog=examples("wordsight demo --out demo"))
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where pictures are written.")] = Path(
+        "demo"
+    ),
+    model: ModelOption = "starter",
+    runtime: RuntimeOption = Runtime.auto,
+    precision: PrecisionOption = Precision.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """Show it all on CIFAR-10, step by step.
+
+    Finds test images by words, says "No match", classifies, measures, and writes pictures.
+
+    The data come from WORDSIGHT_CIFAR10 (a folder or file), the cache, the official archive, or
+    the 20-image sample of the extra `sample`, whichever is there first.
+    """
+    from wordsight.demo import run
+    from wordsight.sources import cifar10
+
+    source = cifar10.load("test")
+    if source.notice:
+        say(f"note: {source.notice}")
+    loaded = load(model, runtime, precision)
+    tell = say if as_json else print
+    with progress_bar("encoding", "images") as progress:
+        facts = run(loaded, source, source.origin, out, say=tell, progress=progress)
+    if as_json:
+        print_json(facts)

@@ -1,0 +1,155 @@
+"""``wordsight index``."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wordsight.cli.app import (
+    JsonOption,
+    LibraryOption,
+    Precision,
+    PrecisionOption,
+    Runtime,
+    RuntimeOption,
+    app,
+    examples,
+)
+from wordsight.cli.console import check_pictures, count, print_json, progress_bar, say
+from wordsight.cli.opening import open_or_create
+from wordsight.errors import WordsightError
+
+if TYPE_CHECKING:
+    from wordsight.api import Library
+    from wordsight.indexing import CropReport, IndexReport
+    from wordsight.sources import Source
+
+
+@app.command(
+    epilog=examples(
+        "wordsight index ~/Pictures",
+        "wordsight index ~/Pictures --crops tiles",
+        "wordsight index photos scans.tar --library mine.lib --model clip-vit-b32",
+    )
+)
+def index(
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH", help='Folders, image files, .tar shards, or "cifar10".'),
+    ],
+    library: LibraryOption = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Model of a new library: a name of `wordsight models`, a directory, or a hub id.",
+        ),
+    ] = None,
+    crops: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|maskrcnn|tiles|NAME",
+            help="Embed regions of each image too, found by a detector or as tiles. "
+            "Default: as the library was last indexed.",
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write crops per image as a picture.")
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove images that are gone from these paths.")
+    ] = False,
+    runtime: RuntimeOption = Runtime.auto,
+    precision: PrecisionOption = Precision.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """Add images to a library, or bring it up to date.
+
+    Files that have not changed are skipped, so run it again whenever you like. Images that
+    cannot be read are listed at the end and stop nothing.
+    """
+    from wordsight.errors import ModelError, SourceError
+    from wordsight.library import default_location
+    from wordsight.sources import open_source
+
+    check_pictures(plots=[plot])
+    sources = [open_source(path) for path in paths]
+    place = library or default_location(paths[0])
+    opened, fresh = open_or_create(place, model, runtime, precision)
+    try:
+        if fresh and precision == Precision.int8:
+            _say_int8(opened, sources)
+        with progress_bar("indexing", "images") as progress:
+            report = opened.index_sources(sources, crops=crops, prune=prune, progress=progress)
+    except (ModelError, SourceError):
+        if fresh:  # an empty library would be found later, and puzzle
+            shutil.rmtree(opened.path, ignore_errors=True)
+        raise
+    unusable = report.failed and not report.images
+    if fresh and unusable:
+        shutil.rmtree(opened.path, ignore_errors=True)
+    if as_json:
+        print_json({**report.to_json(), "library": str(opened.path)})
+    else:
+        for failure in report.failed:
+            say(f"skipped {failure.path}: {failure.reason}")
+    if unusable:
+        raise WordsightError("none of the images could be read; nothing was indexed.")
+    if not as_json:
+        _print_indexed(report, opened.path)
+    if plot and report.crops:
+        from wordsight import render
+
+        picture = render.histogram(
+            report.crops.per_image,
+            title="Crops per image",
+            xlabel=f"crops by {report.crops.proposer}",
+        )
+        render.save(picture, plot)
+        say(f"plot: {plot}")
+
+
+def _say_int8(library: Library, sources: Sequence[Source]) -> None:
+    """What int8 changes, before anything is indexed with it."""
+    from wordsight.indexing import check_int8
+
+    check = check_int8(library.model, sources)
+    say(
+        f"int8: of the ten images nearest to each of {check.images}, {check.recall:.2f} are those "
+        f"of fp32 (cosine {check.cosine:.4f})"
+    )
+
+
+def _print_indexed(report: IndexReport, place: Path) -> None:
+    if not (report.indexed or report.reused or report.removed):
+        print(f"Nothing to do: {count(report.unchanged, 'image')} unchanged.")
+    else:
+        done = [
+            f"{count(report.indexed, 'image')} indexed",
+            f"{report.unchanged} unchanged",
+            *([f"{report.reused} reused (moved or copied)"] if report.reused else []),
+            *([f"{report.removed} removed"] if report.removed else []),
+            *([f"{len(report.failed)} skipped"] if report.failed else []),
+        ]
+        print(
+            f"{', '.join(done)} in {report.seconds:.1f} s "
+            f"({report.images_per_second:.0f} images/s)."
+        )
+    if report.crops and report.crops.per_image:
+        _print_crops(report.crops)
+    print(f"Library: {place} ({count(report.images, 'image')})")
+
+
+def _print_crops(crops: CropReport) -> None:
+    facts = crops.to_json()
+    names = ", ".join(f"{name} {count}" for name, count in list(facts["labels"].items())[:8])
+    print(
+        f"Crops by {facts['proposer']}: {facts['crops']:,} in {count(facts['images'], 'image')} "
+        f"(min {facts['min']}, median {facts['median']:g}, max {facts['max']} an image); "
+        f"{facts['propose_seconds']:.1f} s proposing, {facts['encode_seconds']:.1f} s encoding"
+        + (f"\n  labels: {names}" if names else "")
+    )

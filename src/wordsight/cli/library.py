@@ -1,0 +1,46 @@
+"""``wordsight info`` and ``wordsight compact``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wordsight.cli.app import JsonOption, LibraryOption, app, examples
+from wordsight.cli.console import count, print_json, size
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command(epilog=examples("wordsight info --library ~/Pictures"))
+def info(library: LibraryOption = None, as_json: JsonOption = False) -> None:
+    """Say what a library holds and what it was made with."""
+    from wordsight.library import Store, find
+
+    facts = Store.open(library or find()).info()
+    if as_json:
+        print_json(facts)
+        return
+    record = facts["model"]
+    print(f"library   {facts['library']}")
+    print(f"images    {facts['images']} ({count(facts['views'], 'view')})")
+    print(f"model     {record['name']} ({record['hash']}, {record['dim']} dimensions)")
+    print(f"on disk   {size(facts['bytes'])}, table version {facts['table_version']}")
+    print(
+        f"made      {facts['created']} by wordsight {facts['made_with']}, format {facts['format']}"
+    )
+
+
+@app.command(epilog=examples("wordsight compact --library ~/Pictures"))
+def compact(library: LibraryOption = None, as_json: JsonOption = False) -> None:
+    """Merge a library's small files and drop its old versions."""
+    from wordsight.api import Library
+    from wordsight.library import Store, find
+
+    opened = Library(Store.open(library or find()))
+    before = opened.info()["bytes"]
+    opened.compact()
+    after = opened.info()["bytes"]
+    if as_json:
+        print_json({"library": str(opened.path), "bytes_before": before, "bytes_after": after})
+    else:
+        print(f"{opened.path}: {size(before)} before, {size(after)} now.")

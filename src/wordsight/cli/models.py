@@ -1,0 +1,140 @@
+"""``wordsight models`` and ``wordsight export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from wordsight.cli.app import JsonOption, app, examples
+from wordsight.cli.console import print_json, print_table, progress_bar, say, size
+
+
+@app.command(epilog=examples("wordsight models"))
+def models(as_json: JsonOption = False) -> None:
+    """List the models and detectors that have a name.
+
+    Models for --model, detectors for --crops: with size, licence, published accuracy,
+    and whether they are on this machine.
+    """
+    from wordsight.models.maskrcnn import detectors_info
+    from wordsight.models.registry import models_info
+
+    rows, detectors = models_info(), detectors_info()
+    if as_json:
+        print_json({"models": rows, "detectors": detectors})
+        return
+    header = ("NAME", "DIM", "DOWNLOAD", "CIFAR-10", "LICENCE", "HERE", "HUB REPOSITORY")
+    table = [
+        (
+            row["name"],
+            str(row["dim"] or ""),
+            _download(row),
+            f"{row['cifar10']:.1f} %" if row["cifar10"] else "",
+            row["licence"] or "",
+            "yes" if row["cached"] else "no",
+            row["repository"] or "",
+        )
+        for row in rows
+    ]
+    print_table([header, *table])
+    print("\nFor --crops:")
+    print_table(
+        [
+            ("NAME", "DOWNLOAD", "LICENCE", "HERE", "HUB REPOSITORY"),
+            *(
+                (
+                    row["name"],
+                    _download(row),
+                    row["licence"],
+                    "yes" if row["cached"] else "no",
+                    row["repository"] or "",
+                )
+                for row in detectors
+            ),
+        ]
+    )
+
+
+def _download(row: dict[str, Any]) -> str:
+    return size(row["bytes"]) if row["bytes"] else "?" if row["repository"] else "in the package"
+
+
+@app.command(
+    epilog=examples(
+        "wordsight export laion/CLIP-ViT-B-32-laion2B-s34B-b79K --out models/b32",
+        "wordsight export ViT-B-32 --pretrained mine.pt --out models/mine",
+        "wordsight export maskrcnn.pth --out models/detector",
+    )
+)
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A folder of open_clip or transformers, a hub id (owner/name), the weights of a "
+            "torchvision Mask R-CNN (a file), or a model's name together with --pretrained.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The directory to write.")],
+    pretrained: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TAG|FILE",
+            help="The weights of a model named in open_clip (ViT-B-32) or torchvision "
+            "(maskrcnn_resnet50_fpn).",
+        ),
+    ] = None,
+    kind: Annotated[
+        Literal["auto", "open_clip", "transformers", "maskrcnn"],
+        typer.Option(help="What the source is."),
+    ] = "auto",
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="The difference to the original that is accepted. Default: 0.001 for vectors, "
+            "0.01 for detectors.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn a PyTorch checkpoint into a model directory.
+
+    It is checked against the original: what differs by more than the tolerance is not kept. Takes
+    CLIP models of open_clip and transformers, and Mask R-CNN of torchvision. Needs the extra
+    export: pip install "wordsight[export]"; the directory runs without it.
+    """
+    from wordsight.models.export import export as run
+
+    with progress_bar("exporting", "steps") as progress:
+        done = run(
+            source, out, pretrained=pretrained, kind=kind, tolerance=tolerance, progress=progress
+        )
+    if as_json:
+        print_json(done.to_json())
+        return
+    differences = ", ".join(f"{what} {value:.1e}" for what, value in done.differences.items())
+    compared = ", ".join(f"{count} {what}" for what, count in done.compared.items())
+    print(f"Differences to the original: {differences} ({compared}; tolerance {done.tolerance:g})")
+    facts = done.facts
+    if done.kind == "maskrcnn":
+        if not done.compared["boxes"]:
+            say("note: the original found nothing in the test pictures, and so did the export")
+        if not facts["labels"]:
+            say(
+                "note: the weights do not name their labels; write the names into "
+                f'{done.path / "detector.json"}: "labels": ["background", "cat", ...]'
+            )
+        print(f"{done.path}: {size(done.bytes)} in {done.seconds:.1f} s")
+        say(f"use it:  wordsight index PHOTOS --crops {done.path}")
+        return
+    height, width = facts["image_size"]
+    bias = "" if facts["logit_bias"] is None else f", bias {facts['logit_bias']:.4g}"
+    print(
+        f"{done.path}: {facts['dim']} dimensions, {width} x {height} pixels, "
+        f"{facts['context']} tokens, logit scale {facts['logit_scale']:.4g}{bias}; "
+        f"{size(done.bytes)} in {done.seconds:.1f} s"
+    )
+    say(f"use it:  wordsight index PHOTOS --model {done.path}")

@@ -1,0 +1,53 @@
+"""Opening a library with its model, as the options say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wordsight.cli.app import Precision, Runtime
+from wordsight.cli.console import say
+
+if TYPE_CHECKING:
+    from wordsight.api import Library
+    from wordsight.models import ClipModel
+
+
+def load(name: str, runtime: Runtime, precision: Precision) -> ClipModel:
+    """Load a model; what the user should know of it is said once."""
+    import wordsight
+
+    return wordsight.load_model(
+        name,
+        runtime=runtime.value,
+        precision=precision.value,
+        notice=lambda line: say(f"note: {line}"),
+    )
+
+
+def open_library(
+    place: Path | None, model: str | None, runtime: Runtime, precision: Precision
+) -> Library:
+    """Open a library with its model, where the user gave one or where it came from."""
+    import wordsight
+    from wordsight.library import Store, find
+
+    store = Store.open(place or find())
+    loaded = load(model or store.model.source, runtime, precision)
+    return wordsight.open(store.path, loaded)
+
+
+def open_or_create(
+    place: Path, model: str | None, runtime: Runtime, precision: Precision
+) -> tuple[Library, bool]:
+    """The library, and whether it was made now."""
+    import wordsight
+    from wordsight.library import Store
+
+    exists = (place / "library.json").exists() or (place / ".wordsight/library.json").exists()
+    if not exists:
+        loaded = load(model or "auto", runtime, precision)
+        return wordsight.create(place, loaded), True
+    store = Store.open(place)
+    loaded = load(model or store.model.source, runtime, precision)
+    return wordsight.open(place, loaded), False

@@ -1,0 +1,234 @@
+"""``wordsight search``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from wordsight.cli.app import (
+    STARTED,
+    JsonOption,
+    LibraryOption,
+    MovedModelOption,
+    Precision,
+    PrecisionOption,
+    Runtime,
+    RuntimeOption,
+    app,
+    examples,
+)
+from wordsight.cli.console import check_pictures, count, print_json, say
+from wordsight.cli.opening import open_library
+from wordsight.cli.prompt import loop
+from wordsight.errors import WordsightError
+
+if TYPE_CHECKING:
+    from wordsight.search import Result
+
+
+@app.command(
+    epilog=examples(
+        'wordsight search "a dog"',
+        "wordsight search holiday.jpg",
+        'wordsight search \'"beach" + "sunset" - 0.5*"people"\'',
+        'wordsight search \'@"rex.jpg" + "snow"\' --grid hits.png',
+    )
+)
+def search(
+    query: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="QUERY",
+            help="Words; an image file (more like this); or terms in double quotes, weighed and "
+            'joined by + and - (@"file" is an image). Without it: an interactive prompt.',
+        ),
+    ] = None,
+    k: Annotated[
+        int, typer.Option("-k", metavar="N", help="How many images, at most.", min=1)
+    ] = 10,
+    library: LibraryOption = None,
+    grid: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the hits as a labelled picture.")
+    ] = None,
+    show: Annotated[
+        bool,
+        typer.Option("--show", help="Show that picture: in the terminal if it can, else open it."),
+    ] = False,
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X", help="A fixed cut-off on the cosine instead of the calibrated one."
+        ),
+    ] = None,
+    false_accept: Annotated[
+        float,
+        typer.Option(metavar="P", help="Share of unrelated queries that may be answered."),
+    ] = 0.05,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Show the closest images even when none matches.")
+    ] = False,
+    rank_by: Annotated[
+        Literal["auto", "score", "lift", "z"],
+        typer.Option(
+            help="Order by cosine (score), by how far it lies above what unrelated phrases get "
+            "(lift), or by that in deviations (z). auto: lift where crops count, else cosine."
+        ),
+    ] = "auto",
+    crops: Annotated[
+        bool | None,
+        typer.Option(
+            "--crops/--no-crops",
+            help="Let the best crop of an image count. Default: if it has any.",
+        ),
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show the ranking without and with crops.")
+    ] = False,
+    timings: Annotated[
+        bool, typer.Option("--timings", help="Say where the time went, on standard error.")
+    ] = False,
+    model: MovedModelOption = None,
+    runtime: RuntimeOption = Runtime.auto,
+    precision: PrecisionOption = Precision.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the images that fit a prompt best.
+
+    A query that nothing in the library fits gets "No match": the cut-off is calibrated on the
+    library itself, so that at most --false-accept of unrelated queries are answered.
+    """
+    check_pictures([grid])
+    opened = open_library(library, model, runtime, precision)
+
+    if (crops or compare) and not opened.has_crops:
+        raise WordsightError(
+            f"the library {opened.path} has no crops; add them with: "
+            "wordsight index FOLDER --crops maskrcnn (or --crops tiles)"
+        )
+
+    def ask(text: str, with_crops: bool) -> Result:
+        return opened.search(
+            _as_query(text),
+            k,
+            min_score=min_score,
+            false_accept=false_accept,
+            anyway=anyway,
+            rank_by=rank_by,
+            crops=with_crops,
+        )
+
+    def answer(text: str) -> None:
+        result = ask(text, crops is not False)
+        if compare:
+            baseline = ask(text, False)
+            _print_comparison(baseline, result, as_json)
+        elif as_json:
+            print_json(result.to_json())
+        else:
+            _print_result(result)
+        if grid or show:
+            picture = opened.comparison(baseline, result) if compare else opened.grid(result)
+            _show(picture, result.query, grid, show)
+        if timings:
+            _say_timings(result.timings_ms)
+
+    if query is not None:
+        answer(query)
+    else:
+        loop(answer, f"{count(len(opened), 'image')}, model {opened.store.model.name}")
+
+
+def _say_timings(laps: dict[str, float]) -> None:
+    """Where the time of one search went; ``load`` and ``encode`` run side by side when cold."""
+    meaning = {
+        "encode": "query to vector, the model's loading with it",
+        "load": "vectors and statistics not yet in memory by then",
+        "score": "cosines, fusion, normalisation",
+        "decide": "match or no match",
+        "hits": "ranking, and what is known of the hits",
+    }
+    for name, value in laps.items():
+        say(f"{name:<8} {value:>9.1f} ms   {meaning.get(name, '')}".rstrip())
+    since = (time.perf_counter() - STARTED) * 1000
+    say(f"{'process':<8} {since:>9.1f} ms   since the command's modules were imported")
+
+
+def _as_query(text: str) -> str | Path:
+    """A prompt that names an image file is that image."""
+    from wordsight.images import IMAGE_SUFFIXES
+
+    path = Path(text.strip())
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        if path.is_file():
+            return path
+        raise WordsightError(f"{text}: there is no such file.")
+    return text
+
+
+def _print_result(result: Result) -> None:
+    for notice in result.notices:
+        say(f"note: {notice}")
+    if not result.match:
+        print(f'No match for "{result.query}": {result.explanation()}.')
+        if not result.hits:
+            if result.top_score is not None:
+                say("(--anyway shows the closest images)")
+            return
+        print("The closest anyway:")
+    for hit in result.hits:
+        parts = [f"{hit.rank:>3}", f"{hit.score:.4f}"]
+        if hit.z is not None:
+            parts.append(f"z {hit.z:5.1f}")
+        if hit.label:
+            parts.append(f"{hit.label:<12}")
+        parts.append(hit.path)
+        if hit.view.box:
+            x0, y0, x1, y1 = (round(v) for v in hit.view.box)
+            parts.append(f"[{hit.view.label or hit.view.kind} at {x0},{y0},{x1},{y1}]")
+        print("  ".join(parts))
+
+
+def _print_comparison(baseline: Result, crop_aware: Result, as_json: bool) -> None:
+    """Both rankings, and for each hit of the second where it was in the first."""
+    old = {hit.id: hit.rank for hit in baseline.hits}
+    if as_json:
+        print_json(
+            {
+                "query": crop_aware.query,
+                "baseline": baseline.to_json(),
+                "crop_aware": crop_aware.to_json(),
+                "moved": {
+                    hit.id: {"from": old.get(hit.id), "to": hit.rank}
+                    for hit in crop_aware.hits
+                    if old.get(hit.id) != hit.rank
+                },
+            }
+        )
+        return
+    print("Baseline (whole images):")
+    _print_result(baseline)
+    print("Crop-aware (max fusion):")
+    _print_result(crop_aware)
+    kept = [hit for hit in crop_aware.hits if hit.id in old]
+    up = sum(old[hit.id] > hit.rank for hit in kept)
+    down = sum(old[hit.id] < hit.rank for hit in kept)
+    new = len(crop_aware.hits) - len(kept)
+    print(f"Moved: {new} new among the {len(crop_aware.hits)}, {up} up, {down} down.")
+
+
+def _show(picture: Any, title: str, grid: Path | None, show: bool) -> None:
+    from wordsight import render
+
+    if grid:
+        render.save(picture, grid)
+        say(f"grid: {grid}")
+    if show:
+        escape = render.in_terminal(picture)
+        if escape:
+            sys.stdout.write(escape + "\n")
+        else:
+            picture.show(title=f"wordsight: {title}")

@@ -1,0 +1,124 @@
+"""``wordsight serve``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wordsight.cli.app import (
+    JsonOption,
+    LibraryOption,
+    MovedModelOption,
+    Precision,
+    PrecisionOption,
+    Runtime,
+    RuntimeOption,
+    app,
+    examples,
+)
+from wordsight.cli.console import count, print_json
+from wordsight.cli.opening import open_library
+from wordsight.errors import WordsightError, reason
+
+
+@app.command(
+    epilog=examples(
+        "wordsight serve",
+        "wordsight serve --library photos/.wordsight --port 9000",
+        "wordsight serve --allow-index ~/Pictures",
+        "wordsight serve --host 0.0.0.0 --token SECRET",
+    )
+)
+def serve(
+    library: LibraryOption = None,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="N", help="Port; 0 picks a free one.", min=0, max=65535)
+    ] = 8000,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="WORDSIGHT_TOKEN",
+            metavar="TEXT",
+            help="A secret that requests must carry. Without it, one is made up and printed "
+            "for any --host that others can reach.",
+        ),
+    ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="Another host name that browsers may call this server by "
+            "(may be given several times).",
+        ),
+    ] = None,
+    allow_index: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder that may be indexed from the page (may be given several times).",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    model: MovedModelOption = None,
+    runtime: RuntimeOption = Runtime.auto,
+    precision: PrecisionOption = Precision.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve a web page and an HTTP API over a library, until Ctrl-C.
+
+    Needs the extra web: pip install "wordsight[web]". The API is described at
+    /api/v1/openapi.json.
+    """
+    try:
+        from wordsight.web.app import create_app
+        from wordsight.web.guard import LOOPBACK
+        from wordsight.web.server import listen
+        from wordsight.web.server import serve as run
+    except ImportError as error:
+        raise WordsightError(
+            f'the web page needs the package {error.name}: pip install "wordsight[web]"'
+        ) from None
+    import secrets
+    import socket
+
+    opened = open_library(library, model, runtime, precision)
+    try:
+        listener = listen(host, port)
+    except OSError as error:
+        raise WordsightError(
+            f"cannot listen on {host}:{port} ({reason(error)}); choose another --port."
+        ) from None
+    if host not in LOOPBACK and token is None:
+        token = secrets.token_urlsafe(24)
+    hosts = LOOPBACK | {host.lower(), *(n.lower() for n in name or ())}
+    if host not in LOOPBACK:
+        hosts |= {socket.gethostname().lower(), *_own_addresses()}
+    web = create_app(opened, hosts=hosts, token=token, allow_index=allow_index or ())
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{listener.getsockname()[1]}"
+    told = {"url": url + web.state.guard.login_path, "api": url + "/api/v1", "token": token}
+    if as_json:
+        print_json(told)
+    else:
+        print(f"{count(len(opened), 'image')} of {opened.path}")
+        print(f"open {told['url']}" + ("  (this link works once)" if token else ""))
+        if token:
+            print(f"token for programs: {token}")
+    sys.stdout.flush()
+    run(web, listener)
+
+
+def _own_addresses() -> set[str]:
+    import socket
+
+    try:
+        return {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)}
+    except OSError:
+        return set()
