@@ -61,6 +61,21 @@ def add_random(library: Library, numbers: range, crops: int = 0) -> None:
         library.store.prepare()
 
 
+def test_few_images_of_very_many_views(
+    tmp_path: Path, model: ColourModel, large: Callable[[bool], None]
+) -> None:
+    """None of these three would fall into the random part by its share of the views."""
+    large(False)
+    library = wordsight.create(tmp_path / "lib", model)
+    add_random(library, range(14, 17), crops=9000)
+    exact = library.search("red", k=3, anyway=True)
+    large(True)
+    library = wordsight.open(tmp_path / "lib", model)
+    found = library.search("red", k=3, anyway=True)
+    assert [hit.id for hit in found.hits] == [hit.id for hit in exact.hits]
+    assert found.match == exact.match
+
+
 WORDS = ["red", "a dog", "grand piano", "blue and white", "something else"]
 
 

@@ -50,6 +50,7 @@ _META_COLUMNS = ["id", "path", "label", "width", "height", "kind", "box", "regio
 
 EXACT_MIB = 1024
 _SAMPLE = 8_000  # views of a large library that stand for all of them, about
+_FEWEST = 30  # images at least, or all, that these views are of
 _NEAREST = 200  # views that the approximate index names, to be scored exactly
 _MOST_NEAREST = 4000
 _DESCRIBED = 2_000_000  # up to so many views paths and labels are kept in memory, 100 bytes each
@@ -242,12 +243,14 @@ class _Large:
         """Rows of all views of a random part of the images, in order.
 
         Ids are hashes, so those below a bound are a random part, and the same one after images
-        were added.
+        were added. Where images have thousands of views each, a few images are many views.
         """
         import numpy as np
 
         share = min(1.0, _SAMPLE / max(1, len(self.ids)))
-        bound = -(1 << 63) + int(share * ((1 << 64) - 1))
+        images = self.ids[self.view == 0]
+        few = min(_FEWEST, len(images)) - 1
+        bound = max(-(1 << 63) + int(share * ((1 << 64) - 1)), int(np.partition(images, few)[few]))
         rows = np.flatnonzero(self.ids <= bound)
         return self._counting(rows, crops)
 

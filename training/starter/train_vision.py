@@ -41,7 +41,7 @@ class Cycle:
 
 # The first cycle learns; it ends better on the pictures it saw than on others. The second one mixes
 # pictures (CutMix), which closes some of that.
-CYCLES = (Cycle(20, small_epochs=12), Cycle(12, rate=0.4, mixed_epochs=9))
+CYCLES = (Cycle(21, small_epochs=12), Cycle(13, rate=0.4, mixed_epochs=10))
 # The last epochs of the run see every picture.
 WHOLE_EPOCHS = 3
 PRUNED_SHARE = 0.5
