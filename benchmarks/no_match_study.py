@@ -74,9 +74,19 @@ class Score:
     def __init__(self, name: str, statistic: Callable[[Array], Array], kind: str = "z") -> None:
         self.name, self.statistic, self.kind = name, statistic, kind
 
-    def values(self, queries: Array, bank: Array) -> Array:
-        """Return the statistic [Q] of queries, given their and the bank's cosines."""
-        return self.statistic(self._normalised(queries, bank))
+    def reference(self, bank: Array) -> tuple[Array, ...]:
+        """Return what is asked of the bank's cosines [B, N]: arrays [N]."""
+        if self.kind == "z":
+            return nomatch.background(bank.T)
+        if self.kind == "cosine":
+            return ()
+        if self.kind == "margin":
+            return (bank.max(axis=0),)
+        return (np.exp(100.0 * bank).sum(axis=0),)
+
+    def values(self, queries: Array, reference: tuple[Array, ...]) -> Array:
+        """Return the statistic [Q] of queries, given their cosines and the bank's reference."""
+        return self.statistic(self._normalised(queries, *reference))
 
     def null(self, bank: Array) -> Array:
         """Return the statistic [B] of the bank's phrases, each against the other phrases."""
@@ -84,28 +94,27 @@ class Score:
             return self.statistic(np.asarray(nomatch.leave_one_out(bank.T).T))
         if self.kind == "cosine":
             return self.statistic(bank)
-        order = np.sort(bank, axis=0)
+        order = np.partition(bank, -2, axis=0)
         if self.kind == "margin":
             rival = np.where(bank == order[-1], order[-2], order[-1])
             return self.statistic(bank - rival)
         weights = np.exp(100.0 * bank)
         return self.statistic(np.asarray(np.log(weights / weights.sum(axis=0))))
 
-    def _normalised(self, queries: Array, bank: Array) -> Array:
+    def _normalised(self, queries: Array, *reference: Array) -> Array:
         if self.kind == "z":
-            mean, sd = nomatch.background(bank.T)
-            return np.asarray(nomatch.zscore(queries, mean, sd))
+            return np.asarray(nomatch.zscore(queries, *reference))
         if self.kind == "cosine":
             return queries
         if self.kind == "margin":
-            return np.asarray(queries - bank.max(axis=0))
+            return np.asarray(queries - reference[0])
         weights = np.exp(100.0 * queries)
-        return np.asarray(np.log(weights / (weights + np.exp(100.0 * bank).sum(axis=0))))
+        return np.asarray(np.log(weights / (weights + reference[0])))
 
 
 def best(k: int) -> Callable[[Array], Array]:
     """Mean of the best k images."""
-    return lambda z: np.sort(z, axis=-1)[..., -k:].mean(axis=-1)
+    return lambda z: np.partition(z, -k, axis=-1)[..., -k:].mean(axis=-1)
 
 
 def best_fraction(fraction: float) -> Callable[[Array], Array]:
@@ -151,18 +160,20 @@ class Judge:
     """One score in one gallery: how strongly queries match, and from where on they are accepted."""
 
     def __init__(self, score: Score | None, bank: Array) -> None:
-        self.score, self.bank = score, bank
+        self.score = score
         if score is None:
-            self.background = nomatch.background(bank.T)
+            self.reference: tuple[Array, ...] = nomatch.background(bank.T)
             self.null = nomatch.Calibration.from_fused(bank.T).null
         else:
+            self.reference = score.reference(bank)
             self.bank_values = np.sort(score.null(bank))
 
     def strength(self, queries: Queries) -> Array:
         """Return a number [Q] for queries; larger is a better match."""
         if self.score is not None:
-            return self.score.values(queries.cosines, self.bank)
-        z = nomatch.zscore(queries.cosines, *self.background)
+            return self.score.values(queries.cosines, self.reference)
+        mean, sd = self.reference
+        z = nomatch.zscore(queries.cosines, mean, sd)
         p = [self.null.decide(z[i], 0.05, queries.posteriors(i)).p_value for i in range(len(z))]
         return np.asarray(-np.log(np.maximum(np.array(p), 1e-300)))
 
@@ -176,10 +187,7 @@ class Judge:
     def part(self, images: Array) -> Judge:
         """Return a judge of some of the images that keeps the thresholds of all."""
         part = copy.copy(self)
-        part.bank = self.bank[:, images]
-        if self.score is None:
-            mean, sd = self.background
-            part.background = mean[images], sd[images]
+        part.reference = tuple(values[images] for values in self.reference)
         return part
 
 
@@ -228,7 +236,8 @@ class Texts:
     """Cosines [B, N] of the bank, and the queries of each set of texts."""
 
     bank: Array
-    negatives: Queries
+    negatives: dict[str, Queries]
+    """Unrelated queries, by what they are called."""
     classes: Queries
     synonyms: Queries
     synonym_of: Array
@@ -238,7 +247,7 @@ class Texts:
         """The same texts, held against nothing."""
         return Texts(
             self.bank,
-            self.negatives.without_rivals(),
+            {name: queries.without_rivals() for name, queries in self.negatives.items()},
             self.classes.without_rivals(),
             self.synonyms.without_rivals(),
             self.synonym_of,
@@ -248,66 +257,97 @@ class Texts:
 NEEDLES = (1, 5, 20, 100)
 
 
+Rows = dict[str, dict[str, float]]
+
+
 def measure(
     score: Score | None, texts: Texts, labels: Array, rng: np.random.Generator
-) -> dict[str, float]:
-    """Measure one score in a gallery whose images have these class numbers [N]."""
-    bank, classes = texts.bank, texts.classes
-    judge = Judge(score, bank)
-    off, own = judge.strength(texts.negatives), judge.strength(classes)
-    other = judge.strength(texts.synonyms)
-    row = {
-        "auroc": auroc(own, off),
-        "fpr95": fpr_at_95_tpr(own, off),
-        "synonym auroc": auroc(other, off),
+) -> dict[str, dict[str, float]]:
+    """Measure one score in a gallery whose images have these class numbers [N].
+
+    Returns one row for each set of unrelated queries; the columns on galleries that lack a class
+    are the same in all.
+    """
+    judge = Judge(score, texts.bank)
+    own, other = judge.strength(texts.classes), judge.strength(texts.synonyms)
+    needed = judge.threshold(0.05)
+    present = {
+        "hits": float((own > needed).sum()),
+        "synonym hits": float((other > needed).mean()),
+        **lacking_a_class(score, judge, texts, labels, rng),
     }
-    row |= {f"far@{rate:.2f}": float((off > judge.threshold(rate)).mean()) for rate in RATES}
-    row["hits"] = float((own > judge.threshold(0.05)).sum())
-    row["near misses"] = 0.0
-    row["synonym hits"] = float((other > judge.threshold(0.05)).mean())
-    refused_synonyms = []
+    rows = {}
+    for name, queries in texts.negatives.items():
+        off = judge.strength(queries)
+        rows[name] = {
+            "auroc": auroc(own, off),
+            "fpr95": fpr_at_95_tpr(own, off),
+            "synonym auroc": auroc(other, off),
+            **{f"far@{rate:.2f}": float((off > judge.threshold(rate)).mean()) for rate in RATES},
+            **present,
+        }
+    return rows
+
+
+def lacking_a_class(
+    score: Score | None, judge: Judge, texts: Texts, labels: Array, rng: np.random.Generator
+) -> dict[str, float]:
+    """What is said of the names of each class in a gallery with none or few of its images.
+
+    ``judge`` is that of the full gallery.
+    """
+    classes = texts.classes
+    refused, refused_synonyms = [], []
     few = [n for n in NEEDLES if n < np.bincount(labels).min()]
-    found = dict.fromkeys(few, 0)
+    found: dict[int, list[bool]] = {n: [] for n in few}
     for number in range(len(classes.cosines)):
         without = np.flatnonzero(labels != number)
         inside = np.flatnonzero(labels == number)
-        lacking = Judge(score, bank[:, without])
-        refused = lacking.strength(classes.part(without, number))[0] <= lacking.threshold(0.05)
-        row["near misses"] += float(refused)
+        lacking = Judge(score, texts.bank[:, without])
+        needed = lacking.threshold(0.05)
+        refused.append(lacking.strength(classes.part(without, number))[0] <= needed)
         for synonym in np.flatnonzero(texts.synonym_of == number):
             strength = lacking.strength(texts.synonyms.part(without, int(synonym)))[0]
-            refused_synonyms.append(strength <= lacking.threshold(0.05))
+            refused_synonyms.append(strength <= needed)
         for count in few:
             for _ in range(3):
                 # Images more or less hardly move what the bank gets: the full gallery's fit serves.
                 some = np.append(without, rng.choice(inside, count, replace=False))
                 strength = judge.part(some).strength(classes.part(some, number))[0]
-                found[count] += int(strength > judge.threshold(0.05))
-    row["synonym near misses"] = float(np.mean(refused_synonyms))
-    row |= {f"found@{count}": hits / (3 * len(classes.cosines)) for count, hits in found.items()}
-    return row
+                found[count].append(strength > judge.threshold(0.05))
+    return {
+        "near misses": float(np.sum(refused)),
+        "synonym near misses": float(np.mean(refused_synonyms)),
+        **{f"found@{count}": float(np.mean(hits)) for count, hits in found.items()},
+    }
 
 
-def by_size(texts: Texts, labels: Array, rng: np.random.Generator) -> dict[str, dict[str, float]]:
-    """Measure the chosen rule in random galleries of several sizes."""
-    table = {}
+def by_size(texts: Texts, labels: Array, rng: np.random.Generator) -> dict[str, Rows]:
+    """Measure the chosen rule in random galleries of several sizes, by set of unrelated queries."""
+    tables: dict[str, Rows] = {name: {} for name in texts.negatives}
     for size in (20, 100, 500, 2000, 10000):
         if size > len(labels):
             break
-        rows = []
+        rows: dict[str, list[dict[str, float]]] = {name: [] for name in texts.negatives}
         for _ in range(10 if size < len(labels) else 1):
             some = rng.choice(len(labels), size, replace=False)
             judge = Judge(None, texts.bank[:, some])
-            off = judge.strength(texts.negatives.part(some))
             present = np.isin(np.arange(len(texts.classes.cosines)), labels[some])
             own = judge.strength(texts.classes.part(some))[present]
-            rows.append(
-                [float((off > judge.threshold(rate)).mean()) for rate in RATES]
-                + [float((own > judge.threshold(0.05)).mean())]
-            )
-        names = [*(f"far@{rate:.2f}" for rate in RATES), "present classes matched"]
-        table[str(size)] = dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
-    return table
+            for name, queries in texts.negatives.items():
+                off = judge.strength(queries.part(some))
+                row = {f"far@{rate:.2f}": (off > judge.threshold(rate)).mean() for rate in RATES}
+                rows[name].append(row | {"present classes matched": _share(own, judge)})
+        for name, some_rows in rows.items():
+            tables[name][str(size)] = {
+                column: float(np.mean([row[column] for row in some_rows]))
+                for column in some_rows[0]
+            }
+    return tables
+
+
+def _share(strength: Array, judge: Judge) -> float:
+    return float((strength > judge.threshold(0.05)).mean())
 
 
 def variants(texts: Texts, plain: list[Score]) -> list[tuple[str, Score | None, Texts]]:
@@ -413,15 +453,15 @@ def real_vectors(folder: Path, seeds: int, bank_size: int) -> dict[str, Any]:
 
         texts = Texts(
             vectors[pool][bank] @ images.T,
-            asked(vectors[pool][test]),
+            {"names": asked(vectors[pool][test])},
             asked(classes),
             asked(extra),
             np.array([CLASSES.index(c) for c, group in of_class.items() for _ in group]),
         )
         for name, score, those in variants(texts, SCORES):
-            row = measure(score, those, labels, rng)
+            row = measure(score, those, labels, rng)["names"]
             rows_by_name.setdefault(name, []).append(row)
-        sizes.append(by_size(texts, labels, rng))
+        sizes.append(by_size(texts, labels, rng)["names"])
     return {
         "images": len(labels),
         "bank": bank_size,
@@ -531,16 +571,54 @@ def cifar_images(path: Path, batch: int = 256) -> Iterator[tuple[list[Any], list
         yield images, labels
 
 
-def a_model(name: str, data: Path, wordnet: Path, seed: int, nouns: int) -> dict[str, Any]:
-    """Run the study with a model over CIFAR-10's test split and WordNet's nouns."""
-    import wordsight
+Gallery = tuple[Array, Array]
+"""Image vectors [N, D], and the label [N] of each."""
 
-    model = wordsight.load_model(name)
+
+def cifar_gallery(model: Any, data: Path) -> Gallery:
+    """Encode the test split; its labels are class numbers."""
     vectors, labels = [], []
     for images, numbers in cifar_images(data / "cifar10" / "test.tar"):
         vectors.append(model.encode_images(images))
         labels += numbers
-    gallery, truth = np.concatenate(vectors), np.array(labels)
+    return np.concatenate(vectors), np.array(labels)
+
+
+def caltech_gallery(model: Any, data: Path) -> Gallery:
+    """Encode Caltech-101; its labels are the folder names as they are spoken."""
+    from wordsight.classify import encode_items
+    from wordsight.sources import open_source
+
+    items = open_source(data / "caltech101" / "images.tar").items()
+    found = [
+        (vector, every_name(str(item.label)).lower())
+        for item, vector in encode_items(model, items)
+        if not isinstance(vector, str) and item.label != "BACKGROUND_Google"
+    ]
+    return np.stack([vector for vector, _ in found]), np.array([name for _, name in found])
+
+
+def kept(folder: Path | None, name: str, model: Any, encode: Callable[[], Gallery]) -> Gallery:
+    """Return what ``encode`` returns, from a file in the folder where this model made one."""
+    if folder is None:
+        return encode()
+    file = folder / f"{name}-{model.hash[:12]}.npz"
+    if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        vectors, labels = encode()
+        np.savez(file, vectors=vectors, labels=labels)
+    with np.load(file) as arrays:
+        return arrays["vectors"], arrays["labels"]
+
+
+def a_model(
+    name: str, data: Path, wordnet: Path, seed: int, nouns: int, folder: Path | None
+) -> dict[str, Any]:
+    """Run the study with a model over CIFAR-10's test split and WordNet's nouns."""
+    import wordsight
+
+    model = wordsight.load_model(name)
+    gallery, truth = kept(folder, "cifar10", model, lambda: cifar_gallery(model, data))
     phrases = bank_phrases()
     found = wordnet_nouns(wordnet, {head(p) for p in phrases})
     pick = random.Random(seed)
@@ -569,47 +647,42 @@ def a_model(name: str, data: Path, wordnet: Path, seed: int, nouns: int) -> dict
         "bank": len(phrases),
         "accuracy of the ten names": float((classes.cosines.argmax(axis=0) == truth).mean()),
     }
+    texts = Texts(
+        bank @ gallery.T,
+        {kind: asked(words) for kind, words in negatives.items()},
+        classes,
+        synonyms,
+        synonym_of,
+    )
+    rng = np.random.default_rng(seed)
+    few = [s for s in SCORES if s.name in ("top-1 cosine", "top-1 z", "top-5 z")]
+    measured = {
+        name: measure(score, those, truth, rng) for name, score, those in variants(texts, few)
+    }
+    sizes = by_size(texts, truth, rng)
     for kind, words in negatives.items():
-        texts = Texts(bank @ gallery.T, asked(words), classes, synonyms, synonym_of)
-        rng = np.random.default_rng(seed)
-        few = [s for s in SCORES if s.name in ("top-1 cosine", "top-1 z", "top-5 z")]
         result[f"WordNet nouns, {kind}"] = {
             "nouns": len(words),
             "out of": len(found[kind]),
-            "scores": {
-                name: {
-                    key: {"mean": value, "sd": 0.0}
-                    for key, value in measure(score, those, truth, rng).items()
-                }
-                for name, score, those in variants(texts, few)
-            },
-            "sizes": {
-                size: {key: {"mean": value, "sd": 0.0} for key, value in row.items()}
-                for size, row in by_size(texts, truth, rng).items()
-            },
+            "scores": {name: averaged([rows[kind]]) for name, rows in measured.items()},
+            "sizes": {size: averaged([row]) for size, row in sizes[kind].items()},
         }
     if (data / "caltech101" / "images.tar").is_file():
-        result["Caltech-101, a class left out at a time"] = left_out(model, data, bank, kinds)
+        found_images = kept(folder, "caltech101", model, lambda: caltech_gallery(model, data))
+        result["Caltech-101, a class left out at a time"] = left_out(
+            model, found_images, bank, kinds
+        )
     return result
 
 
 def left_out(
-    model: Any, data: Path, bank: Array, kinds: nomatch.Kinds
+    model: Any, images: Gallery, bank: Array, kinds: nomatch.Kinds
 ) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
     """How many folder names of Caltech-101 are refused without, and answered with their images.
 
     The thresholds are those of all images: one class in a hundred hardly moves them.
     """
-    from wordsight.classify import encode_items
-    from wordsight.sources import open_source
-
-    items = open_source(data / "caltech101" / "images.tar").items()
-    found = [
-        (vector, every_name(str(item.label)).lower())
-        for item, vector in encode_items(model, items)
-        if not isinstance(vector, str) and item.label != "BACKGROUND_Google"
-    ]
-    gallery, labels = np.stack([vector for vector, _ in found]), np.array([n for _, n in found])
+    gallery, labels = images
     names = sorted(set(labels))
     texts = np.asarray(model.encode_texts([with_article(name) for name in names]))
     queries = Queries.of(texts, gallery, kinds, model.logit_scale)
@@ -624,7 +697,7 @@ def left_out(
         answered = judge.strength(asked) > judge.threshold(0.05)
         shares = {"classes": len(names), "refused without": np.mean(refused)}
         shares["answered with"] = answered.mean()
-        rows[title] = {key: {"mean": float(value), "sd": 0.0} for key, value in shares.items()}
+        rows[title] = averaged([shares])
     return {"scores": rows}
 
 
@@ -654,6 +727,9 @@ def main() -> None:
     parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"))
     parser.add_argument("--nouns", type=int, default=2000, help="WordNet nouns of each kind")
     parser.add_argument("--seed", type=int, default=0, help="for the choice of WordNet nouns")
+    parser.add_argument(
+        "--vectors", type=Path, help="keep the model's image vectors in this folder"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
 
@@ -669,7 +745,12 @@ def main() -> None:
     }
     if options.model:
         result["model"] = a_model(
-            options.model, options.data, options.wordnet, options.seed, options.nouns
+            options.model,
+            options.data,
+            options.wordnet,
+            options.seed,
+            options.nouns,
+            options.vectors,
         )
     if options.json:
         json.dump(result, sys.stdout, indent=1)

@@ -53,7 +53,7 @@ def rank_of_views(library: wordsight.Library, queries: Any) -> dict[str, dict[st
     kinds = {
         "cosine": fused,
         "z": zscore(fused, snapshot.mean, snapshot.sd),
-        "lift": lift(fused, snapshot.mean, snapshot.sd),
+        "lift": lift(fused, snapshot.mean),
     }
     answer = {}
     for kind, scores in kinds.items():

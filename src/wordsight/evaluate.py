@@ -380,7 +380,7 @@ def _scorer(snapshot: Snapshot, judgements: Judgements, *, crops: bool, normalis
         inside = starts - starts[0]
         fused = np.maximum.reduceat(scores, inside, axis=1) if crops else scores[:, inside]
         if normalised and crops:
-            fused = lift(fused, mean[columns], sd[columns])
+            fused = lift(fused, mean[columns])
         elif normalised:
             fused = zscore(fused, mean[columns], np.maximum(sd[columns], np.float32(1e-6)))
         if judgements.ignored is not None:

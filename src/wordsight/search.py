@@ -429,7 +429,7 @@ def _ranked_by(
 
     if rank_by == "score":
         return fused
-    return lift(fused, mean, sd) if rank_by == "lift" else zscore(fused, mean, sd)
+    return lift(fused, mean) if rank_by == "lift" else zscore(fused, mean, sd)
 
 
 def _decide(
