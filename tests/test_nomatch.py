@@ -301,7 +301,7 @@ def test_rivals_are_the_nearest_kinds_beside_the_own(seed: int) -> None:
     cosines = bank @ words.T
     nearness = (cosines - cosines.mean(0)) / cosines.std(0)
     mine = (words @ query - cosines.mean(0)) / cosines.std(0)
-    if mine.max() < np.quantile(nearness.max(axis=1), 0.97):
+    if mine.max() < np.quantile(nearness.max(axis=1), 0.95):
         assert got == []
         return
     order = sorted(range(60), key=lambda i: -float(words[i] @ query))

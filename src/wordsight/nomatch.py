@@ -34,7 +34,7 @@ twice as slowly as a Gumbel law would have it.
 
 **Near misses.** No bank phrase looks like the library; a sibling does: where there are dogs and no
 cats, "a cat" finds dogs, far above anything unrelated. So a query that is close to an everyday kind
-of thing (closer than 97 in 100 bank phrases are) is held against its rivals, the twenty kinds
+of thing (closer than 19 in 20 bank phrases are) is held against its rivals, the twenty kinds
 nearest to it beside its own (:class:`Kinds`). Few unrelated queries are as close as that, so that
 what rivals refuse hardly moves the false-accept rate. Over the images that seem to match the
 softmax of the query against the rivals at the model's own scale says which share of them is the
@@ -70,7 +70,7 @@ GROUP_SHARE, SINGLE_SHARE = 0.65, 0.35
 MIN_PHRASES = 30
 
 RIVALS = 20
-RELATED = 0.97
+RELATED = 0.95
 """A query has rivals when it is nearer to a kind than this share of the bank phrases is."""
 GROUP_POSTERIOR, SINGLE_POSTERIOR = 0.17, 0.65
 _SEEMING_RATE = 0.05  # images that would match alone at this rate "seem to match"
