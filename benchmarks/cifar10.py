@@ -88,7 +88,7 @@ def _trade_off(classifier: Classifier, vectors: Any, strangers: Any) -> list[dic
         return []
     own = classifier.own_evidence
     good, other = classifier.evidence(vectors), classifier.evidence(strangers)
-    shares = (0.2, 0.25, 0.3, 0.35, 0.4, OWN_SHARE, 0.5, 0.55, 0.6, 0.65)
+    shares = sorted({0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, OWN_SHARE})
     return [
         {
             "share": share,

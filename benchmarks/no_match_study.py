@@ -33,7 +33,7 @@ Tried beside these, for near misses, with the rule's two tests and the same vect
   classes are refused (0.81 of them on real vectors), but on the starter so are half of the other
   names of classes that are there.
 
-Tried for the stated rate (starter 1.2; 5,000 everyday and 5,000 rare nouns accepted at 0.01 / 0.05 /
+Tried for the stated rate (starter 1.2; 5,000 everyday and 5,000 rare nouns accepted at 0.01, 0.05,
 0.10; held out: Caltech-101's names refused without, answered with their images):
 
 - no rivals: 0.033 / 0.069 / 0.105 and 0.045 / 0.089 / 0.132;
