@@ -3,6 +3,7 @@
     python benchmarks/no_match_study.py DATA                      # real ViT-B/32 vectors
     python benchmarks/no_match_study.py DATA --model starter      # and a model, over CIFAR-10
     python benchmarks/no_match_study.py DATA --json > study.json
+    python benchmarks/no_match_study.py DATA --model starter --vectors DIR  # encodes images once
 
 DATA is a folder with ``clip-vectors/`` (500 CIFAR-10 image vectors of OpenAI's ViT-B/32 and the
 vectors of 1283 LVIS and COCO category names) and ``cifar10/test.tar``. No text encoder for those

@@ -30,7 +30,7 @@ the two tests share, and gives the p-value: the share of unrelated queries that 
 as good. A query matches when that is at most the stated false-accept rate. Rates are small, so the
 tail of this law counts: beyond its 90 % point it falls off as the bank's own top tenth does
 (:class:`Tailed`). Under a model that draws every image to the few words it knows well, that is
-twice as slowly as a Gumbel law would have it.
+nearly half as fast as a Gumbel law would have it.
 
 **Near misses.** No bank phrase looks like the library; a sibling does: where there are dogs and no
 cats, "a cat" finds dogs, far above anything unrelated. So a query that is close to an everyday kind
@@ -106,8 +106,9 @@ def lift(fused: FloatArray, mean: FloatArray) -> FloatArray:
     This is what images are ranked by where crops count: taking the background off removes the head
     start of many views. Nine tenths of it, because the bank says a little too much: what lifts an
     image for neutral phrases lifts it somewhat less for the next query, and the whole mean would
-    put images with many views last (``benchmarks/scenes.py`` measures it; from 0.88 to 0.99 the
-    correlation stays small enough there). Dividing by sd too (:func:`zscore`) ranks a little worse.
+    put images with many views low (``benchmarks/scenes.py``: from 0.75 to 0.92 rank and number of
+    views correlate by less than 0.05 there; with views that chance alone tells apart, from 0.86 on).
+    Dividing by sd too (:func:`zscore`) ranks a little worse.
     """
     return fused - _LIFT_MEAN * mean
 
