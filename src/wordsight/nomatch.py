@@ -106,8 +106,8 @@ def lift(fused: FloatArray, mean: FloatArray) -> FloatArray:
     This is what images are ranked by where crops count: taking the background off removes the head
     start of many views. Nine tenths of it, because the bank says a little too much: what lifts an
     image for neutral phrases lifts it somewhat less for the next query, and the whole mean would
-    put images with many views low (``benchmarks/scenes.py``: from 0.75 to 0.92 rank and number of
-    views correlate by less than 0.05 there; with views that chance alone tells apart, from 0.86 on).
+    put images with many views low. In ``benchmarks/scenes.py`` rank and number of views correlate
+    by less than 0.05 from 0.8 to 0.92, among images that chance alone tells apart from 0.86 on.
     Dividing by sd too (:func:`zscore`) ranks a little worse.
     """
     return fused - _LIFT_MEAN * mean
