@@ -1,6 +1,6 @@
 """CIFAR-10's test split: zero-shot classification, its calibration, and retrieval by label.
 
-    python -m benchmarks.cifar10 [--model starter] [--plots DIR] [--json]
+    python -m benchmarks.cifar10 [--model starter] [--plots DIR]
 
 The images come from where ``wordsight demo`` takes them (WORDSIGHT_CIFAR10). The temperature is
 fitted on 2,000 of the test images (200 a class) and judged on the other 8,000: the starter has
@@ -11,8 +11,6 @@ test images (where it is wrong) and, with WORDSIGHT_DATA, on Caltech-101 images 
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -21,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import wordsight
-from benchmarks import machine
+from benchmarks.common import finish, parser
 from wordsight import render
 from wordsight.classify import (
     DEFAULT_TEMPLATE,
@@ -122,28 +120,14 @@ def retrieval(model: ClipModel) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--model", default="starter")
-    parser.add_argument("--plots", type=Path)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--model", default="starter")
+    arguments.add_argument("--plots", type=Path)
+    options = arguments.parse_args()
     model = wordsight.load_model(options.model)
     rows, found = classification(model, options.plots), retrieval(model)
     published = {row["name"]: row["cifar10"] for row in models_info() if row.get("cifar10")}
-    if options.json:
-        print(
-            json.dumps(
-                {
-                    "machine": machine.describe(),
-                    "model": model.name,
-                    "classification": rows,
-                    "retrieval": found,
-                    "published_accuracy": published,
-                }
-            )
-        )
-        return
-    print(machine.line())
+    finish(options, {"model": model.name, "classification": rows, "retrieval": found})
     print(f"\nZero-shot classification, {model.name}, 10,000 test images")
     print("wording        temperature  accuracy   top-3     ECE  none of these: test  strangers")
     for row in rows:

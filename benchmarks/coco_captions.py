@@ -1,6 +1,6 @@
 """The COCO captions pack: captions find their image, and images their captions.
 
-    python -m benchmarks.coco_captions --data DATA [--model starter] [--split val2017] [--json]
+    python -m benchmarks.coco_captions [--data DATA] [--model starter] [--split val2017]
 
 DATA is the folder with coco-captions/. The gallery is the images of the split alone (the starter
 was trained on images of train2017). Published for the reference model on another, larger set:
@@ -9,14 +9,12 @@ Flickr30k text-to-image R@1/5/10 of OpenAI's ViT-B/32 is 58.8/83.6/90.0 (open_cl
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import wordsight
-from benchmarks import machine
+from benchmarks.common import finish, parser
 from wordsight.evaluate import evaluate, load_judgements
 from wordsight.sources import Item, open_source
 from wordsight.sources.coco import read_coco
@@ -38,12 +36,10 @@ class Part:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", default="starter")
-    parser.add_argument("--split", default="val2017", choices=("val2017", "train2017"))
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    arguments = parser(__doc__, "data")
+    arguments.add_argument("--model", default="starter")
+    arguments.add_argument("--split", default="val2017", choices=("val2017", "train2017"))
+    options = arguments.parse_args()
     pack = options.data / "coco-captions"
     names = {i.file_name for i in read_coco(pack / "captions.json") if i.split == options.split}
     archive = open_source(pack / "images.tar")
@@ -52,10 +48,7 @@ def main() -> None:
         library = wordsight.create(Path(folder) / "library", options.model)
         library.index_sources([Part(archive.root, items)])
         found = evaluate(library, load_judgements(library, pack / "captions.json")).to_json()
-    if options.json:
-        print(json.dumps({"machine": machine.describe(), "split": options.split, **found}))
-        return
-    print(machine.line())
+    finish(options, {"split": options.split, **found})
     print(f"{found['queries']} captions, {found['gallery']} images of {options.split}")
     rows = {**found["methods"], "image to text": found.get("image_to_text", {})}
     for name, values in rows.items():

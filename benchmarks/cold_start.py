@@ -1,7 +1,7 @@
 """How long a fresh process takes: import, help, and one search, with rclip beside it.
 
-    python -m benchmarks.cold_start --data DATA --tokenizer DIR [--rclip PATH]
-        [--views 10000 100000 1000000] [--runs 7] [--keep DIR] [--json]
+    python -m benchmarks.cold_start [--data DATA] [--tokenizer DIR] [--rclip PATH]
+        [--views 10000 100000 1000000] [--runs 7] [--keep DIR]
 
 Whole processes are timed from outside, the commands of one size in turn, after one uncounted round;
 the median is what to quote. Libraries are of vectors like real ones (``benchmarks/synthetic.py``)
@@ -15,30 +15,19 @@ on a quiet one.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sqlite3
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import wordsight
-from benchmarks import machine, synthetic, vit
+from benchmarks import synthetic, vit
+from benchmarks.common import finish, parser, timed_process
 from benchmarks.warm_query import make_library
 
 ASKED = {10_000: 0.9, 100_000: 1.1, 1_000_000: 2.0}  # seconds
-
-
-def timed(command: list[str], where: Path, env: dict[str, str]) -> float:
-    """Wall seconds of one process."""
-    started = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True, cwd=where, env=os.environ | env)
-    return time.perf_counter() - started
 
 
 def in_turn(
@@ -48,7 +37,7 @@ def in_turn(
     times: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(runs + 1):
         for name, command in commands.items():
-            times[name].append(timed(command, where, env))
+            times[name].append(timed_process(command, where, env)[0])
     return {name: seconds[1:] for name, seconds in times.items()}
 
 
@@ -80,15 +69,11 @@ def fill_rclip(place: Path, data: Path, photos: Path, views: int) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument("--rclip", type=Path)
-    parser.add_argument("--views", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--keep", type=Path, help="where libraries are, or stay for another run")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    arguments = parser(__doc__, "data", "tokenizer", optional="rclip")
+    arguments.add_argument("--views", type=int, nargs="+", default=[10_000, 100_000])
+    arguments.add_argument("--runs", type=int, default=7)
+    arguments.add_argument("--keep", type=Path, help="where libraries are, or stay")
+    options = arguments.parse_args()
     rows: list[dict[str, Any]] = []
 
     def record(found: dict[str, list[float]], asked: dict[str, float]) -> None:
@@ -135,10 +120,7 @@ def main() -> None:
                 ]  # fmt: skip
             env = {"RCLIP_DATADIR": str(peer)} if peer else {}
             record(in_turn(commands, options.runs, photos, env), {ours: ASKED.get(views, 0.0)})
-    if options.json:
-        print(json.dumps({"machine": machine.describe(), "rows": rows}))
-        return
-    print(machine.line())
+    finish(options, {"rows": rows})
     print(f"{'whole process':<28} {'median':>8} {'min':>8} {'max':>8} {'asked':>8}")
     for row in rows:
         times, asked = row["seconds"], row["asked"]

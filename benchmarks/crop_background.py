@@ -1,6 +1,6 @@
 """Does it help to take the background out of a crop?
 
-    python -m benchmarks.crop_background --data DATA [--scenes 200] [--detector NAME] [--json]
+    python -m benchmarks.crop_background [--data DATA] [--scenes 200] [--detector NAME]
 
 A detector's mask says which pixels of a crop are the object. The same regions are embedded three
 times with the starter CLIP: as they are (`keep`), and with the rest of the pixels replaced by grey
@@ -12,9 +12,7 @@ on the annotated photographs of the COCO pack (relevant: the annotation has one)
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import tarfile
 import tempfile
 from pathlib import Path
@@ -24,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 import wordsight
-from benchmarks import machine
+from benchmarks.common import finish, parser
 from wordsight.classify import DEFAULT_TEMPLATE, label_vectors
 from wordsight.metrics import Ranking, average_precision, bootstrap
 from wordsight.regions import BACKGROUNDS, crop_region, load_proposer, propose
@@ -83,15 +81,13 @@ def measure(
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data packs")
-    parser.add_argument("--scenes", type=int, default=200)
-    parser.add_argument("--detector", default="starter-maskrcnn")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    arguments = parser(__doc__, "data")
+    arguments.add_argument("--scenes", type=int, default=200)
+    arguments.add_argument("--detector", default="starter-maskrcnn")
+    options = arguments.parse_args()
     model, detector = wordsight.load_model("starter"), load_proposer(options.detector)
     pack = options.data / "coco-captions"
-    answer: dict[str, Any] = {"machine": machine.describe(), "detector": options.detector}
+    answer: dict[str, Any] = {"detector": options.detector}
     with tempfile.TemporaryDirectory() as temporary, tarfile.open(pack / "images.tar") as tar:
         folder = Path(temporary)
         truth = write_scenes(folder, cifar10.load("test").items(), options.scenes)
@@ -106,10 +102,7 @@ def main() -> None:
             model, detector, read_coco(instances=truth), lambda name: Image.open(folder / name)
         )
         answer["photographs"] = measure(model, detector, photographs, photograph)
-    if options.json:
-        print(json.dumps(answer))
-        return
-    print(machine.line())
+    finish(options, answer)
     for title in ("scenes", "photographs"):
         found = answer[title]
         print(

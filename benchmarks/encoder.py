@@ -1,6 +1,6 @@
 """How near the encoder comes to what the machine can compute.
 
-    python -m benchmarks.encoder --tokenizer DIR [--size 224] [--batches 6] [--json]
+    python -m benchmarks.encoder [--tokenizer DIR] [--size 224] [--batches 6]
 
 A random ViT-B/32 (``benchmarks/vit.py``) runs as wordsight runs it, and in ONNX Runtime in fp32;
 the ceiling is a chain of the tower's own largest matrix products, in OpenVINO, in fp32 and, where
@@ -11,19 +11,15 @@ machine disturbs less. DIR holds CLIP's ``tokenizer.json``.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import tempfile
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import wordsight
-from benchmarks import machine, vit
+from benchmarks import vit
+from benchmarks.common import finish, parser, random_pixels, random_vit, timed
 
 
 def product(precision: str, rows: int = 1600) -> tuple[Callable[[], Any], float]:
@@ -54,26 +50,22 @@ def has_bf16() -> bool:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--batches", type=int, default=6)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    shape = (options.batch, 3, options.size, options.size)
-    pixels = np.random.default_rng(0).standard_normal(shape, np.float32)
+    arguments = parser(__doc__, "tokenizer")
+    arguments.add_argument("--size", type=int, default=224)
+    arguments.add_argument("--batch", type=int, default=64)
+    arguments.add_argument("--batches", type=int, default=6)
+    options = arguments.parse_args()
+    pixels = random_pixels(options.batch, options.size)
     flops = vit.image_flops(options.size)
     work: dict[str, tuple[Callable[[], Any], float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        place = vit.make_clip(Path(folder) / "vit", options.tokenizer, options.size)
+    with random_vit(options.tokenizer, options.size) as folder:
         for runtime, precision in [
             ("openvino", "auto"),
             ("openvino", "fp32"),
             ("onnxruntime", "fp32"),
             ("onnxruntime", "int8"),
         ]:
-            model = wordsight.load_model(place, runtime=runtime, precision=precision)
+            model = wordsight.load_model(folder, runtime=runtime, precision=precision)
             run = lambda m=model: m.encode_pixels(pixels)  # noqa: E731
             work[f"{runtime} {precision}"] = (run, flops * options.batch)
         for precision in ("bf16", "f32") if has_bf16() else ("f32",):
@@ -84,9 +76,7 @@ def main() -> None:
         for _ in range(options.batches):
             turn = {}
             for name, (action, operations) in work.items():
-                wall, processor = time.perf_counter(), time.process_time()
-                action()
-                wall, processor = time.perf_counter() - wall, time.process_time() - processor
+                wall, processor = timed(action)
                 turn[name] = (operations / wall, operations / processor)
             turns.append(turn)
 
@@ -106,10 +96,7 @@ def main() -> None:
         for name in work
         if name != "openvino auto"
     }
-    if options.json:
-        print(json.dumps({"machine": machine.describe(), "rows": rows, "ratios": ratios}))
-        return
-    print(machine.line())
+    finish(options, {"rows": rows, "ratios": ratios})
     print(f"ViT-B/32 at {options.size} px, {flops / 1e9:.1f} GFLOP an image, batch {options.batch}")
     for name, row in rows.items():
         rate = row["flops_per_second"]

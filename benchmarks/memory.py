@@ -1,7 +1,7 @@
 """Peak memory of indexing a folder with very large images.
 
     python -m benchmarks.memory [--images 20] [--megapixels 100] [--crops none tiles maskrcnn]
-        [--model starter] [--tokenizer DIR] [--small 0] [--folder DIR] [--json]
+        [--model starter] [--tokenizer DIR] [--small 0] [--folder DIR]
 
 Writes the images into a temporary folder, or into DIR to be used again (JPEG: baseline, progressive
 without subsampling, turned by EXIF, CMYK; PNG: 8 and 16 bits a channel, grey, palette, alpha; TIFF:
@@ -15,7 +15,6 @@ printed, beside that of the same command on one small image: the model and the p
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import struct
@@ -30,7 +29,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks import machine, vit
+from benchmarks import vit
+from benchmarks.common import finish, parser
 
 KINDS = [
     *("jpeg", "png", "jpeg-progressive", "tiff", "png-16", "jpeg-turned", "png-grey-16"),
@@ -152,17 +152,15 @@ def peak(command: list[str]) -> tuple[int, float, dict[str, Any]]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--images", type=int, default=20)
-    parser.add_argument("--megapixels", type=float, default=100)
-    parser.add_argument("--crops", nargs="+", default=["none", "tiles", "maskrcnn"])
-    parser.add_argument("--model", default="starter")
-    parser.add_argument("--tokenizer", type=Path)
-    parser.add_argument("--small", type=int, default=0)
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    arguments = parser(__doc__, optional="tokenizer")
+    arguments.add_argument("--images", type=int, default=20)
+    arguments.add_argument("--megapixels", type=float, default=100)
+    arguments.add_argument("--crops", nargs="+", default=["none", "tiles", "maskrcnn"])
+    arguments.add_argument("--model", default="starter")
+    arguments.add_argument("--small", type=int, default=0)
+    arguments.add_argument("--folder", type=Path)
+    arguments.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
+    options = arguments.parse_args()
     width = round((options.megapixels * 1e6 * 3 / 2) ** 0.5)
     height = round(width * 2 / 3)
     rows: list[dict[str, Any]] = []
@@ -196,16 +194,16 @@ def main() -> None:
                     {
                         "crops": crops,
                         "images": report["indexed"],
-                        "failed": report["failed"],
+                        "failed": [
+                            {"path": Path(f["path"]).name, "reason": f["reason"]}
+                            for f in report["failed"]
+                        ],
                         "views": report["views"],
                         "peak_bytes": most,
                         "seconds": seconds,
                     }
                 )
-    if options.json:
-        print(json.dumps({"machine": machine.describe(), "rows": rows}))
-        return
-    print(machine.line())
+    finish(options, {"rows": rows})
     print(f"model {options.model}, {width} x {height} pixels; peak of the whole process")
     print(f"{'crops':<10} {'images':>7} {'failed':>7} {'views':>7} {'seconds':>8} {'peak MB':>8}")
     for row in rows:

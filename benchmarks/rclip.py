@@ -1,35 +1,34 @@
 """Indexing and cold search beside rclip, in one run, on the same files and the same graph.
 
-    python -m benchmarks.rclip --rclip PATH --tokenizer DIR --images images.tar [--photos 60]
-        [--small 300] [--cifar10 test.tar] [--runs 3] [--json]
+    python -m benchmarks.rclip [--rclip PATH] [--tokenizer DIR] [--data DATA] [--photos 60]
+        [--small 120] [--runs 3]
 
 PATH is the ``rclip`` command of an environment of its own (``pip install rclip``), DIR holds CLIP's
-``tokenizer.json``. Both use a random ViT-B/32-256 (``benchmarks/vit.py``); speed does not depend on
-the weights. *photos*: pictures of the tar enlarged to 12 megapixels, JPEG quality 90; *small*:
-CIFAR-10 test images as files. Each tool indexes from nothing, in turn; whole processes are timed,
-so start-up counts. A run before the first fills the caches of both and is not counted: wordsight
-encodes the bank for its "No match" once for each model (about as long as 300 images take). The
-ratio of processor time is what other work on the machine disturbs less.
+``tokenizer.json``, DATA the data packs. All use a random ViT-B/32-256 (``benchmarks/vit.py``);
+speed does not depend on the weights. *photos*: COCO's enlarged to 12 megapixels, JPEG quality 90;
+*small*: CIFAR-10 test images as files. Each indexes from nothing, in turn; whole processes are
+timed, so start-up counts. *int8* is wordsight with ``--precision int8``; its library holds one
+image already, so that the check of int8 against fp32, up to 100 images in both once for each new
+library, is not counted. A run before the first fills the caches of all and is not counted either:
+wordsight encodes the bank for its "No match" once for each model (about as long as 300 images
+take). The ratio of processor time is what other work on the machine disturbs less.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import itertools
-import json
-import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, vit
+from benchmarks import vit
+from benchmarks.common import finish, parser, timed_process
 
 
 def write_photos(tar: Path, folder: Path, count: int) -> None:
@@ -57,96 +56,73 @@ def write_small(tar: Path, folder: Path, count: int) -> None:
             (folder / f"{i:05}.jpg").write_bytes(file.read())
 
 
-def timed(command: list[str], where: Path, env: dict[str, str]) -> tuple[float, float]:
-    """Wall and processor seconds of one process."""
-    before, started = os.times(), time.perf_counter()
-    subprocess.run(command, cwd=where, env={**os.environ, **env}, check=True, capture_output=True)
-    wall, after = time.perf_counter() - started, os.times()
-    user = after.children_user - before.children_user
-    return wall, user + after.children_system - before.children_system
-
-
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rclip", type=Path, required=True)
-    parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--cifar10", type=Path)
-    parser.add_argument("--photos", type=int, default=60)
-    parser.add_argument("--small", type=int, default=300)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--precision", default="auto", help="of wordsight's indexing")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    arguments = parser(__doc__, "data", "rclip", "tokenizer")
+    arguments.add_argument("--photos", type=int, default=60)
+    arguments.add_argument("--small", type=int, default=120)
+    arguments.add_argument("--runs", type=int, default=3)
+    options = arguments.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         model = vit.make_clip(place / "model", options.tokenizer)
         data = vit.as_rclip(place / "rclip", options.tokenizer)
-        sets = [("photos of 12 MP", options.photos, place / "photos")]
-        write_photos(options.images, place / "photos", options.photos)
-        if options.cifar10:
-            sets.append(("CIFAR-10 files", options.small, place / "small"))
-            write_small(options.cifar10, place / "small", options.small)
-        env = {"RCLIP_DATADIR": str(data)}
-        ours = [sys.executable, "-m", "wordsight"]
-        for name, count, folder in sets:
-            library = place / f"{folder.name}.lib"
-            index = [*ours, "index", str(folder), "--library", str(library), "--model", str(model)]
-            index += ["--precision", options.precision]
-            search = [*ours, "search", "a dog", "--anyway", "--library", str(library)]
-            times: dict[str, list[float]] = {"a": [], "b": [], "c": [], "d": []}
-            ratios: list[float] = []
-            for run in range(options.runs + 1):  # the first fills caches and is not counted
-                shutil.rmtree(library, ignore_errors=True)
+        write_photos(options.data / "coco-captions/images.tar", place / "photos", options.photos)
+        write_small(options.data / "cifar10/test.tar", place / "small", options.small)
+        write_small(options.data / "cifar10/test.tar", place / "one", 1)
+        ours, rclip = [sys.executable, "-m", "wordsight"], str(options.rclip)
+        library, library8 = place / "library", place / "library8"
+        plain = ["--library", str(library), "--model", str(model)]
+        int8 = ["--library", str(library8), "--model", str(model), "--precision", "int8"]
+        for name, count, folder in [
+            ("photos of 12 MP", options.photos, place / "photos"),
+            ("CIFAR-10 files", options.small, place / "small"),
+        ]:
+            commands = {
+                "wordsight": [*ours, "index", str(folder), *plain],
+                "int8": [*ours, "index", str(folder), *int8],
+                "rclip": [rclip, "a dog"],
+                "wordsight_search": [*ours, "search", "a dog", "--anyway", *plain[:2]],
+                "rclip_search": [rclip, "--no-indexing", "a dog"],
+            }
+            runs = []
+            for _ in range(options.runs + 1):
+                for old in (library, library8):
+                    shutil.rmtree(old, ignore_errors=True)
                 for database in data.glob("db*"):
                     database.unlink()
-                found = {
-                    "a": timed(index, folder, env),
-                    "b": timed([str(options.rclip), "a dog"], folder, env),
-                    "c": timed(search, folder, env),
-                    "d": timed([str(options.rclip), "--no-indexing", "a dog"], folder, env),
+                timed_process([*ours, "index", str(place / "one"), *int8])
+                env = {"RCLIP_DATADIR": str(data)}
+                runs.append({k: timed_process(c, folder, env)[:2] for k, c in commands.items()})
+            del runs[0]  # it filled caches
+            seconds = {k: statistics.median(run[k][0] for run in runs) for k in commands}
+            row: dict[str, Any] = {"set": name, "images": count}
+            for key in ("wordsight", "int8", "rclip"):
+                row[key] = {
+                    "images_per_second": count / seconds[key],
+                    "ratio": seconds["rclip"] / seconds[key],
+                    "processor_ratio": statistics.median(r["rclip"][1] / r[key][1] for r in runs),
                 }
-                if run:
-                    for key, (wall, _) in found.items():
-                        times[key].append(wall)
-                    ratios.append(found["b"][1] / found["a"][1])
-            middle = {key: statistics.median(values) for key, values in times.items()}
-            rows.append(
-                {
-                    "set": name,
-                    "images": count,
-                    "wordsight_images_per_second": count / middle["a"],
-                    "rclip_images_per_second": count / middle["b"],
-                    "index_ratio": middle["b"] / middle["a"],
-                    "index_processor_ratio": statistics.median(ratios),
-                    "wordsight_search_seconds": middle["c"],
-                    "rclip_search_seconds": middle["d"],
-                    "search_ratio": middle["d"] / middle["c"],
-                }
-            )
+            row["search_seconds"] = {k: seconds[f"{k}_search"] for k in ("wordsight", "rclip")}
+            rows.append(row)
     version = subprocess.run(
-        [str(options.rclip), "--version"], check=True, capture_output=True, text=True
+        [rclip, "--version"], check=True, capture_output=True, text=True
     ).stdout.strip()
-    if options.json:
-        print(json.dumps({"machine": machine.describe(), "peer": version, "rows": rows}))
-        return
-    print(machine.line())
+    finish(options, {"peer": version, "rows": rows})
     print(f"peer: {version}; whole processes, median of {options.runs}")
-    print(f"{'indexing':<18} {'images':>7} {'wordsight':>12} {'rclip':>10} {'ratio':>6}")
+    print(f"{'indexing':<18} {'images':>7} {'how':>10} {'images/s':>9} {'of rclip':>9}")
     for row in rows:
-        print(
-            f"{row['set']:<18} {row['images']:>7} {row['wordsight_images_per_second']:>10.1f}/s "
-            f"{row['rclip_images_per_second']:>8.1f}/s {row['index_ratio']:>5.1f}x "
-            f"(of processor time {row['index_processor_ratio']:.1f}x)"
-        )
-    print(f"{'cold search':<26} {'wordsight':>12} {'rclip':>10} {'ratio':>6}")
+        for key in ("wordsight", "int8", "rclip"):
+            one = row[key]
+            print(
+                f"{row['set']:<18} {row['images']:>7} {key:>10} {one['images_per_second']:>9.1f} "
+                f"{one['ratio']:>8.2f}x (of processor time {one['processor_ratio']:.2f}x)"
+            )
+    print(f"{'cold search':<26} {'wordsight':>10} {'rclip':>10} {'ratio':>6}")
     for row in rows:
-        print(
-            f"{row['set']:<26} {row['wordsight_search_seconds']:>11.2f}s "
-            f"{row['rclip_search_seconds']:>9.2f}s {row['search_ratio']:>5.1f}x"
-        )
+        mine, peers = row["search_seconds"]["wordsight"], row["search_seconds"]["rclip"]
+        print(f"{row['set']:<26} {mine:>9.2f}s {peers:>9.2f}s {peers / mine:>5.1f}x")
 
 
 if __name__ == "__main__":

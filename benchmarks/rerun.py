@@ -1,6 +1,6 @@
 """Indexing again a library of which nothing has changed.
 
-    python -m benchmarks.rerun [--files 100000] [--crops 0] [--runs 3] [--json]
+    python -m benchmarks.rerun [--files 100000] [--crops 0] [--runs 3]
 
 Writes ``--files`` small files into a temporary folder and a library that knows them (random
 vectors: the encoder has no part in a second run), with ``--crops`` crop views an image. Then
@@ -10,21 +10,17 @@ counted. The floor is the bare listing: the same folder scan with its status cal
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import wordsight
-from benchmarks import machine
+from benchmarks.common import finish, parser, timed, timed_process
 from wordsight.library import ImageRecord, ViewRecord
 from wordsight.sources import open_source
 
@@ -59,12 +55,11 @@ def fill(folder: Path, library: Path, files: int, crops: int) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--files", type=int, default=100_000)
-    parser.add_argument("--crops", type=int, default=0)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--files", type=int, default=100_000)
+    arguments.add_argument("--crops", type=int, default=0)
+    arguments.add_argument("--runs", type=int, default=3)
+    options = arguments.parse_args()
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder, library = Path(temporary) / "photos", Path(temporary) / "lib"
@@ -72,28 +67,19 @@ def main() -> None:
         command = [sys.executable, "-m", "wordsight", "index", str(folder)]
         command += ["--library", str(library), "--json"]
         for _ in range(options.runs + 1):
-            before, started = os.times(), time.perf_counter()
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            seconds, after = time.perf_counter() - started, os.times()
-            report = json.loads(done.stdout)
+            seconds, processor, printed = timed_process(command)
+            report = json.loads(printed)
             assert report["unchanged"] == options.files, report
-            started = time.perf_counter()
-            open_source(folder).items()
+            listing, _ = timed(lambda: open_source(folder).items())
             runs.append(
                 {
                     "seconds": seconds,
-                    "processor_seconds": after.children_user
-                    + after.children_system
-                    - before.children_user
-                    - before.children_system,
-                    "listing_seconds": time.perf_counter() - started,
+                    "processor_seconds": processor,
+                    "listing_seconds": listing,
                 }
             )
     middle = {key: statistics.median(run[key] for run in runs[1:]) for key in runs[0]}
-    if options.json:
-        print(json.dumps({"machine": machine.describe(), "files": options.files, **middle}))
-        return
-    print(machine.line())
+    finish(options, {"files": options.files, **middle})
     print(
         f"{options.files:,} unchanged files, {options.crops} crops each; median of {options.runs}"
     )

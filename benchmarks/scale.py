@@ -1,7 +1,7 @@
 """How the cost of a search grows with the library: time, memory, disk, and what is found.
 
-    python -m benchmarks.scale --data DATA [--views 1000 10000 100000 1000000] [--queries 100]
-        [--plot growth.png] [--keep DIR] [--json]
+    python -m benchmarks.scale [--data DATA] [--views 1000 10000 100000 1000000] [--queries 100]
+        [--plot growth.png] [--keep DIR]
 
 Libraries of vectors spread as real CLIP vectors are (``benchmarks/synthetic.py``), asked with real
 text vectors of LVIS names: the whole search is timed but for the text encoder, which costs the same
@@ -27,7 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import machine, synthetic
+from benchmarks import synthetic
+from benchmarks.common import finish, parser
 
 EXACT_UP_TO = 2_000_000  # views; above, the vectors as float32 are more than most machines hold
 
@@ -103,15 +104,14 @@ def disk(place: Path) -> dict[str, int]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--views", type=int, nargs="+", default=[1000, 10_000, 100_000, 1_000_000])
-    parser.add_argument("--queries", type=int, default=100)
-    parser.add_argument("--plot", type=Path)
-    parser.add_argument("--keep", type=Path, help="where libraries are, or stay for another run")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    arguments = parser(__doc__, "data")
+    sizes = [1000, 10_000, 100_000, 1_000_000]
+    arguments.add_argument("--views", type=int, nargs="+", default=sizes)
+    arguments.add_argument("--queries", type=int, default=100)
+    arguments.add_argument("--plot", type=Path)
+    arguments.add_argument("--keep", type=Path, help="where libraries are, or stay")
+    arguments.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    options = arguments.parse_args()
     if options.measure:
         place, mode = options.measure
         print(json.dumps(measure(Path(place), options.data, mode, options.queries)))
@@ -142,10 +142,7 @@ def main() -> None:
             print(f"{views:,} views measured", file=sys.stderr, flush=True)
     if options.plot:
         plot(rows, options.plot)
-    if options.json:
-        print(json.dumps({"machine": machine.describe(), "rows": rows}))
-        return
-    print(machine.line())
+    finish(options, {"rows": rows})
     report(rows)
 
 

@@ -1,6 +1,6 @@
 """Crop-aware retrieval of small objects: CIFAR-10 test images pasted on larger backgrounds.
 
-    python -m benchmarks.scenes [--scenes 400] [--crops starter-maskrcnn,tiles] [--json]
+    python -m benchmarks.scenes [--scenes 400] [--crops starter-maskrcnn,tiles]
 
 The scenes are those of :mod:`wordsight.scenes`. Ten class names are the queries; relevant are the
 scenes that hold the class. One library a proposer is
@@ -18,8 +18,6 @@ the noise of single queries averages out, so that a difference of a few places i
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import tempfile
 import time
@@ -29,7 +27,7 @@ from typing import Any
 import numpy as np
 
 import wordsight
-from benchmarks import machine
+from benchmarks.common import finish, parser
 from benchmarks.no_match_study import head, wordnet_nouns
 from wordsight.bank import bank_phrases, with_article
 from wordsight.evaluate import evaluate, load_judgements
@@ -80,19 +78,18 @@ def _ranks(values: Any) -> Any:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--scenes", type=int, default=400)
-    parser.add_argument("--plain", type=int, default=2000, help="plain CIFAR-10 test images")
-    parser.add_argument("--crops", default="starter-maskrcnn,tiles")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, help="write the scenes here, to look at")
-    parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"))
-    parser.add_argument("--data", type=Path, help="folder with coco-captions/images.tar")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--scenes", type=int, default=400)
+    arguments.add_argument("--plain", type=int, default=2000, help="plain CIFAR-10 test images")
+    arguments.add_argument("--crops", default="starter-maskrcnn,tiles")
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--keep", type=Path, help="write the scenes here, to look at")
+    arguments.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"))
+    arguments.add_argument("--data", type=Path, help="folder with coco-captions/images.tar")
+    options = arguments.parse_args()
     model = wordsight.load_model("starter")
     queries = unrelated(model, options.wordnet)
-    answer: dict[str, Any] = {"machine": machine.describe(), "proposers": {}}
+    answer: dict[str, Any] = {"proposers": {}}
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         folder = options.keep or work / "scenes"
@@ -129,10 +126,7 @@ def main() -> None:
                 photos.index(options.data / "coco-captions" / "images.tar", crops=proposer)
                 spearman = answer["proposers"][proposer]["spearman_views_rank"]
                 spearman["photographs"] = rank_of_views(photos, queries)
-    if options.json:
-        print(json.dumps(answer))
-        return
-    print(machine.line())
+    finish(options, answer)
     for proposer, facts in answer["proposers"].items():
         print(f"\n{proposer}: {facts['crops']}")
         rate = facts["images_per_second"]

@@ -1,6 +1,6 @@
 """How many searches a second the server answers over loopback, beside the same without a server.
 
-    python -m benchmarks.serve [--views 100000] [--clients 1 8 64] [--seconds 5] [--json]
+    python -m benchmarks.serve [--views 100000] [--clients 1 8 64] [--seconds 5]
     python -m benchmarks.serve --clients 64 --seconds 600 --rounds 1   # memory, errors
 
 Random unit vectors of the starter model's dimension; every request is another prompt, encoded and
@@ -15,7 +15,6 @@ and the server's memory is looked at ten times a round.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
 import json
@@ -34,7 +33,7 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 
 import wordsight
-from benchmarks import machine
+from benchmarks.common import finish, parser
 from benchmarks.warm_query import make_library
 from wordsight.bank import bank_phrases
 
@@ -143,13 +142,12 @@ def resident(pid: int) -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--views", type=int, default=100_000)
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
-    parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--views", type=int, default=100_000)
+    arguments.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
+    arguments.add_argument("--seconds", type=float, default=5)
+    arguments.add_argument("--rounds", type=int, default=3)
+    options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         library = make_library(Path(folder) / "library", options.views, 0)
         library.compact()
@@ -183,12 +181,8 @@ def main() -> None:
         rows[n]["ratio"] = statistics.median(
             one["queries_per_second"] / other for one, other in zip(each, rates, strict=True)
         )
-    if options.json:
-        found = {"machine": machine.describe(), "views": options.views}
-        found["in_process"] = {"queries_per_second": rate, "processor_ms": spent}
-        print(json.dumps({**found, "clients": rows}))
-        return
-    print(machine.line())
+    alone_figures = {"queries_per_second": rate, "processor_ms": spent}
+    finish(options, {"views": options.views, "in_process": alone_figures, "clients": rows})
     print(
         f"{options.views:,} views; in process, {BATCH} at a time: {rate:.0f} queries/s, "
         f"{spent:.1f} ms of processor time a query"

@@ -1,6 +1,6 @@
 """How long a warm query takes over images with crops: the vectors in memory, the text encoded anew.
 
-    python -m benchmarks.warm_query [--images 10000] [--crops 6] [--runs 200] [--json]
+    python -m benchmarks.warm_query [--images 10000] [--crops 6] [--runs 200]
 
 Random unit vectors of the starter model's dimension; beside the whole answer stands the bare
 matrix-vector product over the same views, which nothing exact can beat.
@@ -8,8 +8,6 @@ matrix-vector product over the same views, which nothing exact can beat.
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import wordsight
-from benchmarks import machine
+from benchmarks.common import finish, parser
 from wordsight.library import ImageRecord, ViewRecord
 
 
@@ -43,12 +41,11 @@ def make_library(place: Path, images: int, crops: int) -> wordsight.Library:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--crops", type=int, default=6)
-    parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--images", type=int, default=10_000)
+    arguments.add_argument("--crops", type=int, default=6)
+    arguments.add_argument("--runs", type=int, default=200)
+    options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         library = make_library(Path(folder) / "library", options.images, options.crops)
         library.search("a dog", anyway=True)
@@ -69,10 +66,7 @@ def main() -> None:
         name: {f"p{p}_ms": float(np.percentile(times, p) * 1000) for p in (50, 99)}
         for name, times in rows.items()
     }
-    if options.json:
-        print(json.dumps({"machine": machine.describe(), "views": len(vectors), **found}))
-        return
-    print(machine.line())
+    finish(options, {"views": len(vectors), **found})
     print(f"{options.images:,} images, {len(vectors):,} views")
     for name, values in found.items():
         print(f"{name:<14} p50 {values['p50_ms']:7.2f} ms   p99 {values['p99_ms']:7.2f} ms")
