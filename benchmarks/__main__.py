@@ -1,78 +1,77 @@
-"""The benchmarks one after another: ``python -m benchmarks [--full]``.
+"""The benchmarks one after another: ``python -m benchmarks [--full | --readme]``.
 
 The quick set (``make bench``) takes under five minutes, the full one (``make bench-full``) some
-hours. Data and models are named by environment variables: WORDSIGHT_DATA, WORDSIGHT_TEST_MODELS,
-and WORDSIGHT_RCLIP, the ``rclip`` command of an environment of its own, for what is compared with
-that; what needs one that is not set is left out, and said so.
+hours. Each script's figures are kept in ``benchmarks/results``; ``--readme`` writes the tables of
+the README and the documentation from them. Data and models are named by environment variables:
+WORDSIGHT_DATA, WORDSIGHT_TEST_MODELS, and WORDSIGHT_RCLIP, the ``rclip`` command of an environment
+of its own, for what is compared with that; what needs one that is not set is left out, and said so.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
-from pathlib import Path
+import time
 
-MILLIONS = ["1000", "10000", "100000", "1000000", "10000000"]
+from benchmarks import tables
 
+QUICK = """
+cold_start --runs 3 --views 10000
+scale --views 1000 10000 100000 --queries 50
+warm_query --runs 100
+encoder --batches 2
+pipeline --images 200 --rounds 1
+rerun --files 20000 --runs 1
+cifar10
+serve --seconds 3 --rounds 1
+scenes --scenes 100 --plain 500
+"""
+FULL = """
+cold_start --views 10000 100000 1000000
+scale --views 1000 10000 100000 1000000 10000000
+warm_query
+encoder
+pipeline
+rerun
+memory
+rclip --photos 1000 --small 2000
+cifar10
+serve
+coco_captions
+scenes
+no_match_study --model starter
+"""
 
-def commands(full: bool) -> list[list[str]]:
-    """The modules with their arguments; names in braces stand for what the variables name."""
-    tokenizer = "{models}/tiny-clip-random/textual"
-    cold = ["cold_start", "--data", "{data}", "--tokenizer", tokenizer]
-    scale = ["scale", "--data", "{data}"]
-    if not full:
-        return [
-            [*cold, "--runs", "3", "--views", "10000"],
-            [*scale, "--views", "1000", "10000", "100000", "--queries", "50"],
-            ["warm_query", "--runs", "100"],
-            ["encoder", "--tokenizer", tokenizer, "--batches", "2"],
-            ["cifar10"],
-            ["serve", "--seconds", "3"],
-            ["scenes", "--scenes", "100", "--plain", "500"],
-        ]
-    coco = "{data}/coco-captions/images.tar"
-    rclip = ["rclip", "--rclip", "{rclip}", "--tokenizer", tokenizer, "--images", coco]
-    return [
-        [*cold, "--rclip", "{rclip}", "--views", *MILLIONS[1:4]],
-        [*scale, "--views", *MILLIONS],
-        ["warm_query"],
-        ["encoder", "--tokenizer", tokenizer],
-        [*rclip, "--photos", "1000", "--small", "2000", "--cifar10", "{data}/cifar10/test.tar"],
-        ["cifar10"],
-        ["serve"],
-        ["coco_captions", "--data", "{data}"],
-        ["no_match_study", "{data}"],
-        ["no_match_study", "{data}", "--model", "starter"],
-        ["scenes"],
-    ]
+NOT_GIVEN = 2
+"""How a script ends that lacks an option which the environment does not name either."""
 
 
 def main() -> None:
     """Run each, and say which were left out."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--readme", action="store_true", help="write the tables from the results")
     options = parser.parse_args()
-    named = {
-        "data": "WORDSIGHT_DATA",
-        "models": "WORDSIGHT_TEST_MODELS",
-        "rclip": "WORDSIGHT_RCLIP",
-    }
-    values = {key: os.environ.get(variable, "") for key, variable in named.items()}
-    for command in commands(options.full):
-        missing = [
-            variable
-            for key, variable in named.items()
-            if any(f"{{{key}}}" in word for word in command)
-            and not Path(values[key] or "-").exists()
-        ]
-        if missing:
-            print(f"\n== {command[0]} is left out: {' and '.join(missing)} not set", flush=True)
-            continue
-        words = [word.format(**values) for word in command]
-        print(f"\n== python -m benchmarks.{' '.join(words)}", flush=True)
-        subprocess.run([sys.executable, "-m", f"benchmarks.{words[0]}", *words[1:]], check=True)
+    if options.readme:
+        tables.write()
+        return
+    left: list[str] = []
+    failed: list[str] = []
+    for line in (FULL if options.full else QUICK).strip().splitlines():
+        name, *words = line.split()
+        print(f"\n== python -m benchmarks.{line}", flush=True)
+        started = time.perf_counter()
+        command = [sys.executable, "-m", f"benchmarks.{name}", *words]
+        keep = ["--json", str(tables.RESULTS / f"{name}.json")]
+        status = subprocess.run([*command, *keep], check=False).returncode
+        if status:
+            (left if status == NOT_GIVEN else failed).append(name)
+        print(f"-- {time.perf_counter() - started:.0f} s", flush=True)
+    if left:
+        print(f"\nleft out, for want of what they name above: {', '.join(left)}")
+    if failed:
+        raise SystemExit(f"\nfailed, see above: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

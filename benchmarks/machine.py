@@ -29,9 +29,9 @@ def describe() -> dict[str, Any]:
     }
 
 
-def line() -> str:
-    """The same in one line, for above a table."""
-    found = describe()
+def line(found: dict[str, Any] | None = None) -> str:
+    """The same in one line, for above a table; ``found`` is what :func:`describe` said earlier."""
+    found = found or describe()
     packages = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     return (
         f"{found['processor']}, {found['cores']} cores, {found['memory_gib']} GiB, "
@@ -47,3 +47,7 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    print(line())

@@ -1,7 +1,7 @@
 """Peak memory of indexing a folder with very large images.
 
     python -m benchmarks.memory [--images 20] [--megapixels 100] [--crops none tiles maskrcnn]
-        [--model starter] [--tokenizer DIR] [--small 0] [--folder DIR]
+        [--model starter vit] [--tokenizer DIR] [--small 0] [--folder DIR]
 
 Writes the images into a temporary folder, or into DIR to be used again (JPEG: baseline, progressive
 without subsampling, turned by EXIF, CMYK; PNG: 8 and 16 bits a channel, grey, palette, alpha; TIFF:
@@ -15,6 +15,7 @@ printed, beside that of the same command on one small image: the model and the p
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import struct
@@ -156,7 +157,7 @@ def main() -> None:
     arguments.add_argument("--images", type=int, default=20)
     arguments.add_argument("--megapixels", type=float, default=100)
     arguments.add_argument("--crops", nargs="+", default=["none", "tiles", "maskrcnn"])
-    arguments.add_argument("--model", default="starter")
+    arguments.add_argument("--model", nargs="+", default=["starter"])
     arguments.add_argument("--small", type=int, default=0)
     arguments.add_argument("--folder", type=Path)
     arguments.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
@@ -166,9 +167,9 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
-        model = options.model
-        if model == "vit":
-            model = str(vit.make_clip(place / "model", options.tokenizer, 224))
+        folders = {name: name for name in options.model}
+        if "vit" in folders:
+            folders["vit"] = str(vit.make_clip(place / "model", options.tokenizer, 224))
         (place / "one").mkdir()
         write(place / "one/small", "jpeg", 600, 400)
         many = options.folder or place / "many"
@@ -184,32 +185,38 @@ def main() -> None:
             subprocess.run([sys.executable, "-c", code, *where], check=True, env=os.environ)
         for i in range(options.small):
             write(many / f"small-{i:04}", "jpeg", 1224, 816, i)
-        for crops in options.crops:
-            for folder in (place / "one", many):
-                library = place / f"{crops}-{folder.name}.lib"
-                command = [sys.executable, "-m", "wordsight", "index", str(folder)]
-                command += ["--library", str(library), "--model", model, "--crops", crops]
-                most, seconds, report = peak([*command, "--json"])
-                rows.append(
-                    {
-                        "crops": crops,
-                        "images": report["indexed"],
-                        "failed": [
-                            {"path": Path(f["path"]).name, "reason": f["reason"]}
-                            for f in report["failed"]
-                        ],
-                        "views": report["views"],
-                        "peak_bytes": most,
-                        "seconds": seconds,
-                    }
-                )
-    finish(options, {"rows": rows})
-    print(f"model {options.model}, {width} x {height} pixels; peak of the whole process")
-    print(f"{'crops':<10} {'images':>7} {'failed':>7} {'views':>7} {'seconds':>8} {'peak MB':>8}")
+        for name, crops, folder in itertools.product(
+            options.model, options.crops, (place / "one", many)
+        ):
+            library = place / f"{name}-{crops}-{folder.name}.lib"
+            command = [sys.executable, "-m", "wordsight", "index", str(folder)]
+            command += ["--library", str(library), "--model", folders[name], "--crops", crops]
+            most, seconds, report = peak([*command, "--json"])
+            rows.append(
+                {
+                    "model": name,
+                    "crops": crops,
+                    "offered": report["indexed"] + len(report["failed"]),
+                    "images": report["indexed"],
+                    "failed": [
+                        {"path": Path(f["path"]).name, "reason": f["reason"]}
+                        for f in report["failed"]
+                    ],
+                    "views": report["views"],
+                    "peak_bytes": most,
+                    "seconds": seconds,
+                }
+            )
+    finish(options, {"megapixels": options.megapixels, "rows": rows})
+    print(f"{width} x {height} pixels; peak of the whole process")
+    head = ("images", "failed", "views")
+    print(f"{'model':<10} {'crops':<10}", *(f"{name:>7}" for name in head), " seconds  peak MB")
     for row in rows:
+        counts = (row["images"], len(row["failed"]), row["views"])
         print(
-            f"{row['crops']:<10} {row['images']:>7} {len(row['failed']):>7} {row['views']:>7} "
-            f"{row['seconds']:>8.1f} {row['peak_bytes'] / 1e6:>8.0f}"
+            f"{row['model']:<10} {row['crops']:<10}",
+            *(f"{count:>7}" for count in counts),
+            f"{row['seconds']:>8.1f} {row['peak_bytes'] / 1e6:>8.0f}",
         )
         for failure in row["failed"]:
             print(f"  {failure['path']}: {failure['reason']}")

@@ -2,8 +2,8 @@
 
     python benchmarks/no_match_study.py DATA                      # real ViT-B/32 vectors
     python benchmarks/no_match_study.py DATA --model starter      # and a model, over CIFAR-10
-    python benchmarks/no_match_study.py DATA --json > study.json
     python benchmarks/no_match_study.py DATA --model starter --vectors DIR  # encodes images once
+    python benchmarks/no_match_study.py DATA --json study.json
 
 DATA is a folder with ``clip-vectors/`` (500 CIFAR-10 image vectors of OpenAI's ViT-B/32 and the
 vectors of 1283 LVIS and COCO category names) and ``cifar10/test.tar``. No text encoder for those
@@ -73,7 +73,6 @@ import json
 import os
 import platform
 import random
-import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -750,7 +749,14 @@ def print_table(rows: dict[str, dict[str, dict[str, float]]], first: str) -> Non
 def main() -> None:
     """Run the study and print it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("data", type=Path, help="folder with clip-vectors/ and cifar10/")
+    packs = os.environ.get("WORDSIGHT_DATA")
+    parser.add_argument(
+        "data",
+        type=Path,
+        nargs="?" if packs else None,
+        default=packs,
+        help="folder with clip-vectors/ and cifar10/ (default: from WORDSIGHT_DATA)",
+    )
     parser.add_argument("--splits", type=int, default=20, help="random splits (seeds 0, 1, ...)")
     parser.add_argument("--bank", type=int, default=300, help="names in the bank of each split")
     parser.add_argument("--model", help="also study this model over CIFAR-10's test split")
@@ -760,7 +766,7 @@ def main() -> None:
     parser.add_argument(
         "--vectors", type=Path, help="keep the model's image vectors in this folder"
     )
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     options = parser.parse_args()
 
     result: dict[str, Any] = {
@@ -783,8 +789,7 @@ def main() -> None:
             options.vectors,
         )
     if options.json:
-        json.dump(result, sys.stdout, indent=1)
-        return
+        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print_report(result)
 
 

@@ -151,7 +151,7 @@ def main() -> int:
     parser.add_argument("--min-side", type=float, default=0.0, help="pixels")
     parser.add_argument("--max-area", type=float, default=1.0, help="share of the image")
     parser.add_argument("--runtime", default="auto")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     args = parser.parse_args()
     images = load_coco(args.data, args.split)
     try:
@@ -161,8 +161,7 @@ def main() -> int:
         return 2
     if args.json:
         report = {"split": args.split, "images": len(images), "limit": args.limit, "rows": rows}
-        print(json.dumps(report, indent=2))
-        return 0
+        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(f"{len(images)} images of {args.split}, at most {args.limit} proposals an image")
     for row in rows:
         print(

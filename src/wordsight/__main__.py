@@ -1,5 +1,5 @@
 """``python -m wordsight``."""
 
-from wordsight.cli import main
+from wordsight.cli import run
 
-main()
+run()

@@ -53,7 +53,7 @@ class ApproximateIndex:
         cls, sample: NDArray[np.float32], vectors: Iterable[NDArray[np.float32]]
     ) -> ApproximateIndex:
         """Learn from a random sample [n, D] (16 at least), then take in the vectors [*, D]."""
-        import faiss
+        faiss = _faiss()
 
         mean = sample.mean(axis=0)
         components = min(MOST_COMPONENTS, sample.shape[1], len(sample))
@@ -94,8 +94,9 @@ class ApproximateIndex:
 
     def save(self, path: Path) -> None:
         """Write to a file that appears whole or not at all. Raises OSError."""
-        import faiss
         import numpy as np
+
+        faiss = _faiss()
 
         temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
         try:
@@ -113,8 +114,9 @@ class ApproximateIndex:
     @classmethod
     def load(cls, path: Path) -> ApproximateIndex:
         """Read what :meth:`save` wrote. Raises OSError, or ValueError when it is damaged."""
-        import faiss
         import numpy as np
+
+        faiss = _faiss()
 
         try:
             with path.open("rb") as file:
@@ -123,3 +125,15 @@ class ApproximateIndex:
             return cls(parts, mean)
         except (EOFError, RuntimeError, TypeError) as error:
             raise ValueError(f"{path} is no whole index: {error}") from None
+
+
+def _faiss() -> Any:
+    """The faiss module; its threads sleep while they wait for each other.
+
+    By default they spin, and on a busy machine they then take the cores that the others need: an
+    index of 3,000 vectors took minutes there, and 12 s so.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import faiss
+
+    return faiss

@@ -36,6 +36,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from wordsight.errors import LibraryError, ModelMismatchError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -352,6 +354,7 @@ class Store:
         self._counts: dict[str | None, tuple[int, int]] = {}
         self._opened: _Large | None = None
         self._nearby: dict[str, tuple[int, Snapshot, Null]] = {}
+        self._loading: Future[Null] | None = None
 
     # opening
 
@@ -487,8 +490,8 @@ class Store:
 
     def refresh(self) -> bool:
         """Look for what other processes wrote since; True when there is a newer version."""
-        if self._dataset is None:
-            return False  # the next read opens the newest
+        if self._dataset is None or (self._loading and not self._loading.done()):
+            return False  # the next read opens the newest, or one is doing so
         if self.dataset.latest_version == self.dataset.version:
             return False
         self._dataset = None
@@ -577,6 +580,28 @@ class Store:
     def in_memory(self) -> bool:
         """Whether what searches need has been read (of this version or an older one)."""
         return self._snapshot is not None or self._opened is not None
+
+    def preload(self, *, crops: bool = True) -> None:
+        """Begin to read what searches need, beside what the caller does next (see :meth:`loaded`).
+
+        In a fresh process a model is yet to be read too, and the imports that go before it hold up
+        nothing here.
+        """
+        if self.in_memory or self._loading is not None:
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        # Imports stay in this thread: there they wait for no other's.
+        if self.count_views():
+            beside = ThreadPoolExecutor(1, thread_name_prefix="load")
+            self._loading = beside.submit(self.null, crops=crops)
+            beside.shutdown(wait=False)
+
+    def loaded(self) -> None:
+        """Wait for what :meth:`preload` began, and raise what went wrong in it."""
+        loading, self._loading = self._loading, None
+        if loading is not None:
+            loading.result()
 
     def labelled(self, snapshot: Snapshot, label: str) -> NDArray[np.bool_]:
         """Which images of a snapshot have this label: bool [N]."""
@@ -746,10 +771,16 @@ class Store:
     def _load_snapshot(self) -> Snapshot:
         import numpy as np
 
-        table = self.dataset.to_table(columns=["id", "view", "vector", *_STATISTICS])
+        dataset = self.dataset
+        table = dataset.to_table(columns=["id", "view", *_STATISTICS])
         ids = table["id"].to_numpy()
         view = table["view"].to_numpy()
-        vectors = _matrix(table["vector"])
+        vectors = np.empty((len(ids), self.model.dim), np.float32)
+        begin = 0
+        # In blocks, so that they are never in memory in both forms.
+        for batch in dataset.to_batches(columns=["vector"], batch_size=_BLOCK):
+            _matrix(batch["vector"], vectors[begin : begin + len(batch)])
+            begin += len(batch)
         rows = np.arange(len(ids), dtype=np.int64)
         is_image = view == 0
         if not is_image.all():
@@ -758,7 +789,7 @@ class Store:
         starts = np.flatnonzero(is_image)
         first = rows[starts]
         return Snapshot(
-            version=self.version,
+            version=int(dataset.version),
             vectors=vectors,
             starts=starts,
             rows=rows,
@@ -1031,11 +1062,12 @@ class Store:
 _IMAGE_COLUMNS = ["path", "root", "size", "mtime_ns", "hash", "width", "height", "label", "crops"]
 
 
-def _matrix(column: Any) -> NDArray[np.float32]:
-    """A column of vectors as float32 [n, D]."""
+def _matrix(column: Any, matrix: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """A column of vectors as float32 [n, D], written into ``matrix`` where there is one."""
     import numpy as np
 
-    matrix = np.empty((len(column), column.type.list_size), np.float32)
+    if matrix is None:
+        matrix = np.empty((len(column), column.type.list_size), np.float32)
     begin = 0
     for chunk in getattr(column, "chunks", [column]):
         part = chunk.flatten().to_numpy(zero_copy_only=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
@@ -268,12 +267,6 @@ def _encode(
 # -- search -------------------------------------------------------------------------------------
 
 
-def _load(store: Store, crops: bool) -> None:
-    """Bring into memory what a search needs of the library."""
-    if len(store):
-        store.null(crops=crops)
-
-
 def search(
     store: Store,
     model: ClipModel,
@@ -308,16 +301,10 @@ def search(
     parsed = [as_query(query) for query in queries]
     store.check_model(model.name, model.hash)
     clock = _Clock()
-    if store.in_memory:
-        encoded, text_vectors = _encode(model, parsed)
-        clock.lap("encode")
-    else:
-        # In a fresh process the model and the vectors are both yet to be read: side by side.
-        with ThreadPoolExecutor(1, thread_name_prefix="load") as beside:
-            loading = beside.submit(_load, store, crops)
-            encoded, text_vectors = _encode(model, parsed)
-            clock.lap("encode")
-            loading.result()
+    store.preload(crops=crops)
+    encoded, text_vectors = _encode(model, parsed)
+    clock.lap("encode")
+    store.loaded()
     clock.lap("load")
     matrix = np.stack([e.vector for e in encoded])
     if store.is_large:

@@ -26,15 +26,26 @@ def load(name: str, runtime: Runtime, precision: Precision) -> ClipModel:
 
 
 def open_library(
-    place: Path | None, model: str | None, runtime: Runtime, precision: Precision
+    place: Path | None,
+    model: str | None,
+    runtime: Runtime,
+    precision: Precision,
+    *,
+    preload: bool = False,
 ) -> Library:
-    """Open a library with its model, where the user gave one or where it came from."""
-    import wordsight
+    """Open a library with its model, where the user gave one or where it came from.
+
+    With ``preload`` its vectors are read meanwhile, for a search.
+    """
+    from wordsight.api import Library
     from wordsight.library import Store, find
 
     store = Store.open(place or find())
+    if preload:
+        store.preload()
     loaded = load(model or store.model.source, runtime, precision)
-    return wordsight.open(store.path, loaded)
+    store.check_model(loaded.name, loaded.hash)
+    return Library(store, loaded)
 
 
 def open_or_create(

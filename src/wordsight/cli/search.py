@@ -102,7 +102,7 @@ def search(
     library itself, so that at most --false-accept of unrelated queries are answered.
     """
     check_pictures([grid])
-    opened = open_library(library, model, runtime, precision)
+    opened = open_library(library, model, runtime, precision, preload=crops is not False)
 
     if (crops or compare) and not opened.has_crops:
         raise WordsightError(
