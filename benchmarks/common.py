@@ -62,11 +62,12 @@ def finish(options: argparse.Namespace, figures: Mapping[str, Any]) -> None:
 
 
 def _command() -> str:
-    """How this script was started, without ``--json FILE``."""
+    """How this script was started, without the options that only say where files lie."""
     words = sys.argv[1:]
-    if "--json" in words:
-        place = words.index("--json")
-        del words[place : place + 2]
+    for option in ("--json", "--keep", "--folder", "--plot"):
+        if option in words:
+            place = words.index(option)
+            del words[place : place + 2]
     return " ".join([f"python -m benchmarks.{Path(sys.argv[0]).stem}", *words])
 
 

@@ -200,6 +200,12 @@ def test_top_is_a_stable_sort(values: list[int], k: int) -> None:
     assert _top(array, k).tolist() == expected
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3000), st.integers(1, 50), st.integers(1, 40))
+def test_top_of_many_is_a_stable_sort(seed: int, size: int, kinds: int, k: int) -> None:
+    array = np.random.default_rng(seed).integers(0, kinds, size).astype(np.float32)
+    assert _top(array, k).tolist() == np.argsort(-array, kind="stable")[:k].tolist()
+
+
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=8), st.integers(0, 2**31))
 def test_fusion_is_the_max_over_an_images_views(counts: list[int], seed: int) -> None:

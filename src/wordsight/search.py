@@ -549,6 +549,9 @@ def _hits(
     ]
 
 
+_TOP_BLOCK = 128
+
+
 def _top(values: NDArray[np.float32], k: int) -> NDArray[np.intp]:
     """Places of the k highest values, best first; ties in the order of the library."""
     import numpy as np
@@ -556,12 +559,12 @@ def _top(values: NDArray[np.float32], k: int) -> NDArray[np.intp]:
     k = min(k, len(values))
     if k == 0:
         return np.zeros(0, np.intp)
-    if k < len(values):
-        kept = np.argpartition(-values, k - 1)
-        # argpartition breaks ties at the border at will: take all that tie, then the first ones.
-        kept = np.flatnonzero(values >= values[kept[k - 1]])
-    else:
-        kept = np.arange(len(values))
+    # k blocks have a maximum of at least this, so the k-th highest value is no less. It leaves few,
+    # and costs a quarter of a partition of all values.
+    blocks = len(values) // _TOP_BLOCK
+    some = values[: blocks * _TOP_BLOCK].reshape(blocks, -1).max(axis=1) if blocks > k else values
+    least = np.partition(some, len(some) - k)[len(some) - k]
+    kept = np.flatnonzero(values >= least)
     return kept[np.argsort(-values[kept], kind="stable")][:k]
 
 
