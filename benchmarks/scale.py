@@ -34,6 +34,7 @@ from benchmarks.tables import slope
 
 K = 10
 ASKED = 200  # queries that recall is counted on
+BLOCK = 16_384  # vectors that are scored at once for it
 EXACT_UP_TO = 2_000_000  # views; above, the vectors as float32 are more than most machines hold
 
 
@@ -98,7 +99,7 @@ def nearest(place: Path, queries: synthetic.Floats) -> list[list[str]]:
     best = np.full((len(queries), K), -np.inf, np.float32)
     ids = np.zeros((len(queries), K), np.int64)
     store = Store.open(place)
-    for batch in store.dataset.to_batches(columns=["id", "vector"], batch_size=16_384):
+    for batch in store.dataset.to_batches(columns=["id", "vector"], batch_size=BLOCK):
         flat = batch["vector"].flatten().to_numpy(zero_copy_only=False)
         vectors = flat.reshape(len(batch), -1).astype(np.float32)
         scores = np.concatenate([best, queries @ vectors.T], axis=1)

@@ -513,3 +513,14 @@ def test_examples_in_the_help_stand_on_lines_of_their_own(run: Cli) -> None:
     assert 'wordsight search \'"beach" + "sunset" - 0.5*"people"\'' in lines
     top = run("--help").out
     assert "..." not in top.split("Commands:")[1]  # no verb's line is cut
+
+
+def test_the_process_ends_with_all_of_its_output(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "wordsight"]
+    done = subprocess.run([*command, "models", "--json"], capture_output=True, check=True)
+    assert len(json.loads(done.stdout)) > 1
+    done = subprocess.run(
+        [*command, "info", "--library", str(tmp_path)], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"wordsight: no library at ")

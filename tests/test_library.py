@@ -431,3 +431,29 @@ def test_info(tmp_path: Path, photos: Photos, model: ColourModel) -> None:
     assert (info["images"], info["views"], info["model"]["name"]) == (2, 2, "colours")
     assert info["bytes"] > 0
     assert time.strptime(info["created"][:19], "%Y-%m-%dT%H:%M:%S")
+
+
+def test_what_is_read_ahead_is_what_is_read(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    wordsight.create(tmp_path / "lib", model).index(photos(red=3, blue=2))
+    ahead, plain = Store.open(tmp_path / "lib"), Store.open(tmp_path / "lib")
+    ahead.preload()
+    ahead.loaded()
+    assert ahead.in_memory
+    ahead.loaded()  # nothing to wait for
+    np.testing.assert_array_equal(ahead.snapshot().vectors, plain.snapshot().vectors)
+    np.testing.assert_array_equal(ahead.snapshot().ids, plain.snapshot().ids)
+    assert ahead.null() == plain.null()
+
+
+def test_what_goes_wrong_while_reading_ahead_is_raised_where_it_is_needed(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    wordsight.create(tmp_path / "lib", model).index(photos(red=3))
+    store = Store.open(tmp_path / "lib")
+    (tmp_path / "lib" / "bank.npz").write_bytes(b"damaged")
+    (tmp_path / "lib" / "statistics.npz").unlink()
+    store.preload()
+    with pytest.raises(LibraryError, match=r"bank\.npz is damaged"):
+        store.loaded()
