@@ -38,6 +38,9 @@ class ColourModel:
         self.hash = hash
         self.encoded_images = 0
 
+    def release_texts(self) -> None:
+        """There is no tower."""
+
     def preprocess(
         self, image: Any, full_size: tuple[int, int] | None = None
     ) -> NDArray[np.float32]:

@@ -350,6 +350,18 @@ def test_only_the_tower_in_use_is_loaded(tmp_path: Path) -> None:
         model.encode_images([Image.new("RGB", (3, 3))])
 
 
+def test_a_released_text_tower_is_opened_again(tmp_path: Path) -> None:
+    folder = make_clip(tmp_path / "m")
+    model = ClipModel(folder)
+    before = model.encode_texts(["a dog"])
+    model.release_texts()
+    np.testing.assert_array_equal(model.encode_texts(["a dog"]), before)
+    model.release_texts()
+    (folder / "textual/model.onnx").write_bytes(b"broken")
+    with pytest.raises(ModelError, match=r"textual.model\.onnx"):
+        model.encode_texts(["a dog"])
+
+
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_threads_share_a_model(tmp_path: Path, name: str) -> None:
     model = ClipModel(make_clip(tmp_path / "m"), runtime=name)

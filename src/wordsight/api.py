@@ -272,6 +272,7 @@ def create(path: str | Path, model: ClipModel | str | Path = "auto") -> Library:
     )
     store = Store.create(path, record, phrases, encode_texts_cached(loaded, phrases))
     encode_texts_cached(loaded, kind_texts())  # now, so that the first search need not wait
+    loaded.release_texts()  # images come next; of ViT-B/32 it is half a gigabyte
     return Library(store, loaded)
 
 

@@ -250,6 +250,11 @@ class ClipModel:
             out[start : start + n] = vectors / np.maximum(norms, 1e-12)
         return out
 
+    def release_texts(self) -> None:
+        """Give back the memory of the text tower; it is opened again when a text is encoded."""
+        with self._lock:
+            self._textual_graph = None
+
     @property
     def _visual(self) -> Graph:
         with self._lock:
