@@ -78,8 +78,8 @@ pictures: setup
 notebooks: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python notebooks/execute.py $(FILES)
 
-# Trains the starter CLIP again; needs WORDSIGHT_DATA. Two to three hours on two cores that have
-# bfloat16, an estimated five on others; QUICK=--quick tries every step in minutes.
+# Trains the starter CLIP again; needs WORDSIGHT_DATA. An estimated three hours on two cores without
+# bfloat16, less with it; QUICK=--quick tries every step in minutes.
 TRAINING := .venv-training
 starter:
 	test -n "$(WORDSIGHT_DATA)" || { echo "set WORDSIGHT_DATA to the folder of the data packs"; exit 2; }

@@ -3,7 +3,7 @@
     python -m training.maskrcnn all --data DATA --teacher TEACHER --out OUT [--work WORK]
 
 Stages, each of which can be run alone: `targets` (compose scenes, run the teacher over them),
-`train`, `refit` (the end of the box head, on the boxes that it really gets), `export`
+`train`, `export`
 (OUT/model.onnx and OUT/detector.json), `evaluate` (on scenes with CIFAR-10 test images; for COCO
 see benchmarks/proposal_recall.py). DATA is the folder of the data packs, TEACHER the folder of the
 teacher's model.onnx.
@@ -19,7 +19,7 @@ from pathlib import Path
 def main() -> None:
     """Run the stages that were asked for."""
     parser = argparse.ArgumentParser(prog="python -m training.maskrcnn", description=__doc__)
-    parser.add_argument("stage", choices=["targets", "train", "refit", "export", "evaluate", "all"])
+    parser.add_argument("stage", choices=["targets", "train", "export", "evaluate", "all"])
     parser.add_argument("--data", type=Path, help="folder of the data packs")
     parser.add_argument("--teacher", type=Path, help="folder of the teacher")
     parser.add_argument("--out", type=Path, help="folder for model.onnx and detector.json")
@@ -58,11 +58,6 @@ def main() -> None:
             batch=args.batch,
             rate=args.rate,
         )
-    if args.stage in ("refit", "all"):
-        from training.maskrcnn.refit import refit
-
-        start = args.start if args.stage == "refit" else None
-        refit(args.work / "targets", args.work, start=start, seed=args.seed)
     if args.stage in ("export", "all"):
         from training.maskrcnn.export import export
 
