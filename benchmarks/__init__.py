@@ -1,6 +1,6 @@
 """Measurements behind the claims. Run one with ``python -m benchmarks.NAME --help``.
 
-Each prints a table and the machine it ran on; ``--json`` prints one object.
+Each prints a table and the machine it ran on; ``--json FILE`` keeps the figures too.
 """
 
 import os

@@ -3,10 +3,9 @@
     python -m training.maskrcnn all --data DATA --teacher TEACHER --out OUT [--work WORK]
 
 Stages, each of which can be run alone: `targets` (compose scenes, run the teacher over them),
-`train`, `export`
-(OUT/model.onnx and OUT/detector.json), `evaluate` (on scenes with CIFAR-10 test images; for COCO
-see benchmarks/proposal_recall.py). DATA is the folder of the data packs, TEACHER the folder of the
-teacher's model.onnx.
+`train`, `export` (OUT/model.onnx and OUT/detector.json), `evaluate` (on scenes with CIFAR-10 test
+images; for COCO see benchmarks/proposal_recall.py). DATA is the folder of the data packs, TEACHER
+the folder of the teacher's model.onnx.
 """
 
 from __future__ import annotations

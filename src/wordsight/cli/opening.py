@@ -53,12 +53,7 @@ def open_or_create(
 ) -> tuple[Library, bool]:
     """The library, and whether it was made now."""
     import wordsight
-    from wordsight.library import Store
 
-    exists = (place / "library.json").exists() or (place / ".wordsight/library.json").exists()
-    if not exists:
-        loaded = load(model or "auto", runtime, precision)
-        return wordsight.create(place, loaded), True
-    store = Store.open(place)
-    loaded = load(model or store.model.source, runtime, precision)
-    return wordsight.open(place, loaded), False
+    if (place / "library.json").exists() or (place / ".wordsight/library.json").exists():
+        return open_library(place, model, runtime, precision), False
+    return wordsight.create(place, load(model or "auto", runtime, precision)), True
