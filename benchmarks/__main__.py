@@ -23,7 +23,6 @@ warm_query --runs 100
 encoder --batches 2
 pipeline --images 200 --rounds 1
 rerun --runs 1
-cifar10
 serve --seconds 3 --rounds 1
 scenes --scenes 100 --plain 500
 """
