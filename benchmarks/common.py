@@ -104,6 +104,6 @@ def random_vit(tokenizer: Path, size: int) -> Iterator[Path]:
         yield vit.make_clip(Path(temporary) / "vit", tokenizer, size)
 
 
-def random_pixels(count: int, size: int) -> NDArray[np.float32]:
-    """Prepared images, float32 [count, 3, size, size]: what is in them does not matter."""
-    return np.random.default_rng(0).standard_normal((count, 3, size, size), np.float32)
+def random_pixels(count: int, size: int) -> NDArray[np.uint8]:
+    """Prepared images, uint8 [count, size, size, 3]: what is in them does not matter."""
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)

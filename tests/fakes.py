@@ -41,16 +41,13 @@ class ColourModel:
     def release_texts(self) -> None:
         """There is no tower."""
 
-    def preprocess(
-        self, image: Any, full_size: tuple[int, int] | None = None
-    ) -> NDArray[np.float32]:
+    def preprocess(self, image: Any, full_size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         del full_size
-        small = to_rgb(image).resize((8, 8))
-        return np.asarray(small, np.float32).transpose(2, 0, 1) / 255
+        return np.asarray(to_rgb(image).resize((8, 8)))
 
-    def encode_pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    def encode_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.encoded_images += len(pixels)
-        mean = pixels.mean(axis=(2, 3))
+        mean = pixels.mean(axis=(1, 2), dtype=np.float32) / 255
         anchors = np.array(list(ANCHORS.values()), np.float32) / 255
         distance = np.linalg.norm(mean[:, None] - anchors[None], axis=2)
         vectors = np.zeros((len(pixels), _DIM), np.float32)

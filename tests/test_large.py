@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from fakes import ColourModel
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 
 import wordsight
 from wordsight.ann import ApproximateIndex
@@ -176,6 +177,42 @@ def test_what_is_added_and_removed_by_hand_counts_at_once(
         assert one.search("red", anyway=True).hits[0].path != "red one"
 
 
+class WideModel(ColourModel):
+    """Vectors wide enough for the table to keep them one behind another."""
+
+    dim = 160
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        narrow = super().encode_texts(texts)
+        return np.pad(narrow, ((0, 0), (0, self.dim - narrow.shape[1])))
+
+
+def test_vectors_are_read_in_place_where_the_table_allows_it(
+    tmp_path: Path, large: Callable[[bool], None]
+) -> None:
+    large(True)
+    model = WideModel()
+    library = random_library(tmp_path / "lib", model, 2000, crops=2)
+    add_random(library, range(2000, 3000))
+    places = tmp_path / "lib" / "flat.npz"
+
+    def answers() -> list[object]:
+        found = wordsight.open(tmp_path / "lib", model).search(WORDS, anyway=True)
+        return [(result.match, result.hits) for result in found]
+
+    in_place = answers()
+    places.unlink()
+    assert answers() == in_place
+    # Where rows were deleted the table's reader knows which are left; a compacted table is plain.
+    library.remove([library.search("red", anyway=True).hits[0].id])
+    assert not places.exists()
+    shorter = answers()
+    assert shorter != in_place
+    library.compact()
+    assert places.exists()
+    assert answers() == shorter
+
+
 def test_a_damaged_or_missing_index_is_made_again(
     tmp_path: Path, model: ColourModel, large: Callable[[bool], None]
 ) -> None:
@@ -286,5 +323,8 @@ def test_what_is_around_queries_names_its_rows(
     whole = store.snapshot()
     place = {int(number): i for i, number in enumerate(whole.ids)}
     chosen = [place[int(number)] for number in snapshot.ids]
-    np.testing.assert_array_equal(snapshot.vectors, whole.vectors[chosen])
+    every = snapshot.vectors_of(range(len(snapshot.rows)))
+    np.testing.assert_array_equal(every, whole.vectors[chosen])
+    query = model.encode_texts(["green"])
+    np.testing.assert_allclose(snapshot.scores(query), query @ every.T, atol=1e-6)
     np.testing.assert_array_equal(snapshot.mean, whole.mean[chosen])

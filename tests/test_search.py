@@ -213,9 +213,9 @@ def test_fusion_is_the_max_over_an_images_views(counts: list[int], seed: int) ->
     scores = np.random.default_rng(seed).normal(size=(3, total)).astype(np.float32)
     starts = np.cumsum([0, *counts[:-1]])
     empty: NDArray[np.float32] = np.zeros(0, np.float32)
-    ids = np.arange(len(counts), dtype=np.int64)
+    rows, ids = (np.arange(count, dtype=np.int64) for count in (total, len(counts)))
     snapshot = Snapshot(
-        1, np.zeros((total, 4), np.float32), starts, ids, ids, empty, empty, empty, empty
+        1, np.zeros((total, 4), np.float32), starts, rows, ids, empty, empty, empty, empty
     )
     naive = [[max(row[s : s + c]) for s, c in zip(starts, counts, strict=True)] for row in scores]
     np.testing.assert_array_equal(snapshot.fuse(scores), np.array(naive, np.float32))

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 MOST_COMPONENTS = 256
 TRAINING_VECTORS = 40_000
 """As many are enough to learn the components and the values from."""
-PART = 1 << 18
-"""Vectors in a part of an index, about."""
+PART = 1 << 16
+"""Vectors in a part of an index, at least; small ones, so that no core waits long for the other."""
 
 
 class ApproximateIndex:

@@ -328,7 +328,7 @@ def encode_items(
     from wordsight.errors import ImageError
     from wordsight.images import open_image
 
-    def pixels(item: Item) -> NDArray[np.float32] | str:
+    def pixels(item: Item) -> NDArray[np.uint8] | str:
         try:
             return model.preprocess(open_image(item.read(), name=item.path))
         except ImageError as error:

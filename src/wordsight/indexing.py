@@ -231,7 +231,7 @@ class _Decoded:
     height: int = 0
     donor: str | None = None
     """The id of an image in the library with the same bytes: its whole-image vector is reused."""
-    pixels: list[NDArray[np.float32]] = field(default_factory=list)
+    pixels: list[NDArray[np.uint8]] = field(default_factory=list)
     """What is to be encoded: the whole image unless there is a donor, then the crops."""
     regions: list[Region] | None = None
     """None: with a donor, its crops are reused too."""

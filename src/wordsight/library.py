@@ -9,6 +9,7 @@ A library is a directory::
     statistics.npz   what the "No match" decision needs, for one version of the table
     views-N.ann      in a large library: an approximate index of the table's version N
     nearby.npz       in a large library: what the decision needs there
+    flat.npz         in a large library: where its vectors lie in the files of the table
     skipped.json     files that were left out when their folders were last indexed, and why
     lock             held by the one process that writes
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from wordsight.ann import ApproximateIndex
+    from wordsight.flat import FlatVectors
     from wordsight.nomatch import Calibration, Kinds, Null
 
 FORMAT = 1
@@ -53,7 +55,8 @@ _META_COLUMNS = ["id", "path", "label", "width", "height", "kind", "box", "regio
 EXACT_MIB = 1024
 _SAMPLE = 8_000  # views of a large library that stand for all of them, about
 _FEWEST = 30  # images at least, or all, that these views are of
-_NEAREST = 200  # views that the approximate index names, to be scored exactly
+_NEAREST = 200  # views at least that the approximate index names, to be scored exactly
+_NEAREST_OF = 10_000  # and one in so many: the more views, the closer they lie to each other
 _MOST_NEAREST = 4000
 _DESCRIBED = 2_000_000  # up to so many views paths and labels are kept in memory, 100 bytes each
 _BLOCK = 65_536  # rows that are read at once where all are passed through
@@ -150,7 +153,8 @@ class Snapshot:
 
     Of a large library it holds a part: ``sampled`` images, drawn at random, at the front, and
     behind them those that are near to a query. An image there has the views that are near, which
-    need not be all. Elsewhere ``sampled`` is None.
+    need not be all; their vectors are ``near`` [n, D], the last n of the V. Elsewhere ``sampled``
+    and ``near`` are None.
     """
 
     version: int
@@ -163,11 +167,31 @@ class Snapshot:
     image_mean: NDArray[np.float32]
     image_sd: NDArray[np.float32]
     sampled: int | None = None
+    near: NDArray[np.float32] | None = None
 
     @property
     def has_crops(self) -> bool:
         """Whether any image has more than its whole-image view."""
-        return len(self.vectors) > len(self.ids)
+        return len(self.rows) > len(self.ids)
+
+    def scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The cosine of every view with every query: [..., D] -> [..., V]."""
+        import numpy as np
+
+        scores: NDArray[np.float32] = queries @ self.vectors.T
+        if self.near is None:
+            return scores
+        return np.concatenate([scores, queries @ self.near.T], axis=-1)
+
+    def vectors_of(self, views: Sequence[int]) -> NDArray[np.float32]:
+        """The vectors of these views: [n] -> [n, D]."""
+        import numpy as np
+
+        if self.near is None:
+            return self.vectors[views]
+        most = len(self.vectors)
+        chosen = [self.vectors[v] if v < most else self.near[v - most] for v in views]
+        return np.stack(chosen)
 
     def fuse(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """The best score of each image's views: [..., V] -> [..., N] (max fusion)."""
@@ -187,6 +211,7 @@ class _Large:
     ids: NDArray[np.int64]  # these and the following: one a row of the table
     view: NDArray[np.int32]
     statistics: dict[str, NDArray[np.float32]]
+    flat: FlatVectors | None
 
     @property
     def has_crops(self) -> bool:
@@ -198,6 +223,8 @@ class _Large:
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Vectors of rows of the table that are in order, float32 [n, D]."""
+        if self.flat is not None:
+            return self.flat.read(rows)
         return _matrix(self.dataset.take(rows, columns=["vector"])["vector"])
 
     def snapshot(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> Snapshot:
@@ -224,7 +251,7 @@ class _Large:
         import numpy as np
 
         # Several views of one image may be near.
-        count = min(max(_NEAREST, 4 * k), _MOST_NEAREST)
+        count = min(max(_NEAREST, 4 * k, len(self.ids) // _NEAREST_OF), _MOST_NEAREST)
         if not crops and self.has_crops:
             # Crops take places among the nearest that are then left unused.
             count = min(_MOST_NEAREST, count * len(self.ids) // int((self.view == 0).sum()))
@@ -258,17 +285,18 @@ class _Large:
 
 
 def _joined(sample: Snapshot, others: Snapshot) -> Snapshot:
-    """A sample and other images behind it."""
+    """A sample and other images behind it. The sample's vectors are not copied: 16 MB."""
     import numpy as np
 
     def both(name: str) -> Any:
         return np.concatenate([getattr(sample, name), getattr(others, name)])
 
-    names = ("vectors", "rows", "ids", *_STATISTICS)
+    names = ("rows", "ids", *_STATISTICS)
     return replace(
         sample,
         starts=np.concatenate([sample.starts, others.starts + len(sample.vectors)]),
         sampled=len(sample.ids),
+        near=others.vectors,
         **{name: both(name) for name in names},
     )
 
@@ -677,6 +705,7 @@ class Store:
 
     def _open_large(self, version: int, index: ApproximateIndex | None = None) -> _Large:
         from wordsight.ann import ApproximateIndex
+        from wordsight.flat import FlatVectors
 
         place = self.path / "views.lance"
         dataset = _lance().dataset(str(place), version=version)
@@ -684,12 +713,14 @@ class Store:
         table = dataset.to_table(columns=["id", "view", *_STATISTICS])
         if len(index) != len(table):
             raise ValueError("the index is not of this version")
+        flat = self._load_arrays("flat", version)
         return _Large(
             dataset,
             index,
             ids=table["id"].to_numpy(),
             view=table["view"].to_numpy(),
             statistics={name: table[name].to_numpy() for name in _STATISTICS},
+            flat=FlatVectors.from_arrays(flat, place, self.model.dim) if flat else None,
         )
 
     def _make_index(self) -> _Large:
@@ -697,6 +728,7 @@ class Store:
         import numpy as np
 
         from wordsight.ann import TRAINING_VECTORS, ApproximateIndex
+        from wordsight.flat import FlatVectors
 
         dataset = self.dataset
         rows = dataset.count_rows()
@@ -706,6 +738,9 @@ class Store:
         batches = dataset.to_batches(columns=["vector"], batch_size=_BLOCK)
         index = ApproximateIndex.build(sample, (_matrix(batch["vector"]) for batch in batches))
         version = int(dataset.version)
+        flat = FlatVectors.find(dataset, self.model.dim)
+        if flat is not None:
+            self._save_arrays("flat", version, flat.to_arrays())
         with contextlib.suppress(OSError):  # a read-only library keeps none
             index.save(self.path / f"views-{version}.ann")
             for older in self._indexed_versions():

@@ -316,7 +316,7 @@ def search(
     if rank_by == "auto":
         rank_by = "lift" if crops and snapshot.has_crops else "score"
     # [Q, V]: one matrix product for all queries
-    view_scores = matrix @ snapshot.vectors.T
+    view_scores = snapshot.scores(matrix)
     fused, mean, sd = _fused(snapshot, view_scores, crops)
     z = fused - mean
     z /= sd
@@ -381,7 +381,7 @@ def search(
 def nearest(store: Store, vector: NDArray[np.float32], k: int = 10) -> list[Hit]:
     """The ``k`` images nearest to a vector [D] of unit length that was made elsewhere."""
     snapshot = store.around(vector[None], k=k) if store.is_large else store.snapshot()
-    view_scores = snapshot.vectors @ vector
+    view_scores = snapshot.scores(vector)
     fused = snapshot.fuse(view_scores)
     order = _top(fused, k)
     places = _winners(snapshot, order, view_scores, crops=True)
@@ -452,7 +452,7 @@ def _decide(
 
         def posteriors(images: NDArray[np.intp]) -> NDArray[np.floating[Any]]:
             won = _winning_views(snapshot, images, views, crops)
-            return posterior(views[won], snapshot.vectors[won] @ rivals.T, model.logit_scale)
+            return posterior(views[won], snapshot.vectors_of(won) @ rivals.T, model.logit_scale)
 
         decision = null.decide(
             row, false_accept, posteriors if len(rivals) else None, snapshot.sampled
@@ -475,7 +475,7 @@ def _decide(
             decisions.append(judge(z[i], query.vector, view_scores[i]))
         else:
             vectors = text_vectors[query.texts]
-            alone = vectors @ snapshot.vectors.T
+            alone = snapshot.scores(vectors)
             fused, mean, sd = _fused(snapshot, alone, crops)
             each = [judge(*one) for one in zip((fused - mean) / sd, vectors, alone, strict=True)]
             decisions.append(min(each, key=lambda decision: decision.p_value))
@@ -512,7 +512,7 @@ def _winning_views(
 
     if not crops or not snapshot.has_crops:
         return [int(snapshot.starts[n]) for n in images]
-    ends = np.append(snapshot.starts[1:], len(snapshot.vectors))
+    ends = np.append(snapshot.starts[1:], len(snapshot.rows))
     return [
         int(snapshot.starts[n] + np.argmax(view_scores[snapshot.starts[n] : ends[n]]))
         for n in images

@@ -150,9 +150,10 @@ def _say_timings(laps: dict[str, float]) -> None:
         "score": "cosines, fusion, normalisation",
         "decide": "match or no match",
         "hits": "ranking, and what is known of the hits",
+        "total": "all of these",
     }
-    for name, value in laps.items():
-        say(f"{name:<8} {value:>9.1f} ms   {meaning.get(name, '')}".rstrip())
+    for name, what in meaning.items():
+        say(f"{name:<8} {laps[name]:>9.1f} ms   {what}")
     since = (time.perf_counter() - STARTED) * 1000
     say(f"{'process':<8} {since:>9.1f} ms   since the command's modules were imported")
 

@@ -21,7 +21,7 @@ import math
 import re
 import string
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     Floats = npt.NDArray[np.float32]
+    Pixels = npt.NDArray[np.uint8]
 
 LAYOUT = (
     "config.json",
@@ -159,13 +160,20 @@ class ClipModel:
 
     def preprocess(
         self, image: Image | npt.NDArray[Any], full_size: tuple[int, int] | None = None
-    ) -> Floats:
-        """Prepare one image (any mode) for the image tower: float32 [3, H, W].
+    ) -> Pixels:
+        """Resize and cut one image (any mode) for the image tower: uint8 [H, W, 3].
 
         ``full_size`` is the width and height of the original where the image was decoded at a
         reduced scale: what is cut off at the ends is that of the original, to the pixel.
         """
         return self._preprocess(image, full_size)
+
+    def normalise(self, pixels: Pixels) -> Floats:
+        """What the graph is given for prepared images: uint8 [N, H, W, 3] -> float32 [N, 3, H, W].
+
+        ``(x / 255 - mean) / std``, with mean and sd of each colour from the model's files.
+        """
+        return self._preprocess.normalise(pixels)
 
     def encode_images(self, images: Sequence[Image | npt.NDArray[Any]]) -> Floats:
         """Encode images (PIL images of any mode or RGB arrays): float32 [N, dim], unit length."""
@@ -178,17 +186,23 @@ class ClipModel:
             out[start : start + step] = self.encode_pixels(pixels)
         return out
 
-    def encode_pixels(self, pixels: Floats) -> Floats:
-        """Encode prepared images, float32 [N, 3, H, W]: float32 [N, dim], unit length."""
+    def encode_pixels(self, pixels: Pixels) -> Floats:
+        """Encode prepared images (:meth:`preprocess`), uint8 [N, H, W, 3]: float32 [N, dim].
+
+        The vectors have unit length. Raises ValueError for pixels of another shape or type.
+        """
         import numpy as np
 
-        expected = (3, *self.image_size)
-        if pixels.ndim != 4 or pixels.shape[1:] != expected:
-            raise ValueError(f"pixels must be [N, {expected}], not {list(pixels.shape)}")
+        height, width = self.image_size
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (height, width, 3):
+            raise ValueError(
+                f"pixels must be uint8 [N, {height}, {width}, 3], "
+                f"not {pixels.dtype} {list(pixels.shape)}"
+            )
         if len(pixels) == 0:
             return np.empty((0, self.dim), np.float32)
-        graph = self._visual
-        return self._run(graph, {"image": pixels}, IMAGE_BATCH)
+        # Four times as large as floats: they are made a batch at a time.
+        return self._run(self._visual, {"image": pixels}, IMAGE_BATCH, self.normalise)
 
     def encode_texts(self, texts: Sequence[str]) -> Floats:
         """Encode texts: float32 [N, dim], unit length. Long ones are cut to the context."""
@@ -224,7 +238,13 @@ class ClipModel:
         mask = np.array([e.attention_mask for e in encodings], np.int64).reshape(shape)
         return ids, mask
 
-    def _run(self, graph: Graph, feeds: dict[str, npt.NDArray[Any]], batch: int) -> Floats:
+    def _run(
+        self,
+        graph: Graph,
+        feeds: dict[str, npt.NDArray[Any]],
+        batch: int,
+        prepare: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] = lambda rows: rows,
+    ) -> Floats:
         """Run a tower over any number of rows, some at a time, and normalise what comes out."""
         import numpy as np
 
@@ -233,7 +253,7 @@ class ClipModel:
         step = fixed or batch
         out = np.empty((count, self.dim), np.float32)
         for start in range(0, count, step):
-            rows = {name: array[start : start + step] for name, array in feeds.items()}
+            rows = {name: prepare(array[start : start + step]) for name, array in feeds.items()}
             n = min(step, count - start)
             if fixed and n < fixed:
                 rows = {
@@ -346,15 +366,22 @@ class _Preprocess:
 
     def __call__(
         self, image: Image | npt.NDArray[Any], full_size: tuple[int, int] | None = None
-    ) -> Floats:
+    ) -> Pixels:
         import numpy as np
 
         from wordsight.images import to_rgb
 
-        pixels = np.asarray(self._fit(to_rgb(image), full_size), np.float32)
-        pixels *= self._scale
-        pixels += self._shift
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        return np.asarray(self._fit(to_rgb(image), full_size))
+
+    def normalise(self, pixels: Pixels) -> Floats:
+        import numpy as np
+
+        count, height, width, _ = pixels.shape
+        planes = np.empty((count, 3, height, width), np.float32)
+        for colour in range(3):
+            np.multiply(pixels[..., colour], self._scale[colour], out=planes[:, colour])
+            planes[:, colour] += self._shift[colour]
+        return planes
 
     def _fit(self, image: Image, full_size: tuple[int, int] | None) -> Image:
         from PIL.Image import Resampling
