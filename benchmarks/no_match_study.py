@@ -203,7 +203,8 @@ class Judge:
             return self.score.values(queries.cosines, self.reference)
         mean, sd = self.reference
         z = nomatch.zscore(queries.cosines, mean, sd)
-        p = [self.null.decide(z[i], 0.05, queries.posteriors(i)).p_value for i in range(len(z))]
+        decided = (self.null.decide(z[i], 0.05, queries.posteriors(i)) for i in range(len(z)))
+        p = [decision.p_against_rivals for decision in decided]
         return np.asarray(-np.log(np.maximum(np.array(p), 1e-300)))
 
     def threshold(self, false_accept: float) -> float:

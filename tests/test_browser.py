@@ -6,6 +6,7 @@ Screenshots are written to the folder that WORDSIGHT_SCREENSHOTS names, for peop
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
@@ -168,6 +169,42 @@ def hits(page: Any) -> Any:
     return page.locator("#hits .hit")
 
 
+class Held:
+    """A route whose requests wait until they are let go, one by one."""
+
+    def __init__(self, page: Any, url: Any, method: str = "GET") -> None:
+        self._waiting: list[Any] = []
+        self._page = page
+
+        def hold(route: Any) -> None:
+            if route.request.method == method:
+                self._waiting.append(route)
+            else:
+                route.fallback()
+
+        page.route(url, hold)
+
+    def wait(self, number: int) -> None:
+        """Until so many wait."""
+        for _ in range(600):
+            if len(self._waiting) >= number:
+                return
+            self._page.wait_for_timeout(50)
+        raise AssertionError("it is not asked for")
+
+    def go(self, place: int, **answer: Any) -> None:
+        """Let one through, or answer it; the page has seen it when this ends."""
+        route = self._waiting.pop(place)
+        with self._page.expect_event("requestfinished", lambda r: r == route.request):
+            route.fulfill(**answer) if answer else route.continue_()
+        self._page.wait_for_timeout(100)
+
+
+def told(status: int, **answer: Any) -> dict[str, Any]:
+    """An answer of the API as a route fulfils it."""
+    return {"status": status, "content_type": "application/json", "body": json.dumps(answer)}
+
+
 def a_dog(items: list[Item]) -> bytes:
     return next(item for item in items[1000:] if item.label == "dog").read()
 
@@ -234,6 +271,229 @@ def test_label_filter_slider_and_history(open_page: Any) -> None:
     page.goto(page.url.split("?")[0])
     page.get_by_role("button", name="an animal").click()
     expect(page.get_by_label("Find")).to_have_value("an animal")
+
+
+def test_back_and_reload_show_what_the_address_says(open_page: Any) -> None:
+    """Options too: one that the address leaves out is as it is at first."""
+    page = open_page()
+    find(page, "a ship")
+    expect(hits(page)).to_have_count(20)
+    plain = page.locator("#hits .hit").evaluate_all("all => all.map((hit) => hit.title)")
+    page.get_by_text("Options").click()
+    label = page.get_by_label("Label", exact=True)
+    label.select_option("ship")
+    expect(page.locator("#hits .name").filter(has_not_text="ship")).to_have_count(0)
+    page.get_by_label("Images", exact=True).fill("7")
+    page.get_by_label("Images", exact=True).press("Enter")
+    expect(hits(page)).to_have_count(7)
+    page.go_back()
+    expect(hits(page)).to_have_count(20)
+    expect(label).to_have_value("ship")
+    for again in (page.go_back, page.reload):
+        again()
+        expect(label).to_have_value("")
+        expect(page.locator("#status")).to_contain_text("20 images")
+        expect(page.get_by_label("Images", exact=True)).to_have_value("20")
+        shown = page.locator("#hits .hit").evaluate_all("all => all.map((hit) => hit.title)")
+        assert shown == plain
+    page.get_by_text("Options").click()
+    page.get_by_label("Order").select_option("z")
+    page.get_by_label("Let crops count").uncheck()
+    expect(page).to_have_url(re.compile("crops=false&rank_by=z"))
+    for _ in range(3):  # order, search, the empty page
+        page.go_back()
+    expect(page.locator("#status")).to_contain_text("Type what to look for")
+    expect(page.get_by_label("Order")).to_have_value("auto")
+    expect(page.get_by_label("Let crops count")).to_be_checked()
+    # A search that is emptied leaves the address, too.
+    find(page, "a ship")
+    expect(hits(page)).to_have_count(20)
+    find(page, "")
+    expect(page.locator("#status")).to_contain_text("Type what to look for")
+    assert "?" not in page.url
+    # Nothing is looked for with less than the address says.
+    page.goto(page.url + "?q=a+ship&label=teapot&rank_by=odd&k=odd")
+    expect(page.locator("#status")).to_contain_text("teapot")
+    expect(hits(page)).to_have_count(0)
+    expect(page.get_by_label("Order")).to_have_value("auto")
+    page.get_by_role("button", name="Library").click()
+    expect(page.locator("#facts")).to_contain_text("images")
+    expect(label).to_have_value("teapot")
+
+
+def test_late_answers_do_not_stand_for_newer_ones(open_page: Any) -> None:
+    page = open_page()
+    held = Held(page, "**/api/v1/search?*")
+    find(page, "a ship")
+    held.wait(1)
+    find(page, "a frog")
+    held.wait(2)
+    held.go(0)
+    expect(page.locator("#status")).to_have_text("Searching …")
+    expect(page.locator("#hits")).to_have_attribute("aria-busy", "true")
+    held.go(0)
+    expect(page.locator("#status")).to_contain_text("a frog")
+    assert page.locator("#hits").get_attribute("aria-busy") is None
+
+
+def test_late_answers_about_an_image_are_dropped(open_page: Any) -> None:
+    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    find(page, "a ship")
+    held = Held(page, re.compile(r"/api/v1/regions/\w+$"))
+    places = Held(page, "**/api/v1/regions/*location=true")
+    dialog, status = page.get_by_role("dialog"), page.locator("#view-status")
+    paths = [hits(page).nth(n).get_attribute("title").split("\n")[1] for n in (0, 1)]
+    # Another image is open by then.
+    hits(page).nth(0).click()
+    dialog.get_by_role("button", name="Location").click()
+    page.evaluate(
+        """() => {
+          const late = new Promise((done) => { window.copied = done; });
+          navigator.clipboard.writeText = () => late;
+        }"""
+    )
+    dialog.get_by_role("button", name="Copy path").click()
+    held.wait(1)
+    places.wait(1)
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    hits(page).nth(1).click()
+    held.wait(2)
+    held.go(1)
+    expect(page.locator("#view-facts")).to_contain_text("File")
+    expect(page.locator("#view-facts dd").last).to_have_text(paths[1])
+    held.go(0)
+    places.go(0)
+    page.evaluate("window.copied()")
+    expect(page.locator("#view-facts dd").last).to_have_text(paths[1])
+    expect(status).to_have_text("")
+    # A fault that is told late is no better.
+    page.keyboard.press("Escape")
+    hits(page).nth(0).click()
+    held.wait(1)
+    page.keyboard.press("Escape")
+    expect(page.locator("#view-image")).not_to_have_attribute("src", re.compile("."))
+    held.go(0, **told(404, detail="the first is gone"))
+    expect(status).to_have_text("")
+    # Those that come in time stand.
+    hits(page).nth(1).click()
+    held.wait(1)
+    dialog.get_by_role("button", name="Location").click()
+    places.wait(1)
+    held.go(0)
+    places.go(0)
+    expect(status).to_contain_text("does not say")
+    # Another search leaves no dialog open.
+    page.go_back()
+    expect(dialog).to_be_hidden()
+
+
+def test_an_image_that_is_gone_is_told(open_page: Any) -> None:
+    page = open_page("/?q=a+ship")
+    page.route("**/api/v1/images/*", lambda route: route.fulfill(**told(410, detail="gone")))
+    hits(page).first.click()
+    expect(page.locator("#view-status")).to_contain_text("gone")
+
+
+def test_the_dialog_closes_beside_it_alone(open_page: Any) -> None:
+    page = open_page("/?q=a+ship")
+    hits(page).first.click()
+    dialog = page.get_by_role("dialog")
+    expect(page.locator("#view-facts")).to_contain_text("File")
+    place = dialog.bounding_box()
+    # A path is selected, and the mouse let go outside.
+    path = page.locator("#view-facts dd").last.bounding_box()
+    page.mouse.move(path["x"] + 5, path["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(place["x"] - 20, path["y"] + 5)
+    page.mouse.up()
+    expect(dialog).to_be_visible()
+    page.mouse.click(place["x"] + 6, place["y"] + 6)  # its edge
+    expect(dialog).to_be_visible()
+    page.mouse.click(place["x"] - 20, place["y"] + 5)
+    expect(dialog).to_be_hidden()
+
+
+def test_why_nothing_matches_is_true(open_page: Any) -> None:
+    page = open_page()
+    answer: dict[str, Any] = {}
+
+    def change(route: Any) -> None:
+        real = route.fetch()
+        route.fulfill(response=real, json={**real.json(), **answer})
+
+    page.route("**/api/v1/search?*", change)
+    status = page.locator("#status")
+    find(page, "a legal contract")
+    expect(status).to_contain_text("% of those score as high")
+    # Where rivals made the decision, the share of unrelated prompts is not the reason.
+    answer |= {"rivals": True, "p_value": 0.01}
+    find(page, "a legal contract")
+    expect(status).to_contain_text(
+        "Nothing in this library fits “a legal contract”: the images that come nearest look more "
+        "like another kind of thing. Try other words, or a photograph of what you mean."
+    )
+    expect(status).not_to_contain_text("%")
+    # Rounded, what is too much might look as if it were allowed.
+    answer |= {"rivals": False, "p_value": 0.052}
+    find(page, "a legal contract")
+    expect(status).to_contain_text("a little more than 5 % of those score as high, and at most 5 %")
+
+
+def test_previews_are_given_back_to_the_browser(open_page: Any, items: list[Item]) -> None:
+    page = open_page()
+    page.evaluate(
+        """() => {
+          const kept = new Set(), [make, free] = [URL.createObjectURL, URL.revokeObjectURL];
+          const changed = () => { document.body.dataset.kept = kept.size; };
+          URL.createObjectURL = (file) => {
+            const url = make(file);
+            kept.add(url);
+            changed();
+            return url;
+          };
+          URL.revokeObjectURL = (url) => { free(url); kept.delete(url); changed(); };
+        }"""
+    )
+    parts, preview = page.locator("#parts img"), page.locator("#classify-preview")
+    drop(page, a_dog(items))
+    for words in ("a horse", "a frog"):
+        find(page, words)
+        expect(parts).to_have_js_property("naturalWidth", 32)
+    page.get_by_role("button", name="Classify").first.click()
+    for n in (0, 1):
+        page.locator("#classify-image").set_input_files(
+            {"name": f"{n}.png", "mimeType": "image/png", "buffer": items[n].read()}
+        )
+        expect(preview).to_have_js_property("naturalWidth", 32)
+    expect(page.locator("#verdict .bar")).to_have_count(3)
+    expect(page.locator("body")).to_have_attribute("data-kept", "0")
+
+
+def test_what_the_page_cannot_use_does_not_stop_it(open_page: Any, tmp_path: Path) -> None:
+    """What another program left in the browser, answers of a proxy, too large a file."""
+    page = open_page()
+    page.evaluate('localStorage.setItem("prompts", JSON.stringify({mine: 1}))')
+    page.route(
+        "**/api/v1/classify",
+        lambda route: route.fulfill(status=404, content_type="text/html", body="<h1>No</h1>"),
+    )
+    page.reload()
+    expect(page.locator("#status")).to_contain_text("Type what to look for")
+    page.get_by_role("button", name="Classify").first.click()
+    expect(page.get_by_label("My labels")).to_be_visible()  # without lists, one's own
+    page.get_by_role("button", name="Library").click()
+    with (tmp_path / "x.tif").open("wb") as file:
+        file.truncate(22_000_000)
+    page.locator("#query-image").set_input_files(tmp_path / "x.tif")
+    expect(page.locator("#status")).to_be_visible()
+    expect(page.locator("#status")).to_contain_text("x.tif has 22.0 MB")
+    page.route(
+        "**/api/v1/search?*",
+        lambda route: route.fulfill(status=413, content_type="text/html", body="<h1>No</h1>"),
+    )
+    find(page, "a ship")
+    expect(page.locator("#status")).to_contain_text("413")
 
 
 def test_a_crop_that_won_is_shown_and_searched_for(open_page: Any, shoot: Any) -> None:
@@ -369,8 +629,11 @@ def test_an_empty_library_says_what_to_do_and_grows(
         for n, item in enumerate(items[:40]):
             (tmp_path / "new" / f"{n}.png").write_bytes(item.read())
         wordsight.open(tmp_path / "lib", library.model).index(tmp_path / "new")
+        page.get_by_role("button", name="Library").click()
+        expect(page.locator("#facts")).to_contain_text("40 images")
         find_tab = page.locator("nav").get_by_role("button", name="Search")
         find_tab.click()
+        expect(page.locator("#status")).to_contain_text("Type what to look for")
         find(page, "an animal")
         page.get_by_role("button", name="Library").click()
         expect(page.locator("#facts")).to_contain_text("40 images")
@@ -401,6 +664,26 @@ def test_a_small_image_is_classified(open_page: Any, items: list[Item], shoot: A
     expect(page.locator("#verdict")).to_contain_text("None of these")
 
 
+def test_a_late_verdict_is_dropped(open_page: Any, items: list[Item]) -> None:
+    page = open_page("/#classify")
+    held = Held(page, "**/api/v1/classify?*", "POST")
+    for n, kind in enumerate(("ship", "frog")):
+        image = next(item for item in items[1000:] if item.label == kind).read()
+        page.locator("#classify-image").set_input_files(
+            {"name": f"{kind}.png", "mimeType": "image/png", "buffer": image}
+        )
+        held.wait(n + 1)
+    verdict = page.locator("#verdict")
+    held.go(0, **told(400, detail="the first is no image"))
+    expect(verdict).to_have_text("Looking …")
+    page.locator("#classify-form").get_by_role("button", name="Classify").click()
+    held.wait(2)
+    held.go(1, **told(200, top=[{"label": "frog", "confidence": 1}], none_of_these=False))
+    expect(verdict.locator(".no-match")).to_have_text("frog")
+    held.go(0, **told(200, top=[{"label": "ship", "confidence": 1}], none_of_these=False))
+    expect(verdict.locator(".no-match")).to_have_text("frog")
+
+
 def test_a_folder_is_indexed_with_progress_and_cancelled(
     open_page: Any, site: Any, shoot: Any
 ) -> None:
@@ -428,6 +711,42 @@ def test_a_folder_is_indexed_with_progress_and_cancelled(
     expect(page.locator("#facts")).to_contain_text("733 images")
     expect(page.locator("#skipped")).to_contain_text("broken.jpg")
     shoot(page, "10-library")
+
+
+def test_a_job_whose_end_was_missed(open_page: Any) -> None:
+    """The connection was lost while it ran; the next look at the library tells what came of it."""
+    page = open_page("/#library")
+    page.route("**/events", lambda route: route.fulfill(**told(404, detail="lost")))
+    index = page.get_by_role("button", name="Index", exact=True)
+    index.click()
+    expect(page.locator("#job")).to_contain_text("connection was lost")
+    for _ in range(600):
+        if (
+            page.request.get(page.url.split("#")[0] + "api/v1/index/jobs").json()["jobs"][0][
+                "state"
+            ]
+            != "running"
+        ):
+            break
+        page.wait_for_timeout(100)
+    page.get_by_role("button", name="Library").click()
+    expect(page.locator("#job")).to_contain_text("Done")
+    expect(page.locator("#progress")).to_be_hidden()
+    expect(index).to_be_enabled()
+
+
+def test_an_older_evaluation_does_not_stand_for_a_newer(open_page: Any) -> None:
+    page = open_page()
+    old, new = Held(page, "**/api/v1/evaluation"), Held(page, "**/api/v1/evaluation", "POST")
+    figures = {"methods": {"baseline": {"mrr": 0.5}}, "intervals": {}, "table_version": 1}
+    page.get_by_role("button", name="Evaluate").click()
+    old.wait(1)
+    page.get_by_role("button", name="Run the evaluation").click()
+    new.wait(1)
+    old.go(0, **told(200, queries=10, gallery=600, **figures))
+    expect(page.locator("#evaluation-status")).to_contain_text("Measuring")
+    new.go(0, **told(400, detail="no labels"))
+    expect(page.locator("#evaluation-status")).to_have_text("no labels")
 
 
 def test_the_library_is_evaluated(open_page: Any, shoot: Any) -> None:

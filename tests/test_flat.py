@@ -65,10 +65,36 @@ def test_places_outlive_a_move(tmp_path: Path) -> None:
     np.testing.assert_array_equal(moved.read(np.arange(100)), vectors.astype(np.float32))
 
 
+def test_deleted_rows_are_left_out(tmp_path: Path) -> None:
+    dataset, vectors = write(tmp_path / "t.lance", [40, 60, 500])
+    gone = [0, 3, 39, 99, 100, 101, 350]
+    dataset.delete("path in ({})".format(",".join(f"'{i}.jpg'" for i in gone)))
+    dataset = lance.dataset(str(tmp_path / "t.lance"))
+    flat = FlatVectors.find(dataset, DIM)
+    assert flat is not None
+    np.savez(tmp_path / "flat.npz", **flat.to_arrays())
+    with np.load(tmp_path / "flat.npz") as file:
+        again = FlatVectors.from_arrays(file, tmp_path / "t.lance", DIM)
+    left = np.delete(vectors, gone, axis=0).astype(np.float32)
+    np.testing.assert_array_equal(again.read(np.arange(len(left))), left)
+    np.testing.assert_array_equal(again.read(np.array([1, 38, 92, 93])), left[[1, 38, 92, 93]])
+
+
+def test_a_file_that_is_gone_or_cut_short(tmp_path: Path) -> None:
+    dataset, _ = write(tmp_path / "t.lance", [400])
+    flat = FlatVectors.find(dataset, DIM)
+    assert flat is not None
+    (file,) = (tmp_path / "t.lance" / "data").iterdir()
+    places = [FlatVectors.from_arrays(flat.to_arrays(), flat.folder, DIM) for _ in range(2)]
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(OSError, match="mmap"):
+        places[0].read(np.arange(3))
+    file.unlink()
+    with pytest.raises(FileNotFoundError):
+        places[1].read(np.arange(3))
+
+
 def test_tables_that_lie_otherwise_are_left_to_their_reader(tmp_path: Path) -> None:
-    dataset, _ = write(tmp_path / "deleted.lance", [40, 60])
-    dataset.delete("path = '3.jpg'")
-    assert FlatVectors.find(lance.dataset(str(tmp_path / "deleted.lance")), DIM) is None
     # Narrow vectors are kept in blocks of many.
     narrow, _ = write(tmp_path / "narrow.lance", [5000], dim=8)
     assert FlatVectors.find(narrow, 8) is None

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -203,14 +204,56 @@ def test_vectors_are_read_in_place_where_the_table_allows_it(
     in_place = answers()
     places.unlink()
     assert answers() == in_place
-    # Where rows were deleted the table's reader knows which are left; a compacted table is plain.
     library.remove([library.search("red", anyway=True).hits[0].id])
-    assert not places.exists()
     shorter = answers()
     assert shorter != in_place
+    places.unlink()
+    assert answers() == shorter
     library.compact()
     assert places.exists()
     assert answers() == shorter
+
+
+def test_paths_are_of_the_images_that_were_scored(
+    tmp_path: Path,
+    model: ColourModel,
+    large: Callable[[bool], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another process removes images and makes the next index in the middle of a search."""
+    large(True)
+    random_library(tmp_path / "lib", model, 600)
+    reader = wordsight.open(tmp_path / "lib", model)
+    before = reader.search("red", k=5, anyway=True)
+    around = Store.around
+
+    def then_removed(store: Store, *args: Any, **kwargs: Any) -> Any:
+        found = around(store, *args, **kwargs)
+        if store is reader.store:
+            monkeypatch.setattr(Store, "around", around)
+            other = wordsight.open(tmp_path / "lib", model)
+            first = sorted(entry.id for entry in other.store.entries())
+            other.remove([i for i in first if i not in {hit.id for hit in before.hits}][:50])
+            store.reload()
+        return found
+
+    monkeypatch.setattr(Store, "around", then_removed)
+    after = reader.search("red", k=5, anyway=True)
+    assert [(hit.id, hit.path) for hit in after.hits] == [(h.id, h.path) for h in before.hits]
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK", b"nothing that numpy wrote"])
+def test_damaged_sidecar_files_are_made_again(
+    tmp_path: Path, model: ColourModel, large: Callable[[bool], None], damage: bytes
+) -> None:
+    large(True)
+    random_library(tmp_path / "lib", model, 400)
+    before = wordsight.open(tmp_path / "lib", model).search("red", anyway=True)
+    for name in ("nearby", "flat"):
+        (tmp_path / "lib" / f"{name}.npz").write_bytes(damage)
+    again = wordsight.open(tmp_path / "lib", model).search("red", anyway=True)
+    assert [hit.id for hit in again.hits] == [hit.id for hit in before.hits]
+    assert again.decision == before.decision
 
 
 def test_a_damaged_or_missing_index_is_made_again(
@@ -250,12 +293,13 @@ def test_an_empty_large_library_says_so(
     assert result.explanation() == "the library is empty"
 
 
+@pytest.mark.parametrize("wrong", ["lots", "inf", "1e400", "nan"])
 def test_a_budget_that_is_no_number(
-    tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
     library = random_library(tmp_path / "lib", model, 400)
-    monkeypatch.setenv("WORDSIGHT_EXACT_MB", "lots")
-    with pytest.raises(LibraryError, match="WORDSIGHT_EXACT_MB='lots': give a number of MiB"):
+    monkeypatch.setenv("WORDSIGHT_EXACT_MB", wrong)
+    with pytest.raises(LibraryError, match=f"WORDSIGHT_EXACT_MB='{wrong}': give a number of MiB"):
         library.search("red")
 
 

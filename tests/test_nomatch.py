@@ -194,7 +194,8 @@ def test_a_query_matches_where_one_of_its_values_reaches_its_threshold(
             decision.single >= decision.single_threshold
             or decision.group >= decision.group_threshold
         )
-        assert decision.match == (decision.p_value <= rate) == reached
+        assert decision.match == (decision.p_against_rivals <= rate) == reached
+        assert decision.p_value == decision.p_against_rivals
 
 
 def test_a_better_match_never_has_a_larger_p_value() -> None:
@@ -337,12 +338,15 @@ def test_images_that_look_more_like_another_kind_make_no_match() -> None:
     assert calibration.decide(z, 0.05).match
     refused = calibration.decide(z, 0.05, won(0.1))
     assert (refused.match, refused.posterior) == (False, pytest.approx(0.1))
+    free = calibration.decide(z, 0.05)
+    assert refused.p_value == free.p_value == free.p_against_rivals
+    assert refused.p_against_rivals > 0.05
     assert set(asked[0]) == set(range(75)), "the images that seem to match are asked about"
     assert list(asked[0]) == sorted(range(75), key=lambda i: -z[i]), "best first"
     half = calibration.decide(z, 0.05, won(0.5))
     assert half.match, "half of them is a group, though not enough for one image alone"
-    assert half.p_value >= calibration.decide(z, 0.05, won(1.0)).p_value
-    assert calibration.decide(z, 0.05, won(1.0)).p_value == calibration.decide(z, 0.05).p_value
+    assert half.p_against_rivals >= free.p_against_rivals
+    assert calibration.decide(z, 0.05, won(1.0)).p_against_rivals == free.p_value
 
 
 def test_a_needle_needs_to_be_surer_than_a_group() -> None:

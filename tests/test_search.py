@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -315,7 +316,8 @@ def test_words_are_ranked_by_lift_where_crops_count(tmp_path: Path, model: Colou
 def test_a_near_miss_is_explained() -> None:
     decision = Decision(
         match=False,
-        p_value=0.8,
+        p_value=0.001,
+        p_against_rivals=0.8,
         false_accept=0.05,
         single=9.0,
         single_threshold=5.0,
@@ -325,4 +327,36 @@ def test_a_near_miss_is_explained() -> None:
     )
     result = Result("a cat", False, 5.0, [], "m", {}, decision, top_score=0.5, top_z=9.0)
     assert "another kind of thing" in result.explanation()
+    assert "probability" not in result.explanation()
     assert result.to_json()["posterior"] == 0.07
+    assert result.to_json()["rivals"] is True
+    alone = Result("a cat", False, 5.0, [], "m", {}, replace(decision, p_value=0.3), None, 0.5)
+    assert "probability 0.300" in alone.explanation()
+    assert alone.to_json()["rivals"] is False
+
+
+def test_a_cut_off_finds_whatever_reaches_it_in_any_order(library: wordsight.Library) -> None:
+    """The order by z or lift must not push out images that the cosine lets in."""
+    for query in ("red", "blue and white", "a dog"):
+        scores = sorted(
+            (h.score for h in library.search(query, 48, anyway=True).hits), reverse=True
+        )
+        cut = scores[2] - 1e-6
+        for order in ("auto", "score", "lift", "z"):
+            found = library.search(query, 3, min_score=cut, rank_by=order)
+            assert found.match
+            assert sorted((h.score for h in found.hits), reverse=True) == scores[:3]
+
+
+def test_only_words_to_be_found_are_judged(library: wordsight.Library) -> None:
+    result = library.search('- "red" - "blue"')
+    assert result.match
+    assert result.explanation() == "only words to be found are judged, not images or words to avoid"
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), -2000.0])
+def test_weights_without_measure_are_refused(library: wordsight.Library, weight: float) -> None:
+    with pytest.raises(QueryError, match="is no number up to 1000"):
+        library.search(Query((Term(weight, text="red"),)))
+    with pytest.raises(QueryError, match="the weight inf"):
+        library.search("1" * 400 + '*"red"')

@@ -21,7 +21,7 @@ from PIL import Image
 import wordsight
 from wordsight.cli import main
 from wordsight.web import app as web
-from wordsight.web import batching, guard
+from wordsight.web import batching, guard, schemas, service
 
 Photos = Callable[..., Path]
 HERE = "http://localhost"
@@ -52,6 +52,7 @@ def test_search_answers_as_the_command_does(client: TestClient, library: wordsig
     assert {k: v for k, v in answer.items() if k != "timings_ms"} == {
         k: v for k, v in expected.items() if k != "timings_ms"
     }
+    assert answer.keys() == schemas.SearchResult.model_fields.keys()  # what is documented
     assert len(answer["hits"]) == 5
 
 
@@ -181,6 +182,7 @@ def test_the_page_asks_no_other_host(client: TestClient) -> None:
     for path in ["/", *re.findall(r'(?:src|href)="([^"]+)"', page.text)]:
         body = client.get(path)
         assert body.status_code == 200, path
+        assert body.headers["cache-control"] == "no-cache"  # or an old script meets a new page
         text = body.text.replace("http://www.w3.org/2000/svg", "")  # a name, never fetched
         assert not re.search(r"(?:https?:)?//[a-z]", text), path
     assert not re.search(r"<script>|style=|\son[a-z]+=", page.text)
@@ -196,6 +198,7 @@ def test_the_page_asks_no_other_host(client: TestClient) -> None:
         ("/api/v1/search?q=red&k=0", 422),
         ("/api/v1/search?q=red&k=100000", 422),
         ("/api/v1/search?q=red&false_accept=2", 422),
+        ("/api/v1/search?q=red&false_accept=1e-320", 422),
         ("/api/v1/search?q=" + "x" * 1001, 422),
         ('/api/v1/search?q=@"/etc/hostname"', 400),
         ("/api/v1/images/0123456789abcdef", 404),
@@ -299,6 +302,7 @@ def test_other_hosts_and_other_sites_are_refused(client: TestClient) -> None:
     for headers in (
         {"origin": "https://evil.example"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"sec-fetch-site": "cross-site"},
     ):
         assert client.post("/api/v1/search", content=body, headers=headers).status_code == 403
@@ -328,6 +332,45 @@ def test_a_token_is_needed_where_there_is_one(library: wordsight.Library) -> Non
         assert browser.get(login).status_code == 200  # to the page; there is nothing to log in
     with TestClient(app, base_url=HERE) as late:
         assert late.get(login).status_code == 401  # the link works once
+
+
+@pytest.mark.parametrize("token", ["", " ", "\n"])
+def test_an_empty_token_lets_nobody_in(
+    library: wordsight.Library,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    token: str,
+) -> None:
+    with pytest.raises(ValueError, match="token is empty"):
+        web.create_app(library, token=token)
+
+    def served(*_: Any) -> None:
+        raise AssertionError("it is served")
+
+    monkeypatch.setattr("wordsight.web.server.serve", served)
+    command = ["serve", "--library", str(library.path), "--port", "0"]
+    for options, variable in ((["--token", token], None), ([], token)):
+        if variable is not None:
+            monkeypatch.setenv("WORDSIGHT_TOKEN", variable)
+        for host in ("127.0.0.1", "0.0.0.0"):
+            with pytest.raises(SystemExit) as end:
+                main([*command, "--host", host, *options])
+            assert end.value.code == 2
+            told = capfd.readouterr()
+            assert not told.out
+            (line,) = told.err.splitlines()
+            assert "the token is empty" in line
+            assert "unset WORDSIGHT_TOKEN" in line
+
+
+def test_white_space_around_a_token_does_not_count(library: wordsight.Library) -> None:
+    """As it comes from a file, say; a header cannot carry it."""
+    with TestClient(web.create_app(library, token=" right\n"), base_url=HERE) as client:
+        right = {"authorization": "Bearer right"}
+        assert client.get("/api/v1/library", headers=right).status_code == 200
+        for header in ("Bearer", "Bearer ", "Bearer wrong"):
+            refused = client.get("/api/v1/library", headers={"authorization": header})
+            assert refused.status_code == 401
 
 
 def test_when_all_turns_are_taken_one_is_told_to_come_again(
@@ -389,6 +432,75 @@ def test_those_who_ask_again_and_again_stay_together() -> None:
     asyncio.run(run())
     assert sum(sizes) == 72
     assert sizes.count(12) >= 3
+
+
+def test_stopping_turns_away_all_who_wait() -> None:
+    """Those of the batch under way too, with whatever settings."""
+    busy, go = threading.Event(), threading.Event()
+
+    def answer(questions: list[int], _: str) -> list[int]:
+        busy.set()
+        assert go.wait(60)
+        return questions
+
+    async def run() -> list[Any]:
+        batcher = batching.Batcher[int, str, int](answer)
+        batcher.start()
+        asked = [asyncio.ensure_future(batcher.ask(n, f"settings {n}")) for n in range(3)]
+        assert await asyncio.to_thread(busy.wait, 60)
+        threading.Timer(0.1, go.set).start()
+        await batcher.stop()
+        done, _ = await asyncio.wait(asked, timeout=10)
+        assert len(done) == 3
+        return [one.exception() for one in done]
+
+    for error in asyncio.run(run()):
+        assert isinstance(error, guard.Problem)
+        assert error.status_code == 503
+
+
+def test_a_turn_is_taken_until_its_thread_has_ended(
+    library: wordsight.Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when nobody waits any more: who asks and goes away gets no more threads than others."""
+    monkeypatch.setattr(service, "AT_ONCE", 1)
+    monkeypatch.setattr(service, "PATIENCE", 0.1)
+    busy, go = threading.Event(), threading.Event()
+
+    def work() -> None:
+        busy.set()
+        assert go.wait(60)
+
+    async def run() -> None:
+        served = service.Service(library)
+        gone = asyncio.ensure_future(served.run(work))
+        assert await asyncio.to_thread(busy.wait, 60)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        with pytest.raises(guard.Problem):
+            await served.run(lambda: None)
+        go.set()
+        monkeypatch.setattr(service, "PATIENCE", 60)
+        await served.run(lambda: None)
+
+    asyncio.run(run())
+
+
+def test_too_much_is_told_while_the_search_is_under_way(library: wordsight.Library) -> None:
+    go = threading.Event()
+    plain = library.search
+
+    def held(*args: Any, **options: Any) -> Any:
+        assert go.wait(60)
+        return plain(*args, **options)
+
+    with TestClient(web.create_app(library), base_url=HERE) as client:
+        library.search = held  # type: ignore[method-assign]
+        content = iter([b"x" * 2**20] * 32)
+        response = client.request("GET", "/api/v1/search?q=red", content=content)
+        go.set()
+    assert response.status_code == 413
 
 
 # -- combinations, labels, batches ----------------------------------------------------------------
@@ -616,6 +728,7 @@ def test_a_job_that_fails_says_why(library: wordsight.Library, tmp_path: Path) -
         last = wait_for(client, job)
         assert last["state"] == "failed"
         assert "no image found" in last["error"]
+        assert client.get(f"/api/v1/index/jobs/{job}").json() == last
 
 
 # -- evaluation, metrics, readiness ---------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from wordsight.errors import WordsightError
+from wordsight.errors import LibraryChangedError, WordsightError
 from wordsight.library import ModelRecord, Store
 
 if TYPE_CHECKING:
@@ -245,8 +245,7 @@ class Library:
         self.store.refresh()
         try:
             results = run()
-        except OSError:
-            # Another process compacted the table between two reads: take its newest version.
+        except LibraryChangedError:
             self.store.reload()
             results = run()
         return results if isinstance(query, list) else results[0]

@@ -31,6 +31,10 @@ class LibraryError(WordsightError):
     """A library is missing, damaged, busy, read-only, or of a newer format."""
 
 
+class LibraryChangedError(LibraryError):
+    """Another process rewrote a library while it was read; reading it again helps."""
+
+
 class ModelMismatchError(LibraryError):
     """A library was made with another model than the one that was given."""
 

@@ -25,44 +25,57 @@ _COLUMN = "vector"
 class FlatVectors:
     """The pages of a table's last column, ``vector``: ``dim`` float16 a row, in the rows' order.
 
-    Page ``i`` lies in ``files[i]`` from byte ``begins[i]`` and holds the rows from ``first[i]`` to
-    ``first[i + 1]``. ``folder`` is the table's, files are named from there.
+    Page ``i`` lies in ``files[i]`` from byte ``begins[i]`` and holds the vectors from ``first[i]``
+    to ``first[i + 1]``. ``folder`` is the table's, files are named from there. ``kept`` uint32 [N]
+    are the vectors that the table's N rows have; it is empty where no row was deleted.
     """
 
     folder: Path
     files: NDArray[np.str_]
     begins: NDArray[np.int64]
     first: NDArray[np.int64]
+    kept: NDArray[np.uint32]
     dim: int
 
     @classmethod
     def find(cls, dataset: Any, dim: int) -> FlatVectors | None:
         """Where the vectors of a table of plain files lie.
 
-        None where rows were deleted since, or where the first and the last vector of each page are
-        not what the table's reader gives.
+        None where the first and the last vector of each page are not what the table's reader gives.
         """
         import numpy as np
         from lance.file import LanceFileReader
 
         folder = Path(dataset.uri)
-        files, begins, first = [], [], [0]
-        for fragment in dataset.get_fragments():
+        files, begins, first, kept = [], [], [0], []
+        fragments = dataset.get_fragments()
+        for fragment in fragments:
             parts = fragment.data_files()
-            if fragment.num_deletions or len(parts) != 1:
+            if len(parts) != 1:
                 return None
             name = f"data/{parts[0].path}"
+            start = first[-1]
             for page in LanceFileReader(str(folder / name)).metadata().columns[-1].pages:
                 if len(page.buffers) != 1:
                     return None
                 files.append(name)
                 begins.append(page.buffers[0].position)
                 first.append(first[-1] + page.buffers[0].size // (2 * dim))
-        rows = np.array(first, np.int64)
-        if rows[-1] != dataset.count_rows() or not (rows[1:] > rows[:-1]).all():
+            if fragment.num_deletions:
+                addresses = fragment.to_table(columns=[], with_row_address=True)["_rowaddr"]
+                # The lower half of a row's address is its place in the fragment.
+                kept.append(start + addresses.to_numpy().astype(np.uint32))
+            else:
+                kept.append(np.arange(start, first[-1], dtype=np.uint32))
+        pages = np.array(first, np.int64)
+        none = np.zeros(0, np.uint32)
+        rows = np.concatenate([*kept, none])
+        if len(rows) != dataset.count_rows() or not (pages[1:] > pages[:-1]).all():
             return None
-        flat = cls(folder, np.array(files), np.array(begins, np.int64), rows, dim)
-        ends = np.unique(np.concatenate([rows[:-1], rows[1:] - 1]))
+        deleted = any(fragment.num_deletions for fragment in fragments)
+        flat = cls(folder, np.array(files), np.array(begins), pages, rows if deleted else none, dim)
+        ends = np.searchsorted(rows, np.concatenate([pages[:-1], pages[1:] - 1]))
+        ends = np.unique(ends[ends < len(rows)])
         column = dataset.take(ends, columns=[_COLUMN])[_COLUMN].combine_chunks()
         same = column.flatten().to_numpy().astype(np.float32).reshape(-1, dim)
         return flat if np.array_equal(flat.read(ends), same) else None
@@ -72,20 +85,24 @@ class FlatVectors:
         import numpy as np
 
         counts = (self.first[1:] - self.first[:-1]).tolist()
-        return [
-            np.memmap(self.folder / name, np.float16, "r", offset=begin, shape=(count, self.dim))
-            for name, begin, count in zip(
-                self.files.tolist(), self.begins.tolist(), counts, strict=True
-            )
-        ]
+        pages = zip(self.files.tolist(), self.begins.tolist(), counts, strict=True)
+        try:
+            return [
+                np.memmap(self.folder / name, np.float16, "r", offset=begin, shape=(size, self.dim))
+                for name, begin, size in pages
+            ]
+        except ValueError as error:  # shorter than it was
+            raise OSError(str(error)) from error
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors at these places of the table, which are in order: float32 [n, D].
 
-        Raises OSError or ValueError when a file is gone or shorter than it was.
+        Raises OSError when a file is gone or shorter than it was.
         """
         import numpy as np
 
+        if len(self.kept):
+            rows = self.kept[rows].astype(np.int64)
         vectors = np.empty((len(rows), self.dim), np.float32)
         cuts = np.searchsorted(rows, self.first)
         for page in np.flatnonzero(cuts[1:] > cuts[:-1]):
@@ -95,11 +112,12 @@ class FlatVectors:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Arrays to store (``np.savez``)."""
-        return {"files": self.files, "begins": self.begins, "first": self.first}
+        return {"files": self.files, "begins": self.begins, "first": self.first, "kept": self.kept}
 
     @classmethod
     def from_arrays(
         cls, arrays: Mapping[str, NDArray[Any]], folder: str | Path, dim: int
     ) -> FlatVectors:
         """What :meth:`to_arrays` wrote, of the table that is in ``folder`` now."""
-        return cls(Path(folder), arrays["files"], arrays["begins"], arrays["first"], dim)
+        files, begins, first, kept = (arrays[n] for n in ("files", "begins", "first", "kept"))
+        return cls(Path(folder), files, begins, first, kept, dim)

@@ -306,8 +306,10 @@ class Decision:
     match: bool
     p_value: float
     """Share of unrelated queries that would look at least as good in this library."""
+    p_against_rivals: float
+    """The same for what rivals leave the query of its evidence: never less than ``p_value``."""
     false_accept: float
-    """The stated rate; the query matches when ``p_value`` is at most this."""
+    """The stated rate; the query matches when ``p_against_rivals`` is at most this."""
     single: float
     """z of the best image."""
     single_threshold: float
@@ -340,11 +342,12 @@ class Null:
         """Return the p-value of queries from their z over the library, [N] -> [], [Q, N] -> [Q]."""
         if z.shape[-1] == 0:
             return np.ones(z.shape[:-1])
-        return self._p_value(group_statistic(z), single_statistic(z))
+        log_group = self.group.log_tail(group_statistic(z))
+        log_single = self.single.log_tail(single_statistic(z))
+        return np.asarray(np.exp(self.evidence.log_tail(_evidence(log_group, log_single))))
 
-    def _p_value(self, group: FloatArray, single: FloatArray) -> FloatArray:
-        evidence = _evidence(self.group.log_tail(group), self.single.log_tail(single))
-        return np.asarray(np.exp(self.evidence.log_tail(evidence)))
+    def _tail_of(self, log_group: FloatArray, log_single: FloatArray) -> float:
+        return float(np.exp(self.evidence.log_tail(_evidence(log_group, log_single))))
 
     def thresholds(self, false_accept: float) -> tuple[float, float]:
         """Return the (group, single) z at which either test makes a match by itself."""
@@ -372,9 +375,12 @@ class Null:
         group_needed, single_needed = self.thresholds(false_accept)
         if len(z) == 0:
             nothing = float("-inf")
-            return Decision(False, 1.0, false_accept, nothing, single_needed, nothing, group_needed)
+            return Decision(
+                False, 1.0, 1.0, false_accept, nothing, single_needed, nothing, group_needed
+            )
         group, single = group_statistic(z[:sampled]), single_statistic(z)
         log_group, log_single = self.group.log_tail(group), self.single.log_tail(single)
+        p_value = self._tail_of(log_group, log_single)
         share = None
         if posteriors is not None:
             seeming = self._seeming(z)
@@ -384,10 +390,11 @@ class Null:
             log_group = log_group if share >= GROUP_POSTERIOR else np.zeros_like(log_group)
             if found[:alone].mean() < SINGLE_POSTERIOR:
                 log_single = np.zeros_like(log_single)
-        p = float(np.exp(self.evidence.log_tail(_evidence(log_group, log_single))))
+        left = self._tail_of(log_group, log_single)
         return Decision(
-            match=p <= false_accept,
-            p_value=p,
+            match=left <= false_accept,
+            p_value=p_value,
+            p_against_rivals=left,
             false_accept=false_accept,
             single=float(single),
             single_threshold=single_needed,

@@ -84,6 +84,12 @@ class Result:
     top_z: float | None = None
     notices: list[str] = field(default_factory=list)
 
+    @property
+    def lost_to_rivals(self) -> bool:
+        """Whether nothing matches because the images look more like another kind of thing."""
+        d = self.decision
+        return not self.match and d is not None and d.p_value <= d.false_accept
+
     def explanation(self) -> str:
         """One line: why this is, or is not, a match."""
         if self.top_score is None:
@@ -92,10 +98,9 @@ class Result:
             relation = "reaches" if self.match else "is below"
             return f"the top score {self.top_score:.3f} {relation} --min-score {self.min_score:g}"
         if self.decision is None:
-            return "images are compared with images: no threshold applies"
+            return "only words to be found are judged, not images or words to avoid"
         d = self.decision
-        reached = d.single >= d.single_threshold or d.group >= d.group_threshold
-        if reached and not self.match and d.posterior is not None:
+        if self.lost_to_rivals:
             return (
                 "the images that come nearest look more like another kind of thing (top cosine "
                 f"{self.top_score:.3f}, top z {d.single:.1f}, share {d.posterior:.2f})"
@@ -114,6 +119,7 @@ class Result:
             "p_value": _rounded(self.decision.p_value) if self.decision else None,
             "false_accept": self.decision.false_accept if self.decision else None,
             "posterior": _rounded(self.decision.posterior) if self.decision else None,
+            "rivals": self.lost_to_rivals,
             "min_score": self.min_score,
             "top_score": _rounded(self.top_score),
             "top_z": _rounded(self.top_z),
@@ -226,6 +232,9 @@ def _image_name(image: Any) -> str:
     return str(image) if isinstance(image, (str, Path)) else "image"
 
 
+_LARGEST_WEIGHT = 1000.0
+
+
 @dataclass(slots=True)
 class _Encoded:
     query: Query
@@ -248,6 +257,11 @@ def _encode(
     for query in queries:
         total = np.zeros(model.dim, np.float32)
         for term in query.terms:
+            if not abs(term.weight) <= _LARGEST_WEIGHT:  # nan too
+                raise QueryError(
+                    f"the weight {term.weight:g} of the query is no number up to "
+                    f"{_LARGEST_WEIGHT:g}; weights between 0 and 1 are usual."
+                )
             if term.text is not None:
                 total += term.weight * text_vectors[row[term.text]]
             else:
@@ -336,15 +350,15 @@ def search(
     for i, query in enumerate(encoded):
         decision = decisions[i]
         calibrated = bool(query.texts)
-        order = _top(
-            _ranked_by(rank_by if calibrated else "score", fused[i], mean, sd), min(k, found)
-        )
+        value = _ranked_by(rank_by if calibrated else "score", fused[i], mean, sd)
         best = int(np.argmax(fused[i])) if found else None
         threshold: float | None
         if min_score is not None:
-            order = order[fused[i][order] >= min_score]
+            reaches = fused[i] >= min_score
+            order = _top(np.where(reaches, value, -np.inf), min(k, int(reaches.sum())))
             decision, threshold, match = None, min_score, len(order) > 0
         else:
+            order = _top(value, min(k, found))
             threshold = decision.single_threshold if decision else None
             match = best is not None and (decision is None or decision.match)
         shown = order if match or anyway else order[:0]
@@ -465,7 +479,7 @@ def _decide(
             false_accept,
             (lambda some: posteriors(places[some])) if len(rivals) else None,
         )
-        return max(decision, among, key=lambda one: one.p_value)
+        return max(decision, among, key=lambda one: one.p_against_rivals)
 
     decisions: list[Decision | None] = []
     for i, query in enumerate(encoded):
@@ -478,7 +492,7 @@ def _decide(
             alone = snapshot.scores(vectors)
             fused, mean, sd = _fused(snapshot, alone, crops)
             each = [judge(*one) for one in zip((fused - mean) / sd, vectors, alone, strict=True)]
-            decisions.append(min(each, key=lambda decision: decision.p_value))
+            decisions.append(min(each, key=lambda decision: decision.p_against_rivals))
     return decisions
 
 

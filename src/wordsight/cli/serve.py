@@ -85,9 +85,21 @@ def serve(
         raise WordsightError(
             f'the web page needs the package {error.name}: pip install "wordsight[web]"'
         ) from None
+    import os
     import secrets
     import socket
 
+    # An empty variable reads as none at all: who set it meant to have a token.
+    if token is None and "WORDSIGHT_TOKEN" in os.environ:
+        token = ""
+    if token is not None:
+        token = token.strip()
+        if not token:
+            raise WordsightError(
+                "the token is empty, and would keep nobody out; give a longer one, or leave "
+                "--token out and unset WORDSIGHT_TOKEN (one is then made up for any --host that "
+                "others can reach)."
+            )
     opened = open_library(library, model, runtime, precision)
     try:
         listener = listen(host, port)

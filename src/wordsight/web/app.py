@@ -49,6 +49,15 @@ _PROBLEM = {
 _PROBLEMS: dict[int | str, dict[str, Any]] = {"4XX": _PROBLEM, "422": _PROBLEM, "5XX": _PROBLEM}
 _IMAGE = {"requestBody": {"required": True, "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}}  # fmt: skip  # noqa: E501
 _EVENTS_EVERY = 0.25  # seconds between two looks at a job
+_ASK_AGAIN = {"Cache-Control": "no-cache"}
+"""Or browsers would guess for how long to use the files of a version that is no more."""
+
+
+class _Static(StaticFiles):
+    def file_response(self, *args: Any, **options: Any) -> Response:
+        response = super().file_response(*args, **options)
+        response.headers.update(_ASK_AGAIN)
+        return response
 
 
 def _gives(kind: str, text: str) -> dict[int | str, dict[str, Any]]:
@@ -66,10 +75,10 @@ def create_app(
 
     ``hosts`` are the names that the server goes by; with a ``token`` every request needs it. The
     path that logs a browser in is ``app.state.guard.login_path``. The folders of ``allow_index``
-    may be indexed from the page.
+    may be indexed from the page. Raises ValueError for an empty token.
     """
-    service = Service(library, allow_index)
     guard = Guard(hosts, token)
+    service = Service(library, allow_index)
     meter = Meter(
         images=("Images in the library.", service.count),
         queue=("Searches that wait for their batch.", lambda: len(service.batcher)),
@@ -111,9 +120,10 @@ def create_app(
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
-        return Response((_STATIC / "index.html").read_bytes(), media_type="text/html")
+        page = (_STATIC / "index.html").read_bytes()
+        return Response(page, media_type="text/html", headers=_ASK_AGAIN)
 
-    app.mount("/static", StaticFiles(directory=str(_STATIC)), name="static")
+    app.mount("/static", _Static(directory=str(_STATIC)), name="static")
     return app
 
 
@@ -289,6 +299,7 @@ async def _while_there(request: Request, work: Coroutine[Any, Any, bytes]) -> by
     try:
         await asyncio.wait((asked, gone), return_when=asyncio.FIRST_COMPLETED)
         if not asked.done():
+            gone.result()  # raises what is wrong with the request, where that is why
             raise Problem(400, "the client has gone")
         return asked.result()
     finally:

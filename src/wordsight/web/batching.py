@@ -108,8 +108,12 @@ class Batcher(Generic[Q, S, R]):
             groups: dict[S, list[_Waiting[Q, S, R]]] = {}
             for waiting in batch:
                 groups.setdefault(waiting.settings, []).append(waiting)
-            for settings, group in groups.items():
-                await self._settle(group, settings)
+            try:
+                for settings, group in groups.items():
+                    await self._settle(group, settings)
+            except asyncio.CancelledError:
+                self._waiting = [*batch, *self._waiting]  # for stop() to turn away
+                raise
             company = min(MOST, len(batch) + len(self._waiting))
             ended = time.monotonic()
             took = max(ended - started, took / 2)  # a small batch after a large one counts less
@@ -125,9 +129,6 @@ class Batcher(Generic[Q, S, R]):
             answers = await loop.run_in_executor(self._thread, self._answer, questions, settings)
         except Exception as error:
             answers = [error] * len(group)
-        except asyncio.CancelledError:
-            self._waiting = [*group, *self._waiting]  # for stop() to turn away
-            raise
         for waiting, answer in zip(group, answers, strict=True):
             if isinstance(answer, Exception):
                 waiting.fail(answer)

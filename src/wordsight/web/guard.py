@@ -58,9 +58,14 @@ class Guard:
     carries it as a bearer or comes with the cookie that :attr:`login_path`, which works once,
     sets. A request that changes something, or sends an image, must not come from another site.
     No body is larger or slower than allowed, and no more than MOST_BUSY requests are under way.
+    Raises ValueError for an empty token: a bearer without one would be let in.
     """
 
     def __init__(self, hosts: frozenset[str], token: str | None) -> None:
+        if token is not None:
+            token = token.strip()  # as a bearer comes: a header cannot end with white space
+            if not token:
+                raise ValueError("the token is empty; give None where none is needed")
         self.hosts = hosts
         self._token = token
         self._session = secrets.token_urlsafe(32)
@@ -110,7 +115,7 @@ class Guard:
             raise Problem(400, f"this server is not called {host!r}")
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             origin = request.headers.get("origin")
-            other = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+            other = origin is not None and _place(origin) != request.headers.get("host")
             if other or request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
                 raise Problem(403, "requests from other sites are refused")
         if self._token is None:
@@ -139,6 +144,13 @@ class Guard:
 
 def _same(given: str, wanted: str) -> bool:
     return hmac.compare_digest(given.encode(), wanted.encode())
+
+
+def _place(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _hostname(host: str) -> str:

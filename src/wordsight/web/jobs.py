@@ -134,19 +134,21 @@ class Jobs:
             if job.cancel.is_set():
                 raise _Cancelled
 
+        state: State = "failed"
         try:
             if job.cancel.is_set():
                 raise _Cancelled
             library = self._open_library()
             report = library.index(path, crops=job.crops, progress=progress)
             job.report = {**report.to_json(), "library": str(library.path)}
-            job.state = "done"
+            state = "done"
         except _Cancelled:
-            job.state = "cancelled"
+            state = "cancelled"
         except WordsightError as error:
-            job.error, job.state = str(error), "failed"
+            job.error = str(error)
         except Exception as error:
-            job.error, job.state = f"{type(error).__name__}: {error}", "failed"
+            job.error = f"{type(error).__name__}: {error}"
             raise
         finally:
             job.seconds = time.monotonic() - started
+            job.state = state  # last: whoever follows the job looks no more once it has ended

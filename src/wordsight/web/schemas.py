@@ -19,7 +19,10 @@ class Settings(BaseModel, frozen=True):
     crops: bool = Field(default=True, description="An image counts as its best crop.")
     rank_by: Literal["auto", "score", "lift", "z"] = "auto"
     false_accept: float = Field(
-        default=0.05, gt=0, lt=1, description="Share of unrelated queries that may be answered."
+        default=0.05,
+        ge=1e-9,  # far below, the threshold is infinite, which JSON cannot say
+        lt=1,
+        description="Share of unrelated queries that may be answered.",
     )
     anyway: bool = Field(
         default=False, description="Give the closest images also where none matches."
@@ -89,6 +92,10 @@ class SearchResult(BaseModel):
     top_score: float | None
     top_z: float | None
     explanation: str
+    rivals: bool = Field(
+        description="True where p_value alone would make a match, but the nearest images look more "
+        "like another kind of thing."
+    )
     model: str
     hits: list[Hit]
     notices: list[str]

@@ -62,15 +62,17 @@ class Service:
         self.plot: bytes | None = None
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run in a thread when there is a turn; raises Problem when there is none in time."""
+        """Run in a thread when there is a turn; raises Problem when there is none in time.
+
+        A thread works on when nobody waits for it any more: the turn is its own until it ends.
+        """
         try:
             await asyncio.wait_for(self._turns.acquire(), PATIENCE)
         except asyncio.TimeoutError:
             raise Problem(503, "too many requests at once", {"Retry-After": "2"}) from None
-        try:
-            return await asyncio.to_thread(work)
-        finally:
-            self._turns.release()
+        working = asyncio.ensure_future(asyncio.to_thread(work))
+        working.add_done_callback(lambda _: self._turns.release())
+        return await asyncio.shield(working)
 
     def warm(self) -> None:
         """Load the model and the vectors before the first visitor."""

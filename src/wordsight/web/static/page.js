@@ -5,19 +5,26 @@ const $ = (id) => document.getElementById(id);
 const api = "/api/v1/";
 const LARGEST = 20 * 2 ** 20; // bytes of an image that the server takes
 const TABS = ["search", "classify", "library", "evaluate"];
+const USUAL = { k: "20", rank_by: "auto", false_accept: "0.05" }; // where the address says nothing
 let query = { q: "", like: [], unlike: [], upload: null };
 let shown = 0; // hits asked for: "More" raises it
 let relaxed = false; // the closest were asked for although nothing matches
-let turn = 0; // answers that come late are dropped
+let turn = 0; // answers that come late are dropped: those to searches,
+let viewing = 0; // about the image in the dialog,
+let judging = 0; // and to what was classified
 let toClassify = null;
-let following = null; // the event stream of the running job
+let following = null; // the event stream of the running job, until one knows that it has ended
 let images = 0; // in the library
+let pressed = null; // where a click on the dialog began
 
 async function ask(path, options) {
-  let response;
-  try { response = await fetch(api + path, options); }
-  catch { throw new Error("The server does not answer. Is wordsight serve still running?"); }
-  const answer = await response.json();
+  let response, answer;
+  try {
+    response = await fetch(api + path, options);
+    answer = await response.json();
+  } catch {
+    throw new Error(response?.status >= 400 ? `${response.status} ${response.statusText}` : "The server does not answer. Is wordsight serve still running?");
+  }
   if (!response.ok) throw new Error(answer.detail || response.statusText);
   return answer;
 }
@@ -43,6 +50,14 @@ const isTiny = (image) => Math.max(image.width, image.height) < 100;
 function facts(list, rows) {
   list.replaceChildren(...rows.filter(([, value]) => value).flatMap(([key, value]) =>
     [make("dt", { textContent: key }), make("dd", {}, value)]));
+}
+
+/** Show a file of the user's; what the browser holds for it is given back. */
+function preview(image, file) {
+  const source = URL.createObjectURL(file);
+  for (const event of ["load", "error"]) image.addEventListener(event, () => URL.revokeObjectURL(source), { once: true });
+  image.src = source;
+  return image;
 }
 
 function drawBox(frame, box, width, height, words, className = "won") {
@@ -80,9 +95,14 @@ function say(...lines) {
 /** Ask for what `query` says. */
 async function search({ anyway = false, k = Number($("k").value) || 20, record = true } = {}) {
   tab("search", false);
+  if ($("view").open) $("view").close();
   relaxed = anyway;
   showParts();
-  if (!query.q.trim() && !query.like.length && !query.upload) { welcome(); return; }
+  if (!query.q.trim() && !query.like.length && !query.upload) {
+    if (record && location.search) history.pushState(null, "", location.pathname);
+    welcome();
+    return;
+  }
   if (query.q.trim()) remember(query.q.trim());
   const address = "?" + parameters({ k: $("k").value, ...(anyway ? { anyway } : {}) });
   if (record && !query.upload && address !== location.search) history.pushState(null, "", address);
@@ -97,13 +117,16 @@ async function search({ anyway = false, k = Number($("k").value) || 20, record =
     shown = k;
     show(answer, anyway);
   } catch (error) {
-    if (mine !== turn) return;
-    say(error.message);
-    $("hits").replaceChildren();
-    $("more").hidden = true;
-  } finally {
-    $("hits").removeAttribute("aria-busy");
+    if (mine === turn) nothing(error.message);
   }
+}
+
+/** No hits, for this reason. */
+function nothing(...lines) {
+  say(...lines);
+  $("hits").replaceChildren();
+  $("hits").removeAttribute("aria-busy");
+  $("more").hidden = true;
 }
 
 function show(answer, anyway) {
@@ -117,6 +140,7 @@ function show(answer, anyway) {
   }
   say(...lines);
   $("hits").replaceChildren(...answer.hits.map(card));
+  $("hits").removeAttribute("aria-busy");
   $("more").hidden = answer.hits.length < shown || shown >= 500;
 }
 
@@ -124,7 +148,10 @@ function show(answer, anyway) {
 function whyNot(answer) {
   if (answer.p_value === null) return `${answer.explanation[0].toUpperCase()}${answer.explanation.slice(1)}.`;
   const where = $("label").value ? `among the images labelled ${$("label").value}` : "in this library";
-  return `Nothing ${where} fits “${answer.query}” better than it fits unrelated prompts: ${percent(answer.p_value)} of those score as high, and at most ${percent(answer.false_accept)} may be answered (see Options). Try other words, or a photograph of what you mean.`;
+  const next = "Try other words, or a photograph of what you mean.";
+  if (answer.rivals) return `Nothing ${where} fits “${answer.query}”: the images that come nearest look more like another kind of thing. ${next}`;
+  const [high, most] = [percent(answer.p_value), percent(answer.false_accept)];
+  return `Nothing ${where} fits “${answer.query}” better than it fits unrelated prompts: ${high === most ? `a little more than ${high}` : high} of those score as high, and at most ${most} may be answered (see Options). ${next}`;
 }
 
 function card(hit) {
@@ -143,22 +170,22 @@ function card(hit) {
 
 /** The images that are part of the search, each with a way to take it out again. */
 function showParts() {
-  const part = (source, words, remove, against) => make("li", {},
-    make("img", { src: source, alt: "" }),
+  const part = (image, words, remove, against) => make("li", {},
+    image,
     make("span", { textContent: words, className: against ? "against" : "" }),
     button("×", () => { remove(); search(); }, { ariaLabel: `Remove: ${words}` }));
   const without = (list, place) => list.filter((one) => one !== place);
+  const thumbnail = (place) => make("img", { src: `${api}thumbnails/${place.split(":")[0]}`, alt: "" });
   const name = (place) => (place.includes(":") ? "region" : "this");
   $("parts").replaceChildren(
-    ...(query.upload ? [part(URL.createObjectURL(query.upload), "like your image", () => { query.upload = null; })] : []),
-    ...query.like.map((p) => part(`${api}thumbnails/${p.split(":")[0]}`, `like ${name(p)}`, () => { query.like = without(query.like, p); })),
-    ...query.unlike.map((p) => part(`${api}thumbnails/${p.split(":")[0]}`, `not like ${name(p)}`, () => { query.unlike = without(query.unlike, p); }, true)));
+    ...(query.upload ? [part(preview(make("img", { alt: "" }), query.upload), "like your image", () => { query.upload = null; })] : []),
+    ...query.like.map((p) => part(thumbnail(p), `like ${name(p)}`, () => { query.like = without(query.like, p); })),
+    ...query.unlike.map((p) => part(thumbnail(p), `not like ${name(p)}`, () => { query.unlike = without(query.unlike, p); }, true)));
 }
 
 function welcome() {
   turn++;
-  $("hits").replaceChildren();
-  $("more").hidden = true;
+  nothing();
   $("status").className = "empty";
   $("status").textContent = images
     ? "Type what to look for and press Enter, or drop or paste an image."
@@ -176,7 +203,8 @@ function setQuery(next) {
 }
 
 function prompts() {
-  try { return JSON.parse(localStorage.getItem("prompts") || "[]"); } catch { return []; }
+  // Another program that was served at this address may have kept something else by this name.
+  try { return [...JSON.parse(localStorage.getItem("prompts") || "[]")].filter((q) => typeof q === "string"); } catch { return []; }
 }
 
 function remember(q) {
@@ -192,11 +220,14 @@ function recall() {
 // -- one image
 
 async function view(hit) {
+  const mine = ++viewing;
+  const tell = (text) => { if (mine === viewing) $("view-status").textContent = text; };
   const name = hit.label || fileName(hit.path);
   $("view-title").textContent = name;
   const image = $("view-image");
   image.src = $("open").href = `${api}images/${hit.id}`;
   image.alt = name;
+  image.onerror = () => tell("The image is gone, or cannot be read.");
   image.className = isTiny(hit) ? "tiny" : "";
   $("view-boxes").replaceChildren();
   $("regions-part").hidden = true;
@@ -208,18 +239,19 @@ async function view(hit) {
   $("like").onclick = () => next(() => setQuery({ like: [hit.id] }));
   $("unlike").onclick = () => next(() => { query.unlike = [...new Set([...query.unlike, hit.id])].slice(-10); query.like = query.like.filter((p) => p !== hit.id); });
   $("copy").onclick = async () => {
-    try { await navigator.clipboard.writeText(hit.path); $("view-status").textContent = "The path is copied."; }
-    catch { $("view-status").textContent = "The browser does not let the page copy; select the path below."; }
+    try { await navigator.clipboard.writeText(hit.path); tell("The path is copied."); }
+    catch { tell("The browser does not let the page copy; select the path below."); }
   };
   $("where").onclick = async () => {
     try {
       const { location } = await ask(`regions/${hit.id}?location=true`);
-      $("view-status").textContent = location ? `Taken at ${location.map((degrees) => degrees.toFixed(5)).join(", ")} (latitude, longitude).` : "The image does not say where it was taken.";
-    } catch (error) { $("view-status").textContent = error.message; }
+      tell(location ? `Taken at ${location.map((degrees) => degrees.toFixed(5)).join(", ")} (latitude, longitude).` : "The image does not say where it was taken.");
+    } catch (error) { tell(error.message); }
   };
   if (!$("view").open) $("view").showModal();
   try {
     const about = await ask(`regions/${hit.id}`);
+    if (mine !== viewing) return;
     facts($("view-facts"), [...rows.slice(0, 2), ["File", size(about.bytes)], ...Object.entries(about.taken).map(([k, v]) => [k[0].toUpperCase() + k.slice(1), v]), rows[2]]);
     const found = about.views.map((region, n) => ({ ...region, n })).filter((region) => region.box);
     $("regions-part").hidden = !found.length;
@@ -231,7 +263,14 @@ async function view(hit) {
       for (const [event, lit] of [["focus", true], ["mouseenter", true], ["blur", false], ["mouseleave", false]]) node.addEventListener(event, () => mark.classList.toggle("lit", lit));
       return node;
     }));
-  } catch (error) { $("view-status").textContent = error.message; }
+  } catch (error) { tell(error.message); }
+}
+
+/** The dialog was closed: nothing of it is there when another image is opened. */
+function leave() {
+  if ($("view").open) return; // again meanwhile
+  viewing++;
+  $("view-image").removeAttribute("src");
 }
 
 // -- classify
@@ -247,11 +286,10 @@ async function loadWordings() {
 const tooLarge = (file) => file.size > LARGEST && `${file.name} has ${size(file.size)}; an image may have ${size(LARGEST)} at most. Make it smaller first.`;
 
 function chooseToClassify(file) {
-  if (tooLarge(file)) { $("verdict").textContent = tooLarge(file); return; }
+  if (tooLarge(file)) { judging++; $("verdict").textContent = tooLarge(file); return; }
   toClassify = file;
   $("classify-name").textContent = file.name;
-  $("classify-preview").src = URL.createObjectURL(file);
-  $("classify-preview").hidden = false;
+  preview($("classify-preview"), file).hidden = false;
   $("classify-preview").onload = ({ target }) => { target.className = target.naturalWidth < 100 ? "tiny" : ""; };
   classify();
 }
@@ -260,16 +298,18 @@ async function classify() {
   if (!toClassify) { $("verdict").textContent = "Choose an image first."; return; }
   const params = new URLSearchParams({ labels: $("label-set").value || $("labels").value });
   for (const template of $("template").value.split("\n")) if (template.trim()) params.append("template", template.trim());
+  const mine = ++judging;
   $("verdict").textContent = "Looking …";
   try {
     const answer = await ask("classify?" + params, { method: "POST", body: toClassify });
+    if (mine !== judging) return;
     const first = answer.none_of_these ? "None of these" : answer.top[0].label.replaceAll("_", " ");
     $("verdict").replaceChildren(make("p", { className: "no-match", textContent: first }),
       ...(answer.none_of_these ? [make("p", { textContent: "The image fits none of the labels better than it fits neutral phrases. The closest are:" })] : []),
       ...answer.top.map((c) => make("div", { className: "bar" }, make("span", { textContent: c.label }),
         make("progress", { max: 1, value: c.confidence, ariaLabel: c.label }),
         make("span", { textContent: `${(100 * c.confidence).toFixed(1)} %` }))));
-  } catch (error) { $("verdict").textContent = error.message; }
+  } catch (error) { if (mine === judging) $("verdict").textContent = error.message; }
 }
 
 // -- library
@@ -282,12 +322,19 @@ async function loadLibrary() {
     ["Crops", crops.join(", ")], ["Labels", about.labels.length ? `${about.labels.length}: ${about.labels.slice(0, 12).map((l) => `${l.label} (${l.images})`).join(", ")}${about.labels.length > 12 ? ", …" : ""}` : "none (images lie in no class folders)"],
     ["Model", `${about.model.name} (${about.model.dim} numbers a view)`], ["Size on disk", size(about.bytes)], ["Made", (about.created || "").slice(0, 10)], ["Place", about.library]]);
   $("banner").hidden = about.model.name !== "starter";
-  const label = $("label").value || new URLSearchParams(location.search).get("label") || "";
+  const label = $("label").value;
   $("label").replaceChildren(new Option("any", ""), ...about.labels.map((l) => new Option(`${l.label} (${l.images})`, l.label)));
-  $("label").value = about.labels.some((l) => l.label === label) ? label : "";
-  $("label").disabled = !about.labels.length;
+  chooseLabel(label);
+  if ($("status").className === "empty") welcome(); // there may be images now
   $("skipped-part").hidden = !about.skipped.length;
   $("skipped").replaceChildren(...about.skipped.map((s) => make("tr", {}, make("td", { textContent: s.path }), make("td", { textContent: s.reason }))));
+}
+
+/** Choose a label, known or not: a filter that the address names is never left out unseen. */
+function chooseLabel(label) {
+  $("label").value = label;
+  if ($("label").selectedIndex < 0) $("label").append(new Option(label, label, true, true));
+  $("label").disabled = $("label").length < 2;
 }
 
 async function loadFolders() {
@@ -295,8 +342,10 @@ async function loadFolders() {
   $("index-form").hidden = !folders.length;
   $("no-folders").hidden = folders.length > 0;
   $("folder").replaceChildren(...folders.map((f) => new Option(f.path, f.id)));
-  const running = (await ask("index/jobs")).jobs.find((job) => job.state === "running");
+  const { jobs } = await ask("index/jobs");
+  const running = jobs.find((job) => job.state === "running");
   if (running) follow(running);
+  else if (following) told(jobs[0] || { state: "failed", error: "the server was started anew" }); // its end was missed
 }
 
 function follow(job) {
@@ -306,7 +355,7 @@ function follow(job) {
   $("cancel").disabled = false;
   $("cancel").onclick = () => { $("cancel").disabled = true; ask(`index/jobs/${job.id}`, { method: "DELETE" }).catch((error) => { $("job").textContent = error.message; }); };
   following.onmessage = (event) => told(JSON.parse(event.data));
-  following.onerror = () => { following.close(); $("job").textContent = "The connection was lost; open this page again to see how the job goes on."; };
+  following.onerror = () => { following?.close(); $("job").textContent = "The connection was lost; open this page again to see how the job goes on."; };
   told(job);
 }
 
@@ -320,6 +369,7 @@ function told(job) {
     return;
   }
   following?.close();
+  following = null;
   $("cancel").hidden = true;
   const report = job.report;
   $("job").textContent = {
@@ -327,7 +377,7 @@ function told(job) {
     cancelled: `Cancelled after ${count(job.done, "image")}; they are kept.`,
     failed: `Failed: ${job.error}`,
   }[job.state];
-  loadLibrary();
+  loadLibrary().catch(() => {}); // the next visit of this tab says why
 }
 
 async function startJob() {
@@ -367,18 +417,23 @@ function tab(wanted, record = true) {
     node.setAttribute("aria-pressed", String(node.dataset.tab === wanted));
     $(node.dataset.tab).hidden = node.dataset.tab !== wanted;
   }
-  if (record) history.pushState(null, "", wanted === "search" ? location.pathname + location.search : `#${wanted}`);
+  const hash = wanted === "search" ? "" : `#${wanted}`;
+  if (record && hash !== location.hash) history.pushState(null, "", hash || location.pathname + location.search);
   const failed = (error) => { $("job").textContent = error.message; };
   if (wanted === "library") { loadLibrary().catch(failed); loadFolders().catch(failed); }
-  if (wanted === "evaluate") ask("evaluation").then(showEvaluation).catch(() => {});
+  if (wanted === "evaluate") ask("evaluation").then((answer) => $("run-evaluation").disabled || showEvaluation(answer)).catch(() => {});
 }
 
 /** Do what the address says. */
 function fromAddress() {
   const address = new URLSearchParams(location.search);
   setQuery({ q: address.get("q") || "", like: address.getAll("like"), unlike: address.getAll("unlike") });
-  for (const id of ["k", "rank_by", "false_accept", "label"]) if (address.has(id)) $(id).value = address.get(id);
-  if (address.has("crops")) $("crops").checked = address.get("crops") === "true";
+  for (const [id, usual] of Object.entries(USUAL)) {
+    $(id).value = address.get(id) ?? usual;
+    if (!$(id).value) $(id).value = usual;
+  }
+  chooseLabel(address.get("label") ?? "");
+  $("crops").checked = address.get("crops") !== "false";
   $("rate").textContent = percent($("false_accept").value);
   search({ anyway: address.get("anyway") === "true", record: false });
   const wanted = location.hash.slice(1);
@@ -388,7 +443,7 @@ function fromAddress() {
 function taken(file) {
   if (!file) return;
   if (!$("classify").hidden) chooseToClassify(file);
-  else if (tooLarge(file)) say(tooLarge(file));
+  else if (tooLarge(file)) { turn++; tab("search", false); nothing(tooLarge(file)); }
   else { query.upload = file; query.like = []; query.q = $("q").value; search(); }
 }
 
@@ -404,7 +459,10 @@ $("label-set").addEventListener("change", () => { $("own").hidden = $("label-set
 $("index-form").addEventListener("submit", (event) => { event.preventDefault(); startJob(); });
 $("run-evaluation").addEventListener("click", runEvaluation);
 $("close").addEventListener("click", () => $("view").close());
-$("view").addEventListener("click", (event) => event.target === $("view") && $("view").close());
+$("view").addEventListener("close", leave);
+// Beside it, that is: not at the end of a selection that began inside.
+$("view").addEventListener("pointerdown", ({ target }) => { pressed = target; });
+$("view").addEventListener("click", ({ target }) => target === $("view") && pressed === target && $("view").close());
 document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("dropping"); });
 document.addEventListener("dragleave", () => document.body.classList.remove("dropping"));
 document.addEventListener("drop", (event) => { event.preventDefault(); document.body.classList.remove("dropping"); taken(event.dataTransfer.files[0]); });
@@ -412,7 +470,7 @@ document.addEventListener("paste", (event) => taken(event.clipboardData.files[0]
 window.addEventListener("popstate", fromAddress);
 
 recall();
-loadWordings().catch(() => {});
+loadWordings().catch(() => { $("own").hidden = false; }); // one's own labels are left
 loadLibrary().catch(() => {}).finally(() => {
   // Whoever was quicker than the page has asked already, or is typing: that stands.
   if (query.q || query.upload || query.like.length) return;
