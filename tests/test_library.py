@@ -386,6 +386,80 @@ def test_compaction_keeps_everything_and_open_readers_going(
     assert [(h.id, h.score) for h in reader.search("red", anyway=True).hits] == before
 
 
+READS: dict[str, Callable[[wordsight.Library], object]] = {
+    "len": len,
+    "info": lambda library: library.info()["images"],
+    "vectors": lambda library: sorted(library.vectors()[0]),
+    "labels": lambda library: library.store.labels(),
+    "entries": lambda library: sorted(entry.id for entry in library.store.entries()),
+    "search": lambda library: [hit.path for hit in library.search("red", anyway=True).hits],
+}
+
+
+@pytest.mark.parametrize("read", READS)
+def test_every_read_outlives_the_compaction_of_another_process(
+    tmp_path: Path, model: ColourModel, read: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    for number in range(3):
+        library.add([np.full((8, 8, 3), 60 * number, np.uint8)], [f"{number}.png"])
+    reader = wordsight.open(tmp_path / "lib", model)
+    assert reader.store.version == library.store.version  # this version's files go now
+    library.add([np.full((8, 8, 3), 250, np.uint8)], ["3.png"])
+    library.compact()
+    monkeypatch.setattr(Store, "refresh", lambda store: False)
+    assert READS[read](reader) == READS[read](library)
+
+
+def test_a_search_begins_again_when_its_version_is_taken_away(
+    tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    library.add([np.full((8, 8, 3), (220, 20, 20), np.uint8)], ["red.png"])
+    reader = wordsight.open(tmp_path / "lib", model)
+    snapshot = Store.snapshot
+
+    def then_compacted(store: Store) -> object:
+        found = snapshot(store)
+        if store is reader.store:
+            monkeypatch.setattr(Store, "snapshot", snapshot)
+            library.add([np.full((8, 8, 3), (210, 20, 20), np.uint8)], ["redder.png"])
+            library.compact()
+            store.reload()
+        return found
+
+    monkeypatch.setattr(Store, "snapshot", then_compacted)
+    found = reader.search("red", anyway=True)
+    assert {hit.path for hit in found.hits} == {"red.png", "redder.png"}
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_library_that_was_moved_away_is_a_plain_error(
+    tmp_path: Path, model: ColourModel, read: str
+) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    library.add([np.zeros((8, 8, 3), np.uint8)], ["black.png"])
+    reader = wordsight.open(tmp_path / "lib", model)
+    assert reader.store.version
+    (tmp_path / "lib").rename(tmp_path / "elsewhere")
+    with pytest.raises(LibraryError, match=r"lib cannot be read|lib.*damaged or missing"):
+        READS[read](reader)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK", b"nothing that numpy wrote"])
+def test_damaged_files_beside_the_table(tmp_path: Path, model: ColourModel, damage: bytes) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    library.add([np.zeros((8, 8, 3), np.uint8)], ["black.png"])
+    before = library.search("black", anyway=True)
+    (tmp_path / "lib" / "statistics.npz").write_bytes(damage)
+    again = wordsight.open(tmp_path / "lib", model).search("black", anyway=True)
+    assert again.decision == before.decision
+    (tmp_path / "lib" / "statistics.npz").unlink()
+    (tmp_path / "lib" / "bank.npz").write_bytes(damage)
+    with pytest.raises(LibraryError, match=r"bank\.npz is damaged or missing .* index again"):
+        wordsight.open(tmp_path / "lib", model).search("black")
+
+
 def test_found_from_below_like_a_repository(
     tmp_path: Path, photos: Photos, model: ColourModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import random
 import re
 import shutil
 import tarfile
@@ -20,7 +21,9 @@ from hypothesis import strategies as st
 from wordsight.errors import ImageError, SourceError
 from wordsight.sources import Head, open_source, read_location
 from wordsight.sources.base import class_labels
+from wordsight.sources.cifar10 import open_archive
 from wordsight.sources.coco import CocoImage, CocoObject, read_coco
+from wordsight.sources.location import archive_of
 from wordsight.sources.tar import walk
 
 
@@ -122,6 +125,75 @@ def test_problems_are_reported_and_stop_nothing(folder: Path) -> None:
     assert source.problems == [(str(folder / "gone.png"), "a link to nothing")]
     source.items()
     assert len(source.problems) == 1  # of the last listing
+
+
+def test_links_that_cannot_be_followed_are_reported(folder: Path) -> None:
+    write(folder, "a.png")
+    targets = {
+        "loop": "loop",
+        "loop.png": "loop.png",
+        "long": "n" * 300,
+        "long.png": "/" + "n" * 300,
+        "through_a_file": "a.png/inner",
+    }
+    for name, target in targets.items():
+        (folder / name).symlink_to(target)
+    (folder / "not_an_image").symlink_to("nowhere")
+    source = open_source(folder)
+    assert relative(source.items(), folder) == ["a.png"]
+    circle, nothing = "a link that leads back to itself", "a link to nothing"
+    assert {Path(path).name: reason for path, reason in source.problems} == {
+        "loop": circle,
+        "loop.png": circle,
+        "long": nothing,
+        "long.png": nothing,
+        "through_a_file": nothing,
+    }
+    with pytest.raises(SourceError, match="loop: cannot be read"):
+        open_source(folder / "loop")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
+def test_links_into_forbidden_folders_are_reported() -> None:
+    folder = Path(os.path.realpath(tempfile.mkdtemp()))  # tmp_path is for its owner alone
+    was_root = os.geteuid() == 0
+    try:
+        write(folder, "in/a.png", "closed/album/b.png")
+        folder.chmod(0o755)
+        (folder / "in" / "album").symlink_to(folder / "closed" / "album")
+        (folder / "in" / "b.png").symlink_to(folder / "closed" / "album" / "b.png")
+        (folder / "closed").chmod(0)
+        if was_root:
+            os.seteuid(65534)
+        source = open_source(folder / "in")
+        assert relative(source.items(), folder / "in") == ["a.png"]
+        assert source.problems == [
+            (str(folder / "in" / name), "no permission to read it") for name in ("album", "b.png")
+        ]
+    finally:
+        if was_root:
+            os.seteuid(0)
+        (folder / "closed").chmod(0o755)
+        shutil.rmtree(folder)
+
+
+def test_a_folder_that_is_removed_while_it_is_listed_is_reported(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "a.png", "going/b.png")
+    real = os.stat
+
+    def stat(place: str) -> os.stat_result:
+        if place.endswith("going"):
+            shutil.rmtree(place)
+        return real(place)
+
+    source = open_source(folder)
+    monkeypatch.setattr("wordsight.sources.folder.os.stat", stat)
+    items = source.items()
+    monkeypatch.undo()
+    assert relative(items, folder) == ["a.png"]
+    assert source.problems == [(str(folder / "going"), "no such file")]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
@@ -427,6 +499,50 @@ def test_tar_that_shrinks_after_listing(folder: Path) -> None:
         items[2].read()
 
 
+def test_tar_that_is_replaced_or_removed_while_it_is_listed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = make_tar(folder / "x.tar", NAMES)
+    source = open_source(file)
+    before = source.items()
+
+    def swap(archive: object) -> object:
+        yield from walk(archive)  # type: ignore[arg-type]
+        other.replace(file)
+
+    other = make_tar(folder / "other.tar", NAMES[::-1])
+    os.utime(other, ns=(5, 5))
+    monkeypatch.setattr("wordsight.sources.tar.walk", swap)
+    assert source.items() == before  # the next run must find that the archive is another one
+    monkeypatch.undo()
+    assert not {item.mtime_ns for item in source.items()} & {item.mtime_ns for item in before}
+
+    def remove(archive: object) -> object:
+        yield from walk(archive)  # type: ignore[arg-type]
+        file.unlink()
+
+    monkeypatch.setattr("wordsight.sources.tar.walk", remove)
+    [item, *_] = source.items()
+    with pytest.raises(ImageError, match="no such file"):
+        item.read()
+
+
+@pytest.mark.parametrize("size", [1 << 40, 1 << 62, 1 << 70])
+def test_tar_with_an_impossible_size_gives_what_comes_before(folder: Path, size: int) -> None:
+    file = make_tar(folder / "x.tar", NAMES[:2], format=tarfile.GNU_FORMAT)
+    data = bytearray(file.read_bytes())
+    header = data[BLOCK : BLOCK + 512]
+    header[124:136] = b"\x80" + size.to_bytes(11, "big")
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    data[BLOCK : BLOCK + 512] = header
+    file.write_bytes(data)
+    source = open_source(file)
+    assert [item.path for item in source.items()] == [f"{file}::{NAMES[0]}"]
+    assert source.problems[0] == (f"{file}::{NAMES[1]}", "cut off: the archive ends before it")
+    assert "only 1 images could be listed" in source.problems[1][1]
+
+
 @pytest.mark.parametrize(
     ("name", "pack"),
     [("x.tar.gz", gzip.compress), ("x.tgz", gzip.compress), ("x.tar", gzip.compress)],
@@ -469,6 +585,45 @@ def test_read_location(folder: Path) -> None:
     for gone in (f"{file}::{NAMES[0]}", str(folder / "b.png")):
         with pytest.raises(ImageError, match=f"^{gone}: no such file$"):
             read_location(gone)
+
+
+def test_read_location_where_names_hold_the_mark_of_members(folder: Path) -> None:
+    write(folder, "holi::days/a.png", "a::b.png", "c::d")
+    file = make_tar(folder / "holi::days" / "x.tar", [*NAMES, "e::f.png"])
+    items = [*open_source(folder).items(), *open_source(file).items()]
+    assert len(items) == 6
+    for item in items:
+        assert read_location(item.path) == item.read()
+    assert {archive_of(item.path) for item in items[:2]} == {None}
+    assert {archive_of(item.path) for item in items[2:]} == {str(file)}
+    file.unlink()
+    with pytest.raises(ImageError, match="no such file"):
+        read_location(items[-1].path)
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_location("a\0b")
+
+
+def test_damaged_cifar10_archives_are_source_errors(folder: Path) -> None:
+    file = folder / "cifar-10-binary.tar.gz"
+    rows = bytes(random.Random(0).choices(range(10), k=3073 * 200))
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        member = tarfile.TarInfo("cifar-10-batches-bin/test_batch.bin")
+        member.size = len(rows)
+        archive.addfile(member, io.BytesIO(rows))
+    whole = gzip.compress(tar.getvalue(), mtime=0)
+    refused = 0
+    for place in range(2000, len(whole), len(whole) // 40):
+        file.write_bytes(whole[:place] + b"\xff" * 64 + whole[place + 64 :])
+        try:
+            open_archive(file, "test").items()
+        except SourceError:
+            refused += 1
+    assert refused
+    source = open_archive(file, "test")
+    file.unlink()
+    with pytest.raises(SourceError, match=r"cifar-10-binary\.tar\.gz: no such file$"):
+        source.items()
 
 
 # COCO annotations

@@ -128,7 +128,8 @@ class Library:
         """
         from wordsight.indexing import add_images
 
-        return add_images(self.store, self.model, images, names, labels or [None] * len(images))
+        labels = [None] * len(images) if labels is None else labels
+        return add_images(self.store, self.model, images, names, labels)
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove images by id; the number that were there."""

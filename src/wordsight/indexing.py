@@ -17,7 +17,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -252,15 +252,16 @@ def index(
     decide: the same bytes anywhere in the library lend their vectors (a file that was touched,
     copied or moved), new ones are embedded. A moved file's old place goes at once; images that
     are gone from under the sources go with ``prune``. Images that cannot be used are reported
-    in ``failed`` and stop nothing.
+    in ``failed`` and stop nothing. Labels follow the sources too: one that another source gave
+    stays where this one knows none, and an image whose label alone changes counts as unchanged.
 
     ``crops`` names how regions are proposed (see :func:`wordsight.regions.load_proposer`) or is
     "none"; None means as the library was last indexed. Images that lack crops of that proposer
     get them, their whole-image vectors stay.
 
-    Raises SourceError when the sources hold no image at all, LibraryError when the library
-    cannot be written (what was written so far is kept), ModelMismatchError for another model,
-    ModelError when the proposer cannot be had.
+    Raises SourceError when the sources hold no image at all or one cannot be listed, LibraryError
+    when the library cannot be written (what was written so far is kept), ModelMismatchError for
+    another model, ModelError when the proposer cannot be had.
     """
     from wordsight.regions import load_proposer
 
@@ -274,10 +275,9 @@ def index(
     _return_freed_memory()
     with store.lock():
         store.refresh()
-        items: dict[str, Item] = {}
-        for source in sources:
-            items.update((item.id, item) for item in source.items())
-            report.failed += [Failure(path, reason) for path, reason in source.problems]
+        items = _list(sources)
+        problems = dict.fromkeys(problem for source in sources for problem in source.problems)
+        report.failed += [Failure(path, reason) for path, reason in problems]
         if not items and not report.failed and not prune:
             names = ", ".join(str(source.name) for source in sources)
             raise SourceError(f"no image found in {names}.")
@@ -300,34 +300,89 @@ def index(
     return report
 
 
+def _list(sources: Sequence[Source]) -> dict[str, Item]:
+    """The images of all sources by id; of one that several list, as one that knows its label does.
+
+    Raises SourceError.
+    """
+    from wordsight.images import unreadable_reason
+
+    items: dict[str, Item] = {}
+    for source in sources:
+        try:
+            listed = source.items()
+        except OSError as error:
+            raise SourceError(f"{source.name}: {unreadable_reason(error)}") from error
+        for item in listed:
+            if item.label is not None or item.id not in items:
+                items[item.id] = item
+    return items
+
+
 def _vanished(
     known: Iterable[Entry], items: dict[str, Item], sources: Sequence[Source]
 ) -> list[str]:
     """Images that were under these sources and are not listed any more.
 
-    What lies in a place that could not be looked into now is not taken as gone.
+    What lies in a place that could not be looked into now is not taken as gone, nor a file that
+    is there and was named by itself: one that listings pass over.
     """
-    roots = [source.root for source in sources]
-    unseen = tuple(path for source in sources for path, _ in source.problems)
+    roots = {source.root for source in sources}
+    # A problem of a source's folder itself says what is in it, not that it could not be seen.
+    unseen = {path for source in sources for path, _ in source.problems}
+    unseen = {path for path in unseen if os.path.join(path, "") not in roots}  # noqa: PTH118
+    within = tuple(f"{path}{mark}" for path in unseen for mark in (os.sep, "::"))
     return [
         entry.id
         for entry in known
         if entry.id not in items
         and any(_lies_under(entry.path, root) for root in roots)
-        and not (unseen and entry.path.startswith(unseen))
+        and entry.path not in unseen
+        and not entry.path.startswith(within)
+        and not _is_own_file(entry.path)
     ]
+
+
+def _is_own_file(path: str) -> bool:
+    # Not one that is reached by a link: that is listed under its own name by now.
+    with contextlib.suppress(OSError, ValueError):
+        return os.path.isfile(path) and os.path.realpath(path) == path  # noqa: PTH113
+    return False
 
 
 def _keep_skipped(store: Store, sources: Sequence[Source], failed: Sequence[Failure]) -> None:
     """Replace what was skipped under these sources by what was skipped now."""
-    roots = tuple(source.root for source in sources)
-    others = [(path, reason) for path, reason in store.skipped() if not path.startswith(roots)]
-    store.save_skipped([*others, *((failure.path, failure.reason) for failure in failed)])
+    roots = {source.root for source in sources}
+
+    def looked_at(path: str) -> bool:
+        itself = {os.path.join(path, ""), f"{path}::"}  # noqa: PTH118  (a folder, an archive)
+        return not roots.isdisjoint(itself) or any(_lies_under(path, root) for root in roots)
+
+    skipped = {path: reason for path, reason in store.skipped() if not looked_at(path)}
+    skipped |= {failure.path: failure.reason for failure in failed}
+    store.save_skipped(list(skipped.items()))
 
 
 def _lies_under(path: str, root: str) -> bool:
+    """Whether a source of this root (see :class:`wordsight.sources.Source`) lists such a path."""
+    if not root.endswith((os.sep, "/", "::")):
+        return path == root
+    if not path.startswith(root):
+        return False
+    if "::" not in path[len(root) :]:
+        return True
+    from wordsight.sources.location import archive_of
+
     # A folder does not list what is inside the archives in it.
-    return path.startswith(root) and ("::" in root or "::" not in path[len(root) :])
+    archive = archive_of(path)
+    return archive is None or len(archive) < len(root)
+
+
+def _label_owner(item: Item, entry: Entry | None) -> Item | Entry:
+    """Which of them says the label: the item, unless another source gave one and it knows none."""
+    if item.label is None and entry and entry.label is not None and entry.root != item.root:
+        return entry
+    return item
 
 
 class _Run:
@@ -356,17 +411,28 @@ class _Run:
         self.replacing = False
         self.orphans: list[Item] = []  # their donor was itself replaced in this run
         self.moved: set[str] = set()
+        self.moved_hashes: set[str] = set()  # whose old places were looked for
         self.done = 0
         self.total = 0
         self.last_write = time.monotonic()
+
+    @cached_property  # a run over what is unchanged needs none of it
+    def _copies(self) -> dict[str, list[Entry]]:
+        copies: dict[str, list[Entry]] = {}
+        for entry in self.known.values():
+            copies.setdefault(entry.hash, []).append(entry)
+        return copies
 
     def is_unchanged(self, item: Item) -> bool:
         entry = self.known.get(item.id)
         return (
             entry is not None
-            and (entry.size, entry.mtime_ns) == (item.size, item.mtime_ns)
-            and self._has_crops(entry)
+            and self._has_vectors(entry, item)
+            and entry.label == _label_owner(item, entry).label
         )
+
+    def _has_vectors(self, entry: Entry, item: Item) -> bool:
+        return (entry.size, entry.mtime_ns) == (item.size, item.mtime_ns) and self._has_crops(entry)
 
     def _has_crops(self, entry: Entry) -> bool:
         return self.proposer is None or entry.crops == self.proposer.name
@@ -387,10 +453,11 @@ class _Run:
                     batch, views = [], 0
             self._encode(batch)
         finally:
-            # Also on Ctrl-C: what was embedded is worth keeping.
+            # Also on Ctrl-C: what was embedded is worth keeping, and the next run will not know
+            # any more what was moved.
             self._write()
-        self.report.removed += self.store.remove(sorted(self.moved))
-        self.moved.clear()
+            self.report.removed += self.store.remove(sorted(self.moved))
+            self.moved.clear()
         if self.orphans:
             orphans, self.orphans = self.orphans, []
             self.by_hash.clear()
@@ -428,6 +495,10 @@ class _Run:
         """Decode one image; what it takes of the memory budget is given back with ``held``."""
         from wordsight.images import open_image
 
+        entry = self.known.get(item.id)
+        if entry and self._has_vectors(entry, item):  # the label alone is another
+            return _Decoded(item, entry.hash, donor=entry.id)
+
         def reserve(count: int) -> None:
             if item.size <= LARGE_FILE:
                 held.enter_context(self.memory.hold(count))
@@ -441,7 +512,7 @@ class _Run:
         else:
             source = item.read()
             digest = _hash(source)
-        donor = self.by_hash.get(digest)
+        donor = entry if entry and entry.hash == digest else self.by_hash.get(digest)
         if donor and self._has_crops(donor):
             return _Decoded(item, digest, donor=donor.id)
         input_side = max(self.model.image_size)
@@ -500,13 +571,14 @@ class _Run:
         self, decoded: _Decoded, donor: ImageRecord | None, own: list[NDArray[np.float32]]
     ) -> ImageRecord:
         item = decoded.item
+        owner = _label_owner(item, self.known.get(item.id))
         place = {
             "id": item.id,
             "path": item.path,
-            "root": item.root,
+            "root": owner.root,
             "size": item.size,
             "mtime_ns": item.mtime_ns,
-            "label": item.label,
+            "label": owner.label,
         }
         if donor and decoded.regions is None:
             return replace(donor, **place)  # type: ignore[arg-type]
@@ -535,12 +607,22 @@ class _Run:
             report.unchanged += 1
         else:
             report.reused += 1
-        if donor and donor.id not in self.items and not _still_there(donor.path):
-            self.moved.add(donor.id)
+        if donor and donor.id != item.id and decoded.hash not in self.moved_hashes:
+            # All at once, and not only the donor: copies move together with their folder.
+            self.moved_hashes.add(decoded.hash)
+            self.moved.update(
+                entry.id
+                for entry in self._copies[decoded.hash]
+                if entry.id not in self.items and not _still_there(entry.path)
+            )
 
     def _write(self) -> None:
         records, self.records = self.records, []
-        self.store.put(records, replace=self.replacing)
+        try:
+            self.store.put(records, replace=self.replacing)
+        except BaseException:
+            self.moved.clear()  # their new places may not have been written
+            raise
         self.replacing = False
         self.last_write = time.monotonic()
 
@@ -583,8 +665,16 @@ def _hash_file(path: Path) -> str:
 
 
 def _still_there(path: str) -> bool:
-    # A member of an archive counts as there while the archive is: listing it would be slow.
-    return Path(path.split("::", 1)[0]).exists()
+    from wordsight.sources.location import archive_of
+
+    try:
+        os.stat(path)  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError):
+        # A member of an archive counts as there while the archive is: listing it would be slow.
+        return archive_of(path) is not None
+    except (OSError, ValueError):
+        return True  # what cannot be looked at is not known to be gone
+    return True
 
 
 def add_images(
@@ -594,29 +684,42 @@ def add_images(
     names: Sequence[str],
     labels: Sequence[str | None],
 ) -> list[str]:
-    """Embed images that are in memory and add them under these names; their ids.
+    """Embed images that are in memory and add them under these names; their ids, one a name.
 
-    A name that the library has is replaced. Raises ModelMismatchError for another model.
+    A name that the library has is replaced, and of one that is given twice the last image counts.
+    Raises ModelMismatchError for another model, ValueError when there are not as many names and
+    labels as images, or one of them is not valid UTF-8.
     """
     from wordsight.images import to_rgb
+    from wordsight.sources.base import item_id
 
     store.check_model(model.name, model.hash)
-    upright = [to_rgb(image) for image in images]
+    for what, texts in (("names", names), ("labels", labels)):
+        if len(texts) != len(images):
+            raise ValueError(f"{len(texts)} {what} for {len(images)} images: give one for each.")
+        for text in texts:
+            try:
+                (text or "").encode()
+            except UnicodeEncodeError:
+                raise ValueError(f"{what}: {text!r} is not valid UTF-8.") from None
+    ids = [item_id(name) for name in names]
+    places = sorted({name: place for place, name in enumerate(names)}.values())
+    upright = [to_rgb(images[place]) for place in places]
     vectors = model.encode_images(upright)
     records = []
-    for image, name, label, vector in zip(upright, names, labels, vectors, strict=True):
+    for place, image, vector in zip(places, upright, vectors, strict=True):
         data = image.tobytes()
         records.append(
             ImageRecord(
-                id=hashlib.blake2b(name.encode(), digest_size=8).hexdigest(),
-                path=name,
+                id=ids[place],
+                path=names[place],
                 root="",
                 size=len(data),
                 mtime_ns=0,
                 hash=_hash(data),
                 width=image.width,
                 height=image.height,
-                label=label,
+                label=labels[place],
                 views=[ViewRecord(vector)],
             )
         )
@@ -625,4 +728,4 @@ def add_images(
         store.put(records, replace=True)
         if store.is_large:
             store.prepare()
-    return [record.id for record in records]
+    return ids

@@ -34,7 +34,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from wordsight.errors import LibraryError, ModelMismatchError
+from wordsight.errors import LibraryChangedError, LibraryError, ModelMismatchError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -59,6 +59,7 @@ _NEAREST = 200  # views at least that the approximate index names, to be scored 
 _NEAREST_OF = 10_000  # and one in so many: the more views, the closer they lie to each other
 _MOST_NEAREST = 4000
 _DESCRIBED = 2_000_000  # up to so many views paths and labels are kept in memory, 100 bytes each
+_RECENT_NS = 2_000_000_000
 _BLOCK = 65_536  # rows that are read at once where all are passed through
 
 T = TypeVar("T")
@@ -75,7 +76,7 @@ def exact_bytes() -> int:
         return EXACT_MIB << 20
     try:
         return int(float(wanted) * (1 << 20))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise LibraryError(
             f"WORDSIGHT_EXACT_MB={wanted!r}: give a number of MiB, for example 1024"
         ) from None
@@ -139,6 +140,7 @@ class Entry:
     mtime_ns: int
     hash: str
     crops: str
+    label: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +373,7 @@ class Store:
         self.record = record
         self.model = ModelRecord(**record["model"])
         self._dataset: Any = None
+        self._looked_at: int | None = None  # when the table had last changed, as far as known
         self._snapshot: Snapshot | None = None
         self._bank: tuple[list[str], NDArray[np.float32]] | None = None
         self.kinds: Kinds | None = None
@@ -501,15 +504,22 @@ class Store:
     @property
     def dataset(self) -> Any:
         """The table of views, as last seen (a ``lance.LanceDataset``)."""
-        if self._dataset is None:
+        dataset = self._dataset  # another thread may be forgetting it
+        if dataset is None:
             try:
-                self._dataset = _lance().dataset(str(self.path / "views.lance"))
+                dataset = self._dataset = self._version_of_table(None)
             except (ValueError, OSError) as error:
-                raise LibraryError(
-                    f"the table of the library {self.path} cannot be opened ({_short(error)}); "
-                    "restore the directory, or index again into another one."
-                ) from None
-        return self._dataset
+                raise self._unreadable(error) from None
+        return dataset
+
+    def _version_of_table(self, version: int | None) -> Any:
+        return _lance().dataset(str(self.path / "views.lance"), version=version)
+
+    def _unreadable(self, error: Exception) -> LibraryError:
+        return LibraryError(
+            f"the table of the library {self.path} cannot be read ({_short(error)}); "
+            "restore the directory, or index again into another one."
+        )
 
     @property
     def version(self) -> int:
@@ -518,16 +528,26 @@ class Store:
 
     def refresh(self) -> bool:
         """Look for what other processes wrote since; True when there is a newer version."""
-        if self._dataset is None or (self._loading and not self._loading.done()):
+        dataset = self._dataset
+        if dataset is None or (self._loading and not self._loading.done()):
             return False  # the next read opens the newest, or one is doing so
-        if self.dataset.latest_version == self.dataset.version:
+        try:
+            changed = (self.path / "views.lance/_versions").stat().st_mtime_ns
+            if changed == self._looked_at:
+                return False
+            newest = dataset.latest_version
+        except OSError as error:
+            raise self._unreadable(error) from None
+        # A later change may bear the same time, as clocks tick, if this one is recent.
+        self._looked_at = changed if time.time_ns() - changed > _RECENT_NS else None
+        if newest == dataset.version:
             return False
-        self._dataset = None
+        self._dataset = self._looked_at = None
         return True
 
     def reload(self) -> None:
         """Forget what is in memory; the next read opens the newest version."""
-        self._dataset = None
+        self._dataset = self._looked_at = None
         self._snapshot = None
         self._described = None
         self._opened = None
@@ -544,23 +564,37 @@ class Store:
         # Asked several times a search; Lance takes most of a millisecond.
         version, known = self._counts.get(rows, (-1, 0))
         if version != self.version:
-            known = int(self.dataset.count_rows(filter=rows))
-            self._counts[rows] = self.version, known
+
+            def read() -> tuple[int, int]:
+                dataset = self.dataset
+                return int(dataset.version), int(dataset.count_rows(filter=rows))
+
+            version, known = self._counts[rows] = self._read(read)
         return known
 
     def _read(self, action: Callable[[], T]) -> T:
-        """Run a read again on the newest version when a compaction took its files away."""
+        """Run a read again on the newest version when a compaction took its files away.
+
+        Raises LibraryError when that cannot be read either.
+        """
         try:
             return action()
-        except OSError:
-            self.reload()
+        except (OSError, ValueError) as error:
+            if not _unread(error):
+                raise
+        self.reload()
+        try:
             return action()
+        except (OSError, ValueError) as error:
+            if not _unread(error):
+                raise
+            raise self._unreadable(error) from None
 
     def entries(self) -> list[Entry]:
         """Every image without its vectors."""
         table = self._read(
             lambda: self.dataset.to_table(
-                columns=["id", "path", "root", "size", "mtime_ns", "hash", "crops"],
+                columns=["id", "path", "root", "size", "mtime_ns", "hash", "crops", "label"],
                 filter="view = 0",
             )
         )
@@ -693,7 +727,7 @@ class Store:
         ):
             return self._opened
         for version in reversed(versions):
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, KeyError):
                 self._opened = self._open_large(version)
                 return self._opened
         self._opened = self._make_index()
@@ -708,7 +742,7 @@ class Store:
         from wordsight.flat import FlatVectors
 
         place = self.path / "views.lance"
-        dataset = _lance().dataset(str(place), version=version)
+        dataset = self._version_of_table(version)
         index = index or ApproximateIndex.load(self.path / f"views-{version}.ann")
         table = dataset.to_table(columns=["id", "view", *_STATISTICS])
         if len(index) != len(table):
@@ -739,13 +773,14 @@ class Store:
         index = ApproximateIndex.build(sample, (_matrix(batch["vector"]) for batch in batches))
         version = int(dataset.version)
         flat = FlatVectors.find(dataset, self.model.dim)
-        if flat is not None:
-            self._save_arrays("flat", version, flat.to_arrays())
-        with contextlib.suppress(OSError):  # a read-only library keeps none
-            index.save(self.path / f"views-{version}.ann")
-            for older in self._indexed_versions():
-                if older < version:
-                    (self.path / f"views-{older}.ann").unlink(missing_ok=True)
+        if max(self._indexed_versions(), default=0) <= version:  # nobody was faster meanwhile
+            if flat is not None:
+                self._save_arrays("flat", version, flat.to_arrays())
+            with contextlib.suppress(OSError):  # a read-only library keeps none
+                index.save(self.path / f"views-{version}.ann")
+                for older in self._indexed_versions():
+                    if older < version:
+                        (self.path / f"views-{older}.ann").unlink(missing_ok=True)
         return self._open_large(version, index)
 
     def _sampled(self, large: _Large, crops: bool) -> tuple[Snapshot, Null]:
@@ -833,27 +868,46 @@ class Store:
         )
 
     def rows(self, rows: Sequence[int], version: int) -> list[dict[str, Any]]:
-        """Path, label, size and box of the views at these places of that version of the table."""
+        """Path, label, size and box of the views at these places of that version of the table.
+
+        Raises LibraryChangedError when that version is there no more.
+        """
         if not len(rows):
             return []
         places = [int(row) for row in rows]
-        dataset = self.dataset
-        if self._opened is not None and int(self._opened.dataset.version) == version:
-            dataset = self._opened.dataset
-        if self._described is not None and self._described[0] == version:
-            table = self._described[1].take(places)
+        described = self._described
+        if described is not None and described[0] == version:
+            table = described[1].take(places)
         else:
-            table = dataset.take(places, columns=_META_COLUMNS)
-            # Who asks a second time will ask again: then from memory, not from the disk.
-            if self._asked == version and self.in_memory and dataset.count_rows() <= _DESCRIBED:
-                described = dataset.to_table(columns=_META_COLUMNS)
-                self._described = version, described.combine_chunks()
-            self._asked = version
+            try:
+                table = self._described_rows(places, version)
+            except (OSError, ValueError) as error:
+                if not _unread(error):
+                    raise
+                raise LibraryChangedError(
+                    f"the library {self.path} was rewritten by another process meanwhile; "
+                    "run the same command again."
+                ) from None
         found: list[dict[str, Any]] = table.to_pylist()
         for row in found:
             row["id"] = id_from_int(row["id"])
             row["box"] = tuple(row["box"]) if row["box"] else None
         return found
+
+    def _described_rows(self, places: list[int], version: int) -> Any:
+        # The places are those of one version: in another, other images are there.
+        opened = (self._dataset, self._opened.dataset if self._opened else None)
+        dataset = next(
+            (one for one in opened if one is not None and int(one.version) == version), None
+        )
+        dataset = dataset or self._version_of_table(version)
+        table = dataset.take(places, columns=_META_COLUMNS)
+        # Who asks a second time will ask again: then from memory, not from the disk.
+        if self._asked == version and self.in_memory and dataset.count_rows() <= _DESCRIBED:
+            described = dataset.to_table(columns=_META_COLUMNS)
+            self._described = version, described.combine_chunks()
+        self._asked = version
+        return table
 
     def bank(self) -> tuple[list[str], NDArray[np.float32]]:
         """The neutral phrases and their text vectors, float32 [B, D]."""
@@ -862,11 +916,11 @@ class Store:
         if self._bank is not None:
             return self._bank
         try:
-            with np.load(self.path / "bank.npz") as file:
-                phrases = [str(phrase) for phrase in file["phrases"]]
-                self._bank = phrases, file["vectors"].astype(np.float32)
-                return self._bank
-        except (OSError, ValueError, KeyError) as error:
+            saved = _read_arrays(self.path / "bank.npz")
+            phrases = [str(phrase) for phrase in saved["phrases"]]
+            self._bank = phrases, saved["vectors"].astype(np.float32)
+            return self._bank
+        except (ValueError, KeyError) as error:
             raise LibraryError(
                 f"{self.path / 'bank.npz'} is damaged or missing ({_short(error)}); "
                 "index again into another directory."
@@ -918,14 +972,10 @@ class Store:
         self._save_arrays(name, self.version, arrays)
 
     def _load_arrays(self, name: str, version: int) -> dict[str, NDArray[Any]] | None:
-        import numpy as np
-
         try:
-            with np.load(self.path / f"{name}.npz") as file:
-                if int(file["version"]) != version:
-                    return None
-                return {key: file[key] for key in file.files if key != "version"}
-        except (OSError, ValueError, KeyError):
+            saved = _read_arrays(self.path / f"{name}.npz")
+            return saved if int(saved.pop("version")) == version else None
+        except (ValueError, KeyError):
             return None
 
     def _save_arrays(self, name: str, version: int, arrays: dict[str, NDArray[Any]]) -> None:
@@ -1179,6 +1229,25 @@ def _write_atomically(path: Path, data: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """What ``np.savez`` wrote. Raises ValueError when the file is missing or damaged."""
+    import zipfile
+    import zlib
+
+    import numpy as np
+
+    try:
+        with np.load(path) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(_short(error)) from None
+
+
+def _unread(error: Exception) -> bool:
+    """Whether the table's files could not be read, as Lance and Arrow say it."""
+    return isinstance(error, OSError) or "Not found" in str(error)
 
 
 def _short(error: BaseException) -> str:

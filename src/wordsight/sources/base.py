@@ -25,8 +25,9 @@ class Item:
     ``path`` says where it lies, for people: ``/photos/rex.jpg`` or ``/shards/x.tar::dog/1.jpg``;
     ``id`` is the hash of it (16 hexadecimal digits), the same in every run. ``size`` (bytes) and
     ``mtime_ns`` both unchanged mean: taken as unchanged. ``label`` is the name of the class
-    folder, where the source has class folders (see :func:`class_labels`). ``root`` is that of the
-    source. ``is_file``: ``path`` is that of a file which holds this image and nothing else.
+    folder, where the source has class folders (see :func:`class_labels`), and None where it knows
+    none. ``root`` is that of the source. ``is_file``: ``path`` is that of a file which holds this
+    image and nothing else.
     """
 
     id: str
@@ -52,7 +53,11 @@ class Source(Protocol):
 
     @property
     def root(self) -> str:
-        """What the path of every item starts with, and of no item of another place."""
+        """What the path of every item starts with, and of no item of another place.
+
+        That of a folder ends with a separator, that of an archive with "::" (or goes on from there
+        to a folder in it); that of a single file is its path.
+        """
 
     @property
     def problems(self) -> list[tuple[str, str]]:
@@ -105,7 +110,7 @@ def read_file(file: str, name: str, offset: int = 0, size: int | None = None) ->
             if offset:
                 handle.seek(offset)
             data = handle.read(MAX_FILE_BYTES + 1 if size is None else size)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter: a path that no file can have
         raise ImageError(f"{name}: {unreadable_reason(error)}") from error
     if len(data) > MAX_FILE_BYTES:
         raise ImageError(f"{name}: larger than {MAX_FILE_BYTES / 2**30:.0f} GiB")

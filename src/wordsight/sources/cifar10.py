@@ -10,6 +10,7 @@ import io
 import os
 import re
 import tarfile
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -173,8 +174,11 @@ def open_archive(archive: str | Path, split: str) -> Cifar10:
     root = f"{place}::{split}/"
 
     def items() -> list[Item]:
+        try:
+            stamp = os.stat(place).st_mtime_ns  # noqa: PTH116  (before it is read: see TarSource)
+        except OSError as error:
+            raise SourceError(f"{place}: {unreadable_reason(error)}") from error
         records = _read_records(place, split)
-        stamp = os.stat(place).st_mtime_ns  # noqa: PTH116
         rows: dict[str, int] = {}
 
         def read(item: Item) -> bytes:
@@ -207,7 +211,7 @@ def _read_records(archive: str, split: str) -> np.ndarray[Any, Any]:
                 file = tar.extractfile(member) if wanted.fullmatch(name) else None
                 if file is not None:
                     batches[name] = file.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise SourceError(
             f"{archive}: damaged archive ({error}); delete it and try again"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -74,24 +75,22 @@ class FolderSource:
                 name = entry.name
                 if is_hidden(name):
                     continue
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                    continue
                 suffix = name[name.rfind(".") :].lower()  # without a dot: one letter, no suffix
-                if suffix in IMAGE_SUFFIXES:
-                    try:
+                # Where a link leads is asked of the system, which may refuse or fail to follow it.
+                try:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                        continue
+                    if suffix in IMAGE_SUFFIXES:
                         status = entry.stat()
-                    except OSError as error:
-                        reason = unreadable_reason(error)
-                        self._report(
-                            entry.path, "a link to nothing" if entry.is_symlink() else reason
-                        )
-                        continue
-                    if stat.S_ISREG(status.st_mode):
-                        files.append((entry.path, status.st_size, status.st_mtime_ns))
-                        continue
-                if entry.is_symlink() and entry.is_dir():
-                    links.append(entry.path)
+                        if stat.S_ISREG(status.st_mode):
+                            files.append((entry.path, status.st_size, status.st_mtime_ns))
+                            continue
+                    if entry.is_symlink() and entry.is_dir():
+                        links.append(entry.path)
+                except OSError as error:
+                    self._report(entry.path, _why_not_followed(entry, error))
+                    continue
                 archives += suffix == ".tar"
             if files:
                 relative = folder[len(self.root) :].replace(os.sep, "/")
@@ -130,6 +129,15 @@ class FileSource:
             raise SourceError(f"{self.name}: neither a file nor a folder")
         size, mtime_ns = status.st_size, status.st_mtime_ns
         return [Item(identity, self.root, size, mtime_ns, None, self.root, _read, is_file=True)]
+
+
+def _why_not_followed(entry: os.DirEntry[str], error: OSError) -> str:
+    if error.errno == errno.ELOOP:
+        return "a link that leads back to itself"
+    nowhere = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+    if error.errno in nowhere and entry.is_symlink():
+        return "a link to nothing"
+    return unreadable_reason(error)
 
 
 def _read(item: Item) -> bytes:

@@ -16,12 +16,13 @@ def read_location(path: str) -> bytes:
     Raises ImageError ("<path>: <reason>"). Thread-safe; the listings of the archives last read
     are kept, so that reading many members of one is fast.
     """
-    archive, mark, member = path.partition("::")
-    if not mark or os.path.exists(path):  # noqa: PTH110  (a file name may hold "::" too)
+    archive = archive_of(path)
+    if archive is None:
         return read_file(path, path)
+    folder = path[len(archive) + len("::") :].partition("/")[0]
     try:
         status = os.stat(archive)  # noqa: PTH116
-        listing = _listing(archive, member.partition("/")[0], (status.st_mtime_ns, status.st_size))
+        listing = _listing(archive, folder, (status.st_mtime_ns, status.st_size))
     except OSError as error:
         raise ImageError(f"{path}: {unreadable_reason(error)}") from error
     except SourceError as error:
@@ -29,6 +30,21 @@ def read_location(path: str) -> bytes:
     if path not in listing:
         raise ImageError(f"{path}: no longer in the archive")
     return listing[path].read()
+
+
+def archive_of(path: str) -> str | None:
+    """The archive, if it is there, that the image at ``path`` is a member of; else None.
+
+    Names of files and folders may hold "::" too, so what is on the disk decides.
+    """
+    if "::" not in path or os.path.isfile(path):  # noqa: PTH113
+        return None
+    end = path.find("::")
+    while end >= 0:
+        if os.path.isfile(path[:end]):  # noqa: PTH113
+            return path[:end]
+        end = path.find("::", end + 1)
+    return None
 
 
 @lru_cache(maxsize=8)

@@ -43,10 +43,8 @@ class TarSource:
     def items(self) -> list[Item]:
         """List the images by the headers alone. Raises SourceError for what is no tar archive."""
         self.problems = []
-        members = self._members()
+        members, stamp = self._members()
         labels = class_labels({name.rpartition("/")[0] for name in members})
-        status = os.stat(self._archive)  # noqa: PTH116
-        stamp = status.st_mtime_ns + status.st_size
         items, offsets = [], {}
         for name, (offset, size) in members.items():
             path = f"{self._archive}::{name}"
@@ -65,13 +63,17 @@ class TarSource:
     def _read(self, item: Item) -> bytes:
         return read_file(self._archive, item.path, self._offsets[item.id], item.size)
 
-    def _members(self) -> dict[str, tuple[int, int]]:
-        """Offset and size of the image members by name."""
+    def _members(self) -> tuple[dict[str, tuple[int, int]], int]:
+        """Offset and size of the image members by name, and the time that these all have."""
         members: dict[str, tuple[int, int]] = {}
+        stamp = 0
         try:
             with open(self._archive, "rb", buffering=0) as file:  # noqa: PTH123
                 self._refuse_compressed(file.read(8))
-                length = os.fstat(file.fileno()).st_size
+                # Of the file that is open, and before it is read: were the archive replaced
+                # meanwhile, the next run must see another one.
+                status = os.fstat(file.fileno())
+                length, stamp = status.st_size, status.st_mtime_ns + status.st_size
                 for member in walk(file):
                     if not _is_image(member.name):
                         continue
@@ -89,7 +91,7 @@ class TarSource:
                 raise SourceError(f"{self.name}: not a tar archive ({error})") from error
             reason = f"damaged or cut archive ({error}): only {len(members)} images could be listed"
             self.problems.append((self._archive, reason))
-        return members
+        return members, stamp
 
     def _refuse_compressed(self, start: bytes) -> None:
         for magic, command in _COMPRESSED.items():
@@ -133,10 +135,11 @@ class TarDamage(Exception):
 
 def walk(file: IO[bytes]) -> Iterator[Member]:
     """The regular files of an archive by its headers. Raises TarDamage after the last good one."""
+    length = file.seek(0, os.SEEK_END)
     position = 0
     extra: dict[str, bytes] = {}  # what preceding headers say about the next member
     while True:
-        file.seek(position)
+        file.seek(min(position, length))  # a damaged size can be beyond what seek takes
         header = file.read(_BLOCK)
         if header == _END:
             return
