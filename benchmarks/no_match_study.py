@@ -73,6 +73,7 @@ import json
 import os
 import platform
 import random
+import re
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -90,6 +91,10 @@ Array = npt.NDArray[Any]
 RATES = (0.01, 0.05, 0.10)
 SCALE = 100.0  # of OpenAI's ViT-B/32
 LISTS = Path(__file__).parent / "lists"
+SPOKEN_OF = {
+    "airplane", "aircraft", "plane", "automobile", "car", "truck", "ship", "boat", "vehicle",
+    "bird", "cat", "deer", "dog", "frog", "horse", "animal",
+}  # fmt: skip
 CLASSES = [
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 ]  # fmt: skip
@@ -525,22 +530,26 @@ def averaged(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 def wordnet_nouns(folder: Path, forms: set[str]) -> dict[str, list[str]]:
-    """Return unrelated common nouns: ``seen`` in WordNet's tagged text, and ``rare`` ones.
+    """Return unrelated common nouns: ``seen`` in WordNet's tagged text, ``rare``, and ``all``.
 
-    A noun is left out when any of its senses is an animal, a vehicle or craft, or a part of one;
-    when its head is the name of one ("gravy boat"); when it is a proper name; or when its head noun
-    is in ``forms`` (those of the bank).
+    A noun is left out when any of its senses is an animal, a vehicle or craft, a part of one, or
+    defined by a word of SPOKEN_OF ("shipyard"); when a word of it is the name of one ("gravy boat",
+    "airplane landing"); when it is a proper name; or when its head noun is in ``forms``
+    (those of the bank).
     """
     words: dict[str, list[str]] = {}
     below: dict[str, list[str]] = {}
     parts: dict[str, list[str]] = {}
-    instances = set()
+    instances, spoken_of = set(), set()
     for line in (folder / "data.noun").read_text(encoding="utf-8").splitlines():
         if line.startswith(" "):
             continue
-        fields = line.split(" | ")[0].split()
+        synset, _, definition = line.partition(" | ")
+        fields = synset.split()
         offset, count = fields[0], int(fields[3], 16)
         words[offset] = [fields[4 + 2 * i] for i in range(count)]
+        if SPOKEN_OF & {w.removesuffix("s") for w in re.findall(r"[a-z]+", definition)}:
+            spoken_of.add(offset)
         at = 4 + 2 * count
         for i in range(int(fields[at])):
             symbol, target, kind, _ = fields[at + 1 + 4 * i : at + 5 + 4 * i]
@@ -560,6 +569,7 @@ def wordnet_nouns(folder: Path, forms: set[str]) -> dict[str, list[str]]:
             related.add(offset)
             queue += below.get(offset, [])
     related |= {part for offset in related for part in parts.get(offset, [])}
+    related |= spoken_of
     taken = {w.lower() for o in related for w in words[o]}
     tagged = {
         line.split("%")[0]
@@ -572,12 +582,13 @@ def wordnet_nouns(folder: Path, forms: set[str]) -> dict[str, list[str]]:
         for word in lemmas:
             if offset in instances or word != word.lower() or not word.replace("_", "").isalpha():
                 continue
-            last = word.split("_")[-1]
-            if word in done or word in taken or last in taken or head(word) in forms:
+            if word in done or word in taken or head(word) in forms:
+                continue
+            if not taken.isdisjoint(word.split("_")):
                 continue
             done.add(word)
             nouns["seen" if word in tagged else "rare"].append(word.replace("_", " "))
-    return nouns
+    return {"all": nouns["seen"] + nouns["rare"], **nouns}
 
 
 def cifar_images(path: Path, batch: int = 256) -> Iterator[tuple[list[Any], list[int]]]:
