@@ -1,6 +1,6 @@
 """Making the starter model: the parts that need no PyTorch.
 
-All of it runs with ``make starter QUICK=--quick``.
+All of it runs with ``make starter ARGS=--quick``.
 """
 
 from __future__ import annotations

@@ -27,6 +27,13 @@ def main() -> None:
     parser.add_argument("--bank", type=Path, default=HERE.parent / "src" / "wordsight" / "bank.txt")
     parser.add_argument("--steps", default=",".join(STEPS))
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--schedule",
+        choices=("auto", "long", "short"),
+        default="auto",
+        help="of the image tower: the shipped model's, or one of half the time; "
+        "auto: long where the processor computes in bfloat16",
+    )
     parser.add_argument("--quick", action="store_true", help="a trial: little data, few steps")
     args = parser.parse_args()
     if args.data is None:
@@ -53,11 +60,18 @@ def main() -> None:
             text_plan = replace(text_plan, steps=60, focus=40)
         train_text.train(args.work, text_plan)
     if "vision" in steps:
-        from .starter import prompts, train_vision
+        from .starter import precision, prompts, train_vision
 
         if not (args.work / "prompts.npz").exists():
             prompts.build(args.work, prompts.text_tower(args.work))
         vision_plan = train_vision.VisionPlan(every=every)
+        long = args.schedule == "long" or (
+            args.schedule == "auto" and precision.fast() is torch.bfloat16
+        )
+        if not long:
+            vision_plan = replace(
+                vision_plan, cycles=train_vision.SHORT, pruned=train_vision.SHORT_PRUNED
+            )
         if args.quick:  # a turn of each kind: small pictures, large ones, mixed ones, unmixed ones
             cycles = (train_vision.Cycle(2, small_epochs=1),
                       train_vision.Cycle(2, rate=0.4, mixed_epochs=1))  # fmt: skip

@@ -21,9 +21,9 @@ from .images import SIZE
 from .student import CONTEXT, END, PAD, START, UNKNOWN, TextTower
 from .table import DIM
 from .train_vision import normalise
-from .vision import MEAN, STD, VisionTower
+from .vision import MEAN, STD, VisionTower, soft_colour
 
-VERSION = "1.2"
+VERSION = "1.3"
 OPSET = 17
 
 
@@ -45,7 +45,7 @@ class FoldedVision(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """As :meth:`VisionTower.forward`."""
-        x = F.gelu(self.whiten(image))
+        x = F.gelu(self.whiten(soft_colour(image)))
         for first, second, third in self.blocks:
             # The same as a 2 x 2 window; OpenVINO 2026.4 computes convolution and 2 x 2
             # pooling together in fp32, and wrongly so on some processors.

@@ -17,6 +17,28 @@ STD = (0.2470, 0.2435, 0.2616)
 WHITEN_WIDTH = 24
 
 
+# Blue and red against luma (ITU-T T.871, JFIF), and back.
+_TO_CHROMA = ((-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+_FROM_CHROMA = ((0.0, 1.402), (-0.344136, -0.714136), (1.772, 0.0))
+
+
+# How far: half of the way keeps pictures apart that only colour tells apart.
+SOFTNESS = 0.5
+
+
+def soft_colour(images: Tensor) -> Tensor:
+    """Normalised pictures, their colour drawn towards half the resolution, which JPEG files have.
+
+    CIFAR-10 comes as JPEGs of 32 x 32 here. A tower that has seen no other colour is put off by
+    that of the original pixels, of PNGs and of photographs made small.
+    """
+    std = images.new_tensor(STD)
+    chroma = F.conv2d(images, (images.new_tensor(_TO_CHROMA) * std)[:, :, None, None])
+    soft = F.interpolate(F.avg_pool2d(chroma, 2), scale_factor=2.0, mode="bilinear")
+    back = images.new_tensor(_FROM_CHROMA) / std[:, None]
+    return images + F.conv2d(SOFTNESS * (soft - chroma), back[:, :, None, None])
+
+
 class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -58,7 +80,7 @@ class VisionTower(nn.Module):
 
     def set_whitening(self, images: Tensor, eps: float = 5e-4) -> None:
         """Fill the first layer with the scaled principal 2 x 2 patches of some pictures."""
-        patches = F.unfold(images, 2).transpose(1, 2).reshape(-1, 12)
+        patches = F.unfold(soft_colour(images), 2).transpose(1, 2).reshape(-1, 12)
         values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
         filters = vectors.T.reshape(-1, 3, 2, 2) / torch.sqrt(values + eps)[:, None, None, None]
         with torch.no_grad():
@@ -67,7 +89,7 @@ class VisionTower(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """What the head sees."""
-        x = self.blocks(F.gelu(self.whiten(images)))
+        x = self.blocks(F.gelu(self.whiten(soft_colour(images))))
         # Not amax: its compiled gradient is NaN in bfloat16 (torch 2.13).
         return F.max_pool2d(x, x.shape[-1]).flatten(1)
 
