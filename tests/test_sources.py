@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -11,6 +12,7 @@ import re
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -153,28 +155,42 @@ def test_links_that_cannot_be_followed_are_reported(folder: Path) -> None:
         open_source(folder / "loop")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
-def test_links_into_forbidden_folders_are_reported() -> None:
-    folder = Path(os.path.realpath(tempfile.mkdtemp()))  # tmp_path is for its owner alone
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that others may read, which ``tmp_path`` is not; gone afterwards."""
+    if not hasattr(os, "geteuid"):
+        pytest.skip("needs POSIX permissions")
+    folder = Path(os.path.realpath(tempfile.mkdtemp()))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def shut(folder: Path) -> Iterator[None]:
+    """Nobody may look into a folder meanwhile, and the administrator is nobody."""
     was_root = os.geteuid() == 0
+    folder.chmod(0)
+    if was_root:
+        os.seteuid(65534)
     try:
-        write(folder, "in/a.png", "closed/album/b.png")
-        folder.chmod(0o755)
-        (folder / "in" / "album").symlink_to(folder / "closed" / "album")
-        (folder / "in" / "b.png").symlink_to(folder / "closed" / "album" / "b.png")
-        (folder / "closed").chmod(0)
-        if was_root:
-            os.seteuid(65534)
-        source = open_source(folder / "in")
-        assert relative(source.items(), folder / "in") == ["a.png"]
-        assert source.problems == [
-            (str(folder / "in" / name), "no permission to read it") for name in ("album", "b.png")
-        ]
+        yield
     finally:
         if was_root:
             os.seteuid(0)
-        (folder / "closed").chmod(0o755)
-        shutil.rmtree(folder)
+        folder.chmod(0o755)
+
+
+def test_links_into_forbidden_folders_are_reported(shared: Path) -> None:
+    write(shared, "in/a.png", "closed/album/b.png")
+    (shared / "in" / "album").symlink_to(shared / "closed" / "album")
+    (shared / "in" / "b.png").symlink_to(shared / "closed" / "album" / "b.png")
+    with shut(shared / "closed"):
+        source = open_source(shared / "in")
+        assert relative(source.items(), shared / "in") == ["a.png"]
+        assert source.problems == [
+            (str(shared / "in" / name), "no permission to read it") for name in ("album", "b.png")
+        ]
 
 
 def test_a_folder_that_is_removed_while_it_is_listed_is_reported(
@@ -196,26 +212,14 @@ def test_a_folder_that_is_removed_while_it_is_listed_is_reported(
     assert source.problems == [(str(folder / "going"), "no such file")]
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
-def test_unreadable_folders_are_reported() -> None:
-    folder = Path(os.path.realpath(tempfile.mkdtemp()))  # tmp_path is for its owner alone
-    was_root = os.geteuid() == 0
-    try:
-        write(folder, "a.png", "closed/b.png")
-        folder.chmod(0o755)
-        (folder / "closed").chmod(0)
-        if was_root:
-            os.seteuid(65534)
-        source = open_source(folder)
-        assert relative(source.items(), folder) == ["a.png"]
-        assert source.problems == [(str(folder / "closed"), "no permission to read it")]
+def test_unreadable_folders_are_reported(shared: Path) -> None:
+    write(shared, "a.png", "closed/b.png")
+    with shut(shared / "closed"):
+        source = open_source(shared)
+        assert relative(source.items(), shared) == ["a.png"]
+        assert source.problems == [(str(shared / "closed"), "no permission to read it")]
         with pytest.raises(SourceError, match="closed: no permission to read it"):
-            open_source(folder / "closed").items()
-    finally:
-        if was_root:
-            os.seteuid(0)
-        (folder / "closed").chmod(0o755)
-        shutil.rmtree(folder)
+            open_source(shared / "closed").items()
 
 
 def test_names_that_are_not_utf8_are_reported(folder: Path) -> None:

@@ -121,10 +121,13 @@ class Measures:
     def _top(self, words: list[str] | tuple[str, ...]) -> Rows:
         return np.asarray((self.model.words(words) @ self.gallery[0].T).max(1))
 
+    def _guess(self, vectors: Rows) -> NDArray[np.int64]:
+        return np.asarray((vectors @ self.model.words(CIFAR).T).argmax(1))
+
     def accuracy(self) -> dict[str, Any]:
         """Zero-shot labelling of the CIFAR-10 test pictures."""
         vectors, classes = self.gallery
-        guess = (vectors @ self.model.words(CIFAR).T).argmax(1)
+        guess = self._guess(vectors)
         each = {c: round(float((guess[classes == i] == i).mean()), 4)
                 for i, c in enumerate(CIFAR)}  # fmt: skip
         return {"top1": round(float((guess == classes).mean()), 4), "by_class": each}
@@ -134,8 +137,8 @@ class Measures:
         folder = self.data / "clip-vectors"
         classes = np.load(folder / "cifar10_test500_labels.npy")
         vectors = self.model.see(np.load(folder / "cifar10_test500_images.npy"))
-        guess = (vectors @ self.model.words(CIFAR).T).argmax(1)
-        return {"pictures": len(classes), "top1": round(float((guess == classes).mean()), 4)}
+        right = self._guess(vectors) == classes
+        return {"pictures": len(classes), "top1": round(float(right.mean()), 4)}
 
     def _precision(self, words: dict[str, tuple[str, ...]]) -> dict[str, Any]:
         vectors, classes = self.gallery

@@ -343,11 +343,10 @@ class Null:
         if z.shape[-1] == 0:
             return np.ones(z.shape[:-1])
         log_group = self.group.log_tail(group_statistic(z))
-        log_single = self.single.log_tail(single_statistic(z))
-        return np.asarray(np.exp(self.evidence.log_tail(_evidence(log_group, log_single))))
+        return self._tail_of(log_group, self.single.log_tail(single_statistic(z)))
 
-    def _tail_of(self, log_group: FloatArray, log_single: FloatArray) -> float:
-        return float(np.exp(self.evidence.log_tail(_evidence(log_group, log_single))))
+    def _tail_of(self, log_group: FloatArray, log_single: FloatArray) -> FloatArray:
+        return np.asarray(np.exp(self.evidence.log_tail(_evidence(log_group, log_single))))
 
     def thresholds(self, false_accept: float) -> tuple[float, float]:
         """Return the (group, single) z at which either test makes a match by itself."""
@@ -380,7 +379,7 @@ class Null:
             )
         group, single = group_statistic(z[:sampled]), single_statistic(z)
         log_group, log_single = self.group.log_tail(group), self.single.log_tail(single)
-        p_value = self._tail_of(log_group, log_single)
+        p_value = float(self._tail_of(log_group, log_single))
         share = None
         if posteriors is not None:
             seeming = self._seeming(z)
@@ -390,7 +389,7 @@ class Null:
             log_group = log_group if share >= GROUP_POSTERIOR else np.zeros_like(log_group)
             if found[:alone].mean() < SINGLE_POSTERIOR:
                 log_single = np.zeros_like(log_single)
-        left = self._tail_of(log_group, log_single)
+        left = float(self._tail_of(log_group, log_single))
         return Decision(
             match=left <= false_accept,
             p_value=p_value,

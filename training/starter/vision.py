@@ -20,8 +20,6 @@ WHITEN_WIDTH = 24
 # Blue and red against luma (ITU-T T.871, JFIF), and back.
 _TO_CHROMA = ((-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 _FROM_CHROMA = ((0.0, 1.402), (-0.344136, -0.714136), (1.772, 0.0))
-
-
 # How far: half of the way keeps pictures apart that only colour tells apart.
 SOFTNESS = 0.5
 
