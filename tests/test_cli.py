@@ -472,12 +472,13 @@ def test_a_model_whose_files_changed_is_not_named_as_its_own_cure(
     assert "--model" not in found.err
 
 
-def test_importing_and_help_load_nothing_heavy() -> None:
+@pytest.mark.parametrize("words", [["--help"], ["search", "red", "--library", "nowhere"]])
+def test_help_and_options_load_nothing_heavy(words: list[str]) -> None:
     heavy = "numpy PIL lance pyarrow openvino onnxruntime tokenizers ftfy matplotlib faiss "
-    heavy += "huggingface_hub fastapi"
+    heavy += "huggingface_hub fastapi pydantic"
     code = (
         "import sys, wordsight.cli\n"
-        "try: wordsight.cli.main(['--help'])\n"
+        f"try: wordsight.cli.main({words!r})\n"
         "except SystemExit: pass\n"
         f"loaded = [m for m in {heavy.split()!r} if m in sys.modules]\n"
         "print('LOADED', loaded)"

@@ -511,6 +511,13 @@ def test_graphs_of_another_signature(tmp_path: Path, name: str) -> None:
                 model.encode_images(image)
 
 
+@pytest.mark.filterwarnings("ignore:.* encountered in:RuntimeWarning")
+def test_vectors_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    folder = make_clip(tmp_path / "model", preprocess={"std": [1e-42] * 3})
+    with pytest.raises(ModelError, match=r"not finite, in fp32 on onnxruntime; try"):
+        ClipModel(folder, runtime="onnxruntime").encode_images([Image.new("RGB", (16, 16), "red")])
+
+
 # -- runtimes -------------------------------------------------------------------------------------
 
 

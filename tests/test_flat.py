@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wordsight.flat import FlatVectors
+from wordsight.flat import FlatVectors, widen
 
 DIM = 128
 
@@ -33,6 +33,14 @@ def write(place: Path, counts: list[int], dim: int = DIM) -> tuple[Any, np.ndarr
         lance.write_dataset(pa.table(columns), str(place), mode=mode)
         begin += count
     return lance.dataset(str(place)), vectors
+
+
+def test_every_finite_number_is_widened_as_numpy_does() -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    halves = every[np.isfinite(every)].reshape(-1, 2)
+    found = np.full(halves.shape, np.nan, np.float32)
+    widen(halves, found)
+    assert np.array_equal(found.view(np.uint32), halves.astype(np.float32).view(np.uint32))
 
 
 @pytest.fixture(scope="module")

@@ -112,18 +112,6 @@ def test_completion_scripts_are_there(shell: str) -> None:
     assert "_WORDSIGHT_COMPLETE" in script
 
 
-def test_help_imports_nothing_heavy() -> None:
-    program = (
-        "import sys\nfrom wordsight.cli import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
-        "heavy = {'numpy', 'PIL', 'lance', 'openvino', 'onnxruntime', 'matplotlib', 'fastapi'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
-
-
 def test_every_verb_has_an_example() -> None:
     for command in app.registered_commands:
         assert command.epilog, command.callback

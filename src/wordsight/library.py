@@ -1151,12 +1151,14 @@ def _matrix(column: Any, matrix: NDArray[np.float32] | None = None) -> NDArray[n
     """A column of vectors as float32 [n, D], written into ``matrix`` where there is one."""
     import numpy as np
 
+    from wordsight.flat import widen
+
     if matrix is None:
         matrix = np.empty((len(column), column.type.list_size), np.float32)
     begin = 0
     for chunk in getattr(column, "chunks", [column]):
         part = chunk.flatten().to_numpy(zero_copy_only=False)
-        matrix[begin : begin + len(chunk)] = part.reshape(-1, matrix.shape[1])
+        widen(part.reshape(-1, matrix.shape[1]), matrix[begin : begin + len(chunk)])
         begin += len(chunk)
     return matrix
 

@@ -236,7 +236,7 @@ class Gumbel:
 
     def log_tail(self, x: FloatArray) -> FloatArray:
         """Return ln P(X >= x), exact far out in the tail too."""
-        u = np.clip((np.asarray(x, dtype=np.float64) - self.location) / self.scale, -30.0, None)
+        u = np.maximum((np.asarray(x, dtype=np.float64) - self.location) / self.scale, -30.0)
         return np.log(-np.expm1(-np.exp(-np.minimum(u, 30.0)))) - np.maximum(u - 30.0, 0.0)
 
     def quantile(self, tail: float) -> float:
@@ -379,7 +379,7 @@ class Null:
             )
         group, single = group_statistic(z[:sampled]), single_statistic(z)
         log_group, log_single = self.group.log_tail(group), self.single.log_tail(single)
-        p_value = float(self._tail_of(log_group, log_single))
+        p_value = left = float(self._tail_of(log_group, log_single))
         share = None
         if posteriors is not None:
             seeming = self._seeming(z)
@@ -389,7 +389,7 @@ class Null:
             log_group = log_group if share >= GROUP_POSTERIOR else np.zeros_like(log_group)
             if found[:alone].mean() < SINGLE_POSTERIOR:
                 log_single = np.zeros_like(log_single)
-        left = float(self._tail_of(log_group, log_single))
+            left = float(self._tail_of(log_group, log_single))
         return Decision(
             match=left <= false_accept,
             p_value=p_value,

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 def classify(
     images: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE", help="Image files, folders, .tar shards, - (stdin)."),
+        typer.Argument(metavar="IMAGE...", help="Image files, folders, .tar shards, - (stdin)."),
     ],
     labels: Annotated[
         str,

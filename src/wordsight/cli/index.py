@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 def index(
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH", help='Folders, image files, .tar shards, or "cifar10".'),
+        typer.Argument(metavar="PATH...", help='Folders, image files, .tar shards, or "cifar10".'),
     ],
     library: LibraryOption = None,
     model: Annotated[

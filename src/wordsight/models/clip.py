@@ -267,6 +267,12 @@ class ClipModel:
                     f"config.json says embed_dim {self.dim}; the model's files do not fit together"
                 )
             norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+            if not np.isfinite(norms).all():
+                raise ModelError(
+                    f"{graph.path}: gives vectors that are not finite, in {graph.precision} on "
+                    f"{graph.runtime}; try --precision fp32 or another --runtime, else fetch the "
+                    "model again"
+                )
             out[start : start + n] = vectors / np.maximum(norms, 1e-12)
         return out
 
