@@ -81,6 +81,18 @@ def test_index_then_search(run: Cli, photos: Photos) -> None:
     assert all("red-" in line for line in lines)
 
 
+def test_new_labels_are_no_nothing(run: Cli, photos: Photos) -> None:
+    folder = photos(red=2)
+    (folder / "dog").mkdir()
+    for path in folder.glob("*.png"):
+        path.rename(folder / "dog" / path.name)
+    assert run("index", folder).code == 0
+    (folder / "cat").mkdir()
+    (folder / "cat/1.png").write_bytes((folder / "dog/red-0.png").read_bytes()[:-1] + b"x")
+    said = run("index", folder).out.splitlines()[0]
+    assert "2 unchanged, 2 of them with a new label" in said
+
+
 def test_index_json_has_the_documented_fields(run: Cli, photos: Photos) -> None:
     folder = photos(red=2)
     (folder / "bad.jpg").write_text("no")

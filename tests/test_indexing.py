@@ -487,6 +487,7 @@ def test_labels_follow_the_folders(
     encoded = model.encoded_images
     report = library.index(folder)
     assert (report.indexed, report.unchanged, report.images, report.views) == (1, 2, 3, 3)
+    assert report.relabelled == report.to_json()["relabelled"] == 2
     assert seen == ["3.png"]  # labels need no image
     assert model.encoded_images == encoded + 1
     assert labels(library) == {"1.png": "dog", "2.png": "dog", "3.png": "cat"}
@@ -494,7 +495,8 @@ def test_labels_follow_the_folders(
     after = vectors(library)
     assert all(np.array_equal(before[name], after[name]) for name in before)
     version = library.store.version
-    assert library.index(folder).unchanged == 3
+    report = library.index(folder)
+    assert (report.unchanged, report.relabelled) == (3, 0)
     assert library.store.version == version  # nothing to do the second time
     shutil.rmtree(folder / "cat")
     report = library.index(folder, prune=True)

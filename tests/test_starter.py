@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,16 @@ def starter() -> ClipModel:
     return wordsight.load_model("starter")
 
 
+@lru_cache(maxsize=1)
+def encoded(tar: Path, starter: ClipModel) -> tuple[list[Item], NDArray[np.float32]]:
+    items = open_source(tar).items()[:1000]
+    return items, np.stack([v for _, v in encode_items(starter, items) if not isinstance(v, str)])
+
+
 @pytest.fixture
 def some(data: Path, starter: ClipModel) -> tuple[list[Item], NDArray[np.float32]]:
     """The first 1,000 CIFAR-10 test images (100 a class) and their vectors."""
-    items = open_source(data / "cifar10" / "test.tar").items()[:1000]
-    return items, np.stack([v for _, v in encode_items(starter, items) if not isinstance(v, str)])
+    return encoded(data / "cifar10" / "test.tar", starter)
 
 
 def test_it_is_small_and_has_its_papers() -> None:
@@ -73,7 +79,7 @@ def test_search_finds_and_refuses(tmp_path: Path, data: Path, starter: ClipModel
         problems: list[tuple[str, str]] = []  # noqa: RUF012
 
         def items(self) -> list[Item]:
-            return open_source(data / "cifar10" / "test.tar").items()[:2000]
+            return open_source(data / "cifar10" / "test.tar").items()[:1000]
 
     library = wordsight.create(tmp_path / "lib", starter)
     library.index_sources([Part()])

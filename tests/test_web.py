@@ -334,6 +334,19 @@ def test_a_token_is_needed_where_there_is_one(library: wordsight.Library) -> Non
         assert late.get(login).status_code == 401  # the link works once
 
 
+def test_two_servers_of_one_machine_keep_their_logins(library: wordsight.Library) -> None:
+    apps = {port: web.create_app(library, token="right") for port in (8000, 8001)}
+    kept: dict[str, str] = {}  # a browser sends the cookies of a host to each of its ports
+    for visit in ("log in", "come back"):
+        for port, app in apps.items():
+            here = f"http://localhost:{port}"
+            with TestClient(app, base_url=here, cookies=kept) as browser:
+                if visit == "log in":
+                    browser.get(app.state.guard.login_path)
+                    kept |= dict(browser.cookies.items())
+                assert browser.get("/api/v1/search?q=red").status_code == 200
+
+
 @pytest.mark.parametrize("token", ["", " ", "\n"])
 def test_an_empty_token_lets_nobody_in(
     library: wordsight.Library,

@@ -30,7 +30,7 @@ PROMPTS = (
     "a grand piano",
 )
 _LABELS = "cifar10"
-_SCENES = 60
+_SCENES = 40
 _PROPOSER = "starter-maskrcnn"
 
 

@@ -184,10 +184,11 @@ class CropReport:
 
 @dataclass(slots=True)
 class IndexReport:
-    """What one run did; the counts are of images."""
+    """What one run did; the counts are of images. ``relabelled`` are some of the unchanged ones."""
 
     indexed: int = 0
     unchanged: int = 0
+    relabelled: int = 0
     reused: int = 0
     removed: int = 0
     failed: list[Failure] = field(default_factory=list)
@@ -206,6 +207,7 @@ class IndexReport:
         return {
             "indexed": self.indexed,
             "unchanged": self.unchanged,
+            "relabelled": self.relabelled,
             "reused": self.reused,
             "removed": self.removed,
             "failed": [{"path": f.path, "reason": f.reason} for f in self.failed],
@@ -605,6 +607,8 @@ class _Run:
             report.indexed += 1
         elif donor.id == item.id:
             report.unchanged += 1
+            owner = _label_owner(item, self.known.get(item.id))
+            report.relabelled += donor.label != owner.label
         else:
             report.reused += 1
         if donor and donor.id != item.id and decoded.hash not in self.moved_hashes:

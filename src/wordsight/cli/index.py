@@ -125,12 +125,13 @@ def _say_int8(library: Library, sources: Sequence[Source]) -> None:
 
 
 def _print_indexed(report: IndexReport, place: Path) -> None:
-    if not (report.indexed or report.reused or report.removed):
+    if not (report.indexed or report.reused or report.removed or report.relabelled):
         print(f"Nothing to do: {count(report.unchanged, 'image')} unchanged.")
     else:
         done = [
             f"{count(report.indexed, 'image')} indexed",
             f"{report.unchanged} unchanged",
+            *([f"{report.relabelled} of them with a new label"] if report.relabelled else []),
             *([f"{report.reused} reused (moved or copied)"] if report.reused else []),
             *([f"{report.removed} removed"] if report.removed else []),
             *([f"{len(report.failed)} skipped"] if report.failed else []),

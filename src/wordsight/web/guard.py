@@ -24,7 +24,6 @@ BODY_SECONDS = 60.0
 """Within which it must have come."""
 MOST_BUSY = 256
 """Requests under way; what comes beyond them gets 503."""
-_COOKIE = "wordsight_session"
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -120,7 +119,11 @@ class Guard:
                 raise Problem(403, "requests from other sites are refused")
         if self._token is None:
             return None
-        known = _same(request.cookies.get(_COOKIE, ""), self._session)
+        # Browsers send a cookie to every port of a host; with the port in its name, one server of
+        # this machine does not log the browser out of another.
+        _, port = request.scope.get("server") or (None, None)
+        cookie = f"wordsight_session_{port}"
+        known = _same(request.cookies.get(cookie, ""), self._session)
         code = request.url.path.removeprefix("/login/")
         if code != request.url.path:
             response = RedirectResponse("/", 303)
@@ -128,7 +131,7 @@ class Guard:
                 return response
             if self._code and _same(code, self._code):
                 self._code = None
-                response.set_cookie(_COOKIE, self._session, httponly=True, samesite="strict")
+                response.set_cookie(cookie, self._session, httponly=True, samesite="strict")
                 return response
         kind, _, given = request.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and _same(given.strip(), self._token):
