@@ -20,7 +20,7 @@ ANCHORS = {
     "white": (250, 250, 250),
     "black": (5, 5, 5),
 }
-_DIM = 48
+_DIM = 128  # so many float16 lie in a table as those of real models do; fewer are packed
 
 
 class ColourModel:

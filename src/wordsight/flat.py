@@ -126,7 +126,10 @@ class FlatVectors:
         cuts = np.searchsorted(rows, self.first)
         for page in np.flatnonzero(cuts[1:] > cuts[:-1]):
             some = slice(cuts[page], cuts[page + 1])
-            widen(self._pages[page][rows[some] - self.first[page]], vectors[some])
+            stored = self._pages[page]
+            if some.stop - some.start < len(stored):
+                stored = stored[rows[some] - self.first[page]]
+            widen(stored, vectors[some])
         return vectors
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:

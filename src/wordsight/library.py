@@ -7,6 +7,7 @@ A library is a directory::
                      format with versions: appends are atomic, readers never see half a batch
     bank.npz         text vectors of the neutral phrases, made with the library's model
     statistics.npz   what the "No match" decision needs, for one version of the table
+    sidecar.npz      what else a search needs, without opening the table; for one version of it
     views-N.ann      in a large library: an approximate index of the table's version N
     nearby.npz       in a large library: what the decision needs there
     flat.npz         in a large library: where its vectors lie in the files of the table
@@ -29,7 +30,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from wordsight.ann import ApproximateIndex
     from wordsight.flat import FlatVectors
     from wordsight.nomatch import Calibration, Kinds, Null
+    from wordsight.sidecar import Sidecar
 
 FORMAT = 1
 NAME = ".wordsight"
@@ -373,6 +375,7 @@ class Store:
         self.record = record
         self.model = ModelRecord(**record["model"])
         self._dataset: Any = None
+        self._sidecar: Sidecar | None = None
         self._looked_at: int | None = None  # when the table had last changed, as far as known
         self._snapshot: Snapshot | None = None
         self._bank: tuple[list[str], NDArray[np.float32]] | None = None
@@ -524,30 +527,48 @@ class Store:
     @property
     def version(self) -> int:
         """The version of the table that is in view."""
-        return int(self.dataset.version)
+        beside = self._beside()
+        return beside.version if beside else int(self.dataset.version)
+
+    def _beside(self) -> Sidecar | None:
+        """The sidecar, while it is what shows the newest version: until the table is opened."""
+        from wordsight.sidecar import Sidecar
+
+        if self._dataset is None and self._sidecar is None:
+            with contextlib.suppress(OSError, ValueError, KeyError):  # none, or out of date
+                arrays = _read_arrays(self.path / "sidecar.npz")
+                version, table = int(arrays["version"]), self.path / "views.lance"
+                found = Sidecar.from_arrays(arrays, version, table, self.model.dim)
+                if found.is_current():
+                    self._sidecar = found
+        return self._sidecar if self._dataset is None else None
 
     def refresh(self) -> bool:
         """Look for what other processes wrote since; True when there is a newer version."""
-        dataset = self._dataset
-        if dataset is None or (self._loading and not self._loading.done()):
+        dataset, beside = self._dataset, self._sidecar
+        unopened = dataset is None and beside is None
+        if unopened or (self._loading and not self._loading.done()):
             return False  # the next read opens the newest, or one is doing so
         try:
             changed = (self.path / "views.lance/_versions").stat().st_mtime_ns
             if changed == self._looked_at:
                 return False
-            newest = dataset.latest_version
+            if dataset is not None:
+                is_current = dataset.latest_version == dataset.version
+            else:
+                is_current = beside is not None and beside.is_current()
         except OSError as error:
             raise self._unreadable(error) from None
         # A later change may bear the same time, as clocks tick, if this one is recent.
         self._looked_at = changed if time.time_ns() - changed > _RECENT_NS else None
-        if newest == dataset.version:
+        if is_current:
             return False
-        self._dataset = self._looked_at = None
+        self._dataset = self._sidecar = self._looked_at = None
         return True
 
     def reload(self) -> None:
         """Forget what is in memory; the next read opens the newest version."""
-        self._dataset = self._looked_at = None
+        self._dataset = self._sidecar = self._looked_at = None
         self._snapshot = None
         self._described = None
         self._opened = None
@@ -566,6 +587,10 @@ class Store:
         if version != self.version:
 
             def read() -> tuple[int, int]:
+                beside = self._beside()
+                if beside:
+                    view = beside.numbers["view"]
+                    return beside.version, int((view == 0).sum()) if rows else len(view)
                 dataset = self.dataset
                 return int(dataset.version), int(dataset.count_rows(filter=rows))
 
@@ -841,16 +866,8 @@ class Store:
     def _load_snapshot(self) -> Snapshot:
         import numpy as np
 
-        dataset = self.dataset
-        table = dataset.to_table(columns=["id", "view", *_STATISTICS])
-        ids = table["id"].to_numpy()
-        view = table["view"].to_numpy()
-        vectors = np.empty((len(ids), self.model.dim), np.float32)
-        begin = 0
-        # In blocks, so that they are never in memory in both forms.
-        for batch in dataset.to_batches(columns=["vector"], batch_size=_BLOCK):
-            _matrix(batch["vector"], vectors[begin : begin + len(batch)])
-            begin += len(batch)
+        version, columns, vectors = self._whole()
+        ids, view = columns["id"], columns["view"]
         rows = np.arange(len(ids), dtype=np.int64)
         is_image = view == 0
         if not is_image.all():
@@ -858,14 +875,35 @@ class Store:
             ids, vectors, is_image = ids[rows], vectors[rows], is_image[rows]
         starts = np.flatnonzero(is_image)
         first = rows[starts]
+        own: dict[str, Any] = {name: columns[name][first] for name in _STATISTICS}
         return Snapshot(
-            version=int(dataset.version),
+            version=version,
             vectors=vectors,
             starts=starts,
             rows=rows,
             ids=ids[starts],
-            **{name: table[name].to_numpy()[first] for name in _STATISTICS},
+            **own,
         )
+
+    def _whole(self) -> tuple[int, Mapping[str, NDArray[Any]], NDArray[np.float32]]:
+        """The version in view, its columns of numbers by name, and its vectors."""
+        import numpy as np
+
+        from wordsight.sidecar import NUMBERS
+
+        beside = self._beside()
+        if beside:
+            with contextlib.suppress(OSError):  # its files were just rewritten: the table knows
+                return beside.version, beside.numbers, beside.vectors()
+        dataset = self.dataset
+        table = dataset.to_table(columns=list(NUMBERS))
+        vectors = np.empty((len(table), self.model.dim), np.float32)
+        begin = 0
+        # In blocks, so that they are never in memory in both forms.
+        for batch in dataset.to_batches(columns=["vector"], batch_size=_BLOCK):
+            _matrix(batch["vector"], vectors[begin : begin + len(batch)])
+            begin += len(batch)
+        return int(dataset.version), {name: table[name].to_numpy() for name in NUMBERS}, vectors
 
     def rows(self, rows: Sequence[int], version: int) -> list[dict[str, Any]]:
         """Path, label, size and box of the views at these places of that version of the table.
@@ -875,12 +913,15 @@ class Store:
         if not len(rows):
             return []
         places = [int(row) for row in rows]
-        described = self._described
-        if described is not None and described[0] == version:
-            table = described[1].take(places)
+        beside, described = self._sidecar, self._described
+        found: list[dict[str, Any]]
+        if beside is not None and beside.version == version:
+            found = beside.rows(places)
+        elif described is not None and described[0] == version:
+            found = described[1].take(places).to_pylist()
         else:
             try:
-                table = self._described_rows(places, version)
+                found = self._described_rows(places, version).to_pylist()
             except (OSError, ValueError) as error:
                 if not _unread(error):
                     raise
@@ -888,7 +929,6 @@ class Store:
                     f"the library {self.path} was rewritten by another process meanwhile; "
                     "run the same command again."
                 ) from None
-        found: list[dict[str, Any]] = table.to_pylist()
         for row in found:
             row["id"] = id_from_int(row["id"])
             row["box"] = tuple(row["box"]) if row["box"] else None
@@ -1092,11 +1132,28 @@ class Store:
             if self._indexed_versions()[-1:] != [self.version]:
                 self._opened = self._make_index()
             self.null()
+            (self.path / "sidecar.npz").unlink(missing_ok=True)
         else:
             for version in self._indexed_versions():
                 (self.path / f"views-{version}.ann").unlink(missing_ok=True)
             if self.load_statistics("statistics") is None:
                 self.calibration(self.snapshot())
+            if self._load_arrays("sidecar", self.version) is None:
+                self._make_sidecar()
+
+    def _make_sidecar(self) -> None:
+        from wordsight.sidecar import Sidecar
+
+        dataset = self.dataset
+        arrays = Sidecar.arrays(dataset, self.model.dim)
+        if arrays is None:
+            (self.path / "sidecar.npz").unlink(missing_ok=True)
+            return
+        version = int(dataset.version)
+        self._save_arrays("sidecar", version, arrays)
+        self._sidecar = Sidecar.from_arrays(
+            arrays, version, self.path / "views.lance", self.model.dim
+        )
 
     def _drop_old_versions(self) -> None:
         from datetime import timedelta

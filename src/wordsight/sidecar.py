@@ -1,0 +1,158 @@
+"""What a search needs of a table of views, as plain arrays in a file beside it.
+
+Opening the table itself takes a quarter of a second in a fresh process, most of it for importing
+its reader; these arrays are read in milliseconds, and vectors where they lie in the table's files.
+
+A sidecar belongs to one version of the table, that of the manifest which was the newest when it was
+made. Lance names manifests so that the newest comes first by name (the "V2" scheme of its table
+format): a version that came later is seen without its reader too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wordsight.flat import FlatVectors
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+NUMBERS = ("id", "view", "mean", "sd", "image_mean", "image_sd")
+_MORE_NUMBERS = ("width", "height")
+_WORDS = ("folder", "name", "label", "kind", "region_label")  # folder + name is the path
+_MANIFEST = re.compile(r"\d{20}\.manifest")
+
+
+def newest_manifest(table: Path) -> str:
+    """Name of the newest manifest of a table; "" where there is none of the scheme.
+
+    Raises OSError when the table cannot be read.
+    """
+    names = (path.name for path in (table / "_versions").iterdir())
+    return min(filter(_MANIFEST.fullmatch, names), default="")
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """The views of one version of a table; ``numbers`` are columns of it, [V] each, by name."""
+
+    table: Path
+    manifest: str
+    version: int
+    numbers: Mapping[str, NDArray[Any]]
+    words: Mapping[str, _Words]
+    boxes: NDArray[np.float32]  # [B, 4], of the B views that have one
+    box: NDArray[np.int32]  # which of them a view has, or -1; empty where no view has one
+    flat: FlatVectors
+
+    def is_current(self) -> bool:
+        """Whether the table has no newer version. Raises OSError when it cannot be read."""
+        return newest_manifest(self.table) == self.manifest
+
+    def vectors(self) -> NDArray[np.float32]:
+        """All vectors, float32 [V, D]. Raises OSError when the table's files are not there."""
+        import numpy as np
+
+        return self.flat.read(np.arange(len(self.numbers["id"])))
+
+    def rows(self, places: Sequence[int]) -> list[dict[str, Any]]:
+        """What the table's rows at these places say of image and box, as its reader gives it."""
+        words, numbers = self.words, self.numbers
+        return [
+            {
+                "id": int(numbers["id"][place]),
+                "path": f"{words['folder'][place]}{words['name'][place]}",
+                "label": words["label"][place],
+                "width": int(numbers["width"][place]),
+                "height": int(numbers["height"][place]),
+                "kind": words["kind"][place],
+                "box": self._box(place),
+                "region_label": words["region_label"][place],
+            }
+            for place in places
+        ]
+
+    def _box(self, place: int) -> list[float] | None:
+        which = int(self.box[place]) if len(self.box) else -1
+        return None if which < 0 else self.boxes[which].tolist()
+
+    @staticmethod
+    def arrays(dataset: Any, dim: int) -> dict[str, NDArray[Any]] | None:
+        """What to keep of the newest version of a table, for :meth:`from_arrays`.
+
+        None where its files are not such that vectors could be read from them in place, or its
+        manifests are named otherwise.
+        """
+        import numpy as np
+
+        manifest = newest_manifest(Path(dataset.uri))
+        flat = FlatVectors.find(dataset, dim)
+        if flat is None or manifest != f"{(1 << 64) - 1 - dataset.version:020d}.manifest":
+            return None
+        columns = [*NUMBERS, *_MORE_NUMBERS, "path", "label", "kind", "region_label", "box"]
+        table = dataset.to_table(columns=columns)
+        kept = {name: table[name].to_numpy() for name in (*NUMBERS, *_MORE_NUMBERS)}
+        cut = [path.rpartition("/") for path in table["path"].to_pylist()]
+        words = {name: table[name].to_pylist() for name in ("label", "kind", "region_label")}
+        words |= {"folder": [a + b for a, b, _ in cut], "name": [name for _, _, name in cut]}
+        for name, texts in words.items():
+            kept |= _Words.of(texts).to_arrays(name)
+        boxes = table["box"].to_pylist()
+        kept["boxes"] = np.array([b for b in boxes if b], np.float32).reshape(-1, 4)
+        has = np.array([b is not None for b in boxes])
+        kept["box"] = np.where(has, np.cumsum(has) - 1, -1).astype(np.int32)[: len(has) * has.any()]
+        return {**kept, **flat.to_arrays(), "manifest": np.array(manifest)}
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: Mapping[str, NDArray[Any]], version: int, table: Path, dim: int
+    ) -> Sidecar:
+        """The sidecar of a version of the table. Raises KeyError when an array is missing."""
+        return cls(
+            table,
+            str(arrays["manifest"]),
+            version,
+            {name: arrays[name] for name in (*NUMBERS, *_MORE_NUMBERS)},
+            {name: _Words.from_arrays(arrays, name) for name in _WORDS},
+            arrays["boxes"],
+            arrays["box"],
+            FlatVectors.from_arrays(arrays, table, dim),
+        )
+
+
+@dataclass(frozen=True)
+class _Words:
+    """A column of texts: for each row one of the different ones, counted from 1, or 0 for None."""
+
+    codes: NDArray[Any]
+    ends: NDArray[np.int64]  # text n lies from ends[n - 1] to ends[n]
+    utf8: NDArray[np.uint8]
+
+    def __getitem__(self, place: int) -> str | None:
+        code = int(self.codes[place])
+        if not code:
+            return None
+        return self.utf8[self.ends[code - 1] : self.ends[code]].tobytes().decode()
+
+    @classmethod
+    def of(cls, texts: Sequence[str | None]) -> _Words:
+        import numpy as np
+
+        known: dict[str | None, int] = {None: 0}
+        codes = [known.setdefault(text, len(known)) for text in texts]
+        parts = [text.encode() for text in known if text is not None]
+        ends = np.cumsum([0, *map(len, parts)])
+        utf8 = np.frombuffer(b"".join(parts), np.uint8)
+        return cls(np.array(codes, np.min_scalar_type(len(known))), ends, utf8)
+
+    def to_arrays(self, name: str) -> dict[str, NDArray[Any]]:
+        return {f"{name}.codes": self.codes, f"{name}.ends": self.ends, f"{name}.utf8": self.utf8}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], name: str) -> _Words:
+        return cls(*(arrays[f"{name}.{part}"] for part in ("codes", "ends", "utf8")))
