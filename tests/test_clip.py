@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -92,6 +93,24 @@ def test_batches_of_any_size_agree(golden: Golden, name: str) -> None:
     np.testing.assert_allclose(model.encode_images(images), one_by_one, atol=1e-5)
     one_by_one = np.stack([golden.text_vectors[i % 10] for i in range(len(prompts))])
     np.testing.assert_allclose(model.encode_texts(prompts), one_by_one, atol=1e-5)
+
+
+@pytest.mark.parametrize(("count", "parts"), [(1, [1]), (4, [4]), (5, [3, 2]), (9, [3, 3, 3])])
+def test_no_image_is_left_over_for_a_batch_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, parts: list[int]
+) -> None:
+    monkeypatch.setattr(clip, "IMAGE_BATCH", 4)
+    model = ClipModel(make_clip(tmp_path / "m"))
+    sizes: list[int] = []
+    normalise = model.normalise
+
+    def noted(pixels: Any) -> Any:
+        sizes.append(len(pixels))
+        return normalise(pixels)
+
+    monkeypatch.setattr(model, "normalise", noted)
+    assert model.encode_pixels(np.zeros((count, 16, 16, 3), np.uint8)).shape == (count, 8)
+    assert sizes == parts
 
 
 def test_facts_of_the_reference_model(golden: Golden) -> None:
@@ -633,6 +652,55 @@ def test_a_damaged_compiled_model_cache(
     blob.write_bytes(blob.read_bytes()[:-100] if damage is None else damage)
     found = runtime.open_graph(path, runtime="openvino")(pixels)["embedding"]
     assert np.array_equal(found, wanted)
+
+
+def test_weights_that_are_let_go_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORDSIGHT_CACHE", str(tmp_path / "cache"))
+    path = make_clip(tmp_path / "m") / "visual/model.onnx"
+    rng = np.random.default_rng(0)
+    batches = [rng.standard_normal((n, 3, 16, 16), np.float32) for n in (2, 1, 5, 2)]
+    plain = runtime.open_graph(path, runtime="openvino", precision="fp32")
+    wanted = [plain({"image": batch})["embedding"] for batch in batches]
+    for blob in tmp_path.rglob("*.blob"):
+        blob.unlink()
+    monkeypatch.setattr(runtime, "_LARGE", 0)
+    monkeypatch.setattr(runtime, "_opened", [])
+    let_go: list[Path] = []
+    forget = runtime._forget_pages
+
+    def noted(folder: Path) -> None:
+        let_go.append(folder)
+        forget(folder)
+
+    monkeypatch.setattr(runtime, "_forget_pages", noted)
+    for times in (4, 0):  # from a new cache; and again, beside the first
+        graph = runtime.open_graph(path, runtime="openvino", precision="fp32")
+        found = [graph({"image": batch})["embedding"] for batch in batches]
+        assert all(np.array_equal(*pair) for pair in zip(found, wanted, strict=True))
+        assert len(let_go) == times  # when opened, and once for each size
+        let_go.clear()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
+def test_the_pages_of_mapped_files_are_given_back(tmp_path: Path) -> None:
+    def resident() -> int:
+        maps = Path("/proc/self/smaps").read_text(encoding="utf-8")
+        return int(maps.split(str(tmp_path / "in"), 1)[1].split("Rss:", 1)[1].split()[0])
+
+    content = os.urandom(1 << 20)
+    (tmp_path / "in").mkdir()
+    file = tmp_path / "in/weights file"
+    file.write_bytes(content)
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        assert mapped[:] == content
+        assert resident() == 1 << 10
+        runtime._forget_pages(tmp_path)
+        assert resident() == 1 << 10  # only of files in the folder itself
+        runtime._forget_pages(tmp_path / "in")
+        assert resident() == 0
+        assert mapped[:] == content
 
 
 @pytest.mark.parametrize(("flags", "status", "probes"), [

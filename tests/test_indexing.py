@@ -31,21 +31,22 @@ class Recorded(MemoryBudget):
     """Keeps what was asked for, of all budgets of a test."""
 
     asked: list[int]
+    asked_first: list[int]
     made: list[MemoryBudget]
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
         self.made.append(self)
 
-    def hold(self, count: int):  # type: ignore[no-untyped-def]
-        self.asked.append(count)
-        return super().hold(count)
+    def hold(self, count: int, *, first: bool = False):  # type: ignore[no-untyped-def]
+        (self.asked_first if first else self.asked).append(count)
+        return super().hold(count, first=first)
 
 
 @pytest.fixture
 def budgets(monkeypatch: pytest.MonkeyPatch) -> type[Recorded]:
     monkeypatch.setattr(indexing, "MemoryBudget", Recorded)
-    Recorded.asked, Recorded.made = [], []
+    Recorded.asked, Recorded.asked_first, Recorded.made = [], [], []
     return Recorded
 
 
@@ -104,6 +105,40 @@ def test_the_budget_is_given_back_after_an_error() -> None:
         pass
 
 
+def test_who_goes_first_waits_for_nobody_else_that_waits() -> None:
+    budget = MemoryBudget(10)
+    order: list[str] = []
+
+    def work(name: str, count: int, first: bool) -> None:
+        with budget.hold(count, first=first):
+            order.append(name)
+
+    with ThreadPoolExecutor(4) as pool, budget.hold(6):
+        pool.submit(work, "large", 20, False)
+        pool.submit(work, "first", 10, True)
+        while not budget._first:
+            time.sleep(0.001)
+        pool.submit(work, "small", 1, False)
+        time.sleep(0.01)  # it would fit
+        assert order == []
+    assert order[0] == "first"
+    assert sorted(order) == ["first", "large", "small"]
+
+
+def test_who_goes_first_and_gives_up_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = MemoryBudget(10)
+
+    def interrupted(_: Callable[[], bool]) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(budget._changed, "wait_for", interrupted)
+        with pytest.raises(KeyboardInterrupt), budget.hold(1, first=True):
+            pass
+    with budget.hold(10):
+        pass
+
+
 @pytest.mark.parametrize("crops", ["none", "tiles"])
 def test_a_small_budget_is_kept_and_changes_nothing(
     folder: Path,
@@ -117,8 +152,10 @@ def test_a_small_budget_is_kept_and_changes_nothing(
     plain.index(folder, crops=crops)
     monkeypatch.setattr(indexing, "DECODE_BYTES", 500_000)
     budgets.asked.clear()
+    budgets.asked_first.clear()
     bounded = wordsight.create(tmp_path / "bounded", model)
     report = bounded.index(folder, crops=crops)
+    assert budgets.asked_first == [250_000]  # while the encoder is opened
     assert report.indexed == 24
     assert not report.failed
     assert len(budgets.asked) == 24

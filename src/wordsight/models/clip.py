@@ -250,7 +250,9 @@ class ClipModel:
 
         count = len(next(iter(feeds.values())))
         fixed = next(iter(graph.inputs.values())).shape[0]  # a graph exported for one batch size
-        step = fixed or batch
+        # In parts of nearly one size: for a batch of one OpenVINO packs the weights a second time,
+        # and keeps both.
+        step = fixed or math.ceil(count / math.ceil(count / batch))
         out = np.empty((count, self.dim), np.float32)
         for start in range(0, count, step):
             rows = {name: prepare(array[start : start + step]) for name, array in feeds.items()}

@@ -302,13 +302,10 @@ class _OpenVinoGraph:
             "INFERENCE_NUM_THREADS": cpu_threads(),
             "PERFORMANCE_HINT": "LATENCY",  # one stream with all threads: we feed whole batches
         }
-        compiled = None
         cache = writable_cache(f"openvino/{_fingerprint(path)}")
-        if cache is not None:
-            # A full disk or a damaged cache must not stop anybody; a bad graph fails again below.
-            with contextlib.suppress(RuntimeError):
-                compiled = core.compile_model(str(path), "CPU", options | {"CACHE_DIR": str(cache)})
-        compiled = compiled or core.compile_model(str(path), "CPU", options)
+        if cache:
+            _opened.append(cache.resolve())
+        compiled = _compile(core, path, options, cache)
         self.path = path
         self.precision = precision
         self.inputs = {_port_name(p): _openvino_tensor(p) for p in compiled.inputs}
@@ -316,6 +313,9 @@ class _OpenVinoGraph:
         self._compiled = compiled
         self._idle: list[Any] = []
         self._lock = threading.Lock()
+        self._weights = cache.resolve() if cache and _large_blobs(cache) else None
+        self._sizes: set[int] = set()  # of the batches that were run
+        self._forget_weights()
 
     @contextlib.contextmanager
     def _request(self) -> Iterator[Any]:
@@ -330,11 +330,70 @@ class _OpenVinoGraph:
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         with self._request() as request:
-            request.infer(_cast(feeds, self.inputs), share_inputs=True)
-            return {
+            arrays = _cast(feeds, self.inputs)
+            request.infer(arrays, share_inputs=True)
+            outputs = {
                 name: request.get_output_tensor(i).data.copy()
                 for i, name in enumerate(self.outputs)
             }
+        size = len(next(iter(arrays.values())))
+        if size not in self._sizes:  # weights may have been packed anew for it
+            self._sizes.add(size)
+            self._forget_weights()
+        return outputs
+
+    def _forget_weights(self) -> None:
+        # OpenVINO computes with copies of its own. Another graph of this file that is closed just
+        # now would leave the addresses to others: where there was one, the pages stay.
+        if self._weights and _opened.count(self._weights) == 1:
+            _forget_pages(self._weights)
+
+
+_opened: list[Path] = []
+"""The folders of the cache from which this process has opened graphs, one for each time."""
+
+
+def _compile(core: Any, path: Path, options: dict[str, Any], cache: Path | None) -> Any:
+    """Open the compiled graph that the cache holds, else compile it (and keep it there)."""
+    # A full disk or a damaged cache must not stop anybody; a bad graph fails again below.
+    with contextlib.suppress(RuntimeError):
+        if cache is not None:
+            cached = options | {"CACHE_DIR": str(cache)}
+            before = _large_blobs(cache)
+            compiled = core.compile_model(str(path), "CPU", cached)
+            if _large_blobs(cache) - before:
+                # What was compiled just now holds its weights twice for good. Opened from the
+                # cache one of the two is mapped, and can be let go.
+                del compiled
+                compiled = core.compile_model(str(path), "CPU", cached)
+            return compiled
+    return core.compile_model(str(path), "CPU", options)
+
+
+def _large_blobs(cache: Path) -> set[Path]:
+    with contextlib.suppress(OSError):
+        return {blob for blob in cache.glob("*.blob") if blob.stat().st_size > _LARGE}
+    return set()
+
+
+def _forget_pages(folder: Path) -> None:
+    """Give back the memory of files in this folder that are mapped; Linux only.
+
+    It counts as the process's own although the files hold the same. What is touched again is read
+    again, as a rule from the system's cache (madvise(2), MADV_DONTNEED).
+    """
+    import ctypes
+    import mmap
+
+    with contextlib.suppress(OSError, AttributeError):
+        lines = os.fsdecode(Path("/proc/self/maps").read_bytes()).splitlines()
+        madvise = ctypes.CDLL(None).madvise
+        madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        for line in lines:
+            place, access, _, _, _, *file = line.split(maxsplit=5)
+            if access.startswith("r--") and file and Path(file[0]).parent == folder:
+                start, end = (int(address, 16) for address in place.split("-"))
+                madvise(start, end - start, mmap.MADV_DONTNEED)
 
 
 class _OnnxRuntimeGraph:
