@@ -65,11 +65,11 @@ class Sidecar:
         words, numbers = self.words, self.numbers
         return [
             {
-                "id": int(numbers["id"][place]),
+                "id": numbers["id"].item(place),
                 "path": f"{words['folder'][place]}{words['name'][place]}",
                 "label": words["label"][place],
-                "width": int(numbers["width"][place]),
-                "height": int(numbers["height"][place]),
+                "width": numbers["width"].item(place),
+                "height": numbers["height"].item(place),
                 "kind": words["kind"][place],
                 "box": self._box(place),
                 "region_label": words["region_label"][place],
@@ -78,7 +78,7 @@ class Sidecar:
         ]
 
     def _box(self, place: int) -> list[float] | None:
-        which = int(self.box[place]) if len(self.box) else -1
+        which = self.box.item(place) if len(self.box) else -1
         return None if which < 0 else self.boxes[which].tolist()
 
     @staticmethod
@@ -131,13 +131,13 @@ class _Words:
 
     codes: NDArray[Any]
     ends: NDArray[np.int64]  # text n lies from ends[n - 1] to ends[n]
-    utf8: NDArray[np.uint8]
+    utf8: bytes
 
     def __getitem__(self, place: int) -> str | None:
-        code = int(self.codes[place])
+        code = self.codes.item(place)
         if not code:
             return None
-        return self.utf8[self.ends[code - 1] : self.ends[code]].tobytes().decode()
+        return self.utf8[self.ends.item(code - 1) : self.ends.item(code)].decode()
 
     @classmethod
     def of(cls, texts: Sequence[str | None]) -> _Words:
@@ -147,12 +147,15 @@ class _Words:
         codes = [known.setdefault(text, len(known)) for text in texts]
         parts = [text.encode() for text in known if text is not None]
         ends = np.cumsum([0, *map(len, parts)])
-        utf8 = np.frombuffer(b"".join(parts), np.uint8)
-        return cls(np.array(codes, np.min_scalar_type(len(known))), ends, utf8)
+        return cls(np.array(codes, np.min_scalar_type(len(known))), ends, b"".join(parts))
 
     def to_arrays(self, name: str) -> dict[str, NDArray[Any]]:
-        return {f"{name}.codes": self.codes, f"{name}.ends": self.ends, f"{name}.utf8": self.utf8}
+        import numpy as np
+
+        utf8 = np.frombuffer(self.utf8, np.uint8)
+        return {f"{name}.codes": self.codes, f"{name}.ends": self.ends, f"{name}.utf8": utf8}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], name: str) -> _Words:
-        return cls(*(arrays[f"{name}.{part}"] for part in ("codes", "ends", "utf8")))
+        codes, ends, utf8 = (arrays[f"{name}.{part}"] for part in ("codes", "ends", "utf8"))
+        return cls(codes, ends, utf8.tobytes())
