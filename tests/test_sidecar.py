@@ -134,6 +134,22 @@ def test_a_copied_library_is_read_where_it_is(
     assert not looked_at(copy.store)
 
 
+def test_another_table_in_its_place_is_seen(
+    library: wordsight.Library, model: ColourModel, tmp_path: Path
+) -> None:
+    other = wordsight.create(tmp_path / "other", model)
+    with other.store.lock():
+        while other.store.version < library.store.version:
+            n = 100 + other.store.version
+            other.store.put([image(n, f"/other/{n}.png")], replace=False)
+        other.store.prepare()
+    expected = other.search("red", k=2, anyway=True)
+    shutil.rmtree(library.path / "views.lance")
+    shutil.copytree(other.path / "views.lance", library.path / "views.lance")
+    found = wordsight.open(library.path, model).search("red", k=2, anyway=True)
+    assert [hit.path for hit in found.hits] == [hit.path for hit in expected.hits]
+
+
 def test_a_search_in_a_fresh_process_does_not_import_the_tables_reader(
     tmp_path: Path, photos: Photos
 ) -> None:

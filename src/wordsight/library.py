@@ -893,8 +893,9 @@ class Store:
 
         beside = self._beside()
         if beside:
-            with contextlib.suppress(OSError):  # its files were just rewritten: the table knows
+            with contextlib.suppress(OSError):
                 return beside.version, beside.numbers, beside.vectors()
+            self._sidecar = None  # the table's files are others by now
         dataset = self.dataset
         table = dataset.to_table(columns=list(NUMBERS))
         vectors = np.empty((len(table), self.model.dim), np.float32)
