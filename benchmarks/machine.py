@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+# Widest first, as Linux names them; the first two compute in bfloat16.
+_ARITHMETIC = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "sse4_2")
 _PACKAGES = ("wordsight", "numpy", "openvino", "onnxruntime", "pylance", "pillow")
 
 
@@ -40,13 +42,17 @@ def line(found: dict[str, Any] | None = None) -> str:
 
 
 def _processor() -> str:
+    """Its name, its generation, and the widest arithmetic it has: one name is given to many."""
     try:
-        for row in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if row.startswith("model name"):
-                return row.split(":", 1)[1].strip()
+        rows = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n", 1)[0].splitlines()
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return platform.processor() or platform.machine()
+    told = {key.strip(): value.strip() for key, _, value in (row.partition(":") for row in rows)}
+    if "model name" not in told:
+        return platform.processor() or platform.machine()
+    flags = told.get("flags", "").split()
+    widest = next((name for name in _ARITHMETIC if name in flags), "none of them")
+    return f"{told['model name']} (family {told['cpu family']}, model {told['model']}; {widest})"
 
 
 if __name__ == "__main__":
