@@ -217,7 +217,8 @@ def report(rows: list[dict[str, Any]]) -> None:
         )
     for mode in ("exact", "index"):
         exponent, most = slope(rows, mode)
-        print(f"{mode}: time grows as views^{exponent:.2f} from 10,000 to {most:,} views")
+        if np.isfinite(exponent):  # else there is one size, or none
+            print(f"{mode}: time grows as views^{exponent:.2f} from 10,000 to {most:,} views")
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
