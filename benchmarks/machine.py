@@ -46,7 +46,7 @@ def _processor() -> str:
     try:
         rows = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n", 1)[0].splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
+        rows = []
     told = {key.strip(): value.strip() for key, _, value in (row.partition(":") for row in rows)}
     if "model name" not in told:
         return platform.processor() or platform.machine()

@@ -558,21 +558,24 @@ class _Run:
         across, down = decoded.width / image.width, decoded.height / image.height
         decoded.regions = [_scaled(region, across, down) for region in regions]
 
-    def _encode(self, batch: Sequence[_Decoded]) -> None:
+    def _vectors(self, pixels: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
         import numpy as np
 
-        started = time.perf_counter()
-        pixels = [view for decoded in batch for view in decoded.pixels]
-        found: list[NDArray[np.float32]] = []
+        vectors: list[NDArray[np.float32]] = []
         if pixels and not self.encoder_is_open:
             # Opened and run for the first time, a ViT-B/32 takes 250 MB more than it keeps: no
             # large image is decoded meanwhile.
             with self.memory.hold(self.memory.limit // 2, first=True):
-                found += list(self.model.encode_pixels(np.stack(pixels[:2])))
+                vectors += list(self.model.encode_pixels(np.stack(pixels[:2])))
             self.encoder_is_open = True
-        if rest := pixels[len(found) :]:
-            found += list(self.model.encode_pixels(np.stack(rest)))
-        vectors = iter(found)
+        if rest := pixels[len(vectors) :]:
+            vectors += list(self.model.encode_pixels(np.stack(rest)))
+        return vectors
+
+    def _encode(self, batch: Sequence[_Decoded]) -> None:
+        started = time.perf_counter()
+        pixels = [view for decoded in batch for view in decoded.pixels]
+        vectors = iter(self._vectors(pixels))
         if self.report.crops:
             self.report.crops.encode_seconds += time.perf_counter() - started
         ids = sorted({decoded.donor for decoded in batch if decoded.donor})

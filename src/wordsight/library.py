@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wordsight.errors import LibraryChangedError, LibraryError, ModelMismatchError
+from wordsight.sidecar import NUMBERS, STATISTICS, Sidecar
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -46,12 +47,10 @@ if TYPE_CHECKING:
     from wordsight.ann import ApproximateIndex
     from wordsight.flat import FlatVectors
     from wordsight.nomatch import Calibration, Kinds, Null
-    from wordsight.sidecar import Sidecar
 
 FORMAT = 1
 NAME = ".wordsight"
 _COMPACT_FRAGMENTS = 8
-_STATISTICS = ("mean", "sd", "image_mean", "image_sd")
 _META_COLUMNS = ["id", "path", "label", "width", "height", "kind", "box", "region_label"]
 
 EXACT_MIB = 1024
@@ -295,7 +294,7 @@ def _joined(sample: Snapshot, others: Snapshot) -> Snapshot:
     def both(name: str) -> Any:
         return np.concatenate([getattr(sample, name), getattr(others, name)])
 
-    names = ("rows", "ids", *_STATISTICS)
+    names = ("rows", "ids", *STATISTICS)
     return replace(
         sample,
         starts=np.concatenate([sample.starts, others.starts + len(sample.vectors)]),
@@ -385,7 +384,7 @@ class Store:
         self._labels: tuple[int, NDArray[Any]] | None = None
         self._described: tuple[int, Any] | None = None  # what rows() gives, as one table
         self._asked = -1
-        self._counts: dict[str | None, tuple[int, int]] = {}
+        self._counts: dict[bool, tuple[int, int]] = {}
         self._opened: _Large | None = None
         self._nearby: dict[str, tuple[int, Snapshot, Null]] = {}
         self._loading: Future[Null] | None = None
@@ -532,8 +531,6 @@ class Store:
 
     def _beside(self) -> Sidecar | None:
         """The sidecar, while it is what shows the newest version: until the table is opened."""
-        from wordsight.sidecar import Sidecar
-
         if self._dataset is None and self._sidecar is None:
             with contextlib.suppress(OSError, ValueError, KeyError):  # none, or out of date
                 arrays = _read_arrays(self.path / "sidecar.npz")
@@ -575,26 +572,27 @@ class Store:
         self._nearby.clear()
 
     def __len__(self) -> int:
-        return self._count("view = 0")
+        return self._count(crops=False)
 
     def count_views(self) -> int:
         """How many views the library holds, whole images and crops."""
-        return self._count(None)
+        return self._count(crops=True)
 
-    def _count(self, rows: str | None) -> int:
+    def _count(self, *, crops: bool) -> int:
         # Asked several times a search; Lance takes most of a millisecond.
-        version, known = self._counts.get(rows, (-1, 0))
+        version, known = self._counts.get(crops, (-1, 0))
         if version != self.version:
 
             def read() -> tuple[int, int]:
                 beside = self._beside()
                 if beside:
                     view = beside.numbers["view"]
-                    return beside.version, int((view == 0).sum()) if rows else len(view)
+                    return beside.version, len(view) if crops else int((view == 0).sum())
                 dataset = self.dataset
-                return int(dataset.version), int(dataset.count_rows(filter=rows))
+                rows = dataset.count_rows(filter=None if crops else "view = 0")
+                return int(dataset.version), int(rows)
 
-            version, known = self._counts[rows] = self._read(read)
+            version, known = self._counts[crops] = self._read(read)
         return known
 
     def _read(self, action: Callable[[], T]) -> T:
@@ -769,7 +767,7 @@ class Store:
         place = self.path / "views.lance"
         dataset = self._version_of_table(version)
         index = index or ApproximateIndex.load(self.path / f"views-{version}.ann")
-        table = dataset.to_table(columns=["id", "view", *_STATISTICS])
+        table = dataset.to_table(columns=list(NUMBERS))
         if len(index) != len(table):
             raise ValueError("the index is not of this version")
         flat = self._load_arrays("flat", version)
@@ -778,7 +776,7 @@ class Store:
             index,
             ids=table["id"].to_numpy(),
             view=table["view"].to_numpy(),
-            statistics={name: table[name].to_numpy() for name in _STATISTICS},
+            statistics={name: table[name].to_numpy() for name in STATISTICS},
             flat=FlatVectors.from_arrays(flat, place, self.model.dim) if flat else None,
         )
 
@@ -875,7 +873,7 @@ class Store:
             ids, vectors, is_image = ids[rows], vectors[rows], is_image[rows]
         starts = np.flatnonzero(is_image)
         first = rows[starts]
-        own: dict[str, Any] = {name: columns[name][first] for name in _STATISTICS}
+        own: dict[str, Any] = {name: columns[name][first] for name in STATISTICS}
         return Snapshot(
             version=version,
             vectors=vectors,
@@ -888,8 +886,6 @@ class Store:
     def _whole(self) -> tuple[int, Mapping[str, NDArray[Any]], NDArray[np.float32]]:
         """The version in view, its columns of numbers by name, and its vectors."""
         import numpy as np
-
-        from wordsight.sidecar import NUMBERS
 
         beside = self._beside()
         if beside:
@@ -1143,8 +1139,6 @@ class Store:
                 self._make_sidecar()
 
     def _make_sidecar(self) -> None:
-        from wordsight.sidecar import Sidecar
-
         dataset = self.dataset
         arrays = Sidecar.arrays(dataset, self.model.dim)
         if arrays is None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-NUMBERS = ("id", "view", "mean", "sd", "image_mean", "image_sd")
+STATISTICS = ("mean", "sd", "image_mean", "image_sd")
+NUMBERS = ("id", "view", *STATISTICS)
 _MORE_NUMBERS = ("width", "height")
 _WORDS = ("folder", "name", "label", "kind", "region_label")  # folder + name is the path
 _MANIFEST = re.compile(r"\d{20}\.manifest")
@@ -47,7 +48,7 @@ class Sidecar:
     numbers: Mapping[str, NDArray[Any]]
     words: Mapping[str, _Words]
     boxes: NDArray[np.float32]  # [B, 4], of the B views that have one
-    box: NDArray[np.int32]  # which of them a view has, or -1; empty where no view has one
+    box: NDArray[np.int32]  # [V], which of them a view has, or -1
     flat: FlatVectors
 
     def is_current(self) -> bool:
@@ -78,7 +79,7 @@ class Sidecar:
         ]
 
     def _box(self, place: int) -> list[float] | None:
-        which = self.box.item(place) if len(self.box) else -1
+        which = self.box.item(place)
         return None if which < 0 else self.boxes[which].tolist()
 
     @staticmethod
@@ -105,7 +106,7 @@ class Sidecar:
         boxes = table["box"].to_pylist()
         kept["boxes"] = np.array([b for b in boxes if b], np.float32).reshape(-1, 4)
         has = np.array([b is not None for b in boxes])
-        kept["box"] = np.where(has, np.cumsum(has) - 1, -1).astype(np.int32)[: len(has) * has.any()]
+        kept["box"] = np.where(has, np.cumsum(has) - 1, -1).astype(np.int32)
         return {**kept, **flat.to_arrays(), "manifest": np.array(manifest)}
 
     @classmethod
