@@ -48,10 +48,12 @@ LARGE_FILE = 32 << 20
 def reduced_side(input_side: int) -> int:
     """The short side, in pixels, at which a JPEG is decoded for an encoder of this input.
 
-    Half as much again as the encoder sees, and never below 192: at 32 pixels, scales nearer to the
-    input moved vectors of photographs to cosines of 0.96; so they stay above 0.995.
+    A third more than the encoder sees, so that a photograph of 12 megapixels comes at 1/8 for 256
+    pixels too (vectors of a random ViT-B/32 keep cosines of 0.999:
+    ``benchmarks/reduced_scale.py``), and never below 192: at 32 pixels, scales nearer to the input
+    moved vectors of photographs to cosines of 0.96; so they stay above 0.995.
     """
-    return max(input_side * 3 // 2, 192)
+    return max(input_side * 4 // 3, 192)
 
 
 def reduced_side_for_crops(input_side: int) -> int:
