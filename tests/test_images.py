@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import shutil
 import struct
@@ -439,6 +440,18 @@ def test_large_jpeg_passes_where_its_reduced_scale_is_below_the_limit() -> None:
     # A progressive one needs the memory of all its pixels at any scale.
     progressive = encoded(picture(800, 800), "JPEG", progressive=True)
     assert "too large" in reason(progressive, min_side=100, max_pixels=10_000)
+
+
+@pytest.mark.parametrize(("subsampling", "times"), [("4:2:0", 1.0), ("4:4:4", 1.5625)])
+def test_limit_of_a_progressive_jpeg_counts_its_coefficients(
+    subsampling: str, times: float
+) -> None:
+    # Three bytes a pixel, six without halved colour, whatever the scale.
+    data = encoded(picture(795, 795), "JPEG", progressive=True, subsampling=subsampling)
+    enough = math.ceil(795 * 795 * times)
+    assert open_image(data, min_side=99, max_pixels=enough).size == (100, 100)
+    assert "too large: 795 x 795 pixels" in reason(data, min_side=99, max_pixels=600_000)
+    assert ("progressive" in reason(data, min_side=99, max_pixels=600_000)) == (times > 1)
 
 
 def test_limit_of_the_embedding_program_is_neither_used_nor_changed(

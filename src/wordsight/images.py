@@ -53,9 +53,11 @@ def open_image(
     JPEG is decoded at 1/8, 1/4 or 1/2 (of its discrete cosine transform, so it costs less time and
     memory too); the rest of the way, and other formats, are averaged over squares of pixels.
     Either way ``info["full_size"]`` of the result is the width and height of the upright original.
-    ``max_pixels`` limits what is decoded; a JPEG above it passes where the reduced scale is below,
-    and WebP, AVIF and HEIC, whose decoders hold an image two to four times, are limited to a
-    quarter, two fifths and a half of it. ``name`` stands for the image in messages (default: the
+    ``max_pixels`` limits what is decoded, and with it the memory that this takes, four bytes a
+    pixel: a JPEG above it passes where the reduced scale is below (a progressive one, whose
+    coefficients are held whole, up to it, or to two thirds of it without halved colour), and WebP,
+    AVIF and HEIC, whose decoders hold an image two to four times, are limited to a quarter, two
+    fifths and a half of it. ``name`` stands for the image in messages (default: the
     path). ``reserve`` is called before anything is decoded, with the number of bytes that it will
     take (:func:`decoding_bytes`).
 
@@ -154,7 +156,7 @@ def _decode(
         full = image.size
         if kind == "JPEG" and min_side is not None:
             image.draft(None, (max(min_side, 1), max(min_side, 1)))
-        _check_pixels(kind, image, max_pixels)
+        _check_pixels(kind, image, full, max_pixels)
         factor = max(1, min(image.size) // max(min_side, 1)) if min_side is not None else 1
         if reserve is not None:
             reserve(decoding_bytes(kind, image, factor))
@@ -183,13 +185,21 @@ def decoding_bytes(kind: str, image: PIL.Image.Image, factor: int = 1) -> int:
     narrow = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)
     need = pixels * narrow + 4 * (width // factor) * height
     if kind == "JPEG" and image.info.get("progressive"):
-        # All coefficients are held, in 16 bits, whatever the scale (libjpeg's whole-image arrays).
         scale = getattr(image, "decoderconfig", None) or (1,)
-        factors = [(h, v) for _, h, v, _ in getattr(image, "layer", [])] or [(1, 1)] * 4
-        blocks = max(h for h, _ in factors) * max(v for _, v in factors)
-        need += 2 * pixels * scale[0] ** 2 * sum(h * v for h, v in factors) // blocks
+        need += int(pixels * scale[0] ** 2 * _coefficient_bytes(image))
     need += pixels * _BESIDE.get(kind, 0)
     return need
+
+
+def _coefficient_bytes(image: PIL.Image.Image) -> float:
+    """Bytes a pixel of the full size that decoding a progressive JPEG holds, whatever the scale.
+
+    All coefficients, in 16 bits (libjpeg's whole-image arrays): 3 with halved colour, 6 without.
+    """
+    layers: list[tuple[int, int, int, int]] = getattr(image, "layer", [])
+    factors = [(h, v) for _, h, v, _ in layers] or [(1, 1)] * 4
+    blocks = max(h for h, _ in factors) * max(v for _, v in factors)
+    return 2 * sum(h * v for h, v in factors) / blocks
 
 
 _BESIDE = {"WebP": 12, "AVIF": 6, "HEIC": 4}
@@ -285,20 +295,28 @@ def _decoder(kind: str) -> Callable[[IO[bytes]], Any]:
     return HeifImageFile
 
 
-def _check_pixels(kind: str, image: PIL.Image.Image, max_pixels: int) -> None:
+def _check_pixels(
+    kind: str, image: PIL.Image.Image, full: tuple[int, int], max_pixels: int
+) -> None:
+    """Refuse what is too large; ``image`` has the size it is decoded at, ``full`` is the file's."""
     width, height = image.size
-    formats = ""
-    if kind in _BESIDE:
-        # The limit is one of memory: the same for every format.
-        max_pixels, formats = max_pixels * 4 // (4 + _BESIDE[kind]), f" for {kind}"
-    if image.info.get("progressive"):
-        # A progressive JPEG is held whole in memory, whatever the scale it is decoded at.
-        scale = getattr(image, "decoderconfig", None) or (1,)
-        width, height = width * scale[0], height * scale[0]
-    if width * height > max_pixels:
+    # The limit is one of memory: the same for every format.
+    each = 4.0 + _BESIDE.get(kind, 0)
+    formats = f" for {kind}" if kind in _BESIDE else ""
+    if kind == "JPEG" and image.info.get("progressive"):
+        reduced = width * height / (full[0] * full[1])
+        width, height = full
+        each = max(4 * reduced + _coefficient_bytes(image), 4.0)
+        formats = " for progressive JPEG" if each > 4 else ""
+    most = int(max_pixels * 4 / each)
+    if width * height > most:
         raise ImageError(
-            f"too large: {width} x {height} pixels are above the limit of {max_pixels:,}{formats}; "
-            + ("make it smaller, or save it as JPEG or PNG" if formats else "make it smaller")
+            f"too large: {width} x {height} pixels are above the limit of {most:,}{formats}; "
+            + (
+                "make it smaller, or save it as JPEG (not progressive) or PNG"
+                if formats
+                else "make it smaller"
+            )
         )
 
 
