@@ -395,6 +395,27 @@ def test_an_image_that_is_gone_is_told(open_page: Any) -> None:
     expect(page.locator("#view-status")).to_contain_text("gone")
 
 
+@pytest.mark.parametrize("tiny", [True, False])
+@pytest.mark.parametrize("width", [360, 1200])
+def test_nothing_moves_when_the_image_comes(open_page: Any, tiny: bool, width: int) -> None:
+    viewport = {"width": width, "height": 740}
+    page = open_page("/?q=a+truck&k=200&anyway=true", viewport=viewport)
+    images = Held(page, "**/api/v1/images/*")
+    (hits(page) if tiny else hits(page).filter(has=page.locator(".box"))).first.click()
+    expect(page.locator("#view-facts")).to_contain_text("File")
+    images.wait(1)
+    shown, close = page.locator("#view-image"), page.get_by_role("button", name="Close")
+    before = shown.bounding_box(), close.bounding_box()
+    images.go(0)
+    page.wait_for_function("document.getElementById('view-image').complete")
+    assert (shown.bounding_box(), close.bounding_box()) == before
+    natural = shown.evaluate("image => image.naturalWidth / image.naturalHeight")
+    box = before[0]
+    assert box["width"] / box["height"] == pytest.approx(natural, rel=0.02)
+    assert box["x"] + box["width"] <= width
+    assert box["height"] <= 0.72 * 740 + 1
+
+
 def test_the_dialog_closes_beside_it_alone(open_page: Any) -> None:
     page = open_page("/?q=a+ship")
     hits(page).first.click()

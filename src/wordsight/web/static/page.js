@@ -229,6 +229,9 @@ async function view(hit) {
   image.alt = name;
   image.onerror = () => tell("The image is gone, or cannot be read.");
   image.className = isTiny(hit) ? "tiny" : "";
+  // Its place is kept before it comes: what is below must not move from under a finger.
+  image.style.aspectRatio = `${hit.width} / ${hit.height}`;
+  image.style.width = `min(${isTiny(hit) ? "18rem" : `44rem, ${hit.width}px`}, 96vw - 2rem - 2px, ${72 * hit.width / hit.height}vh)`;
   $("view-boxes").replaceChildren();
   $("regions-part").hidden = true;
   $("view-status").textContent = "";
