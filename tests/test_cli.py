@@ -499,6 +499,25 @@ def test_help_and_options_load_nothing_heavy(words: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "LOADED []"
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_any_name_is_printed_in_any_encoding(photos: Photos, tmp_path: Path, encoding: str) -> None:
+    folder = photos(red=1)
+    (folder / "red-0.png").rename(folder / "日本.png")
+    library = wordsight.create(tmp_path / "lib", "starter")
+    library.index(folder)
+    command = [sys.executable, "-m", "wordsight", "search", "röt", "--anyway"]
+    command += ["--library", str(library.path)]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+
+    def answer(*words: str) -> str:
+        done = subprocess.run([*command, *words], capture_output=True, check=True, env=environment)
+        return done.stdout.decode(encoding)
+
+    assert "\\u65e5\\u672c.png" in answer()
+    found = json.loads(answer("--json"))
+    assert (found["query"], Path(found["hits"][0]["path"]).name) == ("röt", "日本.png")
+
+
 def test_a_closed_pipe_is_no_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)

@@ -16,7 +16,7 @@ import typer
 
 from wordsight import __version__
 from wordsight.cli.app import app
-from wordsight.cli.console import say
+from wordsight.cli.console import say, write_any_character
 from wordsight.errors import WordsightError
 
 # Verbs register when they are imported; their order is that of `wordsight --help`.
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Exit status: 0 done, 2 an error that the message explains, 130 stopped by Ctrl-C.
     """
+    write_any_character()
     # What Pillow thinks of odd metadata is nothing the user can act on.
     warnings.filterwarnings("ignore", module="PIL")
     warnings.showwarning = lambda message, *_args, **_kw: say(f"note: {message}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,9 +18,19 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+def write_any_character() -> None:
+    """Let results hold characters that the output's encoding has not: as escapes, not an error.
+
+    Standard error does so by itself. Needed on Windows in a pipe, and under the locale C.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def print_json(value: object) -> None:
-    """One line of JSON."""
-    print(json.dumps(value, ensure_ascii=False))
+    """One line of JSON; in ASCII where the output's encoding has not all characters."""
+    has_all = (sys.stdout.encoding or "").lower().startswith("utf")
+    print(json.dumps(value, ensure_ascii=not has_all))
 
 
 def print_table(lines: Sequence[Sequence[str]]) -> None:
