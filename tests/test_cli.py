@@ -521,11 +521,45 @@ def test_any_name_is_printed_in_any_encoding(photos: Photos, tmp_path: Path, enc
 def test_a_closed_pipe_is_no_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    for words in (["--help"], ["models"]):
-        command = [sys.executable, "-u", "-m", "wordsight", *words]
-        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
-        assert (done.returncode, done.stderr) == (0, b"")
+    for buffering in ("", "1"):  # of which the first is what people have
+        for words in (["--help"], ["models"]):
+            done = subprocess.run(
+                [sys.executable, "-m", "wordsight", *words],
+                stdout=writer,
+                stderr=subprocess.PIPE,
+                env={**os.environ, "PYTHONUNBUFFERED": buffering},
+                check=False,
+            )
+            assert (done.returncode, done.stderr) == (0, b"")
     os.close(writer)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("buffering", ["", "1"])
+def test_output_that_cannot_be_written_is_one_line(buffering: str) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "wordsight", "models"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": buffering},
+            text=True,
+            check=False,
+        )
+    said = "wordsight: the output could not be written (No space left on device).\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of Unix")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_may_be_closed(photos: Photos, tmp_path: Path, closed: str) -> None:
+    library = wordsight.create(tmp_path / "lib", "starter")
+    library.index(photos(red=1))
+    command = f"{sys.executable} -m wordsight search --library {library.path} {closed}"
+    done = subprocess.run(command, shell=True, input=b"red", capture_output=True, check=False)
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr
+    assert bool(done.stdout) == (closed == "2>&-")
 
 
 def test_ctrl_c_says_what_became_of_the_work(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,11 +19,17 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def write_any_character() -> None:
-    """Let results hold characters that the output's encoding has not: as escapes, not an error.
+def prepare_streams() -> None:
+    """Make the standard streams take whatever a verb writes.
 
-    Standard error does so by itself. Needed on Windows in a pipe, and under the locale C.
+    One that the caller has closed leads nowhere. Characters that the output's encoding has not are
+    written as escapes (on Windows in a pipe, and under the locale C); standard error does so by
+    itself.
     """
+    for name in ("stdin", "stdout", "stderr"):  # in this order they get their usual numbers
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
