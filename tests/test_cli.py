@@ -17,6 +17,7 @@ from fakes import ColourModel
 from PIL import Image
 
 import wordsight.models
+from wordsight.classify import Classifier
 from wordsight.cli import main
 from wordsight.errors import ModelError
 
@@ -568,10 +569,22 @@ def test_ctrl_c_says_what_became_of_the_work(
     def pressed(*_arguments: object, **_options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(wordsight.Library, "index_sources", pressed)
-    answer = run("index", photos(red=1))
+    folder = photos(red=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(wordsight.Library, "index_sources", pressed)
+        answer = run("index", folder)
     assert answer.code == 130
-    assert answer.err == "wordsight: stopped; what was done so far is kept.\n"
+    kept, stopped = answer.err.splitlines()
+    assert kept == "what was indexed so far is kept; the same command goes on from there."
+    assert stopped == "wordsight: stopped."
+    with monkeypatch.context() as patch:  # nothing of a classification is kept
+        patch.setattr(Classifier, "judge", pressed)
+        answer = run("classify", folder, "--labels", "a,b", "--output", "x.csv")
+    assert (answer.code, answer.err) == (130, "wordsight: stopped.\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("wordsight.cli.app", pressed)
+        answer = run("models")
+    assert (answer.code, answer.err) == (130, "wordsight: stopped.\n")
 
 
 def test_examples_in_the_help_stand_on_lines_of_their_own(run: Cli) -> None:

@@ -35,6 +35,7 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 STOPPED = 130  # by Ctrl-C: 128 and the number of the signal
+_STOPPED = "wordsight: stopped."
 
 
 def _version(value: bool) -> None:
@@ -71,9 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _unwritten(error)
         sys.exit(2)
+    except KeyboardInterrupt:  # before typer is there to see it
+        say(_STOPPED)
+        sys.exit(STOPPED)
     except SystemExit as end:  # what typer makes of these two
         if end.code == STOPPED:
-            say("wordsight: stopped; what was done so far is kept.")
+            say(_STOPPED)
         if isinstance(end.__context__, BrokenPipeError):  # the reader (head, less) went away
             sys.exit(0)
         raise

@@ -89,6 +89,9 @@ def index(
         if fresh:  # an empty library would be found later, and puzzle
             shutil.rmtree(opened.path, ignore_errors=True)
         raise
+    except KeyboardInterrupt:
+        say("what was indexed so far is kept; the same command goes on from there.")
+        raise
     unusable = report.failed and not report.images
     if fresh and unusable:
         shutil.rmtree(opened.path, ignore_errors=True)
