@@ -238,6 +238,8 @@ def test_library_is_found_from_below(
         (["classify", "LIB/../red-0.png", "--labels", "nowhere.txt"], "neither a label set"),
         (["classify", "LIB/../red-0.png", "--template", "a photo"], "no place for the label"),
         (["classify", "LIB/../red-0.png", "--output", "x.doc"], ".csv or a .jsonl"),
+        (["classify", "LIB/../red-0.png", "--temperature", "inf"], "a number above 0"),
+        (["search", "red", "--library", "LIB", "--min-score", "nan"], "must be a number"),
         (["classify", "https://example.org/a.jpg"], "only local files"),
         (["classify", "LIB/../red-0.png", "--grid", "x"], "without a suffix; use one of"),
         (["evaluate", "--library", "LIB", "--queries", "labels"], "the library has no labels"),

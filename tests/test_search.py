@@ -190,6 +190,10 @@ def test_bad_options_say_why(library: wordsight.Library) -> None:
         library.search("red", k=0)
     with pytest.raises(QueryError, match="false-accept"):
         library.search("red", false_accept=1.5)
+    with pytest.raises(QueryError, match="must be a number"):
+        library.search("red", min_score=float("nan"))
+    with pytest.raises(QueryError, match="'cosine'; use one of auto, score, lift, z"):
+        library.search("red", rank_by="cosine")  # type: ignore[arg-type]
     with pytest.raises(QueryError, match="cancel"):
         library.search('"red" - "red"')
 

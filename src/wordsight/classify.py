@@ -201,8 +201,8 @@ class Classifier:
         """
         from wordsight.bank import bank_phrases
 
-        if not temperature > 0:
-            raise QueryError(f"the temperature must be above 0, not {temperature:g}.")
+        if not 0 < temperature < float("inf"):
+            raise QueryError(f"the temperature must be a number above 0, not {temperature:g}.")
         self.model = model
         self.labels = read_labels(labels)
         self.temperature = temperature

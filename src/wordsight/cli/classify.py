@@ -135,8 +135,8 @@ def classify(
 
 
 def _positive(value: float) -> float:
-    if not value > 0:
-        raise WordsightError(f"the temperature must be above 0, not {value:g}.")
+    if not 0 < value < float("inf"):
+        raise WordsightError(f"the temperature must be a number above 0, not {value:g}.")
     return value
 
 
