@@ -318,6 +318,8 @@ def search(
         raise QueryError("the cut-off on the cosine must be a number, not nan.")
     if rank_by not in get_args(RankBy):
         raise QueryError(f"cannot rank by {rank_by!r}; use one of {', '.join(get_args(RankBy))}.")
+    if not queries:
+        return []
     parsed = [as_query(query) for query in queries]
     store.check_model(model.name, model.hash)
     clock = _Clock()
