@@ -290,7 +290,7 @@ def needed_evidence(labels: int, false_accept: float) -> float:
 
 
 def classify(
-    images: Iterable[Any],
+    images: Iterable[Any] | str | Path,
     labels: str | Path | Sequence[str],
     *,
     model: ClipModel | str | Path = "auto",
@@ -300,13 +300,15 @@ def classify(
     temperature: float = 1.0,
     batch: int = 64,
 ) -> list[Classification]:
-    """The ``top`` labels of each image (PIL images, arrays or paths), in order.
+    """The ``top`` labels of each image (PIL images, arrays or paths; or one path), in order.
 
     Raises QueryError for labels or templates that make no sense, ImageError for an unreadable
     file, ModelError when the model is not to be had.
     """
     from wordsight.models import load_model
 
+    if isinstance(images, (str, Path)):
+        images = [images]
     loaded = load_model(model) if isinstance(model, (str, Path)) else model
     classifier = Classifier(
         loaded, labels, templates=templates, temperature=temperature, closed=closed
