@@ -17,6 +17,7 @@ from fakes import ColourModel
 from PIL import Image
 
 import wordsight.models
+from wordsight import render
 from wordsight.classify import Classifier
 from wordsight.cli import main
 from wordsight.errors import ModelError
@@ -606,3 +607,23 @@ def test_the_process_ends_with_all_of_its_output(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.startswith(b"wordsight: no library at ")
+
+
+def test_the_worst_queries_are_written_in_full(
+    run: Cli, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = labelled(photos, tmp_path)
+    run("index", root, "--library", "lib")
+    long = "a thing that is red or of another colour, seen from far away in the evening"
+    (tmp_path / "j.csv").write_text(f'"{long}",{root}/red/1.png\n')
+    headings: list[str] = []
+    draw = render.sections
+
+    def sections(parts: Any, **named: Any) -> Any:
+        headings.extend(heading for heading, _ in parts)
+        return draw(parts, **named)
+
+    monkeypatch.setattr(render, "sections", sections)
+    failures = ("--failures", "f.png", "--library", "lib")
+    assert run("evaluate", "--queries", "j.csv", *failures).code == 0
+    assert headings == [long]

@@ -167,15 +167,16 @@ def _failures(library: Library, evaluation: Evaluation) -> Any:
 
     judgements = evaluation.judgements
     ids = library.store.snapshot().ids
-    tiles = []
+    parts = []
     for place in evaluation.worst("baseline", 6):
         right = {id_from_int(ids[i]) for i in judgements.relevant[place]}
-        tiles += [
+        tiles = [
             render.Tile(
                 library.image(hit),
-                [judgements.texts[place], f"{hit.rank}.  {hit.score:.3f}  {hit.label or ''}"],
+                [f"{hit.rank}.  {hit.score:.3f}", *([hit.label] if hit.label else [])],
                 highlight="good" if hit.id in right else "bad",
             )
             for hit in nearest(library.store, judgements.vectors[place], k=5)
         ]
-    return render.grid(tiles, title="The worst queries, and what came up", columns=5, cell=140)
+        parts.append((judgements.texts[place], tiles))
+    return render.sections(parts, title="The worst queries, and what came up", cell=140)
