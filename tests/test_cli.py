@@ -627,3 +627,7 @@ def test_the_worst_queries_are_written_in_full(
     failures = ("--failures", "f.png", "--library", "lib")
     assert run("evaluate", "--queries", "j.csv", *failures).code == 0
     assert headings == [long]
+    (root / "red" / "2.png").unlink()  # one that is gone does not stop the picture
+    (tmp_path / "f.png").unlink()
+    assert run("evaluate", "--queries", "j.csv", *failures).code == 0
+    assert (tmp_path / "f.png").exists()

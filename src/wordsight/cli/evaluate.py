@@ -26,6 +26,7 @@ from wordsight.errors import WordsightError, reason
 if TYPE_CHECKING:
     from wordsight.api import Library
     from wordsight.evaluate import Evaluation
+    from wordsight.search import Hit
 
 
 @app.command(
@@ -172,7 +173,7 @@ def _failures(library: Library, evaluation: Evaluation) -> Any:
         right = {id_from_int(ids[i]) for i in judgements.relevant[place]}
         tiles = [
             render.Tile(
-                library.image(hit),
+                _picture(library, hit),
                 [f"{hit.rank}.  {hit.score:.3f}", *([hit.label] if hit.label else [])],
                 highlight="good" if hit.id in right else "bad",
             )
@@ -180,3 +181,13 @@ def _failures(library: Library, evaluation: Evaluation) -> Any:
         ]
         parts.append((judgements.texts[place], tiles))
     return render.sections(parts, title="The worst queries, and what came up", cell=140)
+
+
+def _picture(library: Library, hit: Hit) -> Any:
+    """The image of a hit, or what says that it is gone."""
+    from wordsight import render
+
+    try:
+        return library.image(hit, min_side=280)
+    except WordsightError:
+        return render.missing_image()
