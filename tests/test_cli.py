@@ -631,3 +631,26 @@ def test_the_worst_queries_are_written_in_full(
     (tmp_path / "f.png").unlink()
     assert run("evaluate", "--queries", "j.csv", *failures).code == 0
     assert (tmp_path / "f.png").exists()
+
+
+def test_where_lines_go_is_looked_at_before_the_work(
+    run: Cli, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = labelled(photos, tmp_path)
+    run("index", root, "--library", "lib")
+    classify = ("classify", root / "red", "--labels", "red,blue", "--output")
+    evaluate = ("evaluate", "--queries", "labels", "--library", "lib", "--per-query")
+    assert run(*classify, "new/folder/r.csv").code == 0
+    assert run(*evaluate, "new/other/q.jsonl").code == 0
+    assert (tmp_path / "new/folder/r.csv").exists()
+    assert (tmp_path / "new/other/q.jsonl").exists()
+
+    def work(*_arguments: object, **_options: object) -> None:
+        raise AssertionError("it is done in vain")
+
+    monkeypatch.setattr(ColourModel, "encode_texts", work)
+    (tmp_path / "taken").write_text("a file, no folder")
+    for words in (classify, evaluate):
+        answer = run(*words, "taken/r.jsonl")
+        assert (answer.code, answer.err.count("\n")) == (2, 1)
+        assert "taken/r.jsonl cannot be written" in answer.err

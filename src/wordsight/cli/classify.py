@@ -20,6 +20,7 @@ from wordsight.cli.app import (
     examples,
 )
 from wordsight.cli.console import (
+    check_files,
     check_pictures,
     count,
     print_json,
@@ -93,6 +94,7 @@ def classify(
 
     if output and output.suffix.lower() not in (".csv", ".jsonl"):
         raise WordsightError(f"{output}: write results to a .csv or a .jsonl file.")
+    check_files([output])
     check_pictures([grid])
     items = [item for place in images for item in _items_of(place)]
     loaded = load(model, runtime, precision)

@@ -113,6 +113,17 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None] |
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def check_files(files: Iterable[Path | None]) -> None:
+    """Refuse what no file can be written to now, not after the work; missing folders are made."""
+    for path in filter(None, files):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WordsightError(f"{path} cannot be written: {reason(error)}.") from None
+        if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise WordsightError(f"{path} cannot be written; choose another name.")
+
+
 def check_pictures(pictures: Iterable[Path | None] = (), plots: Iterable[Path | None] = ()) -> None:
     """Refuse names that no picture can be written under now, not after the work."""
     for paths, plot in ((pictures, False), (plots, True)):

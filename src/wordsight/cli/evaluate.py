@@ -19,7 +19,7 @@ from wordsight.cli.app import (
     app,
     examples,
 )
-from wordsight.cli.console import check_pictures, count, print_json, say, write_lines
+from wordsight.cli.console import check_files, check_pictures, count, print_json, say, write_lines
 from wordsight.cli.opening import open_library
 from wordsight.errors import WordsightError, reason
 
@@ -87,6 +87,7 @@ def evaluate(
         ks = []
     if not ks or ks[0] < 1:
         raise WordsightError(f"--k takes whole numbers from 1 with commas (1,5,10), not '{k}'.")
+    check_files([per_query])
     check_pictures([failures], plots=[plot])
     opened = open_library(library, model, runtime, precision)
     judgements = load_judgements(
