@@ -225,6 +225,7 @@ def test_library_is_found_from_below(
     [
         (["search", "red"], "no library in"),
         (["search", "red", "--library", "nowhere"], "no library at"),
+        (["search", "red", "--library", "LIB/../red-0.png"], "is a file; name a library's"),
         (["search", "", "--library", "LIB"], "query is empty"),
         (["search", "a", "dog", "--library", "LIB"], "in quotes: wordsight search 'a dog'"),
         (["search", "typo.jpg", "--library", "LIB"], "typo.jpg: there is no such file"),
