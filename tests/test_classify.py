@@ -160,8 +160,9 @@ def test_labels_from_everywhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("labels", ["dog,", ["one"], [], ["a", "a"], "no-such-set"])
 def test_bad_labels(labels: str | list[str]) -> None:
-    with pytest.raises(QueryError):
+    with pytest.raises(QueryError) as error:
         read_labels(labels)
+    assert "--labels" not in str(error.value)  # the page and programs have no such option
 
 
 def test_templates() -> None:

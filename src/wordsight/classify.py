@@ -102,7 +102,7 @@ def read_labels(labels: str | Path | Sequence[str]) -> list[str]:
     if len(names) < 2:
         raise QueryError(
             f"at least two labels are needed, {len(names)} given; "
-            'write for example --labels "dog,cat,car".'
+            "write them with commas, for example: dog,cat,car."
         )
     double = (
         sorted({name for name in names if names.count(name) > 1})
