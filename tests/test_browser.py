@@ -277,6 +277,18 @@ def test_label_filter_slider_and_history(open_page: Any) -> None:
     expect(page.get_by_label("Find")).to_have_value("an animal")
 
 
+def test_any_number_of_images_may_be_typed(open_page: Any) -> None:
+    page = open_page("/?q=a+deer&k=9999")
+    expect(hits(page)).to_have_count(500)
+    expect(page.locator("#k")).to_have_value("500")
+    page.locator("summary").click()
+    for typed, taken in (("2.5", 3), ("-4", 1), ("", 20)):
+        page.locator("#k").fill(typed)
+        page.locator("#k").press("Enter")
+        expect(hits(page)).to_have_count(taken)
+        expect(page.locator("#k")).to_have_value(str(taken))
+
+
 def test_back_and_reload_show_what_the_address_says(open_page: Any) -> None:
     """Options too: one that the address leaves out is as it is at first."""
     page = open_page()
