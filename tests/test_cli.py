@@ -655,3 +655,22 @@ def test_where_lines_go_is_looked_at_before_the_work(
         answer = run(*words, "taken/r.jsonl")
         assert (answer.code, answer.err.count("\n")) == (2, 1)
         assert "taken/r.jsonl cannot be written" in answer.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
+def test_a_name_does_not_command_the_terminal(run: Cli, photos: Photos) -> None:
+    folder = photos(red=1)
+    name, escaped = "a\x1b[31m\nb\u202f日.png", r"a\x1b[31m\nb" + "\u202f日.png"
+    (folder / "red-0.png").rename(folder / name)
+    (folder / "no\x07.png").write_text("no")
+    index = run("index", folder)
+    search = run("search", "red", "--anyway", "--library", folder)
+    classify = run("classify", folder, "--labels", "red,blue")
+    assert r"no\x07.png: " in index.err
+    assert r"no\x07.png: " in classify.err
+    for text in (search.out, classify.out):
+        assert escaped in text
+        assert text.count("\n") == len(text.splitlines())
+    assert not {"\x1b", "\x07"} & {*index.err, *search.out, *classify.out, *classify.err}
+    found = run("search", "red", "--anyway", "--library", folder, "--json").json
+    assert Path(found["hits"][0]["path"]).name == name

@@ -26,6 +26,7 @@ from wordsight.cli.console import (
     print_json,
     progress_bar,
     say,
+    shown,
     text_file,
     write_lines,
 )
@@ -114,13 +115,13 @@ def classify(
             row: dict[str, Any] = {"path": item.path}
             if isinstance(vector, str):
                 row["error"] = vector
-                say(f"skipped {item.path}: {vector}")
+                say(f"skipped {shown(item.path)}: {vector}")
             else:
                 good.append((item, vector))
                 judged = classifier.judge(vector[None], top)[0]
                 row |= judged.to_json()
                 if not (output or as_json):
-                    print(_classified(item.path, judged))
+                    print(_classified(shown(item.path), judged))
             rows.append(row)
             if progress:
                 progress(done, len(items))

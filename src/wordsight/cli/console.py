@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from wordsight.errors import WordsightError, reason
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 def say(text: str) -> None:
@@ -32,6 +35,11 @@ def prepare_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def shown(path: str) -> str:
+    """A path on one line: control characters, which a terminal would obey, are escapes."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], path)
 
 
 def print_json(value: object) -> None:

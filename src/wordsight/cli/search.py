@@ -22,7 +22,7 @@ from wordsight.cli.app import (
     app,
     examples,
 )
-from wordsight.cli.console import check_pictures, count, print_json, say
+from wordsight.cli.console import check_pictures, count, print_json, say, shown
 from wordsight.cli.opening import open_library
 from wordsight.cli.prompt import loop
 from wordsight.errors import WordsightError
@@ -190,7 +190,7 @@ def _print_result(result: Result) -> None:
             parts.append(f"z {hit.z:5.1f}")
         if hit.label:
             parts.append(f"{hit.label:<12}")
-        parts.append(hit.path)
+        parts.append(shown(hit.path))
         if hit.view.box:
             x0, y0, x1, y1 = (round(v) for v in hit.view.box)
             parts.append(f"[{hit.view.label or hit.view.kind} at {x0},{y0},{x1},{y1}]")
