@@ -671,6 +671,7 @@ def test_a_small_image_is_classified(open_page: Any, items: list[Item], shoot: A
     shoot(page, "08-classify")
     page.get_by_label("Labels", exact=True).select_option("")
     page.get_by_label("My labels").fill("violin, contract")
+    assert page.locator("#labels").bounding_box()["width"] > 200  # room for some words
     expect(page.get_by_label("Templates")).to_have_value("a photo of a {}.")
     page.get_by_role("button", name="Average many").click()
     assert len(page.get_by_label("Templates").input_value().split("\n")) > 10
