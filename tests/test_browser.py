@@ -209,6 +209,10 @@ def a_dog(items: list[Item]) -> bytes:
     return next(item for item in items[1000:] if item.label == "dog").read()
 
 
+def a_file(items: list[Item]) -> Any:
+    return {"name": "dog.png", "mimeType": "image/png", "buffer": a_dog(items)}
+
+
 def drop(page: Any, data: bytes) -> None:
     page.evaluate(
         """bytes => {
@@ -271,6 +275,18 @@ def test_label_filter_slider_and_history(open_page: Any) -> None:
     page.goto(page.url.split("?")[0])
     page.get_by_role("button", name="an animal").click()
     expect(page.get_by_label("Find")).to_have_value("an animal")
+
+
+def test_any_number_of_images_may_be_typed(open_page: Any) -> None:
+    page = open_page("/?q=a+deer&k=9999")
+    expect(hits(page)).to_have_count(500)
+    expect(page.locator("#k")).to_have_value("500")
+    page.locator("summary").click()
+    for typed, taken in (("2.5", 3), ("-4", 1), ("", 20)):
+        page.locator("#k").fill(typed)
+        page.locator("#k").press("Enter")
+        expect(hits(page)).to_have_count(taken)
+        expect(page.locator("#k")).to_have_value(str(taken))
 
 
 def test_back_and_reload_show_what_the_address_says(open_page: Any) -> None:
@@ -676,6 +692,7 @@ def test_a_small_image_is_classified(open_page: Any, items: list[Item], shoot: A
     shoot(page, "08-classify")
     page.get_by_label("Labels", exact=True).select_option("")
     page.get_by_label("My labels").fill("violin, contract")
+    assert page.locator("#labels").bounding_box()["width"] > 200  # room for some words
     expect(page.get_by_label("Templates")).to_have_value("a photo of a {}.")
     page.get_by_role("button", name="Average many").click()
     assert len(page.get_by_label("Templates").input_value().split("\n")) > 10
@@ -779,7 +796,7 @@ def test_the_library_is_evaluated(open_page: Any, shoot: Any) -> None:
     shoot(page, "11-evaluate")
 
 
-def test_on_a_phone(open_page: Any, shoot: Any) -> None:
+def test_on_a_phone(open_page: Any, items: list[Item], shoot: Any) -> None:
     page = open_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     find(page, "an airplane")
     expect(hits(page)).to_have_count(20)
@@ -798,6 +815,28 @@ def test_on_a_phone(open_page: Any, shoot: Any) -> None:
         page.locator("nav").get_by_role("button", name=name).tap()
         assert fits(), name
     shoot(page, "14-phone-evaluate")
+
+    # Nor do words without a space push anything off the screen.
+    def lengthen(route: Any) -> None:
+        response = route.fetch()
+        answer = response.json()
+        for hit in answer["hits"]:
+            hit.update(label=None, path=f"/{'long_name_' * 20}.jpg")
+        route.fulfill(response=response, json=answer)
+
+    page.route("**/api/v1/search?*", lengthen)
+    page.locator("nav").get_by_role("button", name="Search").tap()
+    for word in ("airplane", "x" * 120):
+        find(page, word)
+        expect(page.locator("#status")).to_contain_text(word)
+        assert fits(), word
+    page.locator("nav").get_by_role("button", name="Classify").tap()
+    page.get_by_label("Labels", exact=True).select_option("")
+    page.get_by_label("My labels, with commas").fill(f"cat, dog, {'x' * 60}")
+    page.set_input_files("#classify-image", files=[a_file(items)])
+    expect(page.locator("#verdict .bar")).to_have_count(3)
+    assert fits()
+    shoot(page, "19-phone-long-label")
 
 
 def test_in_the_dark(open_page: Any, shoot: Any) -> None:

@@ -49,6 +49,14 @@ def test_public_function_by_the_documented_names() -> None:
     assert found[0].label == "red"
 
 
+def test_one_path_is_one_image(tmp_path: Path) -> None:
+    path = tmp_path / "red.png"
+    Image.new("RGB", (32, 32), (220, 20, 20)).save(path)
+    for one in (path, str(path)):
+        found = wordsight.classify(one, ["red", "blue"], model=ColourModel())  # type: ignore[arg-type]
+        assert [judged.label for judged in found] == ["red"]
+
+
 @pytest.mark.parametrize("size", [(1, 1), (32, 32), (7, 400)])
 def test_small_odd_and_blurry_images(size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, (20, 20, 220)).filter(ImageFilter.GaussianBlur(3))
@@ -152,8 +160,9 @@ def test_labels_from_everywhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("labels", ["dog,", ["one"], [], ["a", "a"], "no-such-set"])
 def test_bad_labels(labels: str | list[str]) -> None:
-    with pytest.raises(QueryError):
+    with pytest.raises(QueryError) as error:
         read_labels(labels)
+    assert "--labels" not in str(error.value)  # the page and programs have no such option
 
 
 def test_templates() -> None:

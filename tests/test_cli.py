@@ -17,6 +17,8 @@ from fakes import ColourModel
 from PIL import Image
 
 import wordsight.models
+from wordsight import render
+from wordsight.classify import Classifier
 from wordsight.cli import main
 from wordsight.errors import ModelError
 
@@ -223,7 +225,9 @@ def test_library_is_found_from_below(
     [
         (["search", "red"], "no library in"),
         (["search", "red", "--library", "nowhere"], "no library at"),
+        (["search", "red", "--library", "LIB/../red-0.png"], "is a file; name a library's"),
         (["search", "", "--library", "LIB"], "query is empty"),
+        (["search", "a", "dog", "--library", "LIB"], "in quotes: wordsight search 'a dog'"),
         (["search", "typo.jpg", "--library", "LIB"], "typo.jpg: there is no such file"),
         (["search", "red", "--library", "LIB", "--grid", "x.foo"], "as '.foo'; use one of"),
         (["search", "red", "--library", "LIB", "--model", "other"], "was made with the model"),
@@ -237,6 +241,8 @@ def test_library_is_found_from_below(
         (["classify", "LIB/../red-0.png", "--labels", "nowhere.txt"], "neither a label set"),
         (["classify", "LIB/../red-0.png", "--template", "a photo"], "no place for the label"),
         (["classify", "LIB/../red-0.png", "--output", "x.doc"], ".csv or a .jsonl"),
+        (["classify", "LIB/../red-0.png", "--temperature", "inf"], "a number above 0"),
+        (["search", "red", "--library", "LIB", "--min-score", "nan"], "must be a number"),
         (["classify", "https://example.org/a.jpg"], "only local files"),
         (["classify", "LIB/../red-0.png", "--grid", "x"], "without a suffix; use one of"),
         (["evaluate", "--library", "LIB", "--queries", "labels"], "the library has no labels"),
@@ -499,14 +505,67 @@ def test_help_and_options_load_nothing_heavy(words: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "LOADED []"
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_any_name_is_printed_in_any_encoding(photos: Photos, tmp_path: Path, encoding: str) -> None:
+    folder = photos(red=1)
+    (folder / "red-0.png").rename(folder / "日本.png")
+    library = wordsight.create(tmp_path / "lib", "starter")
+    library.index(folder)
+    command = [sys.executable, "-m", "wordsight", "search", "röt", "--anyway"]
+    command += ["--library", str(library.path)]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+
+    def answer(*words: str) -> str:
+        done = subprocess.run([*command, *words], capture_output=True, check=True, env=environment)
+        return done.stdout.decode(encoding)
+
+    assert "\\u65e5\\u672c.png" in answer()
+    found = json.loads(answer("--json"))
+    assert (found["query"], Path(found["hits"][0]["path"]).name) == ("röt", "日本.png")
+
+
 def test_a_closed_pipe_is_no_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    for words in (["--help"], ["models"]):
-        command = [sys.executable, "-u", "-m", "wordsight", *words]
-        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
-        assert (done.returncode, done.stderr) == (0, b"")
+    for buffering in ("", "1"):  # of which the first is what people have
+        for words in (["--help"], ["models"]):
+            done = subprocess.run(
+                [sys.executable, "-m", "wordsight", *words],
+                stdout=writer,
+                stderr=subprocess.PIPE,
+                env={**os.environ, "PYTHONUNBUFFERED": buffering},
+                check=False,
+            )
+            assert (done.returncode, done.stderr) == (0, b"")
     os.close(writer)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("buffering", ["", "1"])
+def test_output_that_cannot_be_written_is_one_line(buffering: str) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "wordsight", "models"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": buffering},
+            text=True,
+            check=False,
+        )
+    said = "wordsight: the output could not be written (No space left on device).\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of Unix")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_may_be_closed(photos: Photos, tmp_path: Path, closed: str) -> None:
+    library = wordsight.create(tmp_path / "lib", "starter")
+    library.index(photos(red=1))
+    command = f"{sys.executable} -m wordsight search --library {library.path} {closed}"
+    done = subprocess.run(command, shell=True, input=b"red", capture_output=True, check=False)
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr
+    assert bool(done.stdout) == (closed == "2>&-")
 
 
 def test_ctrl_c_says_what_became_of_the_work(
@@ -515,10 +574,22 @@ def test_ctrl_c_says_what_became_of_the_work(
     def pressed(*_arguments: object, **_options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(wordsight.Library, "index_sources", pressed)
-    answer = run("index", photos(red=1))
+    folder = photos(red=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(wordsight.Library, "index_sources", pressed)
+        answer = run("index", folder)
     assert answer.code == 130
-    assert answer.err == "wordsight: stopped; what was done so far is kept.\n"
+    kept, stopped = answer.err.splitlines()
+    assert kept == "what was indexed so far is kept; the same command goes on from there."
+    assert stopped == "wordsight: stopped."
+    with monkeypatch.context() as patch:  # nothing of a classification is kept
+        patch.setattr(Classifier, "judge", pressed)
+        answer = run("classify", folder, "--labels", "a,b", "--output", "x.csv")
+    assert (answer.code, answer.err) == (130, "wordsight: stopped.\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("wordsight.cli.app", pressed)
+        answer = run("models")
+    assert (answer.code, answer.err) == (130, "wordsight: stopped.\n")
 
 
 def test_examples_in_the_help_stand_on_lines_of_their_own(run: Cli) -> None:
@@ -537,3 +608,69 @@ def test_the_process_ends_with_all_of_its_output(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.startswith(b"wordsight: no library at ")
+
+
+def test_the_worst_queries_are_written_in_full(
+    run: Cli, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = labelled(photos, tmp_path)
+    run("index", root, "--library", "lib")
+    long = "a thing that is red or of another colour, seen from far away in the evening"
+    (tmp_path / "j.csv").write_text(f'"{long}",{root}/red/1.png\n')
+    headings: list[str] = []
+    draw = render.sections
+
+    def sections(parts: Any, **named: Any) -> Any:
+        headings.extend(heading for heading, _ in parts)
+        return draw(parts, **named)
+
+    monkeypatch.setattr(render, "sections", sections)
+    failures = ("--failures", "f.png", "--library", "lib")
+    assert run("evaluate", "--queries", "j.csv", *failures).code == 0
+    assert headings == [long]
+    (root / "red" / "2.png").unlink()  # one that is gone does not stop the picture
+    (tmp_path / "f.png").unlink()
+    assert run("evaluate", "--queries", "j.csv", *failures).code == 0
+    assert (tmp_path / "f.png").exists()
+
+
+def test_where_lines_go_is_looked_at_before_the_work(
+    run: Cli, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = labelled(photos, tmp_path)
+    run("index", root, "--library", "lib")
+    classify = ("classify", root / "red", "--labels", "red,blue", "--output")
+    evaluate = ("evaluate", "--queries", "labels", "--library", "lib", "--per-query")
+    assert run(*classify, "new/folder/r.csv").code == 0
+    assert run(*evaluate, "new/other/q.jsonl").code == 0
+    assert (tmp_path / "new/folder/r.csv").exists()
+    assert (tmp_path / "new/other/q.jsonl").exists()
+
+    def work(*_arguments: object, **_options: object) -> None:
+        raise AssertionError("it is done in vain")
+
+    monkeypatch.setattr(ColourModel, "encode_texts", work)
+    (tmp_path / "taken").write_text("a file, no folder")
+    for words in (classify, evaluate):
+        answer = run(*words, "taken/r.jsonl")
+        assert (answer.code, answer.err.count("\n")) == (2, 1)
+        assert "taken/r.jsonl cannot be written" in answer.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
+def test_a_name_does_not_command_the_terminal(run: Cli, photos: Photos) -> None:
+    folder = photos(red=1)
+    name, escaped = "a\x1b[31m\nb\u202f日.png", r"a\x1b[31m\nb" + "\u202f日.png"
+    (folder / "red-0.png").rename(folder / name)
+    (folder / "no\x07.png").write_text("no")
+    index = run("index", folder)
+    search = run("search", "red", "--anyway", "--library", folder)
+    classify = run("classify", folder, "--labels", "red,blue")
+    assert r"no\x07.png: " in index.err
+    assert r"no\x07.png: " in classify.err
+    for text in (search.out, classify.out):
+        assert escaped in text
+        assert text.count("\n") == len(text.splitlines())
+    assert not {"\x1b", "\x07"} & {*index.err, *search.out, *classify.out, *classify.err}
+    found = run("search", "red", "--anyway", "--library", folder, "--json").json
+    assert Path(found["hits"][0]["path"]).name == name

@@ -121,6 +121,23 @@ def test_nothing_of_the_judgements_in_the_library(
     (tmp_path / "d.csv").write_text("just one column\n")
     with pytest.raises(QueryError, match="line 1"):
         load_judgements(library, tmp_path / "d.csv")
+    (tmp_path / "e.csv").write_text("query,relevant-id\n")
+    with pytest.raises(QueryError, match="has no judgements; write"):
+        load_judgements(library, tmp_path / "e.csv")
+
+
+def test_paths_of_a_table_may_be_relative(
+    tmp_path: Path, photos: Photos, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    folder = photos(red=1, blue=1)
+    library.index(folder)
+    (tmp_path / "tables").mkdir()
+    table = tmp_path / "tables" / "j.csv"
+    table.write_text(f"red,../{folder.name}/red-0.png\nblue,blue-0.png\n")
+    monkeypatch.chdir(folder)
+    judgements = load_judgements(library, table)
+    assert (judgements.texts, judgements.missing) == (["red", "blue"], [])
 
 
 def test_classification_report_against_a_loop() -> None:

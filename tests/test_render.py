@@ -273,6 +273,19 @@ def test_a_missing_image_fills_its_cell_with_a_word() -> None:
 # -- the other pictures --------------------------------------------------------------------------
 
 
+def test_a_section_is_headed_by_all_of_its_name() -> None:
+    tiles = [Tile(Image.new("RGB", (40, 40)), ["1."])] * 5
+    long = "a man in a green shirt throws a ball to a dog " * 4
+    one, two, three = (
+        render.sections([(name, tiles)], title="Queries", cell=140)
+        for name in ("a", long, long + "x")
+    )
+    assert two.height > one.height  # it is wrapped, not cut to a cell
+    assert ImageChops.difference(two, three).getbbox()
+    both = render.sections([("a", tiles), (long, tiles)], title="Queries", cell=140)
+    assert both.height > two.height + 140
+
+
 def test_no_match_card_grows_with_reasons_and_the_closest() -> None:
     bare = render.no_match_card("a microscope", [])
     reason = render.no_match_card("a microscope", ["top z 2.1, threshold 3.9"])

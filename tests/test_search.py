@@ -131,6 +131,10 @@ def test_many_queries_at_once_are_the_single_ones(library: wordsight.Library) ->
         assert result.top_score == pytest.approx(alone.top_score, abs=1e-5)
 
 
+def test_no_queries_have_no_answers(library: wordsight.Library) -> None:
+    assert library.search([]) == []
+
+
 def test_empty_library_matches_nothing(tmp_path: Path, model: ColourModel) -> None:
     result = wordsight.create(tmp_path / "lib", model).search("red")
     assert (result.match, result.hits) == (False, [])
@@ -190,6 +194,10 @@ def test_bad_options_say_why(library: wordsight.Library) -> None:
         library.search("red", k=0)
     with pytest.raises(QueryError, match="false-accept"):
         library.search("red", false_accept=1.5)
+    with pytest.raises(QueryError, match="must be a number"):
+        library.search("red", min_score=float("nan"))
+    with pytest.raises(QueryError, match="'cosine'; use one of auto, score, lift, z"):
+        library.search("red", rank_by="cosine")  # type: ignore[arg-type]
     with pytest.raises(QueryError, match="cancel"):
         library.search('"red" - "red"')
 

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -374,6 +375,21 @@ def test_an_empty_token_lets_nobody_in(
             (line,) = told.err.splitlines()
             assert "the token is empty" in line
             assert "unset WORDSIGHT_TOKEN" in line
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1"])  # taken; not of this machine
+def test_an_address_that_is_not_to_be_had_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], host: str
+) -> None:
+    library = wordsight.create(tmp_path / "lib", "starter")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        with pytest.raises(SystemExit) as end:
+            main(["serve", "--library", str(library.path), "--host", host, "--port", port])
+    assert end.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.count(host) == 1
+    assert line.endswith("choose another --port or --host.")
 
 
 def test_white_space_around_a_token_does_not_count(library: wordsight.Library) -> None:

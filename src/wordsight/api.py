@@ -131,8 +131,10 @@ class Library:
         labels = [None] * len(images) if labels is None else labels
         return add_images(self.store, self.model, images, names, labels)
 
-    def remove(self, ids: Sequence[str]) -> int:
+    def remove(self, ids: Sequence[str] | str) -> int:
         """Remove images by id; the number that were there."""
+        if isinstance(ids, str):
+            ids = [ids]
         with self.store.lock():
             self.store.refresh()
             removed = self.store.remove(ids)

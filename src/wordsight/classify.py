@@ -102,7 +102,7 @@ def read_labels(labels: str | Path | Sequence[str]) -> list[str]:
     if len(names) < 2:
         raise QueryError(
             f"at least two labels are needed, {len(names)} given; "
-            'write for example --labels "dog,cat,car".'
+            "write them with commas, for example: dog,cat,car."
         )
     double = (
         sorted({name for name in names if names.count(name) > 1})
@@ -201,8 +201,8 @@ class Classifier:
         """
         from wordsight.bank import bank_phrases
 
-        if not temperature > 0:
-            raise QueryError(f"the temperature must be above 0, not {temperature:g}.")
+        if not 0 < temperature < float("inf"):
+            raise QueryError(f"the temperature must be a number above 0, not {temperature:g}.")
         self.model = model
         self.labels = read_labels(labels)
         self.temperature = temperature
@@ -290,7 +290,7 @@ def needed_evidence(labels: int, false_accept: float) -> float:
 
 
 def classify(
-    images: Iterable[Any],
+    images: Iterable[Any] | str | Path,
     labels: str | Path | Sequence[str],
     *,
     model: ClipModel | str | Path = "auto",
@@ -300,13 +300,15 @@ def classify(
     temperature: float = 1.0,
     batch: int = 64,
 ) -> list[Classification]:
-    """The ``top`` labels of each image (PIL images, arrays or paths), in order.
+    """The ``top`` labels of each image (PIL images, arrays or paths; or one path), in order.
 
     Raises QueryError for labels or templates that make no sense, ImageError for an unreadable
     file, ModelError when the model is not to be had.
     """
     from wordsight.models import load_model
 
+    if isinstance(images, (str, Path)):
+        images = [images]
     loaded = load_model(model) if isinstance(model, (str, Path)) else model
     classifier = Classifier(
         loaded, labels, templates=templates, temperature=temperature, closed=closed

@@ -6,6 +6,7 @@ The metrics themselves are pure functions in :mod:`wordsight.metrics`; here they
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +63,7 @@ def load_judgements(
     ``synonyms``; relevant are the library's images of that label), a COCO captions file (a
     caption's image), a COCO instances file (an object's name finds the images that hold one;
     images without annotations are ignored), or a .csv of query,relevant-id lines (an id, or the
-    image's path).
+    image's path: in full, from the .csv's folder, or from the working directory).
 
     Raises QueryError when nothing in it concerns the library.
     """
@@ -238,11 +239,15 @@ def _table(library: Library, path: Path) -> Judgements:
         query, target = row[0].strip(), row[1].strip()
         if number == 1 and query.lower() == "query":
             continue
-        if target in place_of:
-            found.setdefault(query, set()).add(place_of[target])
-        else:
+        spellings = (target, *(os.path.realpath(base / target) for base in (path.parent, Path())))
+        place = next((place_of[name] for name in spellings if name in place_of), None)
+        if place is None:
             missing.append(target)
+        else:
+            found.setdefault(query, set()).add(place)
     if not found:
+        if not missing:
+            raise QueryError(f"{path} has no judgements; write query,relevant-id, a line each.")
         raise _none_there(path, "ids", missing)
     texts = list(found)
     return Judgements(

@@ -466,6 +466,10 @@ class Store:
             raise LibraryError(
                 f"no library at {path}; make one with: wordsight index FOLDER --library {path}"
             ) from None
+        except NotADirectoryError:
+            raise LibraryError(
+                f"{path} is a file; name a library's directory, or the folder that it is in."
+            ) from None
         except PermissionError:
             raise LibraryError(f"the library {path} cannot be read: permission denied.") from None
         except (ValueError, KeyError, TypeError) as error:

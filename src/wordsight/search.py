@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 from wordsight.errors import QueryError
 
@@ -304,7 +305,8 @@ def search(
     decision by a fixed cut-off on the cosine.
     With a ``label`` only its images are ranked, and a match needs both the library and these
     images to fit, so that the stated rate still holds.
-    Raises QueryError for empty queries and ModelMismatchError for another model.
+    Raises QueryError for empty queries and options that make no sense, and ModelMismatchError for
+    another model.
     """
     import numpy as np
 
@@ -312,6 +314,12 @@ def search(
         raise QueryError(f"k must be at least 1, not {k}.")
     if not 0 < false_accept < 1:
         raise QueryError(f"the false-accept rate must lie between 0 and 1, not {false_accept:g}.")
+    if min_score is not None and math.isnan(min_score):
+        raise QueryError("the cut-off on the cosine must be a number, not nan.")
+    if rank_by not in get_args(RankBy):
+        raise QueryError(f"cannot rank by {rank_by!r}; use one of {', '.join(get_args(RankBy))}.")
+    if not queries:
+        return []
     parsed = [as_query(query) for query in queries]
     store.check_model(model.name, model.hash)
     clock = _Clock()

@@ -6,6 +6,8 @@ error. Errors are one line and exit status 2.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 import warnings
@@ -16,8 +18,8 @@ import typer
 
 from wordsight import __version__
 from wordsight.cli.app import app
-from wordsight.cli.console import say
-from wordsight.errors import WordsightError
+from wordsight.cli.console import prepare_streams, say
+from wordsight.errors import WordsightError, reason
 
 # Verbs register when they are imported; their order is that of `wordsight --help`.
 # isort: off
@@ -31,7 +33,9 @@ __all__ = ["app", "main", "run"]
 # imported, which is after this module.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 STOPPED = 130  # by Ctrl-C: 128 and the number of the signal
+_STOPPED = "wordsight: stopped."
 
 
 def _version(value: bool) -> None:
@@ -54,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Exit status: 0 done, 2 an error that the message explains, 130 stopped by Ctrl-C.
     """
+    prepare_streams()
     # What Pillow thinks of odd metadata is nothing the user can act on.
     warnings.filterwarnings("ignore", module="PIL")
     warnings.showwarning = lambda message, *_args, **_kw: say(f"note: {message}")
@@ -62,12 +67,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except WordsightError as error:
         say(f"wordsight: {error}")
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in _NO_ROOM or error.filename is not None:
+            raise
+        _unwritten(error)
+        sys.exit(2)
+    except KeyboardInterrupt:  # before typer is there to see it
+        say(_STOPPED)
+        sys.exit(STOPPED)
     except SystemExit as end:  # what typer makes of these two
         if end.code == STOPPED:
-            say("wordsight: stopped; what was done so far is kept.")
+            say(_STOPPED)
         if isinstance(end.__context__, BrokenPipeError):  # the reader (head, less) went away
             sys.exit(0)
         raise
+
+
+def _unwritten(error: OSError) -> None:
+    say(f"wordsight: the output could not be written ({reason(error)}).")
 
 
 def run() -> None:
@@ -81,9 +98,15 @@ def run() -> None:
     except SystemExit as end:
         if end.code is not None and not isinstance(end.code, int):
             raise
+        code = end.code or 0
         try:
             sys.stdout.flush()
+        except BrokenPipeError:
+            code = 0
+        except OSError as error:
+            if not code:  # else something is said already
+                _unwritten(error)
+            code = 2
+        with contextlib.suppress(OSError):
             sys.stderr.flush()
-        except OSError:
-            raise end from None  # the usual end says what is wrong
-        os._exit(end.code or 0)
+        os._exit(code)

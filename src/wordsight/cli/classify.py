@@ -20,11 +20,13 @@ from wordsight.cli.app import (
     examples,
 )
 from wordsight.cli.console import (
+    check_files,
     check_pictures,
     count,
     print_json,
     progress_bar,
     say,
+    shown,
     text_file,
     write_lines,
 )
@@ -93,6 +95,7 @@ def classify(
 
     if output and output.suffix.lower() not in (".csv", ".jsonl"):
         raise WordsightError(f"{output}: write results to a .csv or a .jsonl file.")
+    check_files([output])
     check_pictures([grid])
     items = [item for place in images for item in _items_of(place)]
     loaded = load(model, runtime, precision)
@@ -112,13 +115,13 @@ def classify(
             row: dict[str, Any] = {"path": item.path}
             if isinstance(vector, str):
                 row["error"] = vector
-                say(f"skipped {item.path}: {vector}")
+                say(f"skipped {shown(item.path)}: {vector}")
             else:
                 good.append((item, vector))
                 judged = classifier.judge(vector[None], top)[0]
                 row |= judged.to_json()
                 if not (output or as_json):
-                    print(_classified(item.path, judged))
+                    print(_classified(shown(item.path), judged))
             rows.append(row)
             if progress:
                 progress(done, len(items))
@@ -135,8 +138,8 @@ def classify(
 
 
 def _positive(value: float) -> float:
-    if not value > 0:
-        raise WordsightError(f"the temperature must be above 0, not {value:g}.")
+    if not 0 < value < float("inf"):
+        raise WordsightError(f"the temperature must be a number above 0, not {value:g}.")
     return value
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,15 +14,38 @@ from typing import Any, TextIO
 
 from wordsight.errors import WordsightError, reason
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+
 
 def say(text: str) -> None:
     """A line for the person, never part of the result."""
     print(text, file=sys.stderr)
 
 
+def prepare_streams() -> None:
+    """Make the standard streams take whatever a verb writes.
+
+    One that the caller has closed leads nowhere. Characters that the output's encoding has not are
+    written as escapes (on Windows in a pipe, and under the locale C); standard error does so by
+    itself.
+    """
+    for name in ("stdin", "stdout", "stderr"):  # in this order they get their usual numbers
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def shown(path: str) -> str:
+    """A path on one line: control characters, which a terminal would obey, are escapes."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], path)
+
+
 def print_json(value: object) -> None:
-    """One line of JSON."""
-    print(json.dumps(value, ensure_ascii=False))
+    """One line of JSON; in ASCII where the output's encoding has not all characters."""
+    has_all = (sys.stdout.encoding or "").lower().startswith("utf")
+    print(json.dumps(value, ensure_ascii=not has_all))
 
 
 def print_table(lines: Sequence[Sequence[str]]) -> None:
@@ -93,6 +119,17 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None] |
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def check_files(files: Iterable[Path | None]) -> None:
+    """Refuse what no file can be written to now, not after the work; missing folders are made."""
+    for path in filter(None, files):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WordsightError(f"{path} cannot be written: {reason(error)}.") from None
+        if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise WordsightError(f"{path} cannot be written; choose another name.")
 
 
 def check_pictures(pictures: Iterable[Path | None] = (), plots: Iterable[Path | None] = ()) -> None:

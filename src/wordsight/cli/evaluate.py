@@ -19,13 +19,14 @@ from wordsight.cli.app import (
     app,
     examples,
 )
-from wordsight.cli.console import check_pictures, count, print_json, say, write_lines
+from wordsight.cli.console import check_files, check_pictures, count, print_json, say, write_lines
 from wordsight.cli.opening import open_library
 from wordsight.errors import WordsightError, reason
 
 if TYPE_CHECKING:
     from wordsight.api import Library
     from wordsight.evaluate import Evaluation
+    from wordsight.search import Hit
 
 
 @app.command(
@@ -86,6 +87,7 @@ def evaluate(
         ks = []
     if not ks or ks[0] < 1:
         raise WordsightError(f"--k takes whole numbers from 1 with commas (1,5,10), not '{k}'.")
+    check_files([per_query])
     check_pictures([failures], plots=[plot])
     opened = open_library(library, model, runtime, precision)
     judgements = load_judgements(
@@ -167,15 +169,26 @@ def _failures(library: Library, evaluation: Evaluation) -> Any:
 
     judgements = evaluation.judgements
     ids = library.store.snapshot().ids
-    tiles = []
+    parts = []
     for place in evaluation.worst("baseline", 6):
         right = {id_from_int(ids[i]) for i in judgements.relevant[place]}
-        tiles += [
+        tiles = [
             render.Tile(
-                library.image(hit),
-                [judgements.texts[place], f"{hit.rank}.  {hit.score:.3f}  {hit.label or ''}"],
+                _picture(library, hit),
+                [f"{hit.rank}.  {hit.score:.3f}", *([hit.label] if hit.label else [])],
                 highlight="good" if hit.id in right else "bad",
             )
             for hit in nearest(library.store, judgements.vectors[place], k=5)
         ]
-    return render.grid(tiles, title="The worst queries, and what came up", columns=5, cell=140)
+        parts.append((judgements.texts[place], tiles))
+    return render.sections(parts, title="The worst queries, and what came up", cell=140)
+
+
+def _picture(library: Library, hit: Hit) -> Any:
+    """The image of a hit, or what says that it is gone."""
+    from wordsight import render
+
+    try:
+        return library.image(hit, min_side=280)
+    except WordsightError:
+        return render.missing_image()

@@ -19,7 +19,7 @@ from wordsight.cli.app import (
     app,
     examples,
 )
-from wordsight.cli.console import check_pictures, count, print_json, progress_bar, say
+from wordsight.cli.console import check_pictures, count, print_json, progress_bar, say, shown
 from wordsight.cli.opening import open_or_create
 from wordsight.errors import WordsightError
 
@@ -89,6 +89,9 @@ def index(
         if fresh:  # an empty library would be found later, and puzzle
             shutil.rmtree(opened.path, ignore_errors=True)
         raise
+    except KeyboardInterrupt:
+        say("what was indexed so far is kept; the same command goes on from there.")
+        raise
     unusable = report.failed and not report.images
     if fresh and unusable:
         shutil.rmtree(opened.path, ignore_errors=True)
@@ -96,7 +99,7 @@ def index(
         print_json({**report.to_json(), "library": str(opened.path)})
     else:
         for failure in report.failed:
-            say(f"skipped {failure.path}: {failure.reason}")
+            say(f"skipped {shown(failure.path)}: {failure.reason}")
     if unusable:
         raise WordsightError("none of the images could be read; nothing was indexed.")
     if not as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ from wordsight.cli.app import (
     app,
     examples,
 )
-from wordsight.cli.console import check_pictures, count, print_json, say
+from wordsight.cli.console import check_pictures, count, print_json, say, shown
 from wordsight.cli.opening import open_library
 from wordsight.cli.prompt import loop
 from wordsight.errors import WordsightError
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 )
 def search(
     query: Annotated[
-        str | None,
+        list[str] | None,  # of which there may be one: a second means that quotes are missing
         typer.Argument(
             metavar="QUERY",
             help="Words; an image file (more like this); or terms in double quotes, weighed and "
@@ -101,6 +102,9 @@ def search(
     A query that nothing in the library fits gets "No match": the cut-off is calibrated on the
     library itself, so that at most --false-accept of unrelated queries are answered.
     """
+    if query and len(query) > 1:
+        whole = shlex.quote(" ".join(query))
+        raise WordsightError(f"write the query as one, in quotes: wordsight search {whole}")
     check_pictures([grid])
     opened = open_library(library, model, runtime, precision, preload=crops is not False)
 
@@ -136,8 +140,8 @@ def search(
         if timings:
             _say_timings(result.timings_ms)
 
-    if query is not None:
-        answer(query)
+    if query:
+        answer(query[0])
     else:
         loop(answer, f"{count(len(opened), 'image')}, model {opened.store.model.name}")
 
@@ -186,7 +190,7 @@ def _print_result(result: Result) -> None:
             parts.append(f"z {hit.z:5.1f}")
         if hit.label:
             parts.append(f"{hit.label:<12}")
-        parts.append(hit.path)
+        parts.append(shown(hit.path))
         if hit.view.box:
             x0, y0, x1, y1 = (round(v) for v in hit.view.box)
             parts.append(f"[{hit.view.label or hit.view.kind} at {x0},{y0},{x1},{y1}]")

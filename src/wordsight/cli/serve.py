@@ -104,8 +104,9 @@ def serve(
     try:
         listener = listen(host, port)
     except OSError as error:
+        why = reason(error).partition(" (while ")[0]  # what follows repeats the address
         raise WordsightError(
-            f"cannot listen on {host}:{port} ({reason(error)}); choose another --port."
+            f"cannot listen on {host}:{port} ({why}); choose another --port or --host."
         ) from None
     if host not in LOOPBACK and token is None:
         token = secrets.token_urlsafe(24)

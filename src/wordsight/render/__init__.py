@@ -14,6 +14,7 @@ from wordsight.render.grids import (
     no_match_card,
     outlined,
     relevance_overlay,
+    sections,
     side_by_side,
 )
 from wordsight.render.plots import (
@@ -47,6 +48,7 @@ __all__ = [
     "reliability_plot",
     "save",
     "score_histogram",
+    "sections",
     "series_plot",
     "side_by_side",
 ]

@@ -80,6 +80,19 @@ def grid(
     return _page([_heading(title, subtitle, width), block])
 
 
+def sections(
+    parts: Sequence[tuple[str, Sequence[Tile]]], *, title: str, columns: int = 5, cell: int = 180
+) -> Image.Image:
+    """Grids below each other under one title, each with a heading of its own."""
+    blocks = [_tiles(tiles, columns, cell) for _, tiles in parts]
+    width = max([_NARROWEST, *(block.width for block in blocks)])
+    rows = [
+        _stack([_heading(name, None, width, size=_SUBTITLE), block], GAP // 2)
+        for (name, _), block in zip(parts, blocks, strict=True)
+    ]
+    return _page([_heading(title, None, width), *rows])
+
+
 def no_match_card(
     query: str,
     lines: Sequence[str],

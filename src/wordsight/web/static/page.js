@@ -74,6 +74,9 @@ function drawBox(frame, box, width, height, words, className = "won") {
 
 // -- search
 
+/** How many images are asked for: what the server takes, whatever is typed or in the address. */
+const howMany = () => Math.min(500, Math.max(1, Math.round(Number($("k").value)) || Number(USUAL.k)));
+
 function settings() {
   return { label: $("label").value, crops: $("crops").checked, rank_by: $("rank_by").value, false_accept: $("false_accept").value };
 }
@@ -93,7 +96,8 @@ function say(...lines) {
 }
 
 /** Ask for what `query` says. */
-async function search({ anyway = false, k = Number($("k").value) || 20, record = true } = {}) {
+async function search({ anyway = false, k = howMany(), record = true } = {}) {
+  $("k").value = howMany();
   tab("search", false);
   if ($("view").open) $("view").close();
   relaxed = anyway;

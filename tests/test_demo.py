@@ -1,0 +1,38 @@
+"""The guided tour, over the 20 images that a machine without CIFAR-10 has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import wordsight
+from wordsight import demo
+from wordsight.api import Library
+from wordsight.sources import cifar10
+
+
+def test_the_tour_of_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("foolbox", reason="no sample images")
+    monkeypatch.delenv("WORDSIGHT_CIFAR10", raising=False)
+    monkeypatch.setattr(demo, "_crops", lambda *_: {})  # tests/test_crops.py has these
+    drawn = []
+    grid = Library.grid
+
+    def noted(library: Library, result: Any, **options: Any) -> Any:
+        drawn.append(result)
+        return grid(library, result, **options)
+
+    monkeypatch.setattr(Library, "grid", noted)
+    source = cifar10.load("test")
+    said: list[str] = []
+    facts = demo.run(
+        wordsight.load_model("starter"), source, source.origin, tmp_path / "out", say=said.append
+    )
+    assert len(facts["searches"]) == len(demo.PROMPTS)
+    assert all(Path(picture).is_file() for picture in facts["pictures"])
+    # What "No match" is shown with: a thing that none of the images is of.
+    assert drawn[-1].query == "a grand piano"
+    assert not drawn[-1].match
+    assert any("accuracy" in line for line in said)
