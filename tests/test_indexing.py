@@ -4,6 +4,7 @@ change no result.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import shutil
@@ -382,6 +383,30 @@ def test_what_was_skipped_is_kept_once_and_for_its_place_alone(
     tar.write_bytes(whole)
     library.index(tar)
     assert skipped() == ["bad.png.jpg", "x.tar::inner.png"]
+
+
+def test_files_of_a_far_future_are_indexed(
+    folder: Path, tmp_path: Path, model: ColourModel
+) -> None:
+    """Some file systems keep times that are more nanoseconds than an int64 holds."""
+
+    class Late:
+        name, root, problems = str(folder), str(folder / "_")[:-1], ()
+        later = 0
+
+        def items(self) -> list[Item]:
+            listed = open_source(folder).items()
+            return [dataclasses.replace(i, mtime_ns=14 * 10**18 + self.later) for i in listed]
+
+    library, source = wordsight.create(tmp_path / "lib", model), Late()
+    indexed = library.index_sources([source]).indexed
+    assert indexed == len(library) == len(list(folder.iterdir()))
+    seen: list[int] = []
+    report = library.index_sources([source], progress=lambda _, todo: seen.append(todo))
+    assert (report.unchanged, seen) == (indexed, [])
+    source.later = 1
+    library.index_sources([source], progress=lambda _, todo: seen.append(todo))
+    assert set(seen) == {indexed}
 
 
 def test_a_source_that_is_named_twice_counts_once(

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 BATCH = 64  # images encoded together
 WRITE_EVERY = 512  # images in one write: each write is a file and a version of the table
 _SECONDS_BETWEEN_WRITES = 10.0
+_TIMES = 1 << 63  # nanoseconds since 1970; from here on they are no int64
 
 DECODE_BYTES = 512 << 20
 """How many bytes may be decoded at once, over all threads; an image above it goes alone."""
@@ -330,8 +331,13 @@ def _list(sources: Sequence[Source]) -> dict[str, Item]:
             raise SourceError(f"{source.name}: {unreadable_reason(error)}") from error
         for item in listed:
             if item.label is not None or item.id not in items:
-                items[item.id] = item
+                items[item.id] = item if item.mtime_ns < _TIMES else _within_times(item)
     return items
+
+
+def _within_times(item: Item) -> Item:
+    """A time after 2262 as one that the table can hold; it still differs when the file's does."""
+    return replace(item, mtime_ns=item.mtime_ns % _TIMES)
 
 
 def _vanished(
