@@ -491,15 +491,18 @@ class Store:
     @property
     def crops(self) -> str:
         """How regions were proposed when the library was last indexed with a choice of it."""
+        with contextlib.suppress(OSError, ValueError):  # another process may have chosen since
+            self.record = json.loads((self.path / "library.json").read_text(encoding="utf-8"))
         return str(self.record.get("crops", "none"))
 
     @crops.setter
     def crops(self, proposer: str) -> None:
         if proposer != self.crops:
-            self.record["crops"] = proposer
+            record = {**self.record, "crops": proposer}
             with _writing(self.path):
-                data = json.dumps(self.record, indent=2).encode()
+                data = json.dumps(record, indent=2).encode()
                 _write_atomically(self.path / "library.json", data)
+            self.record = record
 
     # reading
 
