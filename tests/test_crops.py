@@ -12,6 +12,7 @@ from PIL import Image
 
 import wordsight
 from wordsight.errors import LibraryError, ModelError
+from wordsight.models.maskrcnn import load_detector
 
 
 @pytest.fixture
@@ -122,6 +123,23 @@ def test_a_choice_that_could_not_be_written_is_made_again(
             library.index(folder, crops="tiles")
     library.index(folder, crops="tiles")
     assert wordsight.open(tmp_path / "lib", model).store.crops == "tiles"
+
+
+def test_a_detectors_directory_is_found_from_everywhere(
+    folder: Path, tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starter = load_detector("starter-maskrcnn").path
+    (tmp_path / "mine").symlink_to(starter, target_is_directory=True)
+    library = wordsight.create(tmp_path / "lib", model)
+    monkeypatch.chdir(tmp_path)
+    library.index(folder, crops="mine")
+    monkeypatch.chdir(folder)
+    Image.new("RGB", (160, 120), ANCHORS["red"]).save("e.png")
+    report = library.index(folder)
+    assert report.crops is not None
+    assert report.crops.proposer == "starter-maskrcnn"
+    library.index(folder, crops="starter-maskrcnn")
+    assert library.store.crops == "starter-maskrcnn"  # a name stays one
 
 
 def test_a_copy_reuses_the_crops_too(folder: Path, tmp_path: Path, model: ColourModel) -> None:

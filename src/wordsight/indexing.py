@@ -279,12 +279,14 @@ def index(
     when the library cannot be written (what was written so far is kept), ModelMismatchError for
     another model, ModelError when the proposer cannot be had.
     """
-    from wordsight.regions import load_proposer
+    from wordsight.regions import Tiles, load_proposer
 
     started = time.perf_counter()
     store.check_model(model.name, model.hash)
     wanted = str(crops or store.crops)
     proposer = None if wanted == "none" else load_proposer(wanted)
+    if proposer and not isinstance(proposer, Tiles) and proposer.path == Path(wanted).expanduser():
+        wanted = str(proposer.path.resolve())  # in full: the next run may begin in another place
     report = IndexReport()
     if proposer:
         report.crops = CropReport(proposer.name)
