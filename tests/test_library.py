@@ -289,6 +289,36 @@ def test_create_does_not_overwrite_what_is_not_a_library(
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
 
 
+def test_what_killed_processes_left_behind_is_in_nobodys_way(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    """They are killed as they write, before the file gets its name."""
+    code = """
+        import os, sys
+        from fakes import ColourModel
+        import wordsight, wordsight.library
+        def kill(_file): os._exit(9)
+        library = wordsight.open(sys.argv[1], ColourModel()) if len(sys.argv) > 2 else None
+        os.fsync = kill
+        library.index(sys.argv[2]) if library else wordsight.create(sys.argv[1], ColourModel())
+    """
+    place = tmp_path / "lib"
+
+    def die(*arguments: Path) -> None:
+        command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+        there = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        assert subprocess.run(command, env=there, check=False).returncode == 9
+
+    die(place)
+    assert [p.name.split(".")[0] for p in place.glob("*.new")] == ["library"]
+    library = wordsight.create(place, model)
+    library.index(photos(red=1))
+    die(place, photos(red=2))
+    assert list(place.glob("*.new"))
+    assert library.index(photos(red=3)).images == 3
+    assert not list(place.glob("*.new"))
+
+
 def test_full_disk_is_a_plain_error(
     tmp_path: Path, photos: Photos, model: ColourModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -413,8 +413,9 @@ class Store:
             raise LibraryError(f"{path} already holds a library; open it, or choose another place.")
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             # What an interrupted create left behind is ours to overwrite.
-            leftovers = {p.name for p in path.iterdir()} if path.is_dir() else {"a file"}
-            if not leftovers <= {"views.lance", "bank.npz", "lock"}:
+            leftovers = list(path.iterdir()) if path.is_dir() else [path]
+            ours = {"views.lance", "bank.npz", "lock"}
+            if not all(p.name in ours or p.match("library.json.*.new") for p in leftovers):
                 raise LibraryError(f"{path} exists and is not a library; choose another place.")
         record = {
             "format": FORMAT,
@@ -1126,7 +1127,7 @@ class Store:
 
         Now rather than in the first search after a change.
         """
-        for unfinished in self.path.glob("views-*.new"):  # of processes that were killed
+        for unfinished in self.path.glob("*.new"):  # of processes that were killed
             unfinished.unlink(missing_ok=True)
         if self.is_large:
             if self._indexed_versions()[-1:] != [self.version]:
