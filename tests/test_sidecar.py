@@ -94,6 +94,21 @@ def test_what_came_since_is_seen(
     assert not looked_at(newest.store)
 
 
+def test_statistics_are_kept_for_the_version_they_are_of(
+    library: wordsight.Library, model: ColourModel
+) -> None:
+    reader = wordsight.open(library.path, model).store
+    snapshot = reader.snapshot()
+    library.add([np.full((8, 8, 3), n, np.uint8) for n in range(9)], [f"{n}" for n in range(9)])
+    reader.labels()  # now the reader has the newer table in view
+    mine = reader.calibration(snapshot).to_arrays()
+    newer = wordsight.open(library.path, model).store
+    theirs = newer.calibration(newer.snapshot()).to_arrays()
+    assert any(not np.array_equal(mine[name], theirs[name]) for name in mine)
+    fresh = newer._calibrate(newer.snapshot(), True).to_arrays()
+    assert all(np.array_equal(theirs[name], fresh[name]) for name in fresh)
+
+
 def test_a_compaction_in_between_takes_nothing_away(
     library: wordsight.Library, model: ColourModel
 ) -> None:

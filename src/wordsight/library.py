@@ -968,7 +968,7 @@ class Store:
             ) from None
 
     def calibration(self, snapshot: Snapshot, *, crops: bool = True) -> Calibration:
-        """What the "No match" decision needs for the version in view; made where it is missing.
+        """What the "No match" decision needs for a snapshot's version; made where it is missing.
 
         Without ``crops``: for the scores of whole images alone.
         """
@@ -977,12 +977,12 @@ class Store:
         name = "statistics" if crops or not snapshot.has_crops else "statistics-no-crops"
         version, made = self._calibrations.get(name, (None, None))
         if made is None or version != snapshot.version:
-            saved = self.load_statistics(name)
+            saved = self._load_arrays(name, snapshot.version)
             if saved is not None:
                 made = Calibration.from_arrays(saved)
             else:
                 made = self._calibrate(snapshot, crops)
-                self.save_statistics(name, made.to_arrays())
+                self._save_arrays(name, snapshot.version, made.to_arrays())
             self._calibrations[name] = (snapshot.version, made)
         return made
 
@@ -1004,15 +1004,8 @@ class Store:
             made = made.observe(fused)
         return made
 
-    def load_statistics(self, name: str) -> dict[str, NDArray[Any]] | None:
-        """What :meth:`save_statistics` saved for the version in view; None when out of date."""
-        return self._load_arrays(name, self.version)
-
-    def save_statistics(self, name: str, arrays: dict[str, NDArray[Any]]) -> None:
-        """Keep arrays derived from the version in view (a read-only library keeps none)."""
-        self._save_arrays(name, self.version, arrays)
-
     def _load_arrays(self, name: str, version: int) -> dict[str, NDArray[Any]] | None:
+        """What :meth:`_save_arrays` saved for this version; None when there is nothing of it."""
         try:
             saved = _read_arrays(self.path / f"{name}.npz")
             return saved if int(saved.pop("version")) == version else None
@@ -1020,6 +1013,7 @@ class Store:
             return None
 
     def _save_arrays(self, name: str, version: int, arrays: dict[str, NDArray[Any]]) -> None:
+        """Keep arrays derived from a version of the table (a read-only library keeps none)."""
         import io
 
         import numpy as np
@@ -1137,7 +1131,7 @@ class Store:
         else:
             for version in self._indexed_versions():
                 (self.path / f"views-{version}.ann").unlink(missing_ok=True)
-            if self.load_statistics("statistics") is None:
+            if self._load_arrays("statistics", self.version) is None:
                 self.calibration(self.snapshot())
             if self._load_arrays("sidecar", self.version) is None:
                 self._make_sidecar()
