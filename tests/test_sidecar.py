@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import wordsight
+from wordsight.errors import LibraryError
 from wordsight.library import ImageRecord, Store, ViewRecord
 from wordsight.sidecar import Sidecar, _Words
 
@@ -135,6 +136,24 @@ def test_without_it_the_table_is_read(
         (library.path / "sidecar.npz").write_bytes(damage)
     found = wordsight.open(library.path, model).search("red", k=5, anyway=True)
     assert [hit.id for hit in found.hits] == [hit.id for hit in expected.hits]
+
+
+@pytest.mark.parametrize("there", [0, 10, 2000])
+@pytest.mark.parametrize("space", [True, False])
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_table_that_is_copied_in_part_is_no_table(
+    library: wordsight.Library, model: ColourModel, there: int, space: bool, beside: bool
+) -> None:
+    """Some programs take all the space before they copy: a file then has its size, and zeros."""
+    for file in (library.path / "views.lance/data").iterdir():
+        whole = file.read_bytes()
+        file.write_bytes(whole[:there].ljust(len(whole) if space else 0, b"\0"))
+    if not beside:
+        (library.path / "sidecar.npz").unlink()
+    with pytest.raises(LibraryError, match=r"the table .* cannot be read"):
+        wordsight.open(library.path, model).search("red", anyway=True)
+    with pytest.raises(LibraryError, match=r"the table .* cannot be read"):
+        wordsight.open(library.path, model).vectors()
 
 
 def test_a_copied_library_is_read_where_it_is(

@@ -1299,7 +1299,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 def _unread(error: Exception) -> bool:
     """Whether the table's files could not be read, as Lance and Arrow say it."""
-    return isinstance(error, OSError) or "Not found" in str(error)
+    return isinstance(error, OSError) or "lance" in str(error).lower()
 
 
 def _short(error: BaseException) -> str:
