@@ -767,6 +767,5 @@ def add_images(
     with store.lock():
         store.refresh()
         store.put(records, replace=True)
-        if store.is_large:
-            store.prepare()
+        store.prepare_index()
     return ids

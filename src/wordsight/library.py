@@ -749,9 +749,8 @@ class Store:
     def _large(self) -> _Large:
         """The newest version that has an approximate index; made where there is none."""
         versions = self._indexed_versions()
-        if self._opened is not None and (
-            not versions or versions[-1] <= int(self._opened.dataset.version)
-        ):
+        newest = versions[-1] if versions else self.version
+        if self._opened is not None and newest <= int(self._opened.dataset.version):
             return self._opened
         for version in reversed(versions):
             with contextlib.suppress(OSError, ValueError, KeyError):
@@ -1129,12 +1128,25 @@ class Store:
             self.null()
             (self.path / "sidecar.npz").unlink(missing_ok=True)
         else:
-            for version in self._indexed_versions():
-                (self.path / f"views-{version}.ann").unlink(missing_ok=True)
+            self._drop_index()
             if self._load_arrays("statistics", self.version) is None:
                 self.calibration(self.snapshot())
             if self._load_arrays("sidecar", self.version) is None:
                 self._make_sidecar()
+
+    def prepare_index(self) -> None:
+        """As :meth:`prepare`, where searches see no more than what the index is of.
+
+        So it is in a large library; and for those to whom it is large by their own budget.
+        """
+        if self.is_large:
+            self.prepare()
+        else:
+            self._drop_index()
+
+    def _drop_index(self) -> None:
+        for version in self._indexed_versions():
+            (self.path / f"views-{version}.ann").unlink(missing_ok=True)
 
     def _make_sidecar(self) -> None:
         dataset = self.dataset
