@@ -177,11 +177,35 @@ def test_another_table_in_its_place_is_seen(
             n = 100 + other.store.version
             other.store.put([image(n, f"/other/{n}.png")], replace=False)
         other.store.prepare()
+    assert len(other) != len(library)
     expected = other.search("red", k=2, anyway=True)
     shutil.rmtree(library.path / "views.lance")
     shutil.copytree(other.path / "views.lance", library.path / "views.lance")
+    assert len(wordsight.open(library.path, model)) == len(other)
     found = wordsight.open(library.path, model).search("red", k=2, anyway=True)
     assert [hit.path for hit in found.hits] == [hit.path for hit in expected.hits]
+
+
+def test_the_sidecar_of_a_copy_that_went_another_way_is_not_taken(
+    library: wordsight.Library, model: ColourModel, tmp_path: Path
+) -> None:
+    """Both have the same files and the same number of versions; other images were taken out."""
+    shutil.copytree(library.path, tmp_path / "copy")
+    copy = wordsight.open(tmp_path / "copy", model)
+    for one, gone in ((library, 1), (copy, 5)):
+        with one.store.lock():
+            one.store.remove([f"{gone:016x}"])
+            one.store.prepare()
+    assert copy.store.version == library.store.version
+    shutil.copy(copy.path / "sidecar.npz", library.path)
+    fresh = wordsight.open(library.path, model)
+    assert fresh.vectors()[0] == library.vectors()[0]
+    assert looked_at(fresh.store)
+    with library.store.lock():
+        library.store.prepare()
+    again = wordsight.open(library.path, model)
+    assert again.vectors()[0] == library.vectors()[0]
+    assert not looked_at(again.store)
 
 
 def test_a_search_in_a_fresh_process_does_not_import_the_tables_reader(

@@ -536,13 +536,16 @@ class Store:
     def _beside(self) -> Sidecar | None:
         """The sidecar, while it is what shows the newest version: until the table is opened."""
         if self._dataset is None and self._sidecar is None:
-            with contextlib.suppress(OSError, ValueError, KeyError):  # none, or out of date
-                arrays = _read_arrays(self.path / "sidecar.npz")
-                version, table = int(arrays["version"]), self.path / "views.lance"
-                found = Sidecar.from_arrays(arrays, version, table, self.model.dim)
-                if found.is_current():
-                    self._sidecar = found
+            self._sidecar = self._saved_sidecar()
         return self._sidecar if self._dataset is None else None
+
+    def _saved_sidecar(self) -> Sidecar | None:
+        with contextlib.suppress(OSError, ValueError, KeyError):  # none, or out of date
+            arrays = _read_arrays(self.path / "sidecar.npz")
+            version, table = int(arrays["version"]), self.path / "views.lance"
+            found = Sidecar.from_arrays(arrays, version, table, self.model.dim)
+            return found if found.is_current() else None
+        return None
 
     def refresh(self) -> bool:
         """Look for what other processes wrote since; True when there is a newer version."""
@@ -1131,7 +1134,7 @@ class Store:
             self._drop_index()
             if self._load_arrays("statistics", self.version) is None:
                 self.calibration(self.snapshot())
-            if self._load_arrays("sidecar", self.version) is None:
+            if self._saved_sidecar() is None:
                 self._make_sidecar()
 
     def prepare_index(self) -> None:
