@@ -378,6 +378,28 @@ def test_killed_run_loses_nothing_and_the_next_goes_on(tmp_path: Path, photos: P
     assert model.encoded_images == 40 - kept
 
 
+@pytest.mark.parametrize("opened", [True, False])
+def test_another_library_in_its_place_is_seen(
+    tmp_path: Path, photos: Photos, model: ColourModel, opened: bool
+) -> None:
+    """It has as many versions as the one that was there."""
+    place = tmp_path / "lib"
+    wordsight.create(place, model).index(photos("old", red=3))
+    reader = wordsight.open(place, model)
+    assert reader.search("red").match
+    if opened:
+        reader.store.labels()
+    shutil.rmtree(place)
+    wordsight.create(place, model).index(photos("new", blue=2))
+    found = reader.search("blue", anyway=True)
+    assert [Path(hit.path).parent.name for hit in found.hits] == ["new", "new"]
+    assert len(reader) == 2
+    shutil.rmtree(place)
+    wordsight.create(place, ColourModel("f" * 16)).index(photos("other", green=2))
+    with pytest.raises(ModelMismatchError):
+        reader.search("green")
+
+
 def test_readers_search_while_an_index_runs(
     tmp_path: Path, photos: Photos, model: ColourModel
 ) -> None:

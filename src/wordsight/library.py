@@ -371,6 +371,10 @@ class Store:
 
     def __init__(self, path: Path, record: dict[str, Any]) -> None:
         self.path = path
+        self._begin(record)
+
+    def _begin(self, record: dict[str, Any]) -> None:
+        """Know nothing yet but what the library's record says."""
         self.record = record
         self.model = ModelRecord(**record["model"])
         self._dataset: Any = None
@@ -419,6 +423,7 @@ class Store:
                 raise LibraryError(f"{path} exists and is not a library; choose another place.")
         record = {
             "format": FORMAT,
+            "id": os.urandom(8).hex(),
             "wordsight": __version__,
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "model": {
@@ -492,8 +497,7 @@ class Store:
     @property
     def crops(self) -> str:
         """How regions were proposed when the library was last indexed with a choice of it."""
-        with contextlib.suppress(OSError, ValueError):  # another process may have chosen since
-            self.record = json.loads((self.path / "library.json").read_text(encoding="utf-8"))
+        self.record = self._written_record()  # another process may have chosen since
         return str(self.record.get("crops", "none"))
 
     @crops.setter
@@ -504,6 +508,13 @@ class Store:
                 data = json.dumps(record, indent=2).encode()
                 _write_atomically(self.path / "library.json", data)
             self.record = record
+
+    def _written_record(self) -> dict[str, Any]:
+        """The record as it is on the disk; the one that is known where that cannot be read."""
+        with contextlib.suppress(OSError, ValueError):
+            record: dict[str, Any] = json.loads((self.path / "library.json").read_text("utf-8"))
+            return record
+        return self.record
 
     # reading
 
@@ -548,7 +559,10 @@ class Store:
         return None
 
     def refresh(self) -> bool:
-        """Look for what other processes wrote since; True when there is a newer version."""
+        """Look for what other processes wrote since; True when there is a newer version.
+
+        That of another library too, which was made in the place of this one.
+        """
         dataset, beside = self._dataset, self._sidecar
         unopened = dataset is None and beside is None
         if unopened or (self._loading and not self._loading.done()):
@@ -557,6 +571,10 @@ class Store:
             changed = (self.path / "views.lance/_versions").stat().st_mtime_ns
             if changed == self._looked_at:
                 return False
+            record = self._written_record()
+            if record.get("id") != self.record.get("id"):
+                self._begin(record)
+                return True
             if dataset is not None:
                 is_current = dataset.latest_version == dataset.version
             else:
