@@ -35,7 +35,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from wordsight.errors import LibraryChangedError, LibraryError, ModelMismatchError
+from wordsight.errors import LibraryChangedError, LibraryError, ModelMismatchError, reason
 from wordsight.sidecar import NUMBERS, STATISTICS, Sidecar
 
 if TYPE_CHECKING:
@@ -413,9 +413,11 @@ class Store:
         from wordsight import __version__
 
         path = Path(path).absolute()
-        if (path / "library.json").exists():
+        if os.path.exists(path / "library.json"):  # noqa: PTH110  (a path of any length)
             raise LibraryError(f"{path} already holds a library; open it, or choose another place.")
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if os.path.exists(path) and (  # noqa: PTH110
+            not path.is_dir() or any(path.iterdir())
+        ):
             # What an interrupted create left behind is ours to overwrite.
             leftovers = list(path.iterdir()) if path.is_dir() else [path]
             ours = {"views.lance", "bank.npz", "lock"}
@@ -454,12 +456,12 @@ class Store:
         """Open a library. Raises LibraryError when there is none, or it is of a newer format."""
         path = Path(path).absolute()
         file = path / "library.json"
-        if not file.is_file():  # a folder of images, as default_location was given it
-            for place in (path / NAME, _fallback_location(path.resolve())):
-                if (place / "library.json").is_file():
-                    path, file = place, place / "library.json"
-                    break
         try:
+            if not file.is_file():  # a folder of images, as default_location was given it
+                for place in (path / NAME, _fallback_location(path.resolve())):
+                    if (place / "library.json").is_file():
+                        path, file = place, place / "library.json"
+                        break
             record = json.loads(file.read_text(encoding="utf-8"))
             version = record["format"]
             if version > FORMAT:
@@ -474,6 +476,8 @@ class Store:
             ) from None
         except PermissionError:
             raise LibraryError(f"the library {path} cannot be read: permission denied.") from None
+        except OSError as error:  # no path at all, for example
+            raise LibraryError(f"the library {path} cannot be read: {reason(error)}.") from None
         except (ValueError, KeyError, TypeError) as error:
             raise LibraryError(
                 f"{file} is damaged ({error}); restore it, or index into another directory."
