@@ -190,6 +190,9 @@ def test_bad_options_say_why(library: wordsight.Library) -> None:
         library.search("red", k=0)
     with pytest.raises(QueryError, match="false-accept"):
         library.search("red", false_accept=1.5)
+    for cut in (float("nan"), float("inf")):
+        with pytest.raises(QueryError, match=f"must be a number, not {cut}"):
+            library.search("red", min_score=cut)
     with pytest.raises(QueryError, match="cancel"):
         library.search('"red" - "red"')
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -312,6 +313,8 @@ def search(
         raise QueryError(f"k must be at least 1, not {k}.")
     if not 0 < false_accept < 1:
         raise QueryError(f"the false-accept rate must lie between 0 and 1, not {false_accept:g}.")
+    if min_score is not None and not math.isfinite(min_score):
+        raise QueryError(f"the cut-off on the score must be a number, not {min_score:g}.")
     parsed = [as_query(query) for query in queries]
     store.check_model(model.name, model.hash)
     clock = _Clock()
