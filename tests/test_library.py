@@ -319,6 +319,14 @@ def test_what_killed_processes_left_behind_is_in_nobodys_way(
     assert not list(place.glob("*.new"))
 
 
+def test_a_path_that_is_no_text_is_a_plain_error(tmp_path: Path, model: ColourModel) -> None:
+    place = tmp_path / os.fsdecode(b"caf\xe9")
+    with pytest.raises(LibraryError, match="not valid UTF-8"):
+        wordsight.create(place, model)
+    with pytest.raises(LibraryError, match="no library at"):
+        wordsight.open(place, model)
+
+
 def test_full_disk_is_a_plain_error(
     tmp_path: Path, photos: Photos, model: ColourModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -329,7 +329,7 @@ def _fallback_location(folder: Path) -> Path:
 
     from platformdirs import user_data_path
 
-    key = hashlib.blake2b(str(folder).encode(), digest_size=8).hexdigest()
+    key = hashlib.blake2b(os.fsencode(folder), digest_size=8).hexdigest()
     return user_data_path("wordsight") / "libraries" / f"{folder.name or 'root'}-{key}"
 
 
@@ -413,6 +413,13 @@ class Store:
         from wordsight import __version__
 
         path = Path(path).absolute()
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:  # as Lance takes it
+            shown = os.fsencode(path).decode("utf-8", "replace")
+            raise LibraryError(
+                f"{shown} is not valid UTF-8, so no library can be there; choose another place."
+            ) from None
         if os.path.exists(path / "library.json"):  # noqa: PTH110  (a path of any length)
             raise LibraryError(f"{path} already holds a library; open it, or choose another place.")
         if os.path.exists(path) and (  # noqa: PTH110
