@@ -131,6 +131,10 @@ def test_many_queries_at_once_are_the_single_ones(library: wordsight.Library) ->
         assert result.top_score == pytest.approx(alone.top_score, abs=1e-5)
 
 
+def test_no_queries_get_no_answers(library: wordsight.Library) -> None:
+    assert library.search([]) == []
+
+
 def test_empty_library_matches_nothing(tmp_path: Path, model: ColourModel) -> None:
     result = wordsight.create(tmp_path / "lib", model).search("red")
     assert (result.match, result.hits) == (False, [])

@@ -317,6 +317,8 @@ def search(
         raise QueryError(f"the cut-off on the score must be a number, not {min_score:g}.")
     parsed = [as_query(query) for query in queries]
     store.check_model(model.name, model.hash)
+    if not parsed:
+        return []
     clock = _Clock()
     store.preload(crops=crops)
     encoded, text_vectors = _encode(model, parsed)
