@@ -558,6 +558,14 @@ def test_ids_round_trip() -> None:
         assert id_from_int(id_to_int(image_id)) == image_id
 
 
+@pytest.mark.parametrize(
+    "text", ["", "12", "g" * 16, "0x23456789abcdef", "+" + "1" * 15, "1_2" * 5 + "f"]
+)
+def test_what_is_no_id_is_refused(text: str) -> None:
+    with pytest.raises(LibraryError, match="not an image id"):
+        id_to_int(text)
+
+
 def test_info(tmp_path: Path, photos: Photos, model: ColourModel) -> None:
     library = wordsight.create(tmp_path / "lib", model)
     library.index(photos(red=2))

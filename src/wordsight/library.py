@@ -63,6 +63,8 @@ _DESCRIBED = 2_000_000  # up to so many views paths and labels are kept in memor
 _RECENT_NS = 2_000_000_000
 _BLOCK = 65_536  # rows that are read at once where all are passed through
 
+_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
+
 T = TypeVar("T")
 
 
@@ -306,12 +308,9 @@ def _joined(sample: Snapshot, others: Snapshot) -> Snapshot:
 
 def id_to_int(image_id: str) -> int:
     """The 16 hex digits of an image id as the signed 64-bit number that is stored."""
-    try:
-        value = int(image_id, 16)
-    except ValueError:
-        value = -1
-    if len(image_id) != 16 or value < 0:
+    if len(image_id) != 16 or not set(image_id) <= _HEX_DIGITS:  # int() takes 0x, +, _ and more
         raise LibraryError(f"'{image_id}' is not an image id (16 hexadecimal digits).")
+    value = int(image_id, 16)
     return value - (1 << 64) if value >> 63 else value
 
 
