@@ -566,6 +566,40 @@ def test_labels_follow_the_folders(
     assert labels(library) == {"1.png": None, "2.png": None}
 
 
+def test_labels_stay_while_a_part_cannot_be_seen(
+    tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, archive = tmp_path / "in", tmp_path / "x.tar"
+    for number, place in enumerate(("dog/1.png", "dog/2.png", "wolf/3.png")):
+        picture(folder / place, number)
+    with tarfile.open(archive, "w") as tar:
+        tar.add(folder / "dog", "dog")
+        middle = tar.offset
+        tar.add(folder / "wolf", "wolf")
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index([folder, archive])
+    before = library.store.labels()
+    assert set(before.values()) == {"dog", "wolf"}
+    scandir = os.scandir
+
+    def refuse(place: str) -> object:
+        if place == str(folder / "wolf"):
+            raise PermissionError(13, "Permission denied", place)
+        return scandir(place)
+
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: middle + 100])
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", refuse)
+        report = library.index([folder, archive], prune=True)
+    assert (len(report.failed), report.relabelled, report.removed) == (2, 0, 0)
+    assert library.store.labels() == before
+    archive.write_bytes(whole)
+    shutil.rmtree(folder / "wolf")
+    report = library.index([folder, archive], prune=True)
+    assert (report.relabelled, report.removed) == (2, 1)  # now it is seen that there is one class
+
+
 def test_labels_with_crops(tmp_path: Path, model: ColourModel) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

@@ -302,6 +302,7 @@ def index(
         if crops:
             store.crops = wanted
         known = {entry.id: entry for entry in store.entries()}
+        _keep_labels(items, known, sources)
         run = _Run(store, model, proposer, items, known, report, progress)
         todo = [item for item in items.values() if not run.is_unchanged(item)]
         report.unchanged = len(items) - len(todo)
@@ -340,6 +341,25 @@ def _list(sources: Sequence[Source]) -> dict[str, Item]:
 def _within_times(item: Item) -> Item:
     """A time after 2262 as one that the table can hold; it still differs when the file's does."""
     return replace(item, mtime_ns=item.mtime_ns % _TIMES)
+
+
+def _keep_labels(
+    items: dict[str, Item], known: dict[str, Entry], sources: Sequence[Source]
+) -> None:
+    """Where a folder could not be looked into, or an archive read to its end, labels stay.
+
+    Whether folders are classes is seen from all of them together.
+    """
+    partly = {
+        source.root
+        for source in sources
+        for path, _ in source.problems
+        if os.path.isdir(path) or source.root.startswith(f"{path}::")  # noqa: PTH112
+    }
+    for identity, item in items.items() if partly else ():
+        entry = known.get(identity)
+        if entry and item.label is None and item.root in partly:
+            items[identity] = replace(item, label=entry.label)
 
 
 def _vanished(
