@@ -156,6 +156,8 @@ def test_labels_from_everywhere(tmp_path: Path) -> None:
     (tmp_path / "l.txt").write_text("# mine\none thing\n\nanother\n")
     assert read_labels(tmp_path / "l.txt") == ["one thing", "another"]
     assert read_labels(["a", "b"]) == ["a", "b"]
+    many = [f"label {n}" for n in range(100)]
+    assert read_labels(",".join(many)) == many  # more than a file's name may have
 
 
 @pytest.mark.parametrize("labels", ["dog,", ["one"], [], ["a", "a"], "no-such-set"])

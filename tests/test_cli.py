@@ -24,6 +24,8 @@ from wordsight.errors import ModelError
 
 Photos = Callable[..., Path]
 
+LONG = "x" * 300  # more than a file's name may have
+
 
 class Run(NamedTuple):
     code: int
@@ -249,6 +251,11 @@ def test_library_is_found_from_below(
         (["evaluate", "--library", "LIB", "--queries", "labels", "--plot", "x.gif"], "'.gif'"),
         (["evaluate", "--library", "LIB", "--queries", "labels", "--k", "x"], "--k takes"),
         (["evaluate", "--library", "LIB", "--queries", "no.csv"], "cannot be read: No such"),
+        (["search", "red", "--library", LONG], "cannot be read: File name too long"),
+        (["search", f"{LONG}.jpg", "--library", "LIB"], "there is no such file"),
+        (["index", "LIB/..", "--library", LONG], "File name too long"),
+        (["index", "LIB/..", "--crops", LONG], "no such detector"),
+        (["classify", "LIB/../red-0.png", "--labels", LONG], "neither a label set"),
     ],
 )
 def test_errors_are_one_line_and_exit_2(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from fakes import ANCHORS, ColourModel
 from PIL import Image
 
 import wordsight
-from wordsight.errors import ModelError
+from wordsight.errors import LibraryError, ModelError
+from wordsight.models.maskrcnn import load_detector
 
 
 @pytest.fixture
@@ -91,6 +93,53 @@ def test_later_runs_keep_the_librarys_choice(
     assert report.indexed == 1
     assert report.crops is not None
     assert report.crops.per_image[0] > 0
+
+
+def test_a_choice_of_another_process_is_kept(
+    folder: Path, tmp_path: Path, model: ColourModel
+) -> None:
+    """A server keeps its library open while crops are chosen on the command line."""
+    server = wordsight.create(tmp_path / "lib", model)
+    wordsight.open(tmp_path / "lib", model).index(folder, crops="tiles")
+    Image.new("RGB", (160, 120), ANCHORS["red"]).save(folder / "e.png")
+    report = server.index(folder)
+    assert report.crops is not None
+    assert report.crops.per_image
+    server.index(folder, crops="none")
+    assert wordsight.open(tmp_path / "lib", model).store.crops == "none"
+
+
+def test_a_choice_that_could_not_be_written_is_made_again(
+    folder: Path, tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+
+    def full(_path: Path, _data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wordsight.library._write_atomically", full)
+        with pytest.raises(LibraryError, match="no space left"):
+            library.index(folder, crops="tiles")
+    library.index(folder, crops="tiles")
+    assert wordsight.open(tmp_path / "lib", model).store.crops == "tiles"
+
+
+def test_a_detectors_directory_is_found_from_everywhere(
+    folder: Path, tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starter = load_detector("starter-maskrcnn").path
+    (tmp_path / "mine").symlink_to(starter, target_is_directory=True)
+    library = wordsight.create(tmp_path / "lib", model)
+    monkeypatch.chdir(tmp_path)
+    library.index(folder, crops="mine")
+    monkeypatch.chdir(folder)
+    Image.new("RGB", (160, 120), ANCHORS["red"]).save("e.png")
+    report = library.index(folder)
+    assert report.crops is not None
+    assert report.crops.proposer == "starter-maskrcnn"
+    library.index(folder, crops="starter-maskrcnn")
+    assert library.store.crops == "starter-maskrcnn"  # a name stays one
 
 
 def test_a_copy_reuses_the_crops_too(folder: Path, tmp_path: Path, model: ColourModel) -> None:

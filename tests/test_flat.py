@@ -93,13 +93,16 @@ def test_a_file_that_is_gone_or_cut_short(tmp_path: Path) -> None:
     flat = FlatVectors.find(dataset, DIM)
     assert flat is not None
     (file,) = (tmp_path / "t.lance" / "data").iterdir()
-    places = [FlatVectors.from_arrays(flat.to_arrays(), flat.folder, DIM) for _ in range(2)]
+    places = [FlatVectors.from_arrays(flat.to_arrays(), flat.folder, DIM) for _ in range(3)]
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(OSError, match="mmap"):
+    with pytest.raises(OSError, match="not all there"):
         places[0].read(np.arange(3))
+    file.write_bytes(file.read_bytes() + b"LANC")
+    with pytest.raises(OSError, match="mmap"):
+        places[1].read(np.arange(3))
     file.unlink()
     with pytest.raises(FileNotFoundError):
-        places[1].read(np.arange(3))
+        places[2].read(np.arange(3))
 
 
 def test_tables_that_lie_otherwise_are_left_to_their_reader(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ change no result.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import shutil
@@ -384,6 +385,30 @@ def test_what_was_skipped_is_kept_once_and_for_its_place_alone(
     assert skipped() == ["bad.png.jpg", "x.tar::inner.png"]
 
 
+def test_files_of_a_far_future_are_indexed(
+    folder: Path, tmp_path: Path, model: ColourModel
+) -> None:
+    """Some file systems keep times that are more nanoseconds than an int64 holds."""
+
+    class Late:
+        name, root, problems = str(folder), str(folder / "_")[:-1], ()
+        later = 0
+
+        def items(self) -> list[Item]:
+            listed = open_source(folder).items()
+            return [dataclasses.replace(i, mtime_ns=14 * 10**18 + self.later) for i in listed]
+
+    library, source = wordsight.create(tmp_path / "lib", model), Late()
+    indexed = library.index_sources([source]).indexed
+    assert indexed == len(library) == len(list(folder.iterdir()))
+    seen: list[int] = []
+    report = library.index_sources([source], progress=lambda _, todo: seen.append(todo))
+    assert (report.unchanged, seen) == (indexed, [])
+    source.later = 1
+    library.index_sources([source], progress=lambda _, todo: seen.append(todo))
+    assert set(seen) == {indexed}
+
+
 def test_a_source_that_is_named_twice_counts_once(
     tmp_path: Path, photos: Photos, model: ColourModel
 ) -> None:
@@ -539,6 +564,40 @@ def test_labels_follow_the_folders(
     report = library.index(folder, prune=True)
     assert (report.unchanged, report.removed) == (2, 1)
     assert labels(library) == {"1.png": None, "2.png": None}
+
+
+def test_labels_stay_while_a_part_cannot_be_seen(
+    tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, archive = tmp_path / "in", tmp_path / "x.tar"
+    for number, place in enumerate(("dog/1.png", "dog/2.png", "wolf/3.png")):
+        picture(folder / place, number)
+    with tarfile.open(archive, "w") as tar:
+        tar.add(folder / "dog", "dog")
+        middle = tar.offset
+        tar.add(folder / "wolf", "wolf")
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index([folder, archive])
+    before = library.store.labels()
+    assert set(before.values()) == {"dog", "wolf"}
+    scandir = os.scandir
+
+    def refuse(place: str) -> object:
+        if place == str(folder / "wolf"):
+            raise PermissionError(13, "Permission denied", place)
+        return scandir(place)
+
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: middle + 100])
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", refuse)
+        report = library.index([folder, archive], prune=True)
+    assert (len(report.failed), report.relabelled, report.removed) == (2, 0, 0)
+    assert library.store.labels() == before
+    archive.write_bytes(whole)
+    shutil.rmtree(folder / "wolf")
+    report = library.index([folder, archive], prune=True)
+    assert (report.relabelled, report.removed) == (2, 1)  # now it is seen that there is one class
 
 
 def test_labels_with_crops(tmp_path: Path, model: ColourModel) -> None:

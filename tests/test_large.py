@@ -178,6 +178,25 @@ def test_what_is_added_and_removed_by_hand_counts_at_once(
         assert one.search("red", anyway=True).hits[0].path != "red one"
 
 
+def test_what_is_added_counts_where_the_library_is_large_to_readers_alone(
+    tmp_path: Path, model: ColourModel, large: Callable[[bool], None]
+) -> None:
+    large(True)
+    library = random_library(tmp_path / "lib", model, 400)
+    reader = wordsight.open(tmp_path / "lib", model)
+    reader.search("red", anyway=True)
+    large(False)
+    (number,) = library.add([np.full((8, 8, 3), (220, 20, 20), np.uint8)], ["red one"])
+    large(True)
+    for one in (wordsight.open(tmp_path / "lib", model), reader):
+        assert one.search("red", anyway=True).hits[0].path == "red one"
+    large(False)
+    library.remove([number])
+    large(True)
+    for one in (wordsight.open(tmp_path / "lib", model), reader):
+        assert one.search("red", anyway=True).hits[0].path != "red one"
+
+
 class WideModel(ColourModel):
     """Vectors wide enough for the table to keep them one behind another."""
 

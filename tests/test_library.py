@@ -290,6 +290,44 @@ def test_create_does_not_overwrite_what_is_not_a_library(
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
 
 
+def test_what_killed_processes_left_behind_is_in_nobodys_way(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    """They are killed as they write, before the file gets its name."""
+    code = """
+        import os, sys
+        from fakes import ColourModel
+        import wordsight, wordsight.library
+        def kill(_file): os._exit(9)
+        library = wordsight.open(sys.argv[1], ColourModel()) if len(sys.argv) > 2 else None
+        os.fsync = kill
+        library.index(sys.argv[2]) if library else wordsight.create(sys.argv[1], ColourModel())
+    """
+    place = tmp_path / "lib"
+
+    def die(*arguments: Path) -> None:
+        command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+        there = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        assert subprocess.run(command, env=there, check=False).returncode == 9
+
+    die(place)
+    assert [p.name.split(".")[0] for p in place.glob("*.new")] == ["library"]
+    library = wordsight.create(place, model)
+    library.index(photos(red=1))
+    die(place, photos(red=2))
+    assert list(place.glob("*.new"))
+    assert library.index(photos(red=3)).images == 3
+    assert not list(place.glob("*.new"))
+
+
+def test_a_path_that_is_no_text_is_a_plain_error(tmp_path: Path, model: ColourModel) -> None:
+    place = tmp_path / os.fsdecode(b"caf\xe9")
+    with pytest.raises(LibraryError, match="not valid UTF-8"):
+        wordsight.create(place, model)
+    with pytest.raises(LibraryError, match="no library at"):
+        wordsight.open(place, model)
+
+
 def test_full_disk_is_a_plain_error(
     tmp_path: Path, photos: Photos, model: ColourModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,6 +385,28 @@ def test_killed_run_loses_nothing_and_the_next_goes_on(tmp_path: Path, photos: P
     report = library.index(folder)
     assert (report.unchanged, report.indexed, report.images) == (kept, 40 - kept, 40)
     assert model.encoded_images == 40 - kept
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_another_library_in_its_place_is_seen(
+    tmp_path: Path, photos: Photos, model: ColourModel, opened: bool
+) -> None:
+    """It has as many versions as the one that was there."""
+    place = tmp_path / "lib"
+    wordsight.create(place, model).index(photos("old", red=3))
+    reader = wordsight.open(place, model)
+    assert reader.search("red").match
+    if opened:
+        reader.store.labels()
+    shutil.rmtree(place)
+    wordsight.create(place, model).index(photos("new", blue=2))
+    found = reader.search("blue", anyway=True)
+    assert [Path(hit.path).parent.name for hit in found.hits] == ["new", "new"]
+    assert len(reader) == 2
+    shutil.rmtree(place)
+    wordsight.create(place, ColourModel("f" * 16)).index(photos("other", green=2))
+    with pytest.raises(ModelMismatchError):
+        reader.search("green")
 
 
 def test_readers_search_while_an_index_runs(
@@ -497,6 +557,14 @@ def test_ids_round_trip() -> None:
         "0123456789abcdef",
     ):
         assert id_from_int(id_to_int(image_id)) == image_id
+
+
+@pytest.mark.parametrize(
+    "text", ["", "12", "g" * 16, "0x23456789abcdef", "+" + "1" * 15, "1_2" * 5 + "f"]
+)
+def test_what_is_no_id_is_refused(text: str) -> None:
+    with pytest.raises(LibraryError, match="not an image id"):
+        id_to_int(text)
 
 
 def test_info(tmp_path: Path, photos: Photos, model: ColourModel) -> None:

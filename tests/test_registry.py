@@ -97,6 +97,9 @@ def test_unknown_names_get_close_ones() -> None:
         load_model("clip-vit-b23")
     with pytest.raises(ModelError, match="`wordsight models` lists the names"):
         load_model("zzz")
+    for name in ("z" * 300, Path("z" * 300)):
+        with pytest.raises(ModelError, match="zzz"):
+            load_model(name)
     with pytest.raises(ModelError, match="no such model directory"):
         load_model(Path("/nowhere/at/all"))
 

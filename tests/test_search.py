@@ -194,8 +194,9 @@ def test_bad_options_say_why(library: wordsight.Library) -> None:
         library.search("red", k=0)
     with pytest.raises(QueryError, match="false-accept"):
         library.search("red", false_accept=1.5)
-    with pytest.raises(QueryError, match="must be a number"):
-        library.search("red", min_score=float("nan"))
+    for cut in (float("nan"), float("inf")):
+        with pytest.raises(QueryError, match=f"must be a number, not {cut}"):
+            library.search("red", min_score=cut)
     with pytest.raises(QueryError, match="'cosine'; use one of auto, score, lift, z"):
         library.search("red", rank_by="cosine")  # type: ignore[arg-type]
     with pytest.raises(QueryError, match="cancel"):

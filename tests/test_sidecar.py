@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import wordsight
+from wordsight.errors import LibraryError
 from wordsight.library import ImageRecord, Store, ViewRecord
 from wordsight.sidecar import Sidecar, _Words
 
@@ -94,6 +95,21 @@ def test_what_came_since_is_seen(
     assert not looked_at(newest.store)
 
 
+def test_statistics_are_kept_for_the_version_they_are_of(
+    library: wordsight.Library, model: ColourModel
+) -> None:
+    reader = wordsight.open(library.path, model).store
+    snapshot = reader.snapshot()
+    library.add([np.full((8, 8, 3), n, np.uint8) for n in range(9)], [f"{n}" for n in range(9)])
+    reader.labels()  # now the reader has the newer table in view
+    mine = reader.calibration(snapshot).to_arrays()
+    newer = wordsight.open(library.path, model).store
+    theirs = newer.calibration(newer.snapshot()).to_arrays()
+    assert any(not np.array_equal(mine[name], theirs[name]) for name in mine)
+    fresh = newer._calibrate(newer.snapshot(), True).to_arrays()
+    assert all(np.array_equal(theirs[name], fresh[name]) for name in fresh)
+
+
 def test_a_compaction_in_between_takes_nothing_away(
     library: wordsight.Library, model: ColourModel
 ) -> None:
@@ -122,6 +138,24 @@ def test_without_it_the_table_is_read(
     assert [hit.id for hit in found.hits] == [hit.id for hit in expected.hits]
 
 
+@pytest.mark.parametrize("there", [0, 10, 2000])
+@pytest.mark.parametrize("space", [True, False])
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_table_that_is_copied_in_part_is_no_table(
+    library: wordsight.Library, model: ColourModel, there: int, space: bool, beside: bool
+) -> None:
+    """Some programs take all the space before they copy: a file then has its size, and zeros."""
+    for file in (library.path / "views.lance/data").iterdir():
+        whole = file.read_bytes()
+        file.write_bytes(whole[:there].ljust(len(whole) if space else 0, b"\0"))
+    if not beside:
+        (library.path / "sidecar.npz").unlink()
+    with pytest.raises(LibraryError, match=r"the table .* cannot be read"):
+        wordsight.open(library.path, model).search("red", anyway=True)
+    with pytest.raises(LibraryError, match=r"the table .* cannot be read"):
+        wordsight.open(library.path, model).vectors()
+
+
 def test_a_copied_library_is_read_where_it_is(
     library: wordsight.Library, model: ColourModel, tmp_path: Path
 ) -> None:
@@ -143,11 +177,35 @@ def test_another_table_in_its_place_is_seen(
             n = 100 + other.store.version
             other.store.put([image(n, f"/other/{n}.png")], replace=False)
         other.store.prepare()
+    assert len(other) != len(library)
     expected = other.search("red", k=2, anyway=True)
     shutil.rmtree(library.path / "views.lance")
     shutil.copytree(other.path / "views.lance", library.path / "views.lance")
+    assert len(wordsight.open(library.path, model)) == len(other)
     found = wordsight.open(library.path, model).search("red", k=2, anyway=True)
     assert [hit.path for hit in found.hits] == [hit.path for hit in expected.hits]
+
+
+def test_the_sidecar_of_a_copy_that_went_another_way_is_not_taken(
+    library: wordsight.Library, model: ColourModel, tmp_path: Path
+) -> None:
+    """Both have the same files and the same number of versions; other images were taken out."""
+    shutil.copytree(library.path, tmp_path / "copy")
+    copy = wordsight.open(tmp_path / "copy", model)
+    for one, gone in ((library, 1), (copy, 5)):
+        with one.store.lock():
+            one.store.remove([f"{gone:016x}"])
+            one.store.prepare()
+    assert copy.store.version == library.store.version
+    shutil.copy(copy.path / "sidecar.npz", library.path)
+    fresh = wordsight.open(library.path, model)
+    assert fresh.vectors()[0] == library.vectors()[0]
+    assert looked_at(fresh.store)
+    with library.store.lock():
+        library.store.prepare()
+    again = wordsight.open(library.path, model)
+    assert again.vectors()[0] == library.vectors()[0]
+    assert not looked_at(again.store)
 
 
 def test_a_search_in_a_fresh_process_does_not_import_the_tables_reader(

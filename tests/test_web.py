@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import re
+import shutil
 import socket
 import threading
 import time
@@ -514,6 +515,22 @@ def test_a_turn_is_taken_until_its_thread_has_ended(
         await served.run(lambda: None)
 
     asyncio.run(run())
+
+
+def test_another_library_in_its_place_is_served(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    place = tmp_path / "lib"
+    (tmp_path / "in").mkdir()
+    photos("in/dog", red=2)
+    photos("in/cat", blue=1)
+    wordsight.create(place, model).index(tmp_path / "in")
+    served = service.Service(wordsight.open(place, model))
+    assert [row["images"] for row in served.info()["labels"]] == [1, 2]
+    shutil.rmtree(place)
+    wordsight.create(place, model).index(photos("new", blue=4))
+    assert served.info()["labels"] == []
+    assert served.info()["images"] == served.count() == 4
 
 
 def test_too_much_is_told_while_the_search_is_under_way(library: wordsight.Library) -> None:

@@ -138,8 +138,7 @@ class Library:
         with self.store.lock():
             self.store.refresh()
             removed = self.store.remove(ids)
-            if self.store.is_large:
-                self.store.prepare()
+            self.store.prepare_index()
         return removed
 
     def compact(self) -> None:

@@ -8,6 +8,7 @@ normalised text vectors (section 3.1.4).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,7 @@ def _named_labels(text: str) -> list[str]:
     if text in LABEL_SETS:
         return _lines((files("wordsight") / "labels" / f"{text}.txt").read_text(encoding="utf-8"))
     path = Path(text)
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113  (many labels are longer than a path may be)
         try:
             return _lines(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:

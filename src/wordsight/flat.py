@@ -8,6 +8,7 @@ table's own reader, made for stores far away, takes about 60 a vector.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _COLUMN = "vector"
+_END = b"LANC"  # of every whole file
 _BLOCK = 256  # rows that are widened at once: they stay in the processor's cache
 
 
@@ -103,6 +105,11 @@ class FlatVectors:
     def _pages(self) -> list[NDArray[np.float16]]:
         import numpy as np
 
+        for name in set(self.files.tolist()):
+            with (self.folder / name).open("rb") as file:
+                file.seek(-len(_END), os.SEEK_END)
+                if file.read() != _END:
+                    raise OSError(f"{name} is damaged or not all there yet")
         counts = (self.first[1:] - self.first[:-1]).tolist()
         pages = zip(self.files.tolist(), self.begins.tolist(), counts, strict=True)
         try:
@@ -116,7 +123,7 @@ class FlatVectors:
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors at these places of the table, which are in order: float32 [n, D].
 
-        Raises OSError when a file is gone or shorter than it was.
+        Raises OSError when a file is gone, shorter than it was, or not copied to its end.
         """
         import numpy as np
 

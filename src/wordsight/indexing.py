@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 BATCH = 64  # images encoded together
 WRITE_EVERY = 512  # images in one write: each write is a file and a version of the table
 _SECONDS_BETWEEN_WRITES = 10.0
+_TIMES = 1 << 63  # nanoseconds since 1970; from here on they are no int64
 
 DECODE_BYTES = 512 << 20
 """How many bytes may be decoded at once, over all threads; an image above it goes alone."""
@@ -280,12 +281,14 @@ def index(
     when the library cannot be written (what was written so far is kept), ModelMismatchError for
     another model, ModelError when the proposer cannot be had.
     """
-    from wordsight.regions import load_proposer
+    from wordsight.regions import Tiles, load_proposer
 
     started = time.perf_counter()
     store.check_model(model.name, model.hash)
     wanted = str(crops or store.crops)
     proposer = None if wanted == "none" else load_proposer(wanted)
+    if proposer and not isinstance(proposer, Tiles) and proposer.path == Path(wanted).expanduser():
+        wanted = str(proposer.path.resolve())  # in full: the next run may begin in another place
     report = IndexReport()
     if proposer:
         report.crops = CropReport(proposer.name)
@@ -301,6 +304,7 @@ def index(
         if crops:
             store.crops = wanted
         known = {entry.id: entry for entry in store.entries()}
+        _keep_labels(items, known, sources)
         run = _Run(store, model, proposer, items, known, report, progress)
         todo = [item for item in items.values() if not run.is_unchanged(item)]
         report.unchanged = len(items) - len(todo)
@@ -332,8 +336,32 @@ def _list(sources: Sequence[Source]) -> dict[str, Item]:
             raise SourceError(f"{source.name}: {unreadable_reason(error)}") from error
         for item in listed:
             if item.label is not None or item.id not in items:
-                items[item.id] = item
+                items[item.id] = item if item.mtime_ns < _TIMES else _within_times(item)
     return items
+
+
+def _within_times(item: Item) -> Item:
+    """A time after 2262 as one that the table can hold; it still differs when the file's does."""
+    return replace(item, mtime_ns=item.mtime_ns % _TIMES)
+
+
+def _keep_labels(
+    items: dict[str, Item], known: dict[str, Entry], sources: Sequence[Source]
+) -> None:
+    """Where a folder could not be looked into, or an archive read to its end, labels stay.
+
+    Whether folders are classes is seen from all of them together.
+    """
+    partly = {
+        source.root
+        for source in sources
+        for path, _ in source.problems
+        if os.path.isdir(path) or source.root.startswith(f"{path}::")  # noqa: PTH112
+    }
+    for identity, item in items.items() if partly else ():
+        entry = known.get(identity)
+        if entry and item.label is None and item.root in partly:
+            items[identity] = replace(item, label=entry.label)
 
 
 def _vanished(
@@ -761,6 +789,5 @@ def add_images(
     with store.lock():
         store.refresh()
         store.put(records, replace=True)
-        if store.is_large:
-            store.prepare()
+        store.prepare_index()
     return ids

@@ -35,7 +35,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from wordsight.errors import LibraryChangedError, LibraryError, ModelMismatchError
+from wordsight.errors import LibraryChangedError, LibraryError, ModelMismatchError, reason
 from wordsight.sidecar import NUMBERS, STATISTICS, Sidecar
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ _MOST_NEAREST = 4000
 _DESCRIBED = 2_000_000  # up to so many views paths and labels are kept in memory, 100 bytes each
 _RECENT_NS = 2_000_000_000
 _BLOCK = 65_536  # rows that are read at once where all are passed through
+
+_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 
 T = TypeVar("T")
 
@@ -306,12 +308,9 @@ def _joined(sample: Snapshot, others: Snapshot) -> Snapshot:
 
 def id_to_int(image_id: str) -> int:
     """The 16 hex digits of an image id as the signed 64-bit number that is stored."""
-    try:
-        value = int(image_id, 16)
-    except ValueError:
-        value = -1
-    if len(image_id) != 16 or value < 0:
+    if len(image_id) != 16 or not set(image_id) <= _HEX_DIGITS:  # int() takes 0x, +, _ and more
         raise LibraryError(f"'{image_id}' is not an image id (16 hexadecimal digits).")
+    value = int(image_id, 16)
     return value - (1 << 64) if value >> 63 else value
 
 
@@ -329,7 +328,7 @@ def _fallback_location(folder: Path) -> Path:
 
     from platformdirs import user_data_path
 
-    key = hashlib.blake2b(str(folder).encode(), digest_size=8).hexdigest()
+    key = hashlib.blake2b(os.fsencode(folder), digest_size=8).hexdigest()
     return user_data_path("wordsight") / "libraries" / f"{folder.name or 'root'}-{key}"
 
 
@@ -371,6 +370,10 @@ class Store:
 
     def __init__(self, path: Path, record: dict[str, Any]) -> None:
         self.path = path
+        self._begin(record)
+
+    def _begin(self, record: dict[str, Any]) -> None:
+        """Know nothing yet but what the library's record says."""
         self.record = record
         self.model = ModelRecord(**record["model"])
         self._dataset: Any = None
@@ -409,15 +412,26 @@ class Store:
         from wordsight import __version__
 
         path = Path(path).absolute()
-        if (path / "library.json").exists():
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:  # as Lance takes it
+            shown = os.fsencode(path).decode("utf-8", "replace")
+            raise LibraryError(
+                f"{shown} is not valid UTF-8, so no library can be there; choose another place."
+            ) from None
+        if os.path.exists(path / "library.json"):  # noqa: PTH110  (a path of any length)
             raise LibraryError(f"{path} already holds a library; open it, or choose another place.")
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if os.path.exists(path) and (  # noqa: PTH110
+            not path.is_dir() or any(path.iterdir())
+        ):
             # What an interrupted create left behind is ours to overwrite.
-            leftovers = {p.name for p in path.iterdir()} if path.is_dir() else {"a file"}
-            if not leftovers <= {"views.lance", "bank.npz", "lock"}:
+            leftovers = list(path.iterdir()) if path.is_dir() else [path]
+            ours = {"views.lance", "bank.npz", "lock"}
+            if not all(p.name in ours or p.match("library.json.*.new") for p in leftovers):
                 raise LibraryError(f"{path} exists and is not a library; choose another place.")
         record = {
             "format": FORMAT,
+            "id": os.urandom(8).hex(),
             "wordsight": __version__,
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "model": {
@@ -448,12 +462,12 @@ class Store:
         """Open a library. Raises LibraryError when there is none, or it is of a newer format."""
         path = Path(path).absolute()
         file = path / "library.json"
-        if not file.is_file():  # a folder of images, as default_location was given it
-            for place in (path / NAME, _fallback_location(path.resolve())):
-                if (place / "library.json").is_file():
-                    path, file = place, place / "library.json"
-                    break
         try:
+            if not file.is_file():  # a folder of images, as default_location was given it
+                for place in (path / NAME, _fallback_location(path.resolve())):
+                    if (place / "library.json").is_file():
+                        path, file = place, place / "library.json"
+                        break
             record = json.loads(file.read_text(encoding="utf-8"))
             version = record["format"]
             if version > FORMAT:
@@ -472,6 +486,8 @@ class Store:
             ) from None
         except PermissionError:
             raise LibraryError(f"the library {path} cannot be read: permission denied.") from None
+        except OSError as error:  # no path at all, for example
+            raise LibraryError(f"the library {path} cannot be read: {reason(error)}.") from None
         except (ValueError, KeyError, TypeError) as error:
             raise LibraryError(
                 f"{file} is damaged ({error}); restore it, or index into another directory."
@@ -495,15 +511,24 @@ class Store:
     @property
     def crops(self) -> str:
         """How regions were proposed when the library was last indexed with a choice of it."""
+        self.record = self._written_record()  # another process may have chosen since
         return str(self.record.get("crops", "none"))
 
     @crops.setter
     def crops(self, proposer: str) -> None:
         if proposer != self.crops:
-            self.record["crops"] = proposer
+            record = {**self.record, "crops": proposer}
             with _writing(self.path):
-                data = json.dumps(self.record, indent=2).encode()
+                data = json.dumps(record, indent=2).encode()
                 _write_atomically(self.path / "library.json", data)
+            self.record = record
+
+    def _written_record(self) -> dict[str, Any]:
+        """The record as it is on the disk; the one that is known where that cannot be read."""
+        with contextlib.suppress(OSError, ValueError):
+            record: dict[str, Any] = json.loads((self.path / "library.json").read_text("utf-8"))
+            return record
+        return self.record
 
     # reading
 
@@ -536,16 +561,22 @@ class Store:
     def _beside(self) -> Sidecar | None:
         """The sidecar, while it is what shows the newest version: until the table is opened."""
         if self._dataset is None and self._sidecar is None:
-            with contextlib.suppress(OSError, ValueError, KeyError):  # none, or out of date
-                arrays = _read_arrays(self.path / "sidecar.npz")
-                version, table = int(arrays["version"]), self.path / "views.lance"
-                found = Sidecar.from_arrays(arrays, version, table, self.model.dim)
-                if found.is_current():
-                    self._sidecar = found
+            self._sidecar = self._saved_sidecar()
         return self._sidecar if self._dataset is None else None
 
+    def _saved_sidecar(self) -> Sidecar | None:
+        with contextlib.suppress(OSError, ValueError, KeyError):  # none, or out of date
+            arrays = _read_arrays(self.path / "sidecar.npz")
+            version, table = int(arrays["version"]), self.path / "views.lance"
+            found = Sidecar.from_arrays(arrays, version, table, self.model.dim)
+            return found if found.is_current() else None
+        return None
+
     def refresh(self) -> bool:
-        """Look for what other processes wrote since; True when there is a newer version."""
+        """Look for what other processes wrote since; True when there is a newer version.
+
+        That of another library too, which was made in the place of this one.
+        """
         dataset, beside = self._dataset, self._sidecar
         unopened = dataset is None and beside is None
         if unopened or (self._loading and not self._loading.done()):
@@ -554,6 +585,10 @@ class Store:
             changed = (self.path / "views.lance/_versions").stat().st_mtime_ns
             if changed == self._looked_at:
                 return False
+            record = self._written_record()
+            if record.get("id") != self.record.get("id"):
+                self._begin(record)
+                return True
             if dataset is not None:
                 is_current = dataset.latest_version == dataset.version
             else:
@@ -749,9 +784,8 @@ class Store:
     def _large(self) -> _Large:
         """The newest version that has an approximate index; made where there is none."""
         versions = self._indexed_versions()
-        if self._opened is not None and (
-            not versions or versions[-1] <= int(self._opened.dataset.version)
-        ):
+        newest = versions[-1] if versions else self.version
+        if self._opened is not None and newest <= int(self._opened.dataset.version):
             return self._opened
         for version in reversed(versions):
             with contextlib.suppress(OSError, ValueError, KeyError):
@@ -968,7 +1002,7 @@ class Store:
             ) from None
 
     def calibration(self, snapshot: Snapshot, *, crops: bool = True) -> Calibration:
-        """What the "No match" decision needs for the version in view; made where it is missing.
+        """What the "No match" decision needs for a snapshot's version; made where it is missing.
 
         Without ``crops``: for the scores of whole images alone.
         """
@@ -977,12 +1011,12 @@ class Store:
         name = "statistics" if crops or not snapshot.has_crops else "statistics-no-crops"
         version, made = self._calibrations.get(name, (None, None))
         if made is None or version != snapshot.version:
-            saved = self.load_statistics(name)
+            saved = self._load_arrays(name, snapshot.version)
             if saved is not None:
                 made = Calibration.from_arrays(saved)
             else:
                 made = self._calibrate(snapshot, crops)
-                self.save_statistics(name, made.to_arrays())
+                self._save_arrays(name, snapshot.version, made.to_arrays())
             self._calibrations[name] = (snapshot.version, made)
         return made
 
@@ -1004,15 +1038,8 @@ class Store:
             made = made.observe(fused)
         return made
 
-    def load_statistics(self, name: str) -> dict[str, NDArray[Any]] | None:
-        """What :meth:`save_statistics` saved for the version in view; None when out of date."""
-        return self._load_arrays(name, self.version)
-
-    def save_statistics(self, name: str, arrays: dict[str, NDArray[Any]]) -> None:
-        """Keep arrays derived from the version in view (a read-only library keeps none)."""
-        self._save_arrays(name, self.version, arrays)
-
     def _load_arrays(self, name: str, version: int) -> dict[str, NDArray[Any]] | None:
+        """What :meth:`_save_arrays` saved for this version; None when there is nothing of it."""
         try:
             saved = _read_arrays(self.path / f"{name}.npz")
             return saved if int(saved.pop("version")) == version else None
@@ -1020,6 +1047,7 @@ class Store:
             return None
 
     def _save_arrays(self, name: str, version: int, arrays: dict[str, NDArray[Any]]) -> None:
+        """Keep arrays derived from a version of the table (a read-only library keeps none)."""
         import io
 
         import numpy as np
@@ -1127,7 +1155,7 @@ class Store:
 
         Now rather than in the first search after a change.
         """
-        for unfinished in self.path.glob("views-*.new"):  # of processes that were killed
+        for unfinished in self.path.glob("*.new"):  # of processes that were killed
             unfinished.unlink(missing_ok=True)
         if self.is_large:
             if self._indexed_versions()[-1:] != [self.version]:
@@ -1135,12 +1163,25 @@ class Store:
             self.null()
             (self.path / "sidecar.npz").unlink(missing_ok=True)
         else:
-            for version in self._indexed_versions():
-                (self.path / f"views-{version}.ann").unlink(missing_ok=True)
-            if self.load_statistics("statistics") is None:
+            self._drop_index()
+            if self._load_arrays("statistics", self.version) is None:
                 self.calibration(self.snapshot())
-            if self._load_arrays("sidecar", self.version) is None:
+            if self._saved_sidecar() is None:
                 self._make_sidecar()
+
+    def prepare_index(self) -> None:
+        """As :meth:`prepare`, where searches see no more than what the index is of.
+
+        So it is in a large library; and for those to whom it is large by their own budget.
+        """
+        if self.is_large:
+            self.prepare()
+        else:
+            self._drop_index()
+
+    def _drop_index(self) -> None:
+        for version in self._indexed_versions():
+            (self.path / f"views-{version}.ann").unlink(missing_ok=True)
 
     def _make_sidecar(self) -> None:
         dataset = self.dataset
@@ -1305,7 +1346,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 def _unread(error: Exception) -> bool:
     """Whether the table's files could not be read, as Lance and Arrow say it."""
-    return isinstance(error, OSError) or "Not found" in str(error)
+    return isinstance(error, OSError) or "lance" in str(error).lower()
 
 
 def _short(error: BaseException) -> str:

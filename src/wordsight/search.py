@@ -314,14 +314,14 @@ def search(
         raise QueryError(f"k must be at least 1, not {k}.")
     if not 0 < false_accept < 1:
         raise QueryError(f"the false-accept rate must lie between 0 and 1, not {false_accept:g}.")
-    if min_score is not None and math.isnan(min_score):
-        raise QueryError("the cut-off on the cosine must be a number, not nan.")
+    if min_score is not None and not math.isfinite(min_score):
+        raise QueryError(f"the cut-off on the score must be a number, not {min_score:g}.")
     if rank_by not in get_args(RankBy):
         raise QueryError(f"cannot rank by {rank_by!r}; use one of {', '.join(get_args(RankBy))}.")
-    if not queries:
-        return []
     parsed = [as_query(query) for query in queries]
     store.check_model(model.name, model.hash)
+    if not parsed:
+        return []
     clock = _Clock()
     store.preload(crops=crops)
     encoded, text_vectors = _encode(model, parsed)

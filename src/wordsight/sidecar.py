@@ -5,7 +5,8 @@ its reader; these arrays are read in milliseconds, and vectors where they lie in
 
 A sidecar belongs to one version of the table, that of the manifest which was the newest when it was
 made. Lance names manifests so that the newest comes first by name (the "V2" scheme of its table
-format): a version that came later is seen without its reader too.
+format): a version that came later is seen without its reader too. Versions are numbers, which other
+tables have too, so a digest tells whether the manifest is the same one.
 """
 
 from __future__ import annotations
@@ -38,12 +39,24 @@ def newest_manifest(table: Path) -> str:
     return min(filter(_MANIFEST.fullmatch, names), default="")
 
 
+def digest_of(table: Path, manifest: str) -> str:
+    """What the bytes of a manifest hash to; "" where it is gone by now."""
+    from hashlib import blake2b
+
+    try:
+        content = (table / "_versions" / manifest).read_bytes()
+    except FileNotFoundError:
+        return ""
+    return blake2b(content, digest_size=16).hexdigest()
+
+
 @dataclass(frozen=True)
 class Sidecar:
     """The views of one version of a table; ``numbers`` are columns of it, [V] each, by name."""
 
     table: Path
     manifest: str
+    digest: str
     version: int
     numbers: Mapping[str, NDArray[Any]]
     words: Mapping[str, _Words]
@@ -52,8 +65,11 @@ class Sidecar:
     flat: FlatVectors
 
     def is_current(self) -> bool:
-        """Whether the table has no newer version. Raises OSError when it cannot be read."""
-        return newest_manifest(self.table) == self.manifest
+        """Whether it is of the table's newest version. Raises OSError when that cannot be read."""
+        return (
+            newest_manifest(self.table) == self.manifest
+            and digest_of(self.table, self.manifest) == self.digest
+        )
 
     def vectors(self) -> NDArray[np.float32]:
         """All vectors, float32 [V, D]. Raises OSError when the table's files are not there."""
@@ -91,7 +107,8 @@ class Sidecar:
         """
         import numpy as np
 
-        manifest = newest_manifest(Path(dataset.uri))
+        folder = Path(dataset.uri)
+        manifest = newest_manifest(folder)
         flat = FlatVectors.find(dataset, dim)
         if flat is None or manifest != f"{(1 << 64) - 1 - dataset.version:020d}.manifest":
             return None
@@ -107,7 +124,8 @@ class Sidecar:
         kept["boxes"] = np.array([b for b in boxes if b], np.float32).reshape(-1, 4)
         has = np.array([b is not None for b in boxes])
         kept["box"] = np.where(has, np.cumsum(has) - 1, -1).astype(np.int32)
-        return {**kept, **flat.to_arrays(), "manifest": np.array(manifest)}
+        kept |= {"manifest": np.array(manifest), "digest": np.array(digest_of(folder, manifest))}
+        return {**kept, **flat.to_arrays()}
 
     @classmethod
     def from_arrays(
@@ -117,6 +135,7 @@ class Sidecar:
         return cls(
             table,
             str(arrays["manifest"]),
+            str(arrays["digest"]),
             version,
             {name: arrays[name] for name in (*NUMBERS, *_MORE_NUMBERS)},
             {name: _Words.from_arrays(arrays, name) for name in _WORDS},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,7 @@ def open_or_create(
     """The library, and whether it was made now."""
     import wordsight
 
-    if (place / "library.json").exists() or (place / ".wordsight/library.json").exists():
+    records = (place / "library.json", place / ".wordsight/library.json")
+    if any(os.path.isfile(record) for record in records):  # noqa: PTH113  (of any length)
         return open_library(place, model, runtime, precision), False
     return wordsight.create(place, load(model or "auto", runtime, precision)), True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -168,7 +169,7 @@ def _as_query(text: str) -> str | Path:
 
     path = Path(text.strip())
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        if path.is_file():
+        if os.path.isfile(path):  # noqa: PTH113  (whatever was typed, a path or not)
             return path
         raise WordsightError(f"{text}: there is no such file.")
     return text

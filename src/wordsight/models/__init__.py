@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +79,7 @@ def load_model(
         return starter()
     if entry := find(name):
         return open_folder(_fetch(entry.repository), entry.name, entry)
-    if Path(name).expanduser().is_dir():
+    if os.path.isdir(Path(name).expanduser()):  # noqa: PTH112  (a name of any length)
         return open_folder(*_folder(Path(name)))
     if hub.is_repository(name):
         return open_folder(_fetch(name), name)
@@ -92,7 +93,7 @@ def load_model(
 
 def _folder(path: Path) -> tuple[Path, str]:
     path = path.expanduser()
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112
         raise ModelError(f"{path}: no such model directory")
     # Written in full: a library remembers it, and may be opened from another place.
     path = path.resolve()

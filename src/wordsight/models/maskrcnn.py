@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -378,7 +379,7 @@ def _locate(source: str | Path) -> tuple[Path, Path, dict[str, Any] | None]:
         entry = entries[source]
         folder = hub.fetch(entry["repository"], [entry["file"]])
         return folder, folder / entry["file"], entry["description"]
-    elif (path := Path(source).expanduser()).is_dir():
+    elif os.path.isdir(path := Path(source).expanduser()):  # noqa: PTH112  (of any length)
         folder = path
     elif isinstance(source, str) and hub.is_repository(source):
         folder = hub.fetch(source, [GRAPH, DESCRIPTION], extra=lambda name: name.endswith(".json"))

@@ -56,7 +56,7 @@ class Service:
         self._catalogue = library.store.open(library.path)
         self._catalogue_lock = threading.Lock()
         self._classifier = lru_cache(maxsize=8)(self._make_classifier)
-        self._counted: tuple[int, dict[str, Any]] | None = None
+        self._counted: tuple[Any, dict[str, Any]] | None = None
         self._evaluating = threading.Lock()
         self.evaluation: dict[str, Any] | None = None
         self.plot: bytes | None = None
@@ -212,7 +212,9 @@ class Service:
         with self._catalogue_lock:
             store = self._catalogue
             store.refresh()
-            if self._counted is None or self._counted[0] != store.version:
+            # Another library may be in its place by now, with as many versions.
+            state = store.record.get("id"), store.version
+            if self._counted is None or self._counted[0] != state:
                 labels = Counter(label for label in store.labels().values() if label)
                 crops = Counter(entry.crops for entry in store.entries())
                 counts = {
@@ -221,7 +223,7 @@ class Service:
                         {"label": label, "images": count} for label, count in sorted(labels.items())
                     ],
                 }
-                self._counted = store.version, counts
+                self._counted = state, counts
             skipped = [
                 {"path": path, "reason": reason} for path, reason in store.skipped()[:SKIPPED_SHOWN]
             ]
