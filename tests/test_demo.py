@@ -30,6 +30,8 @@ def test_the_tour_of_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     facts = demo.run(
         wordsight.load_model("starter"), source, source.origin, tmp_path / "out", say=said.append
     )
+    # No bird is among the twenty, and no piano; two of them are of each of the others.
+    assert [search["match"] for search in facts["searches"]] == [True] * 5 + [False] * 2
     assert len(facts["searches"]) == len(demo.PROMPTS)
     assert all(Path(picture).is_file() for picture in facts["pictures"])
     # What "No match" is shown with: a thing that none of the images is of.

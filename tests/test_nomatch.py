@@ -363,6 +363,25 @@ def test_a_needle_needs_to_be_surer_than_a_group() -> None:
     assert not calibration.decide(needle, 0.05, lambda places: 0.6 * posteriors(places)).match
 
 
+def test_in_a_small_library_few_images_are_a_group() -> None:
+    bank, queries = made_up(20)
+    calibration = Calibration.from_fused(bank)
+    z = z_of(queries, bank)
+    plain = z[np.argsort(calibration.null.p_value(z))[len(z) // 2]].copy()
+    plain[:2] = 8.0, 7.0
+    plain[2:] = np.minimum(plain[2:], 1.0)
+
+    def posteriors(places: np.ndarray) -> np.ndarray:
+        # Not sure enough for one image alone.
+        return np.where(places < 2, 0.5, 0.0)
+
+    # Three images are 15 % of the library: two of them are a third of what the group rests on.
+    decision = calibration.decide(plain, 0.05, posteriors)
+    assert decision.match
+    assert decision.posterior == pytest.approx(1 / 3)
+    assert not calibration.decide(plain, 0.05, lambda places: 0.4 * posteriors(places)).match
+
+
 def test_no_more_than_a_thousand_images_are_asked_about() -> None:
     bank, queries = made_up(4000, phrases=60, queries=10)
     z = z_of(queries, bank)[0] * 0 + 20.0

@@ -74,7 +74,9 @@ RELATED = 0.95
 """A query has rivals when it is nearer to a kind than this share of the bank phrases is."""
 GROUP_POSTERIOR, SINGLE_POSTERIOR = 0.17, 0.65
 _SEEMING_RATE = 0.05  # images that would match alone at this rate "seem to match"
-_FEW, _MANY = 10, 1000  # at least, and at most, so many of them are asked for the group
+# At least, and at most, so many of them are asked for the group; in a library of some ten images no
+# more than it rests on, else two dogs among them count as a fifth of ten.
+_FEW, _MANY = 10, 1000
 
 # z is binned for the memory of the bank's values. Values outside are counted at the ends: below,
 # they are never among the best; above, they are beyond the quantiles that the fits look at.
@@ -404,7 +406,8 @@ class Null:
 
     def _seeming(self, z: FloatArray) -> npt.NDArray[np.intp]:
         """Places of the images that seem to match, best first; evenly thinned where many."""
-        count = max(int((z >= self.thresholds(_SEEMING_RATE)[1]).sum()), min(_FEW, len(z)))
+        few = min(_FEW, _group_size(len(z)))
+        count = max(int((z >= self.thresholds(_SEEMING_RATE)[1]).sum()), few)
         best = np.argpartition(-z, count - 1)[:count]
         best = best[np.argsort(-z[best], kind="stable")]
         return best[:: -(-count // _MANY)]
