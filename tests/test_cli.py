@@ -312,6 +312,9 @@ def test_compare_crops_with_whole_images(run: Cli, photos: Photos, tmp_path: Pat
     added = run("index", folder, "--crops", "tiles", "--plot", tmp_path / "h.png")
     assert "Crops by tiles" in added.out
     assert Image.open(tmp_path / "h.png").width > 300
+    again = run("index", folder, "--plot", tmp_path / "again.png")
+    assert (again.code, "made no crops" in again.err) == (0, True)
+    assert not (tmp_path / "again.png").exists()
     options = ("-L", folder, "--compare", "--anyway", "-k", "2", "--rank-by", "score")
     text = run("search", "red", *options, "--grid", tmp_path / "c.png")
     assert "Baseline" in text.out

@@ -581,6 +581,8 @@ def test_files_that_are_no_graphs(
 
 def test_unknown_choices(tmp_path: Path) -> None:
     graph = make_clip(tmp_path / "m") / "visual/model.onnx"
+    with pytest.raises(ModelError, match="unknown precision 'FP32': use one of auto"):
+        ClipModel(tmp_path / "m", precision="FP32")
     with pytest.raises(ModelError, match="unknown runtime 'abacus'"):
         runtime.open_graph(graph, runtime="abacus")
     with pytest.raises(ModelError, match="unknown precision 'fp8'"):

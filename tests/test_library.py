@@ -215,6 +215,8 @@ def test_a_place_without_images_is_an_error(tmp_path: Path, model: ColourModel) 
     library = wordsight.create(tmp_path / "lib", model)
     with pytest.raises(SourceError, match="no image found"):
         library.index(tmp_path / "none")
+    with pytest.raises(SourceError, match="nothing to index: give a folder"):
+        library.index([])
 
 
 def test_background_statistics_follow_every_change(

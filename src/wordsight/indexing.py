@@ -284,6 +284,8 @@ def index(
     from wordsight.regions import Tiles, load_proposer
 
     started = time.perf_counter()
+    if not sources:
+        raise SourceError("nothing to index: give a folder, an image, a .tar file or 'cifar10'.")
     store.check_model(model.name, model.hash)
     wanted = str(crops or store.crops)
     proposer = None if wanted == "none" else load_proposer(wanted)

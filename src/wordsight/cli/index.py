@@ -104,7 +104,9 @@ def index(
         raise WordsightError("none of the images could be read; nothing was indexed.")
     if not as_json:
         _print_indexed(report, opened.path)
-    if plot and report.crops:
+    if plot and not (report.crops and report.crops.per_image):
+        say("no plot: this run made no crops (--crops says how).")
+    elif plot and report.crops:
         from wordsight import render
 
         picture = render.histogram(

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import ModelError
-from wordsight.models.runtime import Graph, open_graph
+from wordsight.models.runtime import Graph, check_choice, open_graph
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,7 +90,8 @@ class ClipModel:
         logit_bias: likewise.
 
     Raises:
-        ModelError: a file of the layout is missing or makes no sense.
+        ModelError: a file of the layout is missing or makes no sense, or there is no such runtime
+            or precision.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class ClipModel:
             )
         self.name = name or self.path.resolve().name
         self.source = source or str(self.path.resolve())
+        check_choice(runtime, precision)  # now, not when the first image is encoded
         self._runtime = runtime
         self._precision = precision
         self._lock = threading.Lock()

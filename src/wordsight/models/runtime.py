@@ -119,10 +119,7 @@ def open_graph(
             precision is not to be had.
     """
     path = Path(path)
-    if runtime not in RUNTIMES:
-        raise ModelError(f"unknown runtime {runtime!r}: use one of {', '.join(RUNTIMES)}")
-    if precision not in PRECISIONS:
-        raise ModelError(f"unknown precision {precision!r}: use one of {', '.join(PRECISIONS)}")
+    check_choice(runtime, precision)
     _check_file(path)
     name = choose_runtime(runtime, cold=cold and precision != "bf16")
     if precision == "int8" and runtime == "auto":
@@ -143,6 +140,14 @@ def open_graph(
             f"{path}: {name} cannot open this graph ({_one_line(error)}); "
             "if the file is damaged, delete it and fetch the model again"
         ) from error
+
+
+def check_choice(runtime: str, precision: str) -> None:
+    """Raise ModelError for a runtime or a precision that there is not."""
+    if runtime not in RUNTIMES:
+        raise ModelError(f"unknown runtime {runtime!r}: use one of {', '.join(RUNTIMES)}")
+    if precision not in PRECISIONS:
+        raise ModelError(f"unknown precision {precision!r}: use one of {', '.join(PRECISIONS)}")
 
 
 def _check_file(path: Path) -> None:
