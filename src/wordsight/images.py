@@ -184,18 +184,20 @@ def decoding_bytes(kind: str, image: PIL.Image.Image, factor: int = 1) -> int:
     pixels = width * height
     narrow = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)
     need = pixels * narrow + 4 * (width // factor) * height
-    if kind == "JPEG" and image.info.get("progressive"):
-        scale = getattr(image, "decoderconfig", None) or (1,)
-        need += int(pixels * scale[0] ** 2 * _coefficient_bytes(image))
+    scale = getattr(image, "decoderconfig", None) or (1,)
+    need += int(pixels * scale[0] ** 2 * _coefficient_bytes(kind, image))
     need += pixels * _BESIDE.get(kind, 0)
     return need
 
 
-def _coefficient_bytes(image: PIL.Image.Image) -> float:
+def _coefficient_bytes(kind: str, image: PIL.Image.Image) -> float:
     """Bytes a pixel of the full size that decoding a progressive JPEG holds, whatever the scale.
 
     All coefficients, in 16 bits (libjpeg's whole-image arrays): 3 with halved colour, 6 without.
+    Zero for other images.
     """
+    if kind != "JPEG" or not image.info.get("progressive"):
+        return 0.0
     layers: list[tuple[int, int, int, int]] = getattr(image, "layer", [])
     factors = [(h, v) for _, h, v, _ in layers] or [(1, 1)] * 4
     blocks = max(h for h, _ in factors) * max(v for _, v in factors)
@@ -303,10 +305,10 @@ def _check_pixels(
     # The limit is one of memory: the same for every format.
     each = 4.0 + _BESIDE.get(kind, 0)
     formats = f" for {kind}" if kind in _BESIDE else ""
-    if kind == "JPEG" and image.info.get("progressive"):
+    if coefficients := _coefficient_bytes(kind, image):
         reduced = width * height / (full[0] * full[1])
         width, height = full
-        each = max(4 * reduced + _coefficient_bytes(image), 4.0)
+        each = max(4 * reduced + coefficients, 4.0)
         formats = " for progressive JPEG" if each > 4 else ""
     most = int(max_pixels * 4 / each)
     if width * height > most:

@@ -104,9 +104,7 @@ def index(
         raise WordsightError("none of the images could be read; nothing was indexed.")
     if not as_json:
         _print_indexed(report, opened.path)
-    if plot and not (report.crops and report.crops.per_image):
-        say("no plot: this run made no crops (--crops says how).")
-    elif plot and report.crops:
+    if plot and report.crops and report.crops.per_image:
         from wordsight import render
 
         picture = render.histogram(
@@ -116,6 +114,8 @@ def index(
         )
         render.save(picture, plot)
         say(f"plot: {plot}")
+    elif plot:
+        say("no plot: this run made no crops (--crops says how).")
 
 
 def _say_int8(library: Library, sources: Sequence[Source]) -> None:
