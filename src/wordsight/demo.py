@@ -145,7 +145,10 @@ def _crops(
     baseline = library.search(prompt, k=6, crops=False, anyway=True)
     aware = library.search(prompt, k=6, anyway=True)
     keep(library.comparison(baseline, aware), "compare.png")
-    say(f'9. "{prompt}", ranked again by max fusion of the whole image and its best crop:')
+    say(
+        f'9. "{prompt}", ranked again by max fusion of the whole image and its best crop '
+        "(cosines are shown; the order is by their lift above each image's background):"
+    )
     for old, new in zip(baseline.hits, aware.hits, strict=True):
         won = "its best crop" if new.view.box else "the whole image"
         say(

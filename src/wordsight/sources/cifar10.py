@@ -122,7 +122,8 @@ def _from_place(place: Path, split: str, md5: str) -> Cifar10:
         shards = sorted(place.glob(f"{split}*.tar"), key=lambda file: (len(file.name), file.name))
         shards = [file for file in shards if re.fullmatch(rf"{split}(-\d+)?\.tar", file.name)]
         if shards:
-            return _shards(shards, split, f"{len(shards)} tar shard(s) in {place}")
+            many = "s" if len(shards) > 1 else ""
+            return _shards(shards, split, f"{len(shards)} tar shard{many} in {place}")
         if not (place / ARCHIVE).is_file():
             shard = "test.tar" if split == "test" else "train-*.tar"
             raise SourceError(f"{prefix}: the folder holds neither {shard} nor {ARCHIVE}")
