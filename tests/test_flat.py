@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wordsight.flat import FlatVectors, widen
+from wordsight.library.flat import FlatVectors, widen
 
 DIM = 128
 

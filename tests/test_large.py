@@ -18,10 +18,10 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 import wordsight
-from wordsight.ann import ApproximateIndex
 from wordsight.api import Library
 from wordsight.errors import LibraryError, QueryError
 from wordsight.library import ImageRecord, Store, ViewRecord, id_from_int
+from wordsight.library.ann import ApproximateIndex
 from wordsight.nomatch import background, leave_one_out, leave_one_out_z
 
 

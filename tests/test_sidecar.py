@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import wordsight
 from wordsight.errors import LibraryError
 from wordsight.library import ImageRecord, Store, ViewRecord
-from wordsight.sidecar import Sidecar, _Words
+from wordsight.library.sidecar import Sidecar, _Words
 
 Photos = Callable[..., Path]
 

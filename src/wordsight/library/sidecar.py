@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wordsight.flat import FlatVectors
+from wordsight.library.flat import FlatVectors
+from wordsight.library.table import NUMBERS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-STATISTICS = ("mean", "sd", "image_mean", "image_sd")
-NUMBERS = ("id", "view", *STATISTICS)
 _MORE_NUMBERS = ("width", "height")
 _WORDS = ("folder", "name", "label", "kind", "region_label")  # folder + name is the path
 _MANIFEST = re.compile(r"\d{20}\.manifest")

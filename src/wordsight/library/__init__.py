@@ -1,0 +1,49 @@
+"""The library on disk: a searchable set of images as one table of views, plus what explains it.
+
+A library is a directory::
+
+    library.json     format, model (name, source, content hash, dimension), bank, creation time
+    views.lance/     one row per view (the whole image, or one crop of it); Lance, a columnar
+                     format with versions: appends are atomic, readers never see half a batch
+    bank.npz         text vectors of the neutral phrases, made with the library's model
+    statistics.npz   what the "No match" decision needs, for one version of the table
+    sidecar.npz      what else a search needs, without opening the table; for one version of it
+    views-N.ann      in a large library: an approximate index of the table's version N
+    nearby.npz       in a large library: what the decision needs there
+    flat.npz         in a large library: where its vectors lie in the files of the table
+    skipped.json     files that were left out when their folders were last indexed, and why
+    lock             held by the one process that writes
+
+A library is **large** when its vectors, as float32, take more than 1 GiB, or than what the
+environment variable ``WORDSIGHT_EXACT_MB`` says. It is then not read into memory: an approximate
+index names the views that may be nearest, and these are read and scored exactly. The index belongs
+to one version of the table, and searches see that version; the writer makes the next one when it
+is done.
+
+Nothing else in wordsight knows how a library is stored.
+"""
+
+from wordsight.library.places import default_location, find
+from wordsight.library.records import (
+    Entry,
+    ImageRecord,
+    ModelRecord,
+    ViewRecord,
+    id_from_int,
+    id_to_int,
+)
+from wordsight.library.snapshot import Snapshot
+from wordsight.library.store import Store
+
+__all__ = [
+    "Entry",
+    "ImageRecord",
+    "ModelRecord",
+    "Snapshot",
+    "Store",
+    "ViewRecord",
+    "default_location",
+    "find",
+    "id_from_int",
+    "id_to_int",
+]

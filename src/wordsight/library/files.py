@@ -1,0 +1,95 @@
+"""The files beside the table: written whole or not at all; and what disks answer, in words."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wordsight.errors import LibraryError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what a disk says while a library is written into errors of ours."""
+    try:
+        yield
+    except OSError as error:
+        # Lance reports the system's errors as text inside an OSError without errno.
+        text = str(error)
+        if error.errno == errno.ENOSPC or "No space left" in text or "os error 28" in text:
+            raise LibraryError(
+                f"no space left on the disk of the library {path}; free some and run the same "
+                "command again: what was indexed so far is kept."
+            ) from None
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM) or "ermission denied" in text:
+            raise LibraryError(
+                f"the library {path} cannot be written to: permission denied; "
+                "choose another place with --library DIR."
+            ) from None
+        raise LibraryError(f"the library {path} could not be written: {short(error)}") from error
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file whole, or leave the one that is there. Raises OSError."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.new")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """What ``np.savez`` wrote. Raises ValueError when the file is missing or damaged."""
+    import zipfile
+    import zlib
+
+    import numpy as np
+
+    try:
+        with np.load(path) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(short(error)) from None
+
+
+def is_unread(error: Exception) -> bool:
+    """Whether the table's files could not be read, as Lance and Arrow say it."""
+    return isinstance(error, OSError) or "lance" in str(error).lower()
+
+
+def short(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def load_arrays(library: Path, name: str, version: int) -> dict[str, NDArray[Any]] | None:
+    """What :func:`save_arrays` saved for this version; None when there is nothing of it."""
+    try:
+        saved = read_arrays(library / f"{name}.npz")
+        return saved if int(saved.pop("version")) == version else None
+    except (ValueError, KeyError):
+        return None
+
+
+def save_arrays(library: Path, name: str, version: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Keep arrays derived from a version of the table (a read-only library keeps none)."""
+    import io
+
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez(buffer, version=np.int64(version), **arrays)  # type: ignore[arg-type]
+    with contextlib.suppress(OSError):
+        write_atomically(library / f"{name}.npz", buffer.getvalue())

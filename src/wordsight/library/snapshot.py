@@ -1,0 +1,91 @@
+"""Views in memory, ready to be scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from wordsight.library.table import STATISTICS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All views of one version of a library, in memory and ready to be scored.
+
+    ``vectors`` is float32 [V, D]; the views of image ``i`` are the rows from ``starts[i]`` to
+    ``starts[i + 1]`` (the last one: to V), its whole image first. ``rows`` [V] are the places
+    of the views in the table. ``ids`` [N] are the images; ``labels`` [N] their labels or None.
+    ``mean`` and ``sd`` float32 [N] are the background statistics of the fused score,
+    ``image_mean`` and ``image_sd`` those of the whole image alone.
+
+    Of a large library it holds a part: ``sampled`` images, drawn at random, at the front, and
+    behind them those that are near to a query. An image there has the views that are near, which
+    need not be all; their vectors are ``near`` [n, D], the last n of the V. Elsewhere ``sampled``
+    and ``near`` are None.
+    """
+
+    version: int
+    vectors: NDArray[np.float32]
+    starts: NDArray[np.intp]
+    rows: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    mean: NDArray[np.float32]
+    sd: NDArray[np.float32]
+    image_mean: NDArray[np.float32]
+    image_sd: NDArray[np.float32]
+    sampled: int | None = None
+    near: NDArray[np.float32] | None = None
+
+    @property
+    def has_crops(self) -> bool:
+        """Whether any image has more than its whole-image view."""
+        return len(self.rows) > len(self.ids)
+
+    def scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The cosine of every view with every query: [..., D] -> [..., V]."""
+        import numpy as np
+
+        scores: NDArray[np.float32] = queries @ self.vectors.T
+        if self.near is None:
+            return scores
+        return np.concatenate([scores, queries @ self.near.T], axis=-1)
+
+    def vectors_of(self, views: Sequence[int]) -> NDArray[np.float32]:
+        """The vectors of these views: [n] -> [n, D]."""
+        import numpy as np
+
+        if self.near is None:
+            return self.vectors[views]
+        most = len(self.vectors)
+        chosen = [self.vectors[v] if v < most else self.near[v - most] for v in views]
+        return np.stack(chosen)
+
+    def fuse(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The best score of each image's views: [..., V] -> [..., N] (max fusion)."""
+        import numpy as np
+
+        if not self.has_crops or not len(self.ids):
+            return scores
+        return np.maximum.reduceat(scores, self.starts, axis=-1)
+
+
+def joined(sample: Snapshot, others: Snapshot) -> Snapshot:
+    """A sample and other images behind it. The sample's vectors are not copied: 16 MB."""
+    import numpy as np
+
+    def both(name: str) -> Any:
+        return np.concatenate([getattr(sample, name), getattr(others, name)])
+
+    names = ("rows", "ids", *STATISTICS)
+    return replace(
+        sample,
+        starts=np.concatenate([sample.starts, others.starts + len(sample.vectors)]),
+        sampled=len(sample.ids),
+        near=others.vectors,
+        **{name: both(name) for name in names},
+    )

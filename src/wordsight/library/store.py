@@ -1,0 +1,756 @@
+"""A library's directory, opened: what reads and writes it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from wordsight.errors import LibraryChangedError, LibraryError, ModelMismatchError, reason
+from wordsight.library.files import (
+    is_unread,
+    load_arrays,
+    read_arrays,
+    save_arrays,
+    short,
+    write_atomically,
+    writing,
+)
+from wordsight.library.large import (
+    NEAREST,
+    LargeVersion,
+    drop_indexes,
+    exact_bytes,
+    indexed_versions,
+)
+from wordsight.library.places import NAME, fallback_location
+from wordsight.library.records import Entry, ImageRecord, ModelRecord, id_from_int, id_to_int
+from wordsight.library.sidecar import Sidecar
+from wordsight.library.snapshot import Snapshot, joined
+from wordsight.library.table import (
+    BLOCK,
+    DESCRIPTION,
+    NUMBERS,
+    STATISTICS,
+    create_table,
+    matrix_of,
+    open_table,
+    to_records,
+    to_table,
+)
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from wordsight.nomatch import Calibration, Kinds, Null
+
+FORMAT = 1
+_COMPACT_FRAGMENTS = 8
+_DESCRIBED = 2_000_000  # up to so many views paths and labels are kept in memory, 100 bytes each
+_RECENT_NS = 2_000_000_000
+
+T = TypeVar("T")
+
+
+class Store:
+    """A library's directory, opened. Make one with :meth:`create` or :meth:`open`."""
+
+    def __init__(self, path: Path, record: dict[str, Any]) -> None:
+        self.path = path
+        self._begin(record)
+
+    def _begin(self, record: dict[str, Any]) -> None:
+        """Know nothing yet but what the library's record says."""
+        self.record = record
+        self.model = ModelRecord(**record["model"])
+        self._dataset: Any = None
+        self._sidecar: Sidecar | None = None
+        self._looked_at: int | None = None  # when the table had last changed, as far as known
+        self._snapshot: Snapshot | None = None
+        self._bank: tuple[list[str], NDArray[np.float32]] | None = None
+        self.kinds: Kinds | None = None
+        """What queries are held against, once a search has made it."""
+        self._calibrations: dict[str, tuple[int, Calibration]] = {}
+        self._labels: tuple[int, NDArray[Any]] | None = None
+        self._described: tuple[int, Any] | None = None  # what rows() gives, as one table
+        self._asked = -1
+        self._counts: dict[bool, tuple[int, int]] = {}
+        self._opened: LargeVersion | None = None
+        self._nearby: dict[bool, tuple[int, Snapshot, Null]] = {}
+        self._loading: Future[Null] | None = None
+
+    # opening
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        model: ModelRecord,
+        bank_phrases: Sequence[str],
+        bank_vectors: NDArray[np.float32],
+    ) -> Store:
+        """Make an empty library for vectors of ``model``.
+
+        ``bank_vectors`` is float32 [B, D], the text vectors of the B neutral phrases. Raises
+        LibraryError when the directory holds a library or something else, or cannot be written.
+        """
+        import numpy as np
+
+        from wordsight import __version__
+
+        path = Path(path).absolute()
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:  # as Lance takes it
+            shown = os.fsencode(path).decode("utf-8", "replace")
+            raise LibraryError(
+                f"{shown} is not valid UTF-8, so no library can be there; choose another place."
+            ) from None
+        if os.path.exists(path / "library.json"):  # noqa: PTH110  (a path of any length)
+            raise LibraryError(f"{path} already holds a library; open it, or choose another place.")
+        if os.path.exists(path) and (  # noqa: PTH110
+            not path.is_dir() or any(path.iterdir())
+        ):
+            # What an interrupted create left behind is ours to overwrite.
+            leftovers = list(path.iterdir()) if path.is_dir() else [path]
+            ours = {"views.lance", "bank.npz", "lock"}
+            if not all(p.name in ours or p.match("library.json.*.new") for p in leftovers):
+                raise LibraryError(f"{path} exists and is not a library; choose another place.")
+        record = {
+            "format": FORMAT,
+            "id": os.urandom(8).hex(),
+            "wordsight": __version__,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "model": {
+                "name": model.name,
+                "source": model.source,
+                "hash": model.hash,
+                "dim": model.dim,
+                "preprocessing": model.preprocessing,
+            },
+        }
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+            np.savez(
+                path / "bank.npz",
+                phrases=np.array(list(bank_phrases), dtype=np.str_),
+                vectors=bank_vectors,
+            )
+            create_table(path, model.dim)
+            # Written last: a directory with library.json is a complete library.
+            write_atomically(path / "library.json", json.dumps(record, indent=2).encode())
+        return cls(path, record)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Store:
+        """Open a library. Raises LibraryError when there is none, or it is of a newer format."""
+        path = Path(path).absolute()
+        file = path / "library.json"
+        try:
+            if not file.is_file():  # a folder of images, as default_location was given it
+                for place in (path / NAME, fallback_location(path.resolve())):
+                    if (place / "library.json").is_file():
+                        path, file = place, place / "library.json"
+                        break
+            record = json.loads(file.read_text(encoding="utf-8"))
+            version = record["format"]
+            if version > FORMAT:
+                raise LibraryError(
+                    f"the library {path} has format {version}, this wordsight reads up to "
+                    f"{FORMAT}; upgrade with: pip install --upgrade wordsight"
+                )
+            return cls(path, record)
+        except FileNotFoundError:
+            raise LibraryError(
+                f"no library at {path}; make one with: wordsight index FOLDER --library {path}"
+            ) from None
+        except NotADirectoryError:
+            raise LibraryError(
+                f"{path} is a file; name a library's directory, or the folder that it is in."
+            ) from None
+        except PermissionError:
+            raise LibraryError(f"the library {path} cannot be read: permission denied.") from None
+        except OSError as error:  # no path at all, for example
+            raise LibraryError(f"the library {path} cannot be read: {reason(error)}.") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise LibraryError(
+                f"{file} is damaged ({error}); restore it, or index into another directory."
+            ) from None
+
+    def check_model(self, name: str, content_hash: str) -> None:
+        """Raise ModelMismatchError unless the library was made with this very model."""
+        if content_hash != self.model.hash:
+            way_out = (
+                f"its files have changed since (a newer version of {name}?): "
+                "index again into another directory."
+                if name == self.model.name
+                else f"search it with --model {self.model.source}, "
+                "or index again into another directory."
+            )
+            raise ModelMismatchError(
+                f"the library {self.path} was made with the model '{self.model.name}' "
+                f"({self.model.hash}), not with '{name}' ({content_hash}); {way_out}"
+            )
+
+    @property
+    def crops(self) -> str:
+        """How regions were proposed when the library was last indexed with a choice of it."""
+        self.record = self._written_record()  # another process may have chosen since
+        return str(self.record.get("crops", "none"))
+
+    @crops.setter
+    def crops(self, proposer: str) -> None:
+        if proposer != self.crops:
+            record = {**self.record, "crops": proposer}
+            with writing(self.path):
+                data = json.dumps(record, indent=2).encode()
+                write_atomically(self.path / "library.json", data)
+            self.record = record
+
+    def _written_record(self) -> dict[str, Any]:
+        """The record as it is on the disk; the one that is known where that cannot be read."""
+        with contextlib.suppress(OSError, ValueError):
+            record: dict[str, Any] = json.loads((self.path / "library.json").read_text("utf-8"))
+            return record
+        return self.record
+
+    # reading
+
+    @property
+    def dataset(self) -> Any:
+        """The table of views, as last seen (a ``lance.LanceDataset``)."""
+        dataset = self._dataset  # another thread may be forgetting it
+        if dataset is None:
+            try:
+                dataset = self._dataset = open_table(self.path)
+            except (ValueError, OSError) as error:
+                raise self._unreadable(error) from None
+        return dataset
+
+    def _unreadable(self, error: Exception) -> LibraryError:
+        return LibraryError(
+            f"the table of the library {self.path} cannot be read ({short(error)}); "
+            "restore the directory, or index again into another one."
+        )
+
+    @property
+    def version(self) -> int:
+        """The version of the table that is in view."""
+        beside = self._beside()
+        return beside.version if beside else int(self.dataset.version)
+
+    def _beside(self) -> Sidecar | None:
+        """The sidecar, while it is what shows the newest version: until the table is opened."""
+        if self._dataset is None and self._sidecar is None:
+            self._sidecar = self._saved_sidecar()
+        return self._sidecar if self._dataset is None else None
+
+    def _saved_sidecar(self) -> Sidecar | None:
+        with contextlib.suppress(OSError, ValueError, KeyError):  # none, or out of date
+            arrays = read_arrays(self.path / "sidecar.npz")
+            version, table = int(arrays["version"]), self.path / "views.lance"
+            found = Sidecar.from_arrays(arrays, version, table, self.model.dim)
+            return found if found.is_current() else None
+        return None
+
+    def refresh(self) -> bool:
+        """Look for what other processes wrote since; True when there is a newer version.
+
+        That of another library too, which was made in the place of this one.
+        """
+        dataset, beside = self._dataset, self._sidecar
+        unopened = dataset is None and beside is None
+        if unopened or (self._loading and not self._loading.done()):
+            return False  # the next read opens the newest, or one is doing so
+        try:
+            changed = (self.path / "views.lance/_versions").stat().st_mtime_ns
+            if changed == self._looked_at:
+                return False
+            record = self._written_record()
+            if record.get("id") != self.record.get("id"):
+                self._begin(record)
+                return True
+            if dataset is not None:
+                is_current = dataset.latest_version == dataset.version
+            else:
+                is_current = beside is not None and beside.is_current()
+        except OSError as error:
+            raise self._unreadable(error) from None
+        # A later change may bear the same time, as clocks tick, if this one is recent.
+        self._looked_at = changed if time.time_ns() - changed > _RECENT_NS else None
+        if is_current:
+            return False
+        self._dataset = self._sidecar = self._looked_at = None
+        return True
+
+    def reload(self) -> None:
+        """Forget what is in memory; the next read opens the newest version."""
+        self._dataset = self._sidecar = self._looked_at = None
+        self._snapshot = None
+        self._described = None
+        self._opened = None
+        self._nearby.clear()
+
+    def __len__(self) -> int:
+        return self._count(crops=False)
+
+    def count_views(self) -> int:
+        """How many views the library holds, whole images and crops."""
+        return self._count(crops=True)
+
+    def _count(self, *, crops: bool) -> int:
+        # Asked several times a search; Lance takes most of a millisecond.
+        version, known = self._counts.get(crops, (-1, 0))
+        if version != self.version:
+
+            def read() -> tuple[int, int]:
+                beside = self._beside()
+                if beside:
+                    view = beside.numbers["view"]
+                    return beside.version, len(view) if crops else int((view == 0).sum())
+                dataset = self.dataset
+                rows = dataset.count_rows(filter=None if crops else "view = 0")
+                return int(dataset.version), int(rows)
+
+            version, known = self._counts[crops] = self._read(read)
+        return known
+
+    def _read(self, action: Callable[[], T]) -> T:
+        """Run a read again on the newest version when a compaction took its files away.
+
+        Raises LibraryError when that cannot be read either.
+        """
+        try:
+            return action()
+        except (OSError, ValueError) as error:
+            if not is_unread(error):
+                raise
+        self.reload()
+        try:
+            return action()
+        except (OSError, ValueError) as error:
+            if not is_unread(error):
+                raise
+            raise self._unreadable(error) from None
+
+    def entries(self) -> list[Entry]:
+        """Every image without its vectors."""
+        table = self._read(
+            lambda: self.dataset.to_table(
+                columns=["id", "path", "root", "size", "mtime_ns", "hash", "crops", "label"],
+                filter="view = 0",
+            )
+        )
+        columns = [table[name].to_pylist() for name in table.column_names]
+        columns[0] = [id_from_int(value) for value in columns[0]]
+        return [Entry(*row) for row in zip(*columns, strict=True)]
+
+    def images(self, ids: Sequence[str]) -> list[ImageRecord]:
+        """The images of these ids with all their views; unknown ids are left out."""
+        if not ids:
+            return []
+        wanted = ",".join(str(id_to_int(i)) for i in ids)
+        table = self._read(lambda: self.dataset.to_table(filter=f"id in ({wanted})"))
+        return to_records(table)
+
+    def labels(self) -> dict[str, str | None]:
+        """The label of every image, by id."""
+        table = self._read(
+            lambda: self.dataset.to_table(columns=["id", "label"], filter="view = 0")
+        )
+        ids = (id_from_int(value) for value in table["id"].to_pylist())
+        return dict(zip(ids, table["label"].to_pylist(), strict=True))
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether what searches need has been read (of this version or an older one)."""
+        return self._snapshot is not None or self._opened is not None
+
+    def preload(self, *, crops: bool = True) -> None:
+        """Begin to read what searches need, beside what the caller does next (see :meth:`loaded`).
+
+        In a fresh process a model is yet to be read too, and the imports that go before it hold up
+        nothing here.
+        """
+        if self.in_memory or self._loading is not None:
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        # Imports stay in this thread: there they wait for no other's.
+        if self.count_views():
+            beside = ThreadPoolExecutor(1, thread_name_prefix="load")
+            self._loading = beside.submit(self.null, crops=crops)
+            beside.shutdown(wait=False)
+
+    def loaded(self) -> None:
+        """Wait for what :meth:`preload` began, and raise what went wrong in it."""
+        loading, self._loading = self._loading, None
+        if loading is not None:
+            loading.result()
+
+    def labelled(self, snapshot: Snapshot, label: str) -> NDArray[np.bool_]:
+        """Which images of a snapshot have this label: bool [N]."""
+        import numpy as np
+
+        if snapshot.sampled is not None:
+            large = self._large()
+            return np.isin(snapshot.ids, large.ids[large.with_label(label, crops=False)])
+
+        if self._labels is None or self._labels[0] != snapshot.version:
+            mine = self.labels()
+            ordered = [mine.get(id_from_int(value)) for value in snapshot.ids]
+            self._labels = snapshot.version, np.array(ordered, object)
+        return np.asarray(self._labels[1] == label, np.bool_)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the vectors are too many to be held in memory (see :func:`exact_bytes`)."""
+        views = self.count_views()  # few ones would all be among the nearest anyway
+        return views > NEAREST and views * self.model.dim * 4 > exact_bytes()
+
+    def around(
+        self,
+        queries: NDArray[np.float32],
+        *,
+        k: int = 10,
+        crops: bool = True,
+        label: str | None = None,
+    ) -> Snapshot:
+        """In a large library: a random part of the images, and those near to the queries [Q, D].
+
+        Enough to rank the ``k`` nearest images, at most 4,000 views a query; of whole images alone
+        without ``crops``. With a ``label``, all images that have it are there too.
+        """
+        import numpy as np
+
+        def read() -> Snapshot:
+            large = self._large()
+            sample, _ = self._sampled(large, crops)
+            rows = large.nearest(queries, k, crops)
+            if label is not None:
+                rows = np.union1d(rows, large.with_label(label, crops))
+            place = np.searchsorted(sample.ids, large.ids[rows])  # a snapshot's ids are in order
+            known = sample.ids[np.minimum(place, len(sample.ids) - 1)] == large.ids[rows]
+            rows = rows[~known]
+            return joined(sample, large.snapshot(rows, large.vectors(rows)))
+
+        return self._read(read)
+
+    def null(self, *, crops: bool = True) -> Null:
+        """What unrelated queries get in this library; without ``crops``, of whole images alone."""
+        if self.is_large:
+            return self._read(lambda: self._sampled(self._large(), crops))[1]
+        return self.calibration(self.snapshot(), crops=crops).null
+
+    def _large(self) -> LargeVersion:
+        """The newest version that has an approximate index; made where there is none."""
+        versions = indexed_versions(self.path)
+        newest = versions[-1] if versions else self.version
+        if self._opened is not None and newest <= self._opened.version:
+            return self._opened
+        for version in reversed(versions):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                self._opened = LargeVersion.open(self.path, version)
+                return self._opened
+        self._opened = LargeVersion.make(self.path, self.dataset)
+        return self._opened
+
+    def _sampled(self, large: LargeVersion, crops: bool) -> tuple[Snapshot, Null]:
+        """A random part of the large library, and what unrelated queries get there."""
+        crops = crops or not large.has_crops
+        if crops not in self._nearby or self._nearby[crops][0] != large.version:
+            sample, null = large.nearby(crops, lambda: self.bank()[1])
+            self._nearby[crops] = large.version, sample, null
+        return self._nearby[crops][1:]
+
+    def snapshot(self) -> Snapshot:
+        """All views of the version in view, in memory; kept until the version changes."""
+        if self._snapshot is None or self._snapshot.version != self.version:
+            self._snapshot = self._read(self._load_snapshot)
+        return self._snapshot
+
+    def _load_snapshot(self) -> Snapshot:
+        import numpy as np
+
+        version, columns, vectors = self._whole()
+        ids, view = columns["id"], columns["view"]
+        rows = np.arange(len(ids), dtype=np.int64)
+        is_image = view == 0
+        if not is_image.all():
+            rows = np.lexsort((view, ids))
+            ids, vectors, is_image = ids[rows], vectors[rows], is_image[rows]
+        starts = np.flatnonzero(is_image)
+        first = rows[starts]
+        own: dict[str, Any] = {name: columns[name][first] for name in STATISTICS}
+        return Snapshot(
+            version=version,
+            vectors=vectors,
+            starts=starts,
+            rows=rows,
+            ids=ids[starts],
+            **own,
+        )
+
+    def _whole(self) -> tuple[int, Mapping[str, NDArray[Any]], NDArray[np.float32]]:
+        """The version in view, its columns of numbers by name, and its vectors."""
+        import numpy as np
+
+        beside = self._beside()
+        if beside:
+            with contextlib.suppress(OSError):
+                return beside.version, beside.numbers, beside.vectors()
+            self._sidecar = None  # the table's files are others by now
+        dataset = self.dataset
+        table = dataset.to_table(columns=list(NUMBERS))
+        vectors = np.empty((len(table), self.model.dim), np.float32)
+        begin = 0
+        # In blocks, so that they are never in memory in both forms.
+        for batch in dataset.to_batches(columns=["vector"], batch_size=BLOCK):
+            matrix_of(batch["vector"], vectors[begin : begin + len(batch)])
+            begin += len(batch)
+        return int(dataset.version), {name: table[name].to_numpy() for name in NUMBERS}, vectors
+
+    def rows(self, rows: Sequence[int], version: int) -> list[dict[str, Any]]:
+        """Path, label, size and box of the views at these places of that version of the table.
+
+        Raises LibraryChangedError when that version is there no more.
+        """
+        if not len(rows):
+            return []
+        places = [int(row) for row in rows]
+        beside, described = self._sidecar, self._described
+        found: list[dict[str, Any]]
+        if beside is not None and beside.version == version:
+            found = beside.rows(places)
+        elif described is not None and described[0] == version:
+            found = described[1].take(places).to_pylist()
+        else:
+            try:
+                found = self._described_rows(places, version).to_pylist()
+            except (OSError, ValueError) as error:
+                if not is_unread(error):
+                    raise
+                raise LibraryChangedError(
+                    f"the library {self.path} was rewritten by another process meanwhile; "
+                    "run the same command again."
+                ) from None
+        for row in found:
+            row["id"] = id_from_int(row["id"])
+            row["box"] = tuple(row["box"]) if row["box"] else None
+        return found
+
+    def _described_rows(self, places: list[int], version: int) -> Any:
+        # The places are those of one version: in another, other images are there.
+        opened = (self._dataset, self._opened.dataset if self._opened else None)
+        dataset = next(
+            (one for one in opened if one is not None and int(one.version) == version), None
+        )
+        dataset = dataset or open_table(self.path, version)
+        table = dataset.take(places, columns=DESCRIPTION)
+        # Who asks a second time will ask again: then from memory, not from the disk.
+        if self._asked == version and self.in_memory and dataset.count_rows() <= _DESCRIBED:
+            described = dataset.to_table(columns=DESCRIPTION)
+            self._described = version, described.combine_chunks()
+        self._asked = version
+        return table
+
+    def bank(self) -> tuple[list[str], NDArray[np.float32]]:
+        """The neutral phrases and their text vectors, float32 [B, D]."""
+        import numpy as np
+
+        if self._bank is not None:
+            return self._bank
+        try:
+            saved = read_arrays(self.path / "bank.npz")
+            phrases = [str(phrase) for phrase in saved["phrases"]]
+            self._bank = phrases, saved["vectors"].astype(np.float32)
+            return self._bank
+        except (ValueError, KeyError) as error:
+            raise LibraryError(
+                f"{self.path / 'bank.npz'} is damaged or missing ({short(error)}); "
+                "index again into another directory."
+            ) from None
+
+    def calibration(self, snapshot: Snapshot, *, crops: bool = True) -> Calibration:
+        """What the "No match" decision needs for a snapshot's version; made where it is missing.
+
+        Without ``crops``: for the scores of whole images alone.
+        """
+        from wordsight.nomatch import Calibration
+
+        name = "statistics" if crops or not snapshot.has_crops else "statistics-no-crops"
+        version, made = self._calibrations.get(name, (None, None))
+        if made is None or version != snapshot.version:
+            saved = load_arrays(self.path, name, snapshot.version)
+            if saved is not None:
+                made = Calibration.from_arrays(saved)
+            else:
+                made = self._calibrate(snapshot, crops)
+                save_arrays(self.path, name, snapshot.version, made.to_arrays())
+            self._calibrations[name] = (snapshot.version, made)
+        return made
+
+    def _calibrate(self, snapshot: Snapshot, crops: bool) -> Calibration:
+        import numpy as np
+
+        from wordsight.nomatch import Calibration
+
+        _, bank = self.bank()
+        made = Calibration.empty(len(bank))
+        ends = np.append(snapshot.starts[1:], len(snapshot.vectors))
+        step = 4096  # images whose bank scores are in memory at once
+        for begin in range(0, len(snapshot.ids), step):
+            starts = snapshot.starts[begin : begin + step]
+            part = slice(starts[0], ends[min(begin + step, len(ends)) - 1])
+            scores = snapshot.vectors[part] @ bank.T
+            starts = starts - starts[0]
+            fused = np.maximum.reduceat(scores, starts, axis=0) if crops else scores[starts]
+            made = made.observe(fused)
+        return made
+
+    def skipped(self) -> list[tuple[str, str]]:
+        """Files that the last runs over their folders left out, as (path, reason)."""
+        try:
+            found = json.loads((self.path / "skipped.json").read_text(encoding="utf-8"))
+            return [(str(path), str(reason)) for path, reason in found]
+        except (OSError, ValueError, TypeError):
+            return []
+
+    def save_skipped(self, skipped: Sequence[tuple[str, str]]) -> None:
+        """Keep what was left out, for people to look at."""
+        if skipped or (self.path / "skipped.json").exists():
+            with contextlib.suppress(OSError):
+                write_atomically(self.path / "skipped.json", json.dumps(skipped).encode())
+
+    def info(self) -> dict[str, Any]:
+        """Counts, model, size on disk in bytes, versions."""
+        size = 0
+        for folder, _, files in os.walk(self.path):
+            for file in files:
+                with contextlib.suppress(OSError):
+                    size += (Path(folder) / file).stat().st_size
+        views = self.count_views()
+        return {
+            "library": str(self.path),
+            "images": len(self),
+            "views": views,
+            "model": self.record["model"],
+            "bytes": size,
+            "format": self.record["format"],
+            "made_with": self.record.get("wordsight"),
+            "created": self.record.get("created"),
+            "table_version": self.version,
+        }
+
+    # writing
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the one writer. Raises LibraryError when another process is, or the disk refuses."""
+        with writing(self.path):
+            from filelock import FileLock, Timeout
+
+            lock = FileLock(self.path / "lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise LibraryError(
+                    f"another process is writing to the library {self.path}; "
+                    "wait until it has finished (searching goes on meanwhile)."
+                ) from None
+            try:
+                yield
+            finally:
+                lock.release()
+
+    def put(self, images: Sequence[ImageRecord], *, replace: bool) -> None:
+        """Add images with their views in one atomic step (call it under :meth:`lock`).
+
+        With ``replace`` every older view of these ids goes in the same step. Background
+        statistics are computed here, from the bank, so that they are always those of the views.
+        """
+        if not images:
+            return
+        with writing(self.path):
+            table = to_table(images, self.bank()[1], self.model.dim)
+            if replace:
+                ids = ",".join(str(id_to_int(image.id)) for image in images)
+                self.dataset.merge_insert(
+                    ["id", "view"]
+                ).when_matched_update_all().when_not_matched_insert_all().when_not_matched_by_source_delete(
+                    f"id in ({ids})"
+                ).execute(table)
+            else:
+                self.dataset.insert(table, mode="append")
+
+    def remove(self, ids: Sequence[str]) -> int:
+        """Remove images with all their views; the number of images that were there."""
+        before = len(self)
+        with writing(self.path):
+            for start in range(0, len(ids), 5000):
+                wanted = ",".join(str(id_to_int(i)) for i in ids[start : start + 5000])
+                self.dataset.delete(f"id in ({wanted})")
+        return before - len(self)
+
+    def compact(self, *, only_if_needed: bool = False) -> None:
+        """Merge small fragments and drop old versions (readers reload by themselves)."""
+        if only_if_needed and len(self.dataset.get_fragments()) <= _COMPACT_FRAGMENTS:
+            return
+        with writing(self.path):
+            self.dataset.optimize.compact_files()
+        self.prepare()
+        self._drop_old_versions()
+
+    def prepare(self) -> None:
+        """Make what searches of the version in view need, where it is missing.
+
+        Now rather than in the first search after a change.
+        """
+        for unfinished in self.path.glob("*.new"):  # of processes that were killed
+            unfinished.unlink(missing_ok=True)
+        if self.is_large:
+            if indexed_versions(self.path)[-1:] != [self.version]:
+                self._opened = LargeVersion.make(self.path, self.dataset)
+            self.null()
+            (self.path / "sidecar.npz").unlink(missing_ok=True)
+        else:
+            drop_indexes(self.path)
+            if load_arrays(self.path, "statistics", self.version) is None:
+                self.calibration(self.snapshot())
+            if self._saved_sidecar() is None:
+                self._make_sidecar()
+
+    def prepare_index(self) -> None:
+        """As :meth:`prepare`, where searches see no more than what the index is of.
+
+        So it is in a large library; and for those to whom it is large by their own budget.
+        """
+        if self.is_large:
+            self.prepare()
+        else:
+            drop_indexes(self.path)
+
+    def _make_sidecar(self) -> None:
+        dataset = self.dataset
+        arrays = Sidecar.arrays(dataset, self.model.dim)
+        if arrays is None:
+            (self.path / "sidecar.npz").unlink(missing_ok=True)
+            return
+        version = int(dataset.version)
+        save_arrays(self.path, "sidecar", version, arrays)
+        self._sidecar = Sidecar.from_arrays(
+            arrays, version, self.path / "views.lance", self.model.dim
+        )
+
+    def _drop_old_versions(self) -> None:
+        from datetime import timedelta
+
+        with writing(self.path):
+            self.dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=False)

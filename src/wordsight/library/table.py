@@ -1,0 +1,155 @@
+"""The table of views: its columns, and what goes into it and comes out again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wordsight.library.records import ImageRecord, ViewRecord, id_from_int, id_to_int
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+STATISTICS = ("mean", "sd", "image_mean", "image_sd")
+NUMBERS = ("id", "view", *STATISTICS)
+DESCRIPTION = ["id", "path", "label", "width", "height", "kind", "box", "region_label"]
+"""Columns that say of a view what it is and where."""
+
+BLOCK = 65_536
+"""Rows that are read at once where all are passed through."""
+
+_IMAGE_COLUMNS = ["path", "root", "size", "mtime_ns", "hash", "width", "height", "label", "crops"]
+
+
+def _lance() -> Any:
+    """The Lance module; its log of ordinary events is kept off the user's terminal."""
+    os.environ.setdefault("LANCE_LOG", "error")
+    import lance
+
+    return lance
+
+
+def open_table(library: Path, version: int | None = None) -> Any:
+    """A version of a library's table, the newest for None (a ``lance.LanceDataset``)."""
+    return _lance().dataset(str(library / "views.lance"), version=version)
+
+
+def create_table(library: Path, dim: int) -> None:
+    """Make the empty table of a library, for vectors of this dimension."""
+    schema = _schema(dim)
+    place = library / "views.lance"
+    mode = "overwrite" if place.exists() else "create"
+    _lance().write_dataset(schema.empty_table(), str(place), schema=schema, mode=mode)
+
+
+def _schema(dim: int) -> Any:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("id", pa.int64(), nullable=False),
+            pa.field("view", pa.int32(), nullable=False),
+            pa.field("kind", pa.string()),
+            pa.field("path", pa.string()),
+            pa.field("root", pa.string()),
+            pa.field("label", pa.string()),
+            pa.field("size", pa.int64()),
+            pa.field("mtime_ns", pa.int64()),
+            pa.field("hash", pa.string()),
+            pa.field("width", pa.int32()),
+            pa.field("height", pa.int32()),
+            pa.field("crops", pa.string()),
+            pa.field("box", pa.list_(pa.float32(), 4)),
+            pa.field("region_label", pa.string()),
+            pa.field("region_score", pa.float32()),
+            pa.field("mean", pa.float32()),
+            pa.field("sd", pa.float32()),
+            pa.field("image_mean", pa.float32()),
+            pa.field("image_sd", pa.float32()),
+            pa.field("vector", pa.list_(pa.float16(), dim)),
+        ]
+    )
+
+
+def to_table(images: Sequence[ImageRecord], bank: NDArray[np.float32], dim: int) -> Any:
+    """Records as a ``pyarrow.Table``, with the background statistics of their views.
+
+    ``bank`` [B, D] are the vectors of the neutral phrases.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    from wordsight.nomatch import background
+
+    views = [(image, number, view) for image in images for number, view in enumerate(image.views)]
+    vectors = np.stack([view.vector for _, _, view in views]).astype(np.float16)
+    # Statistics of what is stored (float16), so that they hold for what will be searched.
+    scores = vectors.astype(np.float32) @ bank.T
+    starts = np.cumsum([0, *(len(image.views) for image in images[:-1])])
+    fused = np.maximum.reduceat(scores, starts, axis=0)
+    counts = [len(image.views) for image in images]
+
+    def spread(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.repeat(values, counts)
+
+    mean, sd = background(fused)
+    image_mean, image_sd = background(scores[starts])
+    columns: dict[str, Any] = {
+        "id": [id_to_int(image.id) for image, _, _ in views],
+        "view": [number for _, number, _ in views],
+        "kind": [view.kind for _, _, view in views],
+        "box": [list(view.box) if view.box else None for _, _, view in views],
+        "region_label": [view.label for _, _, view in views],
+        "region_score": [view.score for _, _, view in views],
+        "mean": spread(mean),
+        "sd": spread(sd),
+        "image_mean": spread(image_mean),
+        "image_sd": spread(image_sd),
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim),
+    }
+    for name in _IMAGE_COLUMNS:
+        columns[name] = [getattr(image, name) for image, _, _ in views]
+    return pa.table(columns, schema=_schema(dim))
+
+
+def to_records(table: Any) -> list[ImageRecord]:
+    """The inverse of :func:`to_table`, for rows in any order that are all those of their images."""
+    import numpy as np
+
+    records: dict[int, ImageRecord] = {}
+    for row in sorted(table.to_pylist(), key=lambda row: (row["id"], row["view"])):
+        record = records.get(row["id"])
+        if record is None:
+            record = records[row["id"]] = ImageRecord(
+                id=id_from_int(row["id"]),
+                **{key: row[key] for key in _IMAGE_COLUMNS},
+            )
+        record.views.append(
+            ViewRecord(
+                vector=np.asarray(row["vector"], np.float32),
+                kind=row["kind"],
+                box=tuple(row["box"]) if row["box"] else None,
+                label=row["region_label"],
+                score=row["region_score"],
+            )
+        )
+    return list(records.values())
+
+
+def matrix_of(column: Any, matrix: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """A column of vectors as float32 [n, D], written into ``matrix`` where there is one."""
+    import numpy as np
+
+    from wordsight.library.flat import widen
+
+    if matrix is None:
+        matrix = np.empty((len(column), column.type.list_size), np.float32)
+    begin = 0
+    for chunk in getattr(column, "chunks", [column]):
+        part = chunk.flatten().to_numpy(zero_copy_only=False)
+        widen(part.reshape(-1, matrix.shape[1]), matrix[begin : begin + len(chunk)])
+        begin += len(chunk)
+    return matrix
