@@ -97,6 +97,20 @@ def test_new_labels_are_no_nothing(run: Cli, photos: Photos) -> None:
     assert "2 unchanged, 2 of them with a new label" in said
 
 
+def test_labels_make_a_column_and_no_control_characters(run: Cli, photos: Photos) -> None:
+    folder = photos(red=3)
+    for label, path in zip(
+        ("an emperor penguin", "ox", "x\x1b[2J"), folder.glob("*.png"), strict=True
+    ):
+        (folder / label).mkdir()
+        path.rename(folder / label / path.name)
+    run("index", folder)
+    lines = run("search", "red", "--library", folder).out.splitlines()
+    assert len(lines) == 3
+    assert len({line.index(str(folder)) for line in lines}) == 1  # the paths stand below each other
+    assert not any("\x1b" in line for line in lines)
+
+
 def test_index_json_has_the_documented_fields(run: Cli, photos: Photos) -> None:
     folder = photos(red=2)
     (folder / "bad.jpg").write_text("no")

@@ -185,12 +185,14 @@ def _print_result(result: Result) -> None:
                 say("(--anyway shows the closest images)")
             return
         print("The closest anyway:")
+    labels = {hit.id: shown(hit.label or "") for hit in result.hits}
+    widest = max(map(len, labels.values()), default=0)
     for hit in result.hits:
         parts = [f"{hit.rank:>3}", f"{hit.score:.4f}"]
         if hit.z is not None:
             parts.append(f"z {hit.z:5.1f}")
-        if hit.label:
-            parts.append(f"{hit.label:<12}")
+        if widest:
+            parts.append(labels[hit.id].ljust(widest))
         parts.append(shown(hit.path))
         if hit.view.box:
             x0, y0, x1, y1 = (round(v) for v in hit.view.box)
