@@ -317,6 +317,19 @@ def test_no_room(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
         fetch()
 
 
+def test_what_an_earlier_run_fetched_needs_no_room(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "PAUSE_SECONDS", 0)
+    most = len(stand_in.files[BIG]) - 10
+    stand_in.cut_after[BIG] = [most, 0, 0, 0]
+    with pytest.raises(HubError, match="go on from there"):
+        fetch()
+    left = sum(len(stand_in.files[name]) for name in LAYOUT if name != BIG) + 10
+    monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: type("usage", (), {"free": left}))
+    assert (fetch() / BIG).read_bytes() == stand_in.files[BIG]
+
+
 def test_a_removed_blob_is_fetched_again(stand_in: StandIn) -> None:
     folder = fetch()
     if not (folder / BIG).is_symlink():

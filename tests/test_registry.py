@@ -164,3 +164,16 @@ def test_auto_survives_a_broken_transfer(
     notices: list[str] = []
     assert load_model("auto", notice=notices.append).name == "starter"
     assert "404" in notices[0]
+
+
+def test_auto_goes_on_with_a_transfer_that_was_cut(
+    starter: Path, online: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "PAUSE_SECONDS", 0)
+    online.cut_after["visual/model.onnx"] = [100, 0, 0, 0]
+    notices: list[str] = []
+    assert load_model("auto", notice=notices.append).name == "starter"
+    assert "run it again to go on from there: using the starter" in notices[0]
+    assert load_model("auto", notice=notices.append).name == PREFERRED.name
+    assert online.downloads("visual/model.onnx")[-1] == "bytes=100-"
+    assert len(notices) == 1

@@ -21,12 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wordsight.errors import ImageError, SourceError
-from wordsight.sources import Head, open_source, read_location
+from wordsight.sources import Head, Item, open_source, read_location
 from wordsight.sources.base import class_labels
 from wordsight.sources.cifar10 import open_archive
 from wordsight.sources.coco import CocoImage, CocoObject, read_coco
 from wordsight.sources.location import archive_of
-from wordsight.sources.tar import walk
+from wordsight.sources.tar import TarSource, walk
 
 
 def write(folder: Path, *names: str) -> None:
@@ -589,6 +589,24 @@ def test_read_location(folder: Path) -> None:
     for gone in (f"{file}::{NAMES[0]}", str(folder / "b.png")):
         with pytest.raises(ImageError, match=f"^{gone}: no such file$"):
             read_location(gone)
+
+
+def test_members_at_the_top_of_a_tar_are_listed_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{i}.jpg" for i in range(20)]
+    file = make_tar(folder / "x.tar", names)
+    listed = []
+    items = TarSource.items
+
+    def counted(source: TarSource) -> list[Item]:
+        listed.append(source)
+        return items(source)
+
+    monkeypatch.setattr(TarSource, "items", counted)
+    for name in names:
+        assert read_location(f"{file}::{name}") == f"bytes of {name}".encode() * 100
+    assert len(listed) == 1
 
 
 def test_read_location_where_names_hold_the_mark_of_members(folder: Path) -> None:

@@ -133,8 +133,8 @@ def _auto(notice: Callable[[str], None]) -> tuple[Entry | None, Path | None]:
         return entry, _fetch(entry.repository, AUTO_REACH_SECONDS, AUTO_LIMIT_SECONDS)
     except HubError as error:
         with contextlib.suppress(OSError):
-            if mark:
+            if mark and isinstance(error, hub.NoAnswerError):
                 mark.touch()
-        reason = str(error).removesuffix(f"; {hub.WAYS_OUT}")
+        reason = str(error).removesuffix(hub.WAYS_OUT).removesuffix("; ").removesuffix(", or ")
         notice(f"{reason}: {instead}")
         return None, None

@@ -66,6 +66,10 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
+class NoAnswerError(HubError):
+    """The hub did not answer, or only that it cannot."""
+
+
 def is_repository(name: str) -> bool:
     """Tell whether a name has the form of a hub repository id, "owner/name"."""
     return _REPOSITORY.fullmatch(name) is not None
@@ -148,7 +152,7 @@ def fetch(
     snapshot = store / "snapshots" / commit
     try:
         todo = [file for file in wanted if not (store / "blobs" / file.blob).is_file()]
-        _check_room(root, sum(file.size for file in todo))
+        _check_room(root, sum(file.size - _had(store, file) for file in todo))
         with _progress(repository, sum(file.size for file in todo)) as advance:
             url = f"{endpoint()}/{repository}/resolve/{commit}/"
             transfer = _Transfer(url, store, advance, deadline)
@@ -242,7 +246,7 @@ def _list_files(repository: str, revision: str, seconds: float) -> tuple[str, di
         response = _within(seconds, ask)
     except Exception as error:  # connection errors are of the HTTP library's own kinds
         reason = str(error) if isinstance(error, TimeoutError) else _describe(error)
-        raise HubError(
+        raise NoAnswerError(
             f"cannot fetch {repository}: no answer from {endpoint()} ({reason}); {WAYS_OUT}"
         ) from error
     if response.status_code in (401, 403, 404):
@@ -251,7 +255,7 @@ def _list_files(repository: str, revision: str, seconds: float) -> tuple[str, di
             f"(status {response.status_code}); check the name, or set HF_TOKEN if it is private"
         )
     if response.status_code != 200:
-        raise HubError(
+        raise NoAnswerError(
             f"cannot fetch {repository}: {endpoint()} answered with status "
             f"{response.status_code}; try again later, or {WAYS_OUT}"
         )
@@ -434,6 +438,13 @@ def _writable_root() -> Path:
 
 def _folder_name(repository: str) -> str:
     return "models--" + repository.replace("/", "--")
+
+
+def _had(store: Path, file: _File) -> int:
+    """How many bytes of a file an earlier run has fetched."""
+    with contextlib.suppress(OSError):
+        return min(file.size, (store / "blobs" / f"{file.blob}.part").stat().st_size)
+    return 0
 
 
 def _check_room(root: Path, size: int) -> None:

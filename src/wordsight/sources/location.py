@@ -19,7 +19,8 @@ def read_location(path: str) -> bytes:
     archive = archive_of(path)
     if archive is None:
         return read_file(path, path)
-    folder = path[len(archive) + len("::") :].partition("/")[0]
+    member = path[len(archive) + len("::") :]
+    folder = member.partition("/")[0] if archive.endswith(".gz") else ""
     try:
         status = os.stat(archive)  # noqa: PTH116
         listing = _listing(archive, folder, (status.st_mtime_ns, status.st_size))
