@@ -336,6 +336,33 @@ def test_a_token_is_needed_where_there_is_one(library: wordsight.Library) -> Non
         assert late.get(login).status_code == 401  # the link works once
 
 
+def test_a_browser_is_asked_for_the_token(library: wordsight.Library) -> None:
+    app = web.create_app(library, token="right")
+    page = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    for late in (False, True):  # the token logs in as many browsers as know it
+        with TestClient(app, base_url=HERE) as browser:
+            asked = browser.get("/?q=red", headers=page)
+            assert asked.status_code == 401
+            assert '<form method="post" action="/login">' in asked.text
+            assert browser.get("/static/style.css").status_code == 200
+            for wrong in ("wrong", "", "right" + " " * 5000):
+                refused = browser.post("/login", data={"token": wrong})
+                assert refused.status_code == 401
+                assert "That is not the token." in refused.text
+            assert browser.get("/api/v1/search?q=red", headers=page).status_code == 401, late
+            other = browser.post(
+                "/login", data={"token": "right"}, headers={"origin": "https://evil.example"}
+            )
+            assert other.status_code == 403
+            landed = browser.post("/login", data={"token": " right "}, headers={"origin": HERE})
+            assert landed.status_code == 200
+            assert landed.url.path == "/"
+            cookie = landed.history[0].headers["set-cookie"].lower()
+            assert "httponly" in cookie
+            assert "samesite=strict" in cookie
+            assert browser.get("/api/v1/search?q=red").status_code == 200
+
+
 def test_two_servers_of_one_machine_keep_their_logins(library: wordsight.Library) -> None:
     apps = {port: web.create_app(library, token="right") for port in (8000, 8001)}
     kept: dict[str, str] = {}  # a browser sends the cookies of a host to each of its ports

@@ -6,13 +6,14 @@ import asyncio
 import hmac
 import secrets
 from http import HTTPStatus
+from importlib.resources import files
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,6 +25,8 @@ BODY_SECONDS = 60.0
 """Within which it must have come."""
 MOST_BUSY = 256
 """Requests under way; what comes beyond them gets 503."""
+_LOGIN_BODY = 4096
+_LOGIN_SECONDS = 30 * 86400  # or until the server ends: its sessions end with it
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -54,8 +57,9 @@ class Guard:
     """Looks at every request before the application does.
 
     The Host header must be one of ``hosts`` (against DNS rebinding). With a ``token``, a request
-    carries it as a bearer or comes with the cookie that :attr:`login_path`, which works once,
-    sets. A request that changes something, or sends an image, must not come from another site.
+    carries it as a bearer, or comes with the cookie that a browser gets for the token, which it is
+    asked for, or for :attr:`login_path`, which works once; what is in ``/static/`` is for all to
+    see. A request that changes something, or sends an image, must not come from another site.
     No body is larger or slower than allowed, and no more than MOST_BUSY requests are under way.
     Raises ValueError for an empty token: a bearer without one would be let in.
     """
@@ -91,20 +95,22 @@ class Guard:
                         headers.setdefault(name, value)
                 await send(message)
 
-            try:
-                login = self._check(Request(scope))
-            except Problem as problem:
-                login = problem.response()
+            bounded = _bounded(receive)
             self._busy += 1
             try:
-                await (login or app)(scope, _bounded(receive), add_headers)
+                try:
+                    answer = await self._check(Request(scope, bounded))
+                except Problem as problem:
+                    answer = problem.response()
+                await (answer or app)(scope, bounded, add_headers)
             finally:
                 self._busy -= 1
 
         return guarded
 
-    def _check(self, request: Request) -> Response | None:
-        if self._busy >= MOST_BUSY:
+    async def _check(self, request: Request) -> Response | None:
+        """The answer to a request that does not reach the application."""
+        if self._busy > MOST_BUSY:
             raise Problem(503, "too many requests at once", {"Retry-After": "2"})
         told = request.headers.get("content-length", "0")
         if not told.isdigit() or int(told) > MAX_BODY:
@@ -117,32 +123,63 @@ class Guard:
             other = origin is not None and _place(origin) != request.headers.get("host")
             if other or request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
                 raise Problem(403, "requests from other sites are refused")
-        if self._token is None:
+        path = request.url.path
+        if self._token is None or path.startswith("/static/"):
             return None
         # Browsers send a cookie to every port of a host; with the port in its name, one server of
         # this machine does not log the browser out of another.
         _, port = request.scope.get("server") or (None, None)
         cookie = f"wordsight_session_{port}"
         known = _same(request.cookies.get(cookie, ""), self._session)
-        code = request.url.path.removeprefix("/login/")
-        if code != request.url.path:
-            response = RedirectResponse("/", 303)
+        logged_in = RedirectResponse("/", 303)
+        code = path.removeprefix("/login/")
+        if code != path:
             if known:  # the link was opened again
-                return response
+                return logged_in
             if self._code and _same(code, self._code):
                 self._code = None
-                response.set_cookie(cookie, self._session, httponly=True, samesite="strict")
-                return response
+                return self._remember(logged_in, cookie)
+        if path == "/login" and request.method == "POST":
+            if _same(await _told_token(request), self._token):
+                return self._remember(logged_in, cookie)
+            return _ask("That is not the token.")
         kind, _, given = request.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and _same(given.strip(), self._token):
             return None
         if known:
             return None
+        if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+            return _ask("")
         raise Problem(
             401,
             "give the server's token as a bearer, or open the link that it printed",
             {"WWW-Authenticate": "Bearer"},
         )
+
+    def _remember(self, response: Response, cookie: str) -> Response:
+        response.set_cookie(
+            cookie, self._session, max_age=_LOGIN_SECONDS, httponly=True, samesite="strict"
+        )
+        return response
+
+
+async def _told_token(request: Request) -> str:
+    """What was typed into the page that asks for the token."""
+    try:
+        body = await request.body()
+    except ClientDisconnect:
+        return ""
+    if len(body) > _LOGIN_BODY:
+        return ""
+    return parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()
+
+
+def _ask(alert: str) -> Response:
+    """The page that asks for the token."""
+    page = (files("wordsight.web") / "static/login.html").read_text(encoding="utf-8")
+    page = page.replace('role="alert"></p>', f'role="alert">{alert}</p>')
+    headers = {"WWW-Authenticate": "Bearer", "Cache-Control": "no-store"}
+    return HTMLResponse(page, 401, headers)
 
 
 def _same(given: str, wanted: str) -> bool:
