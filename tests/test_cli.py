@@ -18,9 +18,10 @@ from PIL import Image
 
 import wordsight.models
 from wordsight import render
-from wordsight.classify import Classifier
+from wordsight.classify import Classifier, fit_on
 from wordsight.cli import main
-from wordsight.errors import ModelError
+from wordsight.errors import ModelError, QueryError
+from wordsight.sources import open_source
 
 Photos = Callable[..., Path]
 
@@ -257,7 +258,7 @@ def test_library_is_found_from_below(
         (["classify", "LIB/../red-0.png", "--labels", "nowhere.txt"], "neither a label set"),
         (["classify", "LIB/../red-0.png", "--template", "a photo"], "no place for the label"),
         (["classify", "LIB/../red-0.png", "--output", "x.doc"], ".csv or a .jsonl"),
-        (["classify", "LIB/../red-0.png", "--temperature", "inf"], "a number above 0"),
+        (["classify", "LIB/../red-0.png", "--temperature", "inf"], "between 1e-6 and 1e6"),
         (["search", "red", "--library", "LIB", "--min-score", "nan"], "must be a number"),
         (["classify", "https://example.org/a.jpg"], "only local files"),
         (["classify", "LIB/../red-0.png", "--grid", "x"], "without a suffix; use one of"),
@@ -412,6 +413,56 @@ def test_classify_with_a_fitted_temperature(run: Cli, photos: Photos, tmp_path: 
     assert min(row["top"][0]["confidence"] for row in answer.json) > 0.99
     warm = run("classify", root, "--labels=red,blue", "--temperature", "100", "--json").json
     assert max(row["top"][0]["confidence"] for row in warm) < 0.6
+
+
+def test_a_temperature_fitted_twice_is_the_same(photos: Photos, tmp_path: Path) -> None:
+    items = open_source(labelled(photos, tmp_path)).items()
+    classifier = Classifier(ColourModel(), ["red", "blue"])
+    first = fit_on(classifier, items)
+    assert first != pytest.approx(1)
+    classifier.temperature = first
+    assert fit_on(classifier, items) == pytest.approx(first)
+
+
+def test_no_temperature_for_a_model_of_sigmoids(photos: Photos, tmp_path: Path) -> None:
+    model = ColourModel()
+    model.logit_bias = -10.0
+    items = open_source(labelled(photos, tmp_path)).items()
+    with pytest.raises(QueryError, match="a sigmoid, not a softmax"):
+        fit_on(Classifier(model, ["red", "blue"]), items)
+
+
+def test_files_of_labels_may_begin_with_a_byte_order_mark(
+    run: Cli, photos: Photos, tmp_path: Path
+) -> None:
+    root = labelled(photos, tmp_path)
+    (tmp_path / "labels.txt").write_text("red\nblue\n", encoding="utf-8-sig")
+    (tmp_path / "synonyms.txt").write_text("red: crimson\n", encoding="utf-8-sig")
+    answer = run("classify", root, "--labels", tmp_path / "labels.txt")
+    assert "24 images with a known label" in answer.err
+    run("index", root, "--library", "lib")
+    answer = run(
+        *("evaluate", "--queries", "labels", "--library", "lib", "--json"),
+        *("--synonyms", tmp_path / "synonyms.txt"),
+    )
+    assert answer.json["queries"] == 3
+
+
+def test_failures_show_what_the_figures_are_about(
+    run: Cli, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("index", labelled(photos, tmp_path), "--library", "lib")
+    run("index", photos("more", red=6), "--library", "lib")  # without labels: not judged
+    shown = []
+    monkeypatch.setattr(
+        wordsight.render,
+        "sections",
+        lambda parts, **_: shown.extend(parts) or Image.new("RGB", (9, 9)),
+    )
+    run("evaluate", "--queries", "labels", "--library", "lib", "--failures", "f.png")
+    assert [text for text, _ in shown] == ["blue", "red"]
+    for _, tiles in shown:
+        assert [tile.highlight for tile in tiles] == ["good"] * 5
 
 
 def test_evaluate_labels(run: Cli, photos: Photos, tmp_path: Path) -> None:
@@ -614,6 +665,33 @@ def test_ctrl_c_says_what_became_of_the_work(
         patch.setattr("wordsight.cli.app", pressed)
         answer = run("models")
     assert (answer.code, answer.err) == (130, "wordsight: stopped.\n")
+
+
+def test_a_model_that_fails_late_loses_nothing(
+    run: Cli, photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = photos(red=100)
+    encode = ColourModel.encode_pixels
+
+    def failing(self: ColourModel, pixels: Any) -> Any:
+        if self.encoded_images >= 64:
+            raise ModelError("the vectors are not finite")
+        return encode(self, pixels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ColourModel, "encode_pixels", failing)
+        answer = run("index", folder)
+    assert answer.code == 2
+    assert answer.err.splitlines()[0].startswith("what was indexed so far is kept")
+    assert "64 unchanged" in run("index", folder).out
+
+
+def test_a_prompt_that_is_no_text_ends_nothing(run: Cli, photos: Photos) -> None:
+    folder = photos(red=2)
+    run("index", folder)
+    answer = run("search", "--library", folder, "-k", "1", stdin=b"red\ncaf\xe9\nred\n")
+    assert answer.code == 0
+    assert answer.out.count("red-") >= 2
 
 
 def test_examples_in_the_help_stand_on_lines_of_their_own(run: Cli) -> None:

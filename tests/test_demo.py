@@ -10,7 +10,23 @@ import pytest
 import wordsight
 from wordsight import demo
 from wordsight.api import Library
-from wordsight.sources import cifar10
+from wordsight.errors import LibraryError
+from wordsight.sources import Item, cifar10
+
+
+@pytest.mark.parametrize("name", ["library", "scenes", "scenes-library"])
+def test_what_the_demo_has_not_made_is_left_alone(tmp_path: Path, name: str) -> None:
+    mine = tmp_path / name / "work.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(LibraryError, match=f"{name} is there already, and was not made by"):
+        demo.run(wordsight.load_model("starter"), NoImages(), "here", tmp_path)
+    assert mine.read_text() == "mine"
+
+
+class NoImages:
+    def items(self) -> list[Item]:
+        return []
 
 
 def test_the_tour_of_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

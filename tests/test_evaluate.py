@@ -126,6 +126,74 @@ def test_nothing_of_the_judgements_in_the_library(
         load_judgements(library, tmp_path / "e.csv")
 
 
+def coco(path: Path, names: list[str]) -> Path:
+    """A captions file: each image's caption is its name without the suffix."""
+    images = [{"id": i, "file_name": name, "width": 9, "height": 9} for i, name in enumerate(names)]
+    annotations = [
+        {"id": i, "image_id": i, "caption": name.partition("/")[0].partition("-")[0]}
+        for i, name in enumerate(names)
+    ]
+    text = json.dumps({"images": images, "annotations": annotations})
+    path.write_text(text, encoding="utf-8-sig")  # some editors begin a file so
+    return path
+
+
+def test_coco_images_of_one_name_are_told_apart_by_their_folders(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    folder = photos(red=1, blue=1, green=1)
+    for colour in ("red", "blue", "green"):
+        (folder / colour).mkdir()
+        (folder / f"{colour}-0.png").rename(folder / colour / "1.png")
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(folder)
+    names = ["red/1.png", "blue/1.png", "green/1.png"]
+    judgements = load_judgements(library, coco(tmp_path / "c.json", names))
+    assert evaluate(library, judgements, ks=(1,)).methods["baseline"]["recall@1"].value == 1
+    # By the name alone none of them is meant.
+    with pytest.raises(QueryError, match=r"several images of the library are called 1\.png"):
+        load_judgements(library, coco(tmp_path / "c.json", ["1.png"]))
+    with pytest.raises(QueryError, match="none of the 1 images"):
+        load_judgements(library, coco(tmp_path / "c.json", ["val/1.png"]))
+    with pytest.raises(QueryError, match="judges no images"):
+        load_judgements(library, coco(tmp_path / "c.json", []))
+
+
+def test_a_coco_image_may_lie_in_another_folder(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(photos(red=1, blue=1))
+    judgements = load_judgements(library, coco(tmp_path / "c.json", ["red/red-0.png"]))
+    assert (len(judgements.texts), judgements.missing) == (1, [])
+
+
+def test_images_without_a_label_are_ignored(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    folder = photos(red=3, blue=3)
+    for colour in ("red", "blue"):
+        (folder / colour).mkdir()
+        for path in folder.glob(f"{colour}-*.png"):
+            path.rename(folder / colour / path.name)
+    library.index(folder)
+    library.index(photos("more", red=5))
+    found = evaluate(library, load_judgements(library, "labels"), ks=(1,))
+    assert found.methods["baseline"]["map"].value == 1
+    assert found.gallery == 11
+
+
+def test_the_line_of_a_bad_row_counts_empty_ones(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(photos(red=1))
+    (tmp_path / "j.csv").write_text("\nquery,relevant-id\n\njust one column\n")
+    with pytest.raises(QueryError, match="line 4"):
+        load_judgements(library, tmp_path / "j.csv")
+
+
 def test_paths_of_a_table_may_be_relative(
     tmp_path: Path, photos: Photos, model: ColourModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

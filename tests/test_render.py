@@ -630,6 +630,19 @@ def test_save_refuses_a_suffix_it_does_not_know(tmp_path: Path, name: str) -> No
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["x.webp", "x.gif", "x.jpg", "x.pdf"])
+def test_save_refuses_what_a_format_cannot_hold(tmp_path: Path, name: str) -> None:
+    with pytest.raises(WordsightError, match=r"1 x 70000 pixels are more than .* write a \.png"):
+        render.save(Image.new("RGB", (1, 70_000)), tmp_path / name)
+    assert not list(tmp_path.iterdir())
+    render.save(Image.new("RGB", (1, 70_000)), tmp_path / "x.png")
+
+
+def test_labels_of_a_confusion_matrix_are_no_formulas(tmp_path: Path) -> None:
+    plot = render.confusion_matrix([[1, 0], [0, 1]], ["a$x_$", r"$\frac$"], title="Confusions")
+    render.save(plot, tmp_path / "c.png")
+
+
 def test_save_where_a_file_or_folder_is_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder.png").mkdir()

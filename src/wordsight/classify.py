@@ -123,7 +123,7 @@ def _named_labels(text: str) -> list[str]:
     path = Path(text)
     if os.path.isfile(path):  # noqa: PTH113  (many labels are longer than a path may be)
         try:
-            return _lines(path.read_text(encoding="utf-8"))
+            return _lines(path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             raise QueryError(f"the label file {path} cannot be read: {reason(error)}.") from None
     if "," in text:
@@ -349,10 +349,16 @@ def encode_items(
 def fit_on(classifier: Classifier, items: Sequence[Item]) -> float:
     """The temperature that fits labelled items best; see :func:`fit_temperature`.
 
-    Raises QueryError when fewer than 20 of them have one of the classifier's labels.
+    Raises QueryError when fewer than 20 of them have one of the classifier's labels, and for a
+    model whose confidences are a sigmoid each: no temperature makes those right.
     """
     import numpy as np
 
+    if classifier.model.logit_bias is not None:
+        raise QueryError(
+            f"{classifier.model.name} judges each label on its own (a sigmoid, not a softmax), "
+            "which no temperature makes right; leave the folder out."
+        )
     place = {label: i for i, label in enumerate(classifier.labels)}
     labelled = [item for item in items if item.label in place]
     found = [
@@ -363,7 +369,7 @@ def fit_on(classifier: Classifier, items: Sequence[Item]) -> float:
             f"a temperature needs at least 20 images in folders named like the labels, "
             f"{len(found)} found."
         )
-    logits = classifier.logits(np.stack([vector for vector, _ in found]))
+    logits = classifier.logits(np.stack([vector for vector, _ in found])) * classifier.temperature
     return fit_temperature(logits, np.array([place[str(item.label)] for _, item in found]))
 
 

@@ -32,6 +32,8 @@ PROMPTS = (
 _LABELS = "cifar10"
 _SCENES = 40
 _PROPOSER = "starter-maskrcnn"
+_REPLACED = ("library", "scenes", "scenes-library")
+_MARK = ".wordsight-demo"
 
 
 def run(
@@ -45,8 +47,8 @@ def run(
 ) -> dict[str, Any]:
     """Run the steps over a labelled CIFAR-10 source, write pictures to ``out``, return the facts.
 
-    The library that is made in ``out`` replaces that of an earlier run. Raises LibraryError when
-    ``out`` cannot be written.
+    What is made in ``out`` replaces what an earlier run made there. Raises LibraryError when
+    ``out`` cannot be written, or holds folders of these names that no earlier run made.
     """
     from wordsight import render
 
@@ -58,6 +60,14 @@ def run(
 
     try:
         out.mkdir(parents=True, exist_ok=True)
+        if not (out / _MARK).exists():
+            for name in _REPLACED:
+                if (out / name).exists():
+                    raise LibraryError(
+                        f"{out / name} is there already, and was not made by the demo, which would "
+                        "replace it; choose another --out."
+                    )
+            (out / _MARK).touch()
     except OSError as error:
         raise LibraryError(
             f"{out}: cannot be made ({reason(error)}); choose another --out."

@@ -60,7 +60,8 @@ def load_judgements(
 
     ``queries`` is one of: "labels" (those of the library itself), a labelled data set (a folder
     or tar with class folders, or "cifar10": every label is a query, and so is each of its
-    ``synonyms``; relevant are the library's images of that label), a COCO captions file (a
+    ``synonyms``; relevant are the library's images of that label, and images without one are
+    ignored), a COCO captions file (a
     caption's image), a COCO instances file (an object's name finds the images that hold one;
     images without annotations are ignored), or a .csv of query,relevant-id lines (an id, or the
     image's path: in full, from the .csv's folder, or from the working directory).
@@ -109,11 +110,13 @@ def _labels(
         )
     pairs = [(word, label) for label in present for word in (label, *synonyms.get(label, ()))]
     words = [word for word, _ in pairs]
+    unknown = np.array([place for place, label in enumerate(label_of) if not label], np.int64)
     return Judgements(
         texts=words,
         vectors=label_vectors(library.model, words, templates or (DEFAULT_TEMPLATE,)),
         relevant=[np.array(places[label], np.int64) for _, label in pairs],
         missing=[label for label in wanted if label not in places],
+        ignored=[unknown] * len(words) if len(unknown) else None,
     )
 
 
@@ -124,25 +127,48 @@ SIZES = {"< 1 %": (0.0, 0.01), "1-5 %": (0.01, 0.05), "5-20 %": (0.05, 0.2), "> 
 def _coco(library: Library, path: Path, templates: Sequence[str] | None) -> Judgements:
     from wordsight.sources.coco import read_coco
 
-    place_of = {
-        entry.split("::")[-1].split("/")[-1]: place
-        for place, entry in _gallery_paths(library).items()
-    }
+    gallery = _Gallery(_gallery_paths(library))
     try:
-        has_objects = '"categories"' in path.read_text(encoding="utf-8")
+        has_objects = '"categories"' in path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise QueryError(f"the judgements {path} cannot be read: {reason(error)}.") from None
     if has_objects:
-        return _objects(library, read_coco(instances=path), place_of, templates, path)
-    return _captions(library, read_coco(captions=path), place_of, path)
+        return _objects(library, read_coco(instances=path), gallery, templates, path)
+    return _captions(library, read_coco(captions=path), gallery, path)
+
+
+class _Gallery:
+    """Finds the library's images by what their paths end with."""
+
+    def __init__(self, paths: Mapping[int, str]) -> None:
+        self._named: dict[str, list[tuple[str, int]]] = {}
+        for place, path in paths.items():
+            spelt = f"/{path}".replace("::", "/").replace("\\", "/")
+            self._named.setdefault(spelt.rpartition("/")[2], []).append((spelt, place))
+
+    def place(self, file_name: str) -> int | None:
+        """The image whose path ends so; failing that, the only one whose file has this name.
+
+        Raises QueryError when several images' paths end so.
+        """
+        named = self._named.get(file_name.rpartition("/")[2], [])
+        found = [(path, place) for path, place in named if path.endswith(f"/{file_name}")]
+        if len(found) > 1:
+            raise QueryError(
+                f"several images of the library are called {file_name} "
+                f"({', '.join(path[1:] for path, _ in found[:2])}, ...), so the judgements do not "
+                "say which is meant; index one of the folders alone."
+            )
+        found = found or named
+        return found[0][1] if len(found) == 1 else None
 
 
 def _placed(
-    images: Sequence[CocoImage], place_of: dict[str, int], missing: list[str]
+    images: Sequence[CocoImage], gallery: _Gallery, missing: list[str]
 ) -> Iterator[tuple[int, CocoImage]]:
     """The judged images that the library holds, with their places; the others' names go aside."""
     for image in images:
-        place = place_of.get(image.file_name.split("/")[-1])
+        place = gallery.place(image.file_name)
         if place is None:
             missing.append(image.file_name)
         else:
@@ -150,14 +176,14 @@ def _placed(
 
 
 def _captions(
-    library: Library, images: Sequence[CocoImage], place_of: dict[str, int], path: Path
+    library: Library, images: Sequence[CocoImage], gallery: _Gallery, path: Path
 ) -> Judgements:
     import numpy as np
 
     texts: list[str] = []
     relevant: list[NDArray[np.int64]] = []
     missing: list[str] = []
-    for place, image in _placed(images, place_of, missing):
+    for place, image in _placed(images, gallery, missing):
         for caption in image.captions:
             texts.append(caption)
             relevant.append(np.array([place], np.int64))
@@ -169,7 +195,7 @@ def _captions(
 def _objects(
     library: Library,
     images: Sequence[CocoImage],
-    place_of: dict[str, int],
+    gallery: _Gallery,
     templates: Sequence[str] | None,
     path: Path,
 ) -> Judgements:
@@ -181,7 +207,7 @@ def _objects(
     sizes: dict[str, dict[int, float]] = {}
     annotated: set[int] = set()
     missing: list[str] = []
-    for place, image in _placed(images, place_of, missing):
+    for place, image in _placed(images, gallery, missing):
         if image.objects is None:
             continue
         annotated.add(place)
@@ -213,6 +239,8 @@ def _objects(
 
 
 def _none_there(path: Path, what: str, missing: Sequence[str]) -> QueryError:
+    if not missing:
+        return QueryError(f"{path} judges no images.")
     return QueryError(
         f"none of the {len(missing)} {what} of {path} is in the library "
         f"(first: {', '.join(missing[:5])}); index the images first."
@@ -228,16 +256,17 @@ def _table(library: Library, path: Path) -> Judgements:
     missing: list[str] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
+            reader = csv.reader(file)
+            rows = [(reader.line_num, row) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise QueryError(f"the judgements {path} cannot be read: {reason(error)}.") from None
-    for number, row in enumerate(rows, start=1):
+    for number, row in rows:
         if len(row) < 2:
             raise QueryError(
                 f"{path}, line {number}: write query,relevant-id (an image id or its path)."
             )
         query, target = row[0].strip(), row[1].strip()
-        if number == 1 and query.lower() == "query":
+        if (number, row) == rows[0] and query.lower() == "query":
             continue
         spellings = (target, *(os.path.realpath(base / target) for base in (path.parent, Path())))
         place = next((place_of[name] for name in spellings if name in place_of), None)

@@ -400,14 +400,25 @@ def search(
     return results
 
 
-def nearest(store: Store, vector: NDArray[np.float32], k: int = 10) -> list[Hit]:
-    """The ``k`` images nearest to a vector [D] of unit length that was made elsewhere."""
-    snapshot = store.around(vector[None], k=k) if store.is_large else store.snapshot()
-    view_scores = snapshot.scores(vector)
-    fused = snapshot.fuse(view_scores)
-    order = _top(fused, k)
-    places = _winners(snapshot, order, view_scores, crops=True)
-    return _hits(order, store.rows(places, snapshot.version), fused, None)
+def nearest(
+    store: Store,
+    vector: NDArray[np.float32],
+    k: int = 10,
+    *,
+    without: Sequence[int] | NDArray[np.int64] = (),
+) -> list[Hit]:
+    """The ``k`` images that are as a whole nearest to a vector [D] of unit length.
+
+    ``without`` are places of images in the store's snapshot that do not count.
+    """
+    import numpy as np
+
+    snapshot = store.snapshot()
+    scores = snapshot.scores(vector)[snapshot.starts]
+    scores[np.asarray(without, np.int64)] = -np.inf
+    order = _top(scores, min(k, int(np.isfinite(scores).sum())))
+    places = [int(row) for row in snapshot.rows[snapshot.starts[order]]]
+    return _hits(order, store.rows(places, snapshot.version), scores, None)
 
 
 def _combines(queries: Sequence[Query]) -> bool:

@@ -138,8 +138,8 @@ def classify(
 
 
 def _positive(value: float) -> float:
-    if not 0 < value < float("inf"):
-        raise WordsightError(f"the temperature must be a number above 0, not {value:g}.")
+    if not 1e-6 <= value <= 1e6:  # far beyond use; more overflows
+        raise WordsightError(f"the temperature must lie between 1e-6 and 1e6, not {value:g}.")
     return value
 
 

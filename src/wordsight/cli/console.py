@@ -27,7 +27,7 @@ def prepare_streams() -> None:
 
     One that the caller has closed leads nowhere. Characters that the output's encoding has not are
     written as escapes (on Windows in a pipe, and under the locale C); standard error does so by
-    itself.
+    itself. Bytes that are no text in the input's encoding are read as question marks.
     """
     for name in ("stdin", "stdout", "stderr"):  # in this order they get their usual numbers
         if getattr(sys, name) is None:
@@ -35,6 +35,8 @@ def prepare_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
 
 
 def shown(path: str) -> str:

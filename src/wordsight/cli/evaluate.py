@@ -123,7 +123,7 @@ def evaluate(
 
 def _read_synonyms(path: Path) -> dict[str, list[str]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise WordsightError(f"the synonyms {path} cannot be read: {reason(error)}.") from None
     found: dict[str, list[str]] = {}
@@ -178,7 +178,12 @@ def _failures(library: Library, evaluation: Evaluation) -> Any:
                 [f"{hit.rank}.  {hit.score:.3f}", *([hit.label] if hit.label else [])],
                 highlight="good" if hit.id in right else "bad",
             )
-            for hit in nearest(library.store, judgements.vectors[place], k=5)
+            for hit in nearest(
+                library.store,
+                judgements.vectors[place],
+                5,
+                without=judgements.ignored[place] if judgements.ignored else (),
+            )
         ]
         parts.append((judgements.texts[place], tiles))
     return render.sections(parts, title="The worst queries, and what came up", cell=140)

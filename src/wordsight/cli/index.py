@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from wordsight.sources import Source
 
 
+_KEPT = "what was indexed so far is kept; the same command goes on from there."
+
+
 @app.command(
     epilog=examples(
         "wordsight index ~/Pictures",
@@ -86,11 +89,14 @@ def index(
         with progress_bar("indexing", "images") as progress:
             report = opened.index_sources(sources, crops=crops, prune=prune, progress=progress)
     except (ModelError, SourceError):
-        if fresh:  # an empty library would be found later, and puzzle
+        opened.store.refresh()
+        if fresh and not len(opened):  # an empty library would be found later, and puzzle
             shutil.rmtree(opened.path, ignore_errors=True)
+        elif fresh:
+            say(_KEPT)
         raise
     except KeyboardInterrupt:
-        say("what was indexed so far is kept; the same command goes on from there.")
+        say(_KEPT)
         raise
     unusable = report.failed and not report.images
     if fresh and unusable:

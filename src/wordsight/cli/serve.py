@@ -112,9 +112,10 @@ def serve(
         token = secrets.token_urlsafe(24)
     hosts = LOOPBACK | {host.lower(), *(n.lower() for n in name or ())}
     if host not in LOOPBACK:
-        hosts |= {socket.gethostname().lower(), *_own_addresses()}
+        hosts |= {socket.gethostname().lower()}
     web = create_app(opened, hosts=hosts, token=token, allow_index=allow_index or ())
-    shown = f"[{host}]" if ":" in host else host
+    shown = (name[0] if name else _own_address()) if host in ("0.0.0.0", "::") else host
+    shown = f"[{shown}]" if ":" in shown else shown
     url = f"http://{shown}:{listener.getsockname()[1]}"
     told = {"url": url + web.state.guard.login_path, "api": url + "/api/v1", "token": token}
     if as_json:
@@ -128,10 +129,12 @@ def serve(
     run(web, listener)
 
 
-def _own_addresses() -> set[str]:
+def _own_address() -> str:
+    """The address by which this machine reaches others, and mostly is reached by them."""
+    import contextlib
     import socket
 
-    try:
-        return {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)}
-    except OSError:
-        return set()
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.connect(("192.0.2.1", 9))  # nothing is sent (RFC 5737: an address of nobody's)
+        return str(asking.getsockname()[0])
+    return socket.gethostname()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -41,7 +43,7 @@ def encode_texts_cached(model: ClipModel, texts: Sequence[str]) -> NDArray[np.fl
         pass
     vectors = model.encode_texts(list(texts))
     try:
-        temporary = path.with_suffix(".new.npy")
+        temporary = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.new.npy")
         np.save(temporary, vectors)
         temporary.replace(path)
     except OSError:

@@ -54,8 +54,8 @@ def confusion_matrix(
     size = 9.0 if few else 5.5
     ticks = range(n) if n <= 150 else ()
     names = [_name(label) for label in labels] if n <= 150 else ()
-    axes.set_xticks(ticks, names, rotation=90, fontsize=size)
-    axes.set_yticks(ticks, names, fontsize=size)
+    axes.set_xticks(ticks, names, rotation=90, fontsize=size, parse_math=False)
+    axes.set_yticks(ticks, names, fontsize=size, parse_math=False)
     axes.tick_params(length=0)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")

@@ -28,6 +28,8 @@ IMAGE_FORMATS = {
 }
 PLOT_FORMATS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".svg": "svg", ".pdf": "pdf"}
 _DPI = 144
+_LARGEST_SIDE = {"JPEG": 65_500, "PDF": 65_500, "WEBP": 16_383, "GIF": 65_535}
+"""What a format, or the library that writes it, can hold (PDF: the page is a JPEG)."""
 
 
 def check_suffix(path: Path, plot: bool = False) -> str:
@@ -52,7 +54,8 @@ def save(picture: Image.Image | Figure, path: str | Path) -> Path:
     A file that was there before is replaced only once the new one is complete.
 
     Raises:
-        WordsightError: the suffix names no format, the folder cannot be written, no space left.
+        WordsightError: the suffix names no format, the picture is too large for it, the folder
+            cannot be written, no space left.
     """
     path = Path(path)
     kind = check_suffix(path, plot=not isinstance(picture, Image.Image))
@@ -60,6 +63,11 @@ def save(picture: Image.Image | Figure, path: str | Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(picture, Image.Image):
+            if max(picture.size) > _LARGEST_SIDE.get(kind, max(picture.size)):
+                raise WordsightError(
+                    f"{path}: {picture.width} x {picture.height} pixels are more than a {kind} "
+                    "file holds; write a .png, or show fewer images"
+                )
             options = {"quality": 92} if kind in ("JPEG", "WEBP") else {}
             picture.save(part, format=kind, **options)
         else:

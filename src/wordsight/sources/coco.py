@@ -95,7 +95,7 @@ def read_coco(
 def _reading(file: str | Path) -> Iterator[dict[str, Any]]:
     """Open a JSON file; make one clear error of all that can be wrong with it."""
     try:
-        yield json.loads(Path(file).read_text(encoding="utf-8"))
+        yield json.loads(Path(file).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SourceError(f"{file}: {unreadable_reason(error)}") from error
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:

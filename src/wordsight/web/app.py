@@ -161,7 +161,7 @@ def _routes(app: FastAPI, service: Service) -> APIRouter:
         Several templates are averaged.
         """
         data = await read_upload(request)
-        return await service.run(lambda: service.classify(data, labels, template, top, closed))
+        return await service.judge(lambda: service.classify(data, labels, template, top, closed))
 
     @api.get("/classify")
     async def wordings() -> schemas.Wordings:
@@ -179,14 +179,16 @@ def _routes(app: FastAPI, service: Service) -> APIRouter:
         return _json(await _while_there(request, service.search(question)))
 
     @api.get("/images/{image}", responses=_gives("image/jpeg", "The image"))
-    async def picture(image: Id) -> Response:
+    async def picture(request: Request, image: Id) -> Response:
         """An image of the library at no more than 1600 pixels, without its metadata."""
-        return _jpeg(*await service.run(lambda: service.picture(image, 1600)))
+        known = request.headers.get("if-none-match")
+        return _jpeg(*await service.run(lambda: service.picture(image, 1600, known)))
 
     @api.get("/thumbnails/{image}", responses=_gives("image/jpeg", "The image"))
-    async def thumbnail(image: Id) -> Response:
+    async def thumbnail(request: Request, image: Id) -> Response:
         """An image of the library at no more than 320 pixels, without its metadata."""
-        return _jpeg(*await service.run(lambda: service.picture(image, 320)))
+        known = request.headers.get("if-none-match")
+        return _jpeg(*await service.run(lambda: service.picture(image, 320, known)))
 
     @api.get("/regions/{image}", response_model=schemas.ImageDetails)
     async def regions(image: Id, location: bool = False) -> Answer:
@@ -311,8 +313,10 @@ def _json(data: bytes) -> Response:
     return Response(data, media_type="application/json")
 
 
-def _jpeg(data: bytes, etag: str) -> Response:
+def _jpeg(data: bytes | None, etag: str) -> Response:
     headers = {"Cache-Control": "private, max-age=3600", "ETag": etag}
+    if data is None:
+        return Response(status_code=304, headers=headers)
     return Response(data, media_type="image/jpeg", headers=headers)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
 import secrets
 from http import HTTPStatus
 from importlib.resources import files
@@ -56,7 +57,8 @@ class Problem(HTTPException):
 class Guard:
     """Looks at every request before the application does.
 
-    The Host header must be one of ``hosts`` (against DNS rebinding). With a ``token``, a request
+    The Host header must be one of ``hosts`` (against DNS rebinding), or an address where there is a
+    token. With a ``token``, a request
     carries it as a bearer, or comes with the cookie that a browser gets for the token, which it is
     asked for, or for :attr:`login_path`, which works once; what is in ``/static/`` is for all to
     see. A request that changes something, or sends an image, must not come from another site.
@@ -116,8 +118,11 @@ class Guard:
         if not told.isdigit() or int(told) > MAX_BODY:
             raise _too_large()
         host = _hostname(request.headers.get("host", ""))
-        if host not in self.hosts:
-            raise Problem(400, f"this server is not called {host!r}")
+        # With a token an address will do for a name: rebinding needs a name of the attacker's.
+        if host not in self.hosts and not (self._token and _is_address(host)):
+            raise Problem(
+                400, f"this server is not called {host!r} (wordsight serve --name {host} says so)"
+            )
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             origin = request.headers.get("origin")
             other = origin is not None and _place(origin) != request.headers.get("host")
@@ -131,20 +136,20 @@ class Guard:
         _, port = request.scope.get("server") or (None, None)
         cookie = f"wordsight_session_{port}"
         known = _same(request.cookies.get(cookie, ""), self._session)
-        logged_in = RedirectResponse("/", 303)
         code = path.removeprefix("/login/")
-        if code != path:
-            if known:  # the link was opened again
-                return logged_in
-            if self._code and _same(code, self._code):
-                self._code = None
-                return self._remember(logged_in, cookie)
+        if code != path and self._code and _same(code, self._code):
+            self._code = None
+            return self._remember(_on_to_the_page(), cookie)
+        if code != path and request.method == "GET":
+            return _on_to_the_page()  # the link was opened again; there one may log in
         if path == "/login" and request.method == "POST":
             if _same(await _told_token(request), self._token):
-                return self._remember(logged_in, cookie)
+                return self._remember(RedirectResponse("/", 303), cookie)
             return _ask("That is not the token.")
         kind, _, given = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and _same(given.strip(), self._token):
+        # Header fields come decoded as Latin-1, whatever was sent.
+        told_token = given.strip().encode("latin-1").decode("utf-8", "replace")
+        if kind.lower() == "bearer" and _same(told_token, self._token):
             return None
         if known:
             return None
@@ -174,6 +179,17 @@ async def _told_token(request: Request) -> str:
     return parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()
 
 
+def _on_to_the_page() -> Response:
+    """Leads to "/", as a step of this site's own.
+
+    Browsers leave a strict cookie out when another site (a mail, a chat) leads here by a redirect.
+    """
+    headers = {"Refresh": "0; url=/", "Cache-Control": "no-store"}
+    return HTMLResponse(
+        '<!doctype html><title>wordsight</title><a href="/">Go on</a>', 200, headers
+    )
+
+
 def _ask(alert: str) -> Response:
     """The page that asks for the token."""
     page = (files("wordsight.web") / "static/login.html").read_text(encoding="utf-8")
@@ -184,6 +200,14 @@ def _ask(alert: str) -> Response:
 
 def _same(given: str, wanted: str) -> bool:
     return hmac.compare_digest(given.encode(), wanted.encode())
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _place(origin: str) -> str:

@@ -7,6 +7,7 @@ library of its own to write to, so searches go on meanwhile and see what it has 
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import threading
 import time
@@ -67,7 +68,7 @@ class Jobs:
     def __init__(self, folders: Iterable[Path], open_library: Callable[[], Library]) -> None:
         paths = [Path(folder).resolve() for folder in folders]
         self.folders = {
-            hashlib.blake2b(str(path).encode(), digest_size=8).hexdigest(): path for path in paths
+            hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest(): path for path in paths
         }
         self._open_library = open_library
         self._jobs: dict[str, Job] = {}

@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 AT_ONCE = 4
-"""Pictures, classifications and the like that are made at one time."""
+"""Pictures and the like that are made at one time."""
 PATIENCE = 10.0
 """Seconds that one more waits for its turn before it gets 503."""
+JUDGING_PATIENCE = 60.0
+"""The same for classifications, which are made one after the other."""
 MAX_UPLOAD_PIXELS = 50_000_000
 SKIPPED_SHOWN = 1000
 _SCORES = 2**25  # scores in memory at once: queries times views
@@ -51,6 +53,8 @@ class Service:
         self.jobs = Jobs(folders, self._open_again)
         self.batcher = Batcher[Query, Settings, bytes](self.search_many)
         self._turns = asyncio.Semaphore(AT_ONCE)
+        # Labels that are new are encoded first, which can take half a minute: others go on beside.
+        self._judging = asyncio.Semaphore(1)
         self._lock = threading.Lock()  # a library is not for several threads at once
         # Looking an image up does not wait for a search, nor the other way round.
         self._catalogue = library.store.open(library.path)
@@ -62,16 +66,24 @@ class Service:
         self.plot: bytes | None = None
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run in a thread when there is a turn; raises Problem when there is none in time.
+        """Run in a thread when there is a turn; raises Problem when there is none in time."""
+        return await self._run(work, self._turns, PATIENCE)
+
+    async def judge(self, work: Callable[[], T]) -> T:
+        """As :meth:`run`, with a turn of its own: for classifying."""
+        return await self._run(work, self._judging, JUDGING_PATIENCE)
+
+    async def _run(self, work: Callable[[], T], turns: asyncio.Semaphore, patience: float) -> T:
+        """Run in a thread when there is a turn.
 
         A thread works on when nobody waits for it any more: the turn is its own until it ends.
         """
         try:
-            await asyncio.wait_for(self._turns.acquire(), PATIENCE)
+            await asyncio.wait_for(turns.acquire(), patience)
         except asyncio.TimeoutError:
             raise Problem(503, "too many requests at once", {"Retry-After": "2"}) from None
         working = asyncio.ensure_future(asyncio.to_thread(work))
-        working.add_done_callback(lambda _: self._turns.release())
+        working.add_done_callback(lambda _: turns.release())
         return await asyncio.shield(working)
 
     def warm(self) -> None:
@@ -140,14 +152,20 @@ class Service:
 
     # -- images
 
-    def picture(self, image: str, side: int) -> tuple[bytes, str]:
-        """An image of the library as a JPEG of at most ``side`` pixels, and its ETag."""
+    def picture(self, image: str, side: int, known: str | None = None) -> tuple[bytes | None, str]:
+        """An image of the library as a JPEG of at most ``side`` pixels, and its ETag.
+
+        None where the client has the one with the ETag ``known``.
+        """
         record = self._record(image)
+        etag = f'"{record.hash}-{record.mtime_ns}-{side}"'
+        if known == etag:
+            return None, etag
         small = self._open(record, side)
         small.thumbnail((side, side))
         out = io.BytesIO()
         small.save(out, "JPEG", quality=85)
-        return out.getvalue(), f'"{record.hash}-{side}"'
+        return out.getvalue(), etag
 
     def details(self, image: str, location: bool) -> dict[str, Any]:
         """What is known of an image, with all its views; where it was taken only if asked for."""

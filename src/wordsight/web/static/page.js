@@ -23,7 +23,9 @@ async function ask(path, options) {
     response = await fetch(api + path, options);
     answer = await response.json();
   } catch {
-    throw new Error(response?.status >= 400 ? `${response.status} ${response.statusText}` : "The server does not answer. Is wordsight serve still running?");
+    if (response?.status >= 400) throw new Error(`${response.status} ${response.statusText}`);
+    const changed = options?.body instanceof File ? " Or was the image changed since it was chosen? Then choose it again." : "";
+    throw new Error(`The server does not answer. Is wordsight serve still running?${changed}`);
   }
   if (!response.ok) throw new Error(answer.detail || response.statusText);
   return answer;
@@ -164,6 +166,8 @@ function card(hit) {
   if (isTiny(hit)) image.className = "tiny";
   image.addEventListener("error", () => image.replaceWith(make("span", { className: "quiet", textContent: "(the file is gone)" })), { once: true });
   const frame = make("span", { className: "frame" }, image);
+  frame.style.width = `min(100%, ${(isTiny(hit) ? 8 : 9) * hit.width / hit.height}rem)`;
+  frame.style.aspectRatio = `${hit.width} / ${hit.height}`;
   if (hit.view.box) drawBox(frame, hit.view.box, hit.width, hit.height, hit.view.label);
   const z = hit.z === null ? "" : `, normalised ${hit.z.toFixed(1)}`;
   const words = make("span", { className: "words" }, `${hit.rank}.`, make("span", { className: "name", textContent: name }), hit.score.toFixed(3));
@@ -293,7 +297,7 @@ async function loadWordings() {
 const tooLarge = (file) => file.size > LARGEST && `${file.name} has ${size(file.size)}; an image may have ${size(LARGEST)} at most. Make it smaller first.`;
 
 function chooseToClassify(file) {
-  if (tooLarge(file)) { judging++; $("verdict").textContent = tooLarge(file); return; }
+  if (tooLarge(file)) { judging++; $("judge").disabled = false; $("verdict").textContent = tooLarge(file); return; }
   toClassify = file;
   $("classify-name").textContent = file.name;
   preview($("classify-preview"), file).hidden = false;
@@ -307,6 +311,7 @@ async function classify() {
   for (const template of $("template").value.split("\n")) if (template.trim()) params.append("template", template.trim());
   const mine = ++judging;
   $("verdict").textContent = "Looking …";
+  $("judge").disabled = true;
   try {
     const answer = await ask("classify?" + params, { method: "POST", body: toClassify });
     if (mine !== judging) return;
@@ -316,7 +321,11 @@ async function classify() {
       ...answer.top.map((c) => make("div", { className: "bar" }, make("span", { textContent: c.label }),
         make("progress", { max: 1, value: c.confidence, ariaLabel: c.label }),
         make("span", { textContent: `${(100 * c.confidence).toFixed(1)} %` }))));
-  } catch (error) { if (mine === judging) $("verdict").textContent = error.message; }
+  } catch (error) {
+    if (mine === judging) $("verdict").textContent = error.message;
+  } finally {
+    if (mine === judging) $("judge").disabled = false;
+  }
 }
 
 // -- library
@@ -460,7 +469,7 @@ for (const id of ["label", "crops", "rank_by", "false_accept", "k"]) $(id).addEv
 $("false_accept").addEventListener("input", () => { $("rate").textContent = percent($("false_accept").value); });
 $("more").addEventListener("click", () => search({ k: Math.min(500, shown + 20), record: false, anyway: relaxed }));
 $("query-image").addEventListener("change", ({ target }) => { taken(target.files[0]); target.value = ""; });
-$("classify-image").addEventListener("change", ({ target }) => target.files[0] && chooseToClassify(target.files[0]));
+$("classify-image").addEventListener("change", ({ target }) => { if (target.files[0]) chooseToClassify(target.files[0]); target.value = ""; });
 $("classify-form").addEventListener("submit", (event) => { event.preventDefault(); classify(); });
 $("label-set").addEventListener("change", () => { $("own").hidden = $("label-set").value !== ""; });
 $("index-form").addEventListener("submit", (event) => { event.preventDefault(); startJob(); });
@@ -470,10 +479,12 @@ $("view").addEventListener("close", leave);
 // Beside it, that is: not at the end of a selection that began inside.
 $("view").addEventListener("pointerdown", ({ target }) => { pressed = target; });
 $("view").addEventListener("click", ({ target }) => target === $("view") && pressed === target && $("view").close());
-document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("dropping"); });
+const holdsFiles = (event) => event.dataTransfer.types.includes("Files"); // text is dragged into fields
+document.addEventListener("dragover", (event) => { if (holdsFiles(event)) { event.preventDefault(); document.body.classList.add("dropping"); } });
 document.addEventListener("dragleave", () => document.body.classList.remove("dropping"));
-document.addEventListener("drop", (event) => { event.preventDefault(); document.body.classList.remove("dropping"); taken(event.dataTransfer.files[0]); });
-document.addEventListener("paste", (event) => taken(event.clipboardData.files[0]));
+document.addEventListener("drop", (event) => { if (holdsFiles(event)) { event.preventDefault(); document.body.classList.remove("dropping"); taken(event.dataTransfer.files[0]); } });
+// Office programs put a picture of the text beside it: in a field the text is meant.
+document.addEventListener("paste", (event) => event.target.matches("input, textarea") && event.clipboardData.types.includes("text/plain") || taken(event.clipboardData.files[0]));
 window.addEventListener("popstate", fromAddress);
 
 recall();
