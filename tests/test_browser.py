@@ -899,3 +899,90 @@ def test_axe_finds_no_serious_fault(open_page: Any, scheme: str) -> None:
         page.locator("nav").get_by_role("button", name=name).click()
         page.wait_for_load_state("networkidle")
         check(name)
+
+
+def test_text_is_pasted_and_dragged_as_text(open_page: Any, items: list[Item]) -> None:
+    """Also where an office program puts a picture of it beside it."""
+    page = open_page()
+    kinds = page.get_by_label("Find").evaluate(
+        """(field, bytes) => {
+          const both = new DataTransfer();
+          both.setData("text/plain", "a ship");
+          both.items.add(new File([new Uint8Array(bytes)], "x.png", {type: "image/png"}));
+          const text = new DataTransfer();
+          text.setData("text/plain", "a ship");
+          const options = {bubbles: true, cancelable: true};
+          return [
+            field.dispatchEvent(new ClipboardEvent("paste", {clipboardData: both, ...options})),
+            field.dispatchEvent(new DragEvent("drop", {dataTransfer: text, ...options})),
+            field.dispatchEvent(new DragEvent("dragover", {dataTransfer: text, ...options})),
+          ];
+        }""",
+        list(a_dog(items)),
+    )
+    assert kinds == [True] * 3  # left to the browser
+    page.wait_for_timeout(200)
+    expect(page.locator("#parts li")).to_have_count(0)
+    expect(hits(page)).to_have_count(0)
+
+
+@pytest.mark.parametrize("size", [(3000, 300), (90, 12), (200, 1200), (640, 480)])
+def test_hits_keep_their_proportions(open_page: Any, size: tuple[int, int]) -> None:
+    width, height = size
+    page = open_page()
+    buffer = io.BytesIO()
+    small = max(size) / 320 if max(size) > 320 else 1
+    Image.new("RGB", (round(width / small), round(height / small))).save(buffer, "JPEG")
+    picture = {"status": 200, "content_type": "image/jpeg", "body": buffer.getvalue()}
+    page.route("**/api/v1/thumbnails/*", lambda route: route.fulfill(**picture))
+
+    def of_this_size(route: Any) -> None:
+        answer = route.fetch().json()
+        for hit in answer["hits"]:
+            hit |= {"width": width, "height": height}
+        route.fulfill(**told(200, **answer))
+
+    page.route("**/api/v1/search?*", of_this_size)
+    find(page, "a dog")
+    expect(hits(page)).to_have_count(20)
+    image = hits(page).first.locator("img")
+    page.wait_for_function("document.querySelector('#hits img').complete")
+    box, frame = image.bounding_box(), hits(page).first.locator(".frame").bounding_box()
+    assert box["width"] / box["height"] == pytest.approx(width / height, rel=0.03)
+    assert box == frame  # where boxes are drawn
+    assert box["height"] <= 145
+    assert box["width"] > 20
+
+
+def test_the_link_of_the_server_logs_in_from_another_site(
+    items: list[Item], browser: Any, tmp_path: Path, shoot: Any
+) -> None:
+    library = wordsight.create(tmp_path / "lib", "starter")
+    library.index_sources([Part(items[:40])])
+    app = create_app(library, token="right")
+    with listening(app) as url:
+        here = url.replace("127.0.0.1", "localhost")
+        context = browser.new_context()
+        page = context.new_page()
+        # A message in a web mail, on another site.
+        page.route("http://mail.example/", lambda route: route.fulfill(
+            content_type="text/html", body=f'<a href="{here}{app.state.guard.login_path}">open</a>'
+        ))  # fmt: skip
+        page.goto("http://mail.example/")
+        page.get_by_text("open").click()
+        expect(page.get_by_label("Find")).to_be_visible()
+        context.close()
+        # A second browser has the link too late, and is asked for the token.
+        context = browser.new_context(viewport={"width": 400, "height": 500})
+        page = context.new_page()
+        page.goto(f"{here}/login/late")
+        shoot(page, "12-login")
+        page.get_by_label("Token").fill("wrong")
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("alert")).to_have_text("That is not the token.")
+        page.get_by_label("Token").fill("right")
+        page.get_by_label("Token").press("Enter")
+        expect(page.get_by_label("Find")).to_be_visible()
+        find(page, "a dog")
+        expect(page.locator("#status")).not_to_be_empty()
+        context.close()

@@ -194,7 +194,11 @@ def _ask(alert: str) -> Response:
     """The page that asks for the token."""
     page = (files("wordsight.web") / "static/login.html").read_text(encoding="utf-8")
     page = page.replace('role="alert"></p>', f'role="alert">{alert}</p>')
-    headers = {"WWW-Authenticate": "Bearer", "Cache-Control": "no-store"}
+    headers = {
+        "WWW-Authenticate": "Bearer",
+        "Cache-Control": "no-store",
+        "Referrer-Policy": "same-origin",  # without any the form's origin would be told as "null"
+    }
     return HTMLResponse(page, 401, headers)
 
 

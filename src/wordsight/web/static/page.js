@@ -297,7 +297,7 @@ async function loadWordings() {
 const tooLarge = (file) => file.size > LARGEST && `${file.name} has ${size(file.size)}; an image may have ${size(LARGEST)} at most. Make it smaller first.`;
 
 function chooseToClassify(file) {
-  if (tooLarge(file)) { judging++; $("judge").disabled = false; $("verdict").textContent = tooLarge(file); return; }
+  if (tooLarge(file)) { judging++; $("verdict").textContent = tooLarge(file); return; }
   toClassify = file;
   $("classify-name").textContent = file.name;
   preview($("classify-preview"), file).hidden = false;
@@ -311,7 +311,6 @@ async function classify() {
   for (const template of $("template").value.split("\n")) if (template.trim()) params.append("template", template.trim());
   const mine = ++judging;
   $("verdict").textContent = "Looking …";
-  $("judge").disabled = true;
   try {
     const answer = await ask("classify?" + params, { method: "POST", body: toClassify });
     if (mine !== judging) return;
@@ -321,11 +320,7 @@ async function classify() {
       ...answer.top.map((c) => make("div", { className: "bar" }, make("span", { textContent: c.label }),
         make("progress", { max: 1, value: c.confidence, ariaLabel: c.label }),
         make("span", { textContent: `${(100 * c.confidence).toFixed(1)} %` }))));
-  } catch (error) {
-    if (mine === judging) $("verdict").textContent = error.message;
-  } finally {
-    if (mine === judging) $("judge").disabled = false;
-  }
+  } catch (error) { if (mine === judging) $("verdict").textContent = error.message; }
 }
 
 // -- library
@@ -484,7 +479,7 @@ document.addEventListener("dragover", (event) => { if (holdsFiles(event)) { even
 document.addEventListener("dragleave", () => document.body.classList.remove("dropping"));
 document.addEventListener("drop", (event) => { if (holdsFiles(event)) { event.preventDefault(); document.body.classList.remove("dropping"); taken(event.dataTransfer.files[0]); } });
 // Office programs put a picture of the text beside it: in a field the text is meant.
-document.addEventListener("paste", (event) => event.target.matches("input, textarea") && event.clipboardData.types.includes("text/plain") || taken(event.clipboardData.files[0]));
+document.addEventListener("paste", (event) => event.target.matches?.("input, textarea") && event.clipboardData.types.includes("text/plain") || taken(event.clipboardData.files[0]));
 window.addEventListener("popstate", fromAddress);
 
 recall();
