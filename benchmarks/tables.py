@@ -90,9 +90,11 @@ def growth(figures: Figures) -> Iterator[str]:
         for mode in ("exact", "index")
         for exponent, most in [slope(figures["scale"]["rows"], mode)]
     ]
-    same = [row["same_decision"] for row in figures["scale"]["rows"] if "same_decision" in row]
+    judged = [row for row in figures["scale"]["rows"] if "same_decision" in row]
+    same = min(row["same_decision"] for row in judged)
     yield f"From 10,000 views on, time grows as {' and '.join(grows)}. The index decides"
-    yield f"as the exact search does for {min(same):.1%} of 200 queries at each size, or more."
+    most = judged[-1]["views"]
+    yield f"as the exact search does for {same:.1%} of 200 queries, or more, up to {most:,} views."
 
 
 def cold(figures: Figures) -> Iterator[str]:

@@ -43,7 +43,7 @@ def page() -> str:
     parts = [
         "# Command line",
         "Results go to standard output, everything about them to standard error. Exit status: 0 "
-        "done (also with\n*No match*), 2 an error, which one line explains, 130 stopped by Ctrl-C.",
+        "done (also with\n*No match*), 2 an error, which a line explains, 130 stopped by Ctrl-C.",
         f"```text\n{help_of()}\n```",
     ]
     parts += [f"## {verb}\n\n```text\n{help_of(verb)}\n```" for verb in VERBS]

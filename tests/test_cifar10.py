@@ -291,6 +291,13 @@ def test_cut_download_is_taken_up_where_it_broke_off(server: Server) -> None:
     assert server.requests == [None, "bytes=5000-", "bytes=12000-"]
 
 
+def test_a_download_that_was_whole_when_it_was_killed(server: Server, cache: Path) -> None:
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / f"{cifar10.ARCHIVE}.part").write_bytes(ARCHIVE)
+    check_archive_items(cifar10.load("test", url=server.url, md5=MD5), TEST, "test")
+    assert server.requests == [f"bytes={len(ARCHIVE)}-"]  # and nothing again
+
+
 def test_cut_download_is_taken_up_by_the_next_call(
     server: Server, cache: Path, no_sample: None
 ) -> None:

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import os
+import select
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -684,6 +686,46 @@ def test_a_model_that_fails_late_loses_nothing(
     assert answer.code == 2
     assert answer.err.splitlines()[0].startswith("what was indexed so far is kept")
     assert "64 unchanged" in run("index", folder).out
+
+
+def test_the_prompt_on_a_terminal(photos: Photos, tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty", reason="no pseudo-terminals here")
+    folder, state = photos(red=2), tmp_path / "state"
+    env = {**os.environ, "XDG_STATE_HOME": str(state), "TERM": "xterm"}
+    env |= {"PROMPT_TOOLKIT_NO_CPR": "1", "HF_HUB_OFFLINE": "1"}
+    wordsight_ = [sys.executable, "-m", "wordsight"]
+    subprocess.run([*wordsight_, "index", folder, "--model", "starter"], check=True, env=env)
+    ours, theirs = pty.openpty()
+    running = subprocess.Popen(
+        [*wordsight_, "search", "--library", folder, "--anyway"],
+        stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    said = b""
+
+    def answer_to(typed: bytes, wanted: bytes) -> None:
+        nonlocal said
+        os.write(ours, typed)
+        said = b""
+        until = time.monotonic() + 60
+        while wanted not in said:
+            assert select.select([ours], [], [], until - time.monotonic())[0], said
+            said += os.read(ours, 4096)
+
+    try:
+        answer_to(b"", b">")
+        answer_to(b"a ship\r", b"red-1.png")
+        answer_to(b"\x1b[A", b"a ship")  # the arrow up brings it back
+        answer_to(b"\x15exit\r", b"exit")  # Ctrl-U empties the line
+        assert running.wait(60) == 0
+    finally:
+        running.kill()
+        running.wait()
+        os.close(ours)
+    history = state / "wordsight" / "history"
+    assert history.read_text().splitlines()[-1] == "+exit"
+    assert "+a ship" in history.read_text()
+    assert history.stat().st_mode & 0o077 == 0
 
 
 def test_a_prompt_that_is_no_text_ends_nothing(run: Cli, photos: Photos) -> None:

@@ -156,6 +156,11 @@ def test_auto_asks_an_unreachable_hub_once_in_a_while(starter: Path, online: Sta
     assert len(online.requests) > asked
 
 
+def test_a_folder_that_is_not_there_is_not_only_a_repository(starter: Path) -> None:
+    with pytest.raises(HubError, match="there is no directory models/mine here either"):
+        load_model("models/mine")
+
+
 def test_auto_survives_a_broken_transfer(
     starter: Path, online: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

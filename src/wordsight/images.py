@@ -45,7 +45,7 @@ def open_image(
 ) -> PIL.Image.Image:
     """Open one image as a fully decoded, upright RGB image.
 
-    JPEG, PNG, WebP, BMP, TIFF, AVIF, GIF (first frame) and, with the extra ``heif``, HEIC.
+    JPEG, PNG, WebP, BMP, TIFF, AVIF, GIF (first frame) and HEIC.
     The EXIF orientation is applied. ``source`` is a path or the bytes of a file.
 
     With ``min_side`` an image comes at a reduced scale at which the short side still has
@@ -292,7 +292,7 @@ def _decoder(kind: str) -> Callable[[IO[bytes]], Any]:
         from pillow_heif import HeifImageFile
     except ImportError:
         raise ImageError(
-            "HEIC images need the package pillow-heif: pip install 'wordsight[heif]'"
+            "HEIC images need the package pillow-heif: pip install pillow-heif"
         ) from None
     return HeifImageFile
 

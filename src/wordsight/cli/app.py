@@ -65,7 +65,7 @@ LibraryOption = Annotated[
 ]
 
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 RuntimeOption = Annotated[

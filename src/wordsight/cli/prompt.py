@@ -39,7 +39,10 @@ def _prompts(interactive: bool) -> Iterator[str]:
     history: History
     try:
         folder = user_state_path("wordsight", ensure_exists=True)
-        history = FileHistory(str(folder / "history"))
+        file = folder / "history"
+        file.touch(0o600)  # what people look for is nobody else's business
+        file.chmod(0o600)
+        history = FileHistory(str(file))
     except OSError:
         history = InMemoryHistory()
     session: PromptSession[str] = PromptSession(history=history)

@@ -101,7 +101,7 @@ def search(
     """Find the images that fit a prompt best.
 
     A query that nothing in the library fits gets "No match": the cut-off is calibrated on the
-    library itself, so that at most --false-accept of unrelated queries are answered.
+    library itself, so that about --false-accept of unrelated queries are answered.
     """
     if query and len(query) > 1:
         whole = shlex.quote(" ".join(query))

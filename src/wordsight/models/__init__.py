@@ -41,10 +41,10 @@ def load_model(
 
     Args:
         name: a registry name (`wordsight models` lists them), a directory, a hub repository id
-            ("owner/name"), or "auto": the best registry model in the cache; else the preferred
-            one, if the hub answers within 4 s and it comes within 15 minutes; else the starter
-            model in the package, with a notice. A name goes before a directory of that name in the
-            working directory; write "./starter" for the latter.
+            ("owner/name"), or "auto": the first model of the registry that is in the cache; else
+            the preferred one, if the hub answers within 4 s and it comes within 15 minutes; else
+            the starter model in the package, with a notice. A name goes before a directory of that
+            name in the working directory; write "./starter" for the latter.
         runtime: "auto", "openvino" or "onnxruntime": see :mod:`wordsight.models.runtime`.
         precision: "auto", "fp32", "bf16" or "int8": see :class:`ClipModel`.
         notice: takes a line that the user should read; without it the line is logged as a warning
@@ -82,7 +82,11 @@ def load_model(
     if os.path.isdir(Path(name).expanduser()):  # noqa: PTH112  (a name of any length)
         return open_folder(*_folder(Path(name)))
     if hub.is_repository(name):
-        return open_folder(_fetch(name), name)
+        try:
+            folder = _fetch(name)
+        except HubError as error:
+            raise type(error)(f"{error}; there is no directory {name} here either") from error
+        return open_folder(folder, name)
     close = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     raise ModelError(

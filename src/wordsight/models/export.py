@@ -458,6 +458,15 @@ def _open_clip(place: str, pretrained: str | Path | None) -> _Clip:
             raise ModelError(
                 f"{pretrained}: neither a file nor weights that open_clip has for {place}; {known}"
             )
+        # open_clip only warns of this, and the comparison with the original would be with the
+        # same wrong one.
+        trained = open_clip.get_pretrained_cfg(place, str(pretrained)).get("quick_gelu", False)
+        if bool(trained) != bool(open_clip.get_model_config(place).get("quick_gelu", False)):
+            other = f"{place}-quickgelu" if trained else place.removesuffix("-quickgelu")
+            raise ModelError(
+                f"{pretrained}: these weights were trained with another activation than {place} "
+                f"has; export {other} instead"
+            )
     weights = None if pretrained is None else str(Path(pretrained).expanduser())
     with _telling(f"open_clip cannot load {place}"):
         model = open_clip.create_model(

@@ -65,6 +65,8 @@ def _fetch(
             _continue(url, part, max_bytes=max_bytes, timeout=timeout, progress=progress)
         except (OSError, HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError) and error.code == 416:
+                if before and file_md5(part) == md5:
+                    return  # it was all there
                 part.unlink(missing_ok=True)  # what is there is no beginning of this file
                 continue
             after = part.stat().st_size if part.exists() else 0
