@@ -80,7 +80,7 @@ notebooks: setup
 
 # Trains the starter CLIP again; needs WORDSIGHT_DATA. About three hours on two cores: with bfloat16 by
 # the schedule of the shipped model (0.922 on CIFAR-10), without it by a shorter one (0.913; see the
-# card). ARGS="--schedule long" chooses; ARGS=--quick tries every step in minutes.
+# card). Python 3.11 or newer. ARGS="--schedule long" chooses; ARGS=--quick tries every step in minutes.
 TRAINING := .venv-training
 starter:
 	test -n "$(WORDSIGHT_DATA)" || { echo "set WORDSIGHT_DATA to the folder of the data packs"; exit 2; }

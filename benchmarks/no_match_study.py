@@ -792,6 +792,10 @@ def main() -> None:
         "real vectors": real_vectors(options.data / "clip-vectors", options.splits, options.bank),
     }
     if options.model:
+        if not (options.wordnet / "data.noun").is_file():
+            parser.error(
+                f"no WordNet in {options.wordnet} (apt install wordnet-base, or --wordnet)"
+            )
         result["model"] = a_model(
             options.model,
             options.data,

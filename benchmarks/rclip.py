@@ -11,7 +11,9 @@ timed, so start-up counts. *int8* is wordsight with ``--precision int8``; its li
 image already, so that the check of int8 against fp32, up to 100 images in both once for each new
 library, is not counted. A run before the first fills the caches of all and is not counted either:
 wordsight encodes the bank for its "No match" once for each model (about as long as 300 images
-take). The ratio of processor time is what other work on the machine disturbs less.
+take). The time of rclip's indexing has one search in it, about a second. rclip computes in fp32,
+wordsight in bf16 where the processor has it. The ratio of processor time is what other work on the
+machine disturbs less.
 """
 
 from __future__ import annotations

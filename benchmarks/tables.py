@@ -202,7 +202,8 @@ def _memory(found: dict[str, Any]) -> tuple[str, str]:
         of = [f"{row['peak_bytes'] / 1e6:,.0f}" for row in rows if row["model"] == model]
         peaks.append(f"{model} {_joined(of)}")
     size = found["megapixels"]
-    what = f"peak memory, {rows[0]['offered']} images of {size:g} megapixels, crops: "
+    offered, read = rows[0]["offered"], rows[0]["images"]
+    what = f"peak memory, {offered} images of {size:g} megapixels ({read} are read), crops: "
     return what + _joined(crops), f"{'; '.join(peaks)} MB"
 
 

@@ -477,12 +477,18 @@ def test_not_a_model_directory(tmp_path: Path) -> None:
         ("config.json", '{"text_cfg": {}}', "makes no sense"),
         ("config.json", '{"embed_dim": "many"}', "makes no sense"),
         ("config.json", '{"embed_dim": 8, "logit_scale": "big"}', "makes no sense"),
+        ("config.json", '{"embed_dim": -1}', "makes no sense"),
+        ("config.json", '{"embed_dim": 1e999}', "makes no sense"),
+        ("config.json", '{"embed_dim": 8, "text_cfg": {"context_length": 1}}', "makes no sense"),
         (
             "config.json",
             '{"embed_dim": 8, "text_cfg": {"tokenizer_kwargs": {"clean": "x"}}}',
             "no sense",
         ),
         ("visual/preprocess_cfg.json", '{"size": 16, "mean": [0], "std": [0]}', "makes no sense"),
+        ("visual/preprocess_cfg.json", '{"size": 0, "mean": [0], "std": [1]}', "makes no sense"),
+        ("visual/preprocess_cfg.json", '{"size": 1e9, "mean": [0], "std": [1]}', "makes no sense"),
+        ("visual/preprocess_cfg.json", '{"size": 16, "mean": [NaN], "std": [1]}', "no sense"),
         (
             "visual/preprocess_cfg.json",
             '{"size": 16, "mean": [0], "std": [1], "resize_mode": "sideways"}',
@@ -654,6 +660,24 @@ def test_a_damaged_compiled_model_cache(
     blob.write_bytes(blob.read_bytes()[:-100] if damage is None else damage)
     found = runtime.open_graph(path, runtime="openvino")(pixels)["embedding"]
     assert np.array_equal(found, wanted)
+
+
+def test_a_cold_search_maps_the_weights_and_finds_the_same(
+    test_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORDSIGHT_CACHE", str(tmp_path))
+    folder = test_models / "tiny-clip-random"
+
+    def found() -> Any:
+        return ClipModel(folder, runtime="onnxruntime").encode_texts(["a dog", "a red car"])
+
+    wanted = found()
+    assert not list(tmp_path.rglob("weights"))
+    monkeypatch.setattr(runtime, "_LARGE", 0)
+    for _ in range(2):
+        np.testing.assert_array_equal(found(), wanted)
+        (weights,) = tmp_path.rglob("weights")
+        weights.write_bytes(weights.read_bytes()[:100])  # cut: then without it
 
 
 def test_weights_that_are_let_go_change_nothing(

@@ -14,6 +14,7 @@ from PIL import Image
 import wordsight
 from wordsight.errors import ModelError
 from wordsight.indexing import check_int8
+from wordsight.models import runtime
 from wordsight.sources import open_source
 
 
@@ -55,6 +56,27 @@ def test_the_check_compares_with_fp32(tiny: Path, coco: Path) -> None:
     same = check_int8(wordsight.load_model(tiny, precision="fp32"), sources, images=20)
     assert same.recall == 1
     assert same.cosine == pytest.approx(1, abs=1e-5)
+
+
+def test_machines_that_share_a_cache_keep_a_form_each(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORDSIGHT_CACHE", str(tmp_path))
+    path = tiny / "visual/model.onnx"
+    kept = {}
+    for has in (True, False):
+        monkeypatch.setattr(runtime, "_cpu_has", lambda *_, has=has: has)
+        kept[has] = runtime._int8_copy(path)
+    assert kept[True] != kept[False]
+    # Without 8-bit dot products sums of two products saturate: weights of 7 bits.
+    assert {has: greatest(copy) for has, copy in kept.items()} == {True: 127, False: 64}
+
+
+def greatest(graph: Path) -> int:
+    onnx = pytest.importorskip("onnx")
+    weights = onnx.load(graph).graph.initializer
+    arrays = [onnx.numpy_helper.to_array(one) for one in weights]
+    return max(int(np.abs(a.astype(int)).max()) for a in arrays if a.dtype == np.int8 and a.ndim)
 
 
 def test_one_image_needs_no_check(tiny: Path, photos: Callable[..., Path]) -> None:

@@ -15,6 +15,7 @@ from wordsight import models
 from wordsight.errors import HubError, ModelError
 from wordsight.models import hub, load_model, registry
 from wordsight.models.clip import LAYOUT
+from wordsight.models.maskrcnn import load_detector
 
 PREFERRED = registry.ENTRIES[0]
 
@@ -154,6 +155,16 @@ def test_auto_asks_an_unreachable_hub_once_in_a_while(starter: Path, online: Sta
     with pytest.raises(HubError):  # by name it is asked again
         load_model(PREFERRED.name)
     assert len(online.requests) > asked
+
+
+def test_the_home_of_nobody_is_a_path_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("~nobody-of-this-name/model", Path("~nobody-of-this-name/model")):
+        with pytest.raises(ModelError):
+            load_model(name)
+        with pytest.raises(ModelError):
+            load_detector(name)
+    monkeypatch.setenv("WORDSIGHT_CACHE", "~nobody-of-this-name/cache")
+    assert registry.models_info()
 
 
 def test_a_folder_that_is_not_there_is_not_only_a_repository(starter: Path) -> None:

@@ -2,7 +2,8 @@
 
 The type of a file is told by its first bytes, never by its name, and the decoder for that type is
 called directly. ``PIL.Image.open`` is not used: it would try every plug-in that the embedding
-program has registered, and its pixel limit is a process-wide setting; the one here is per call.
+program has registered, and its pixel limit is a process-wide setting; the one here is per call
+(for WebP, Pillow's decoder keeps to both).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -274,9 +276,7 @@ def _decoder(kind: str) -> Callable[[IO[bytes]], Any]:
 
         return WebPImageFile
     if kind == "TIFF":
-        from PIL.TiffImagePlugin import TiffImageFile
-
-        return TiffImageFile
+        return _tiff()
     if kind == "BMP":
         from PIL.BmpImagePlugin import BmpImageFile
 
@@ -295,6 +295,22 @@ def _decoder(kind: str) -> Callable[[IO[bytes]], Any]:
             "HEIC images need the package pillow-heif: pip install pillow-heif"
         ) from None
     return HeifImageFile
+
+
+@lru_cache(maxsize=1)
+def _tiff() -> type:
+    """Pillow's class without the process-wide limit that it asks for a second time here."""
+    from PIL import Image, ImageFile
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    class Tiff(TiffImageFile):
+        def load_prepare(self) -> None:
+            if getattr(self, "_im", None) is None:
+                size = getattr(self, "_tile_size", self.size)
+                self.im = Image.core.new(self.mode, size)  # type: ignore[attr-defined]
+            ImageFile.ImageFile.load_prepare(self)
+
+    return Tiff
 
 
 def _check_pixels(

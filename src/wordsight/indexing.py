@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import ModelError, SourceError, WordsightError
 from wordsight.library import Entry, ImageRecord, Store, ViewRecord
+from wordsight.paths import expanded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -289,7 +290,7 @@ def index(
     store.check_model(model.name, model.hash)
     wanted = str(crops or store.crops)
     proposer = None if wanted == "none" else load_proposer(wanted)
-    if proposer and not isinstance(proposer, Tiles) and proposer.path == Path(wanted).expanduser():
+    if proposer and not isinstance(proposer, Tiles) and proposer.path == expanded(wanted):
         wanted = str(proposer.path.resolve())  # in full: the next run may begin in another place
     report = IndexReport()
     if proposer:

@@ -15,6 +15,7 @@ from wordsight.models import hub
 from wordsight.models.clip import LAYOUT, ClipModel, is_external_data
 from wordsight.models.registry import ENTRIES, NAMES, STARTER, STARTER_FOLDER, Entry, find
 from wordsight.models.runtime import writable_cache
+from wordsight.paths import expanded
 
 __all__ = ["ClipModel", "load_model"]
 
@@ -79,7 +80,7 @@ def load_model(
         return starter()
     if entry := find(name):
         return open_folder(_fetch(entry.repository), entry.name, entry)
-    if os.path.isdir(Path(name).expanduser()):  # noqa: PTH112  (a name of any length)
+    if os.path.isdir(expanded(name)):  # noqa: PTH112  (a name of any length)
         return open_folder(*_folder(Path(name)))
     if hub.is_repository(name):
         try:
@@ -96,7 +97,7 @@ def load_model(
 
 
 def _folder(path: Path) -> tuple[Path, str]:
-    path = path.expanduser()
+    path = expanded(path)
     if not os.path.isdir(path):  # noqa: PTH112
         raise ModelError(f"{path}: no such model directory")
     # Written in full: a library remembers it, and may be opened from another place.

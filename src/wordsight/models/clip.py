@@ -68,6 +68,7 @@ SOFTMAX_SCALE = 100.0
 # 11, 13 and 14.5 images/s in batches of 4, 16 and 32) and take more memory.
 IMAGE_BATCH = 32
 TEXT_BATCH = 64
+_MOST, _MOST_PIXELS = 1 << 16, 4096  # numbers or tokens, pixels a side: no model has as many
 
 # Images are resized so that the short side fits and then cropped at the centre. Beyond this ratio
 # of sides the ends are cut off first: a 1 x 20,000 strip would otherwise become gigabytes.
@@ -128,7 +129,9 @@ class ClipModel:
             self._clean = _cleaning(text_config)
             self._preprocess = _Preprocess(preprocess)
             self.logit_scale, self.logit_bias = _logits(config, logit_scale, logit_bias)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if not (1 <= self.dim <= _MOST and 2 <= self._context <= _MOST):
+                raise ValueError("embed_dim or context_length")
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ModelError(
                 f"{self.path}: config.json or visual/preprocess_cfg.json makes no sense "
                 f"({type(error).__name__}: {error}); fetch the model again"
@@ -350,6 +353,8 @@ class _Preprocess:
         size = config["size"]
         height, width = (size, size) if isinstance(size, int) else (size * 2)[:2]
         self.size = (int(height), int(width))
+        if not 1 <= min(self.size) <= max(self.size) <= _MOST_PIXELS:
+            raise ValueError(f"size {size!r}")
         self.mode = str(config.get("resize_mode") or "shortest")
         if self.mode not in ("shortest", "longest", "squash"):
             raise ValueError(f"resize_mode {self.mode!r}")
@@ -361,8 +366,8 @@ class _Preprocess:
         self.fill = int(config.get("fill_color") or 0)
         mean = np.broadcast_to(np.asarray(config["mean"], np.float64), 3)
         std = np.broadcast_to(np.asarray(config["std"], np.float64), 3)
-        if not (std > 0).all():
-            raise ValueError(f"std {config['std']}")
+        if not ((std > 0).all() and np.isfinite([mean, std]).all()):
+            raise ValueError(f"mean {config['mean']}, std {config['std']}")
         # (x / 255 - mean) / std as one multiplication and one addition
         self._scale = (1 / (255 * std)).astype(np.float32)
         self._shift = (-mean / std).astype(np.float32)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import importlib
 import json
 import logging
@@ -33,6 +34,7 @@ from wordsight.errors import HubError, ModelError
 from wordsight.models import hub
 from wordsight.models.clip import LAYOUT, ClipModel
 from wordsight.models.maskrcnn import DESCRIPTION, GRAPH, Detections, load_detector
+from wordsight.paths import expanded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -145,14 +147,14 @@ def export(
     """
     started = time.perf_counter()
     step = _steps(progress)
-    out = Path(out).expanduser().absolute()
+    out = expanded(out).absolute()
     with _draft(out) as draft:
         kind, place = _find(str(source), kind, pretrained is not None)
         with _quiet(draft / "cache"):
             if kind == "maskrcnn":
                 done = _export_detector(place, pretrained, draft, step)
             else:
-                name = Path(str(source).rpartition(":")[2]).expanduser().resolve().name
+                name = expanded(str(source).rpartition(":")[2]).resolve().name
                 done = _export_clip(kind, place, pretrained, name, draft, step)
         if tolerance is None:
             tolerance = DETECTOR_TOLERANCE if kind == "maskrcnn" else CLIP_TOLERANCE
@@ -193,7 +195,7 @@ def _find(source: str, kind: str, has_pretrained: bool) -> tuple[str, str]:
     if kind not in KINDS:
         raise ModelError(f"unknown kind {kind!r}: use one of {', '.join(KINDS)}")
     name = source.removeprefix("local-dir:")
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_file():
         if kind not in ("auto", "maskrcnn"):
             raise ModelError(
@@ -451,7 +453,7 @@ def _open_clip(place: str, pretrained: str | Path | None) -> _Clip:
             f"{place}: no such folder, and no model of open_clip by that name"
             + _close(place, open_clip.list_models())
         )
-    if pretrained is not None and not Path(pretrained).expanduser().is_file():
+    if pretrained is not None and not expanded(pretrained).is_file():
         tags = open_clip.list_pretrained_tags_by_model(place)
         if str(pretrained) not in tags:
             known = f"it knows {', '.join(tags)}" if tags else "it knows none"
@@ -467,7 +469,7 @@ def _open_clip(place: str, pretrained: str | Path | None) -> _Clip:
                 f"{pretrained}: these weights were trained with another activation than {place} "
                 f"has; export {other} instead"
             )
-    weights = None if pretrained is None else str(Path(pretrained).expanduser())
+    weights = None if pretrained is None else str(expanded(pretrained))
     with _telling(f"open_clip cannot load {place}"):
         model = open_clip.create_model(
             name, pretrained=weights, precision="fp32", require_pretrained=True, weights_only=True
@@ -718,12 +720,18 @@ def _export_detector(
     return _Done(differences, {"images": len(pictures), "boxes": compared}, {"labels": count})
 
 
+def _is_coco_v1(file: Path) -> bool:
+    """Whether this is torchvision's own file of the weights COCO_V1, whatever it is called."""
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return digest.startswith("bf2d0c1e")  # the end of its published name
+
+
 def _detector(
     torchvision: Any, place: str, pretrained: str | Path | None
 ) -> tuple[Any, list[str] | None, str]:
     """Build a Mask R-CNN: the model, the names of its labels if they are known, its name."""
     names = torchvision.models.list_models(torchvision.models.detection, include="maskrcnn*")
-    file = Path(place).expanduser()
+    file = expanded(place)
     weights = None
     if file.is_file():
         if pretrained is not None:
@@ -738,7 +746,7 @@ def _detector(
                 f"{place}: say which weights with --pretrained FILE or --pretrained COCO_V1"
             )
         architecture = name = place
-        file = Path(pretrained).expanduser()
+        file = expanded(pretrained)
         if file.is_file():
             state = _state(file)
         else:
@@ -781,7 +789,8 @@ def _detector(
                 f"missing, {len(lost.unexpected_keys)} unknown: "
                 f"{[*missing, *lost.unexpected_keys][0]})"
             )
-    if weights is not None and weights.name == "COCO_V1" and architecture == names[0]:
+    official = weights.name == "COCO_V1" if weights else _is_coco_v1(file)
+    if official and architecture == names[0]:
         for module in model.modules():
             if hasattr(module, "running_var"):
                 module.eps = 0.0  # as torchvision does for these weights alone

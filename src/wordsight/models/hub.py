@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 
 from wordsight.errors import HubError
 from wordsight.models.runtime import cache_folder, writable_cache
+from wordsight.paths import expanded
 
 __all__ = [
     "cache_folder",
@@ -420,7 +421,7 @@ def _roots() -> list[Path]:
         os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"
     )
     shared = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
-    return [Path(shared or Path(home, "hub")).expanduser(), cache_folder() / "hub"]
+    return [expanded(shared or Path(home, "hub")), cache_folder() / "hub"]
 
 
 def _writable_root() -> Path:

@@ -40,6 +40,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import ModelError
+from wordsight.paths import expanded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -248,7 +249,7 @@ def read_description(folder: Path, data: dict[str, Any] | None = None) -> Descri
             licence=str(data.get("licence", "")),
             source=str(data.get("source", "")),
         )
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ModelError(f"{path}: a field has the wrong type ({error}); correct it") from error
     if image:
         raise ModelError(f"{path}: unknown field image.{sorted(image)[0]}; remove or correct it")
@@ -379,7 +380,7 @@ def _locate(source: str | Path) -> tuple[Path, Path, dict[str, Any] | None]:
         entry = entries[source]
         folder = hub.fetch(entry["repository"], [entry["file"]])
         return folder, folder / entry["file"], entry["description"]
-    elif os.path.isdir(path := Path(source).expanduser()):  # noqa: PTH112  (of any length)
+    elif os.path.isdir(path := expanded(source)):  # noqa: PTH112  (of any length)
         folder = path
     elif isinstance(source, str) and hub.is_repository(source):
         folder = hub.fetch(source, [GRAPH, DESCRIPTION], extra=lambda name: name.endswith(".json"))
@@ -433,6 +434,10 @@ def _check_description(description: Description, path: Path) -> None:
         (image.channels not in ("RGB", "BGR"), 'image.channels must be "RGB" or "BGR"'),
         (len(image.mean) != 3 or len(image.std) != 3, "image.mean and image.std need 3 numbers"),
         (0 in image.std, "image.std must not be 0"),
+        (
+            not all(map(math.isfinite, (image.scale, *image.mean, *image.std))),
+            "image.scale, image.mean and image.std must be finite",
+        ),
         (any(side < 1 for side in sides), "image.short_side and image.long_side must be positive"),
         (image.multiple < 1, "image.multiple must be 1 or more"),
         (description.mask_frame not in ("box", "image"), 'mask_frame must be "box" or "image"'),

@@ -73,7 +73,7 @@ ENTRIES = (
         512,
         224,
         90.8,
-        "OpenAI's ViT-B/16; finer patches, about three times the work of ViT-B/32",
+        "OpenAI's ViT-B/16; finer patches, about four times the work of ViT-B/32 an image",
     ),
     Entry(
         "clip-vit-l14",
@@ -83,7 +83,7 @@ ENTRIES = (
         768,
         224,
         95.6,
-        "OpenAI's ViT-L/14; about twelve times the work of ViT-B/32",
+        "OpenAI's ViT-L/14; about eighteen times the work of ViT-B/32 an image",
     ),
     Entry(
         "siglip-b16",
@@ -105,7 +105,7 @@ ENTRIES = (
         768,
         224,
         None,
-        "Google's SigLIP 2 B/16; understands many languages",
+        "Google's SigLIP 2 B/16; understands many languages (its confidences are not calibrated)",
     ),
 )
 

@@ -41,6 +41,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from wordsight.errors import ModelError
+from wordsight.paths import expanded
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -240,7 +241,7 @@ def cache_folder() -> Path:
         import platformdirs
 
         root = platformdirs.user_cache_dir("wordsight", appauthor=False)
-    return Path(root).expanduser()
+    return expanded(root)
 
 
 def writable_cache(name: str) -> Path | None:
@@ -486,9 +487,10 @@ def _int8_copy(path: Path) -> Path:
             f"int8 needs the package onnx ({_one_line(error)}): pip install 'wordsight[int8]'"
         ) from error
 
+    # Without 8-bit dot products (VNNI) sums of two products saturate at 16 bits: one bit less.
+    narrow = not _cpu_has("avx512_vnni", "avx_vnni", "asimddp")
+
     def write(making: Path) -> None:
-        # Without 8-bit dot products (VNNI) sums of two products saturate at 16 bits: one bit less.
-        narrow = not _cpu_has("avx512_vnni", "avx_vnni", "asimddp")
         graph = onnx.load(path)
         add_pre_process_metadata(graph)  # else it warns, through the root logger
         quantize_dynamic(
@@ -502,7 +504,8 @@ def _int8_copy(path: Path) -> Path:
         )
 
     try:
-        return _kept_copy(f"{_fingerprint(path)}-int8-{onnx.__version__}", write)
+        kind = "int8-narrow" if narrow else "int8"  # machines of both kinds may share the cache
+        return _kept_copy(f"{_fingerprint(path)}-{kind}-{onnx.__version__}", write)
     except OSError as error:
         raise ModelError(f"the int8 form of {path} cannot be kept ({error})") from error
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from wordsight.errors import SourceError
 from wordsight.images import unreadable_reason
+from wordsight.paths import expanded
 from wordsight.sources.base import Head, Item, Progress, Source
 from wordsight.sources.location import read_location
 
@@ -31,7 +32,7 @@ def open_source(location: str | Path, *, progress: Progress | None = None) -> So
         from wordsight.sources.cifar10 import load
 
         return load("test", progress=progress)
-    path = os.path.expanduser(location)  # noqa: PTH111  (that of Path can raise RuntimeError)
+    path = str(expanded(location))
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116
     except FileNotFoundError:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import SourceError
 from wordsight.images import unreadable_reason
+from wordsight.paths import expanded
 from wordsight.sources.base import Item, Progress, item_id
 from wordsight.sources.download import fetch, file_md5
 from wordsight.sources.folder import FileSource
@@ -86,7 +87,7 @@ def load(
         raise SourceError(f"CIFAR-10 has no split {split!r}; use one of {', '.join(_SPLITS)}")
     place = os.environ.get("WORDSIGHT_CIFAR10")
     if place:
-        return _from_place(Path(place).expanduser(), split, md5)
+        return _from_place(expanded(place), split, md5)
     cached = _cache_folder() / ARCHIVE
     if cached.is_file():
         return open_archive(cached, split)
@@ -110,7 +111,7 @@ def load(
 def _cache_folder() -> Path:
     folder = os.environ.get("WORDSIGHT_CACHE")
     if folder:
-        return Path(folder).expanduser()
+        return expanded(folder)
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("wordsight", appauthor=False))
