@@ -306,6 +306,43 @@ def test_what_could_not_be_looked_into_keeps_no_namesakes(
     assert names(library) == ["1.png", "a.png"]
 
 
+def test_prune_leaves_what_was_in_a_folder_that_is_empty(
+    tmp_path: Path, model: ColourModel
+) -> None:
+    """As that of a drive that is not connected is."""
+    for folder in ("drive", "home"):
+        picture(tmp_path / folder / "a.png", 0)
+        picture(tmp_path / folder / "b.png", 1 + (folder == "home"))
+    library = wordsight.create(tmp_path / "lib", model)
+    sources = [tmp_path / "drive", tmp_path / "home"]
+    library.index(sources)
+    for path in (tmp_path / "drive").iterdir():
+        path.unlink()
+    (tmp_path / "home" / "a.png").unlink()
+    report = library.index(sources, prune=True)
+    assert (report.removed, report.images) == (1, 3)
+    (failure,) = report.failed
+    assert failure.path == str(tmp_path / "drive")
+    assert "the 2 images that the library has from it stay" in failure.reason
+    (tmp_path / "drive" / "note.txt").write_text("all deleted")
+    assert library.index(sources, prune=True).removed == 2
+
+
+def test_a_file_that_is_no_image_any_more_is_not_found(tmp_path: Path, model: ColourModel) -> None:
+    folder = tmp_path / "in"
+    for i in range(3):
+        picture(folder / f"{i}.png", i)
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(folder)
+    (folder / "0.png").write_text("no image")
+    (folder / "1.png").chmod(0)
+    report = library.index(folder)
+    assert report.removed == 1
+    assert "0.png" not in names(library)
+    assert "1.png" in names(library)
+    (folder / "1.png").chmod(0o600)
+
+
 def test_prune_of_a_folder_that_holds_archives_alone(tmp_path: Path, model: ColourModel) -> None:
     picture(tmp_path / "in" / "a.png", 0)
     picture(tmp_path / "in" / "b.png", 1)

@@ -207,6 +207,48 @@ class WideModel(ColourModel):
         return np.pad(narrow, ((0, 0), (0, self.dim - narrow.shape[1])))
 
 
+@pytest.mark.parametrize("crops", [True, False])
+def test_as_many_hits_as_are_asked_for(
+    tmp_path: Path, model: ColourModel, large: Callable[[bool], None], crops: bool
+) -> None:
+    """Also where each image has many views that are like one another."""
+    library = wordsight.create(tmp_path / "lib", model)
+    rng = np.random.default_rng(1)
+    records = []
+    for i in range(300):
+        whole = rng.standard_normal(model.dim)
+        record = ImageRecord(f"{i:016x}", f"/p/{i}.jpg", "/p/", 1, 1, f"{i:x}", 9, 9)
+        for _ in range(21):
+            vector = whole + 0.3 * rng.standard_normal(model.dim)
+            kind = ("crop", (0, 0, 4, 4)) if record.views else ("image", None)
+            record.views.append(ViewRecord(vector / np.linalg.norm(vector), *kind))
+        records.append(record)
+    with library.store.lock():
+        library.store.put(records, replace=False)
+    queries = ["red", "blue", "a thing"]
+    for k in (5, 60, 400):
+        found = {}
+        for wanted in (False, True):
+            large(wanted)
+            results = wordsight.open(library.path, model).search(
+                queries, k=k, anyway=True, crops=crops
+            )
+            found[wanted] = [[hit.id for hit in result.hits] for result in results]
+        for exact, through_index in zip(found[False], found[True], strict=True):
+            assert len(through_index) == len(exact) == min(k, 300)
+            assert len({*exact} & {*through_index}) >= 0.98 * len(exact)
+
+
+def test_a_label_that_is_no_text_is_not_there(
+    tmp_path: Path, model: ColourModel, large: Callable[[bool], None]
+) -> None:
+    library = random_library(tmp_path / "lib", model, 300)
+    for wanted in (False, True):
+        large(wanted)
+        with pytest.raises(QueryError, match="no image of the library has the label"):
+            wordsight.open(library.path, model).search("red", label="\udcff")
+
+
 def test_vectors_are_read_in_place_where_the_table_allows_it(
     tmp_path: Path, large: Callable[[bool], None]
 ) -> None:

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import tarfile
 import textwrap
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -457,6 +459,72 @@ READS: dict[str, Callable[[wordsight.Library], object]] = {
     "entries": lambda library: sorted(entry.id for entry in library.store.entries()),
     "search": lambda library: [hit.path for hit in library.search("red", anyway=True).hits],
 }
+
+
+def test_nothing_of_another_model_is_written_to_a_library_in_its_place(
+    tmp_path: Path, photos: Photos
+) -> None:
+    first, second = ColourModel("a" * 16), ColourModel("b" * 16)
+    folder = photos(red=2)
+    library = wordsight.create(tmp_path / "lib", first)
+    library.index(folder)
+    shutil.rmtree(tmp_path / "lib")
+    wordsight.create(tmp_path / "lib", second)
+    with pytest.raises(ModelMismatchError):
+        library.index(folder)
+    with pytest.raises(ModelMismatchError):
+        library.add([Image.new("RGB", (9, 9))], ["x"])
+    assert len(wordsight.open(tmp_path / "lib", second)) == 0
+
+
+def test_what_was_chosen_for_crops_says_nothing_of_the_rest(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    red, blue = photos("red", red=2), photos("blue", blue=6)
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(red)
+    assert len(library.search("red", k=20, anyway=True).hits) == 2
+    shutil.rmtree(tmp_path / "lib")
+    wordsight.create(tmp_path / "lib", model).index(blue)  # another one with as many versions
+    assert library.store.crops == "none"
+    hits = library.search("blue", k=20, anyway=True).hits
+    assert {Path(hit.path).parent for hit in hits} == {blue}
+    assert len(hits) == len(library) == 6
+
+
+def test_many_small_additions_are_merged(tmp_path: Path, model: ColourModel) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    for i in range(70):
+        library.add([Image.new("RGB", (9, 9), (i, 0, 0))], [f"frame {i}"])
+    assert len(list((tmp_path / "lib/views.lance/data").iterdir())) < 20
+    assert len(library) == 70
+    assert len(wordsight.open(tmp_path / "lib", model).search("red", k=99, anyway=True).hits) == 70
+
+
+def test_a_wrong_id_removes_nothing(tmp_path: Path, photos: Photos, model: ColourModel) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(photos(red=3))
+    ids, _ = library.vectors()
+    with pytest.raises(LibraryError, match="'zz' is not an image id"):
+        library.remove([*ids * 2000, "zz"])
+    assert len(library) == 3
+
+
+def test_one_of_those_that_create_at_once_does(tmp_path: Path, model: ColourModel) -> None:
+    ready = threading.Barrier(4)
+
+    def create(_: int) -> str | None:
+        ready.wait()
+        try:
+            return wordsight.create(tmp_path / "lib", model).store.record["id"]
+        except LibraryError:
+            return None
+
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(create, range(4)))
+    assert [one for one in made if one] == [
+        wordsight.open(tmp_path / "lib", model).store.record["id"]
+    ]
 
 
 @pytest.mark.parametrize("read", READS)

@@ -360,13 +360,37 @@ def test_tar_members_that_are_no_images_are_passed_over(folder: Path) -> None:
             member = tarfile.TarInfo(name)
             member.size = len(archive.getmembers()) + 1
             archive.addfile(member, io.BytesIO(b"123456"))
-        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
+        for kind in (tarfile.SYMTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
             member = tarfile.TarInfo(f"special{kind!r}.png")
             member.type, member.linkname = kind, "a.png"
             archive.addfile(member)
     [item] = open_source(file).items()
     assert item.path == f"{file}::a.png"
     assert item.read() == b"123456"  # of two with one name the later
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_hard_links_in_a_tar_are_images(folder: Path, form: int) -> None:
+    file = folder / "x.tar"
+    long = "d" * 90 + "/" + "e" * 90 + ".png"
+    with tarfile.open(file, "w", format=form) as archive:
+        for name in ("./a.png", long):
+            member = tarfile.TarInfo(name)
+            member.size = 6
+            archive.addfile(member, io.BytesIO(f"{name[-5]}23456".encode()))
+        for name, target in (("b.png", "a.png"), ("c.png", long), ("d.png", "nowhere.png")):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.LNKTYPE, target
+            if len(target) > 100 and form == tarfile.USTAR_FORMAT:
+                continue  # that format has no room for it
+            archive.addfile(member)
+    source = open_source(file)
+    read = {item.path.rpartition("::")[2]: item.read() for item in source.items()}
+    assert read.pop(long) == b"e23456"
+    assert read == {"a.png": b"a23456", "b.png": b"a23456"} | (
+        {"c.png": b"e23456"} if form != tarfile.USTAR_FORMAT else {}
+    )
+    assert source.problems == [(f"{file}::d.png", "a link to nowhere.png: not there")]
 
 
 def test_tar_items_tell_a_changed_archive(folder: Path) -> None:
@@ -421,7 +445,7 @@ def test_walking_a_tar_equals_the_standard_library(
             (m.name.removeprefix("./"), m.offset_data, m.size) for m in archive if m.isreg()
         ]
     # tarfile drops slashes at the end of names, which are of folders.
-    found = [(m.name.rstrip("/"), m.offset, m.size) for m in walk(file)]
+    found = [(m.name.rstrip("/"), m.offset, m.size) for m in walk(file) if not m.same_as]
     assert found == expected
 
 
@@ -607,6 +631,16 @@ def test_members_at_the_top_of_a_tar_are_listed_once(
     for name in names:
         assert read_location(f"{file}::{name}") == f"bytes of {name}".encode() * 100
     assert len(listed) == 1
+
+
+def test_read_location_of_an_archive_behind_a_link(folder: Path) -> None:
+    (folder / "old").mkdir()
+    file = make_tar(folder / "old" / "x.tar", NAMES)
+    paths = [item.path for item in open_source(file).items()]
+    (folder / "old").rename(folder / "new")
+    (folder / "old").symlink_to(folder / "new")
+    for path, name in zip(paths, NAMES, strict=True):
+        assert read_location(path) == f"bytes of {name}".encode() * 100
 
 
 def test_read_location_where_names_hold_the_mark_of_members(folder: Path) -> None:

@@ -138,7 +138,7 @@ class Library:
         with self.store.lock():
             self.store.refresh()
             removed = self.store.remove(ids)
-            self.store.prepare_index()
+            self.store.settle()
         return removed
 
     def compact(self) -> None:

@@ -21,7 +21,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wordsight.errors import ModelError, SourceError, WordsightError
+from wordsight.errors import ImageError, ModelError, SourceError, WordsightError
 from wordsight.library import Entry, ImageRecord, Store, ViewRecord
 from wordsight.paths import expanded
 
@@ -168,6 +168,14 @@ class Failure:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Spoilt:
+    """A file whose bytes are others than the library has, and no image that can be used."""
+
+    id: str
+    failure: Failure
+
+
 @dataclass(slots=True)
 class CropReport:
     """The crops that one run made: how many an image, of what, and what they cost.
@@ -288,16 +296,15 @@ def index(
     if not sources:
         raise SourceError("nothing to index: give a folder, an image, a .tar file or 'cifar10'.")
     store.check_model(model.name, model.hash)
-    wanted = str(crops or store.crops)
-    proposer = None if wanted == "none" else load_proposer(wanted)
-    if proposer and not isinstance(proposer, Tiles) and proposer.path == expanded(wanted):
-        wanted = str(proposer.path.resolve())  # in full: the next run may begin in another place
-    report = IndexReport()
-    if proposer:
-        report.crops = CropReport(proposer.name)
     _return_freed_memory()
     with store.lock():
         store.refresh()
+        store.check_model(model.name, model.hash)  # another library may be in its place by now
+        wanted = str(crops or store.crops)
+        proposer = None if wanted == "none" else load_proposer(wanted)
+        if proposer and not isinstance(proposer, Tiles) and proposer.path == expanded(wanted):
+            wanted = str(proposer.path.resolve())  # in full: the next run may begin elsewhere
+        report = IndexReport(crops=CropReport(proposer.name) if proposer else None)
         items = _list(sources)
         problems = dict.fromkeys(problem for source in sources for problem in source.problems)
         report.failed += [Failure(path, reason) for path, reason in problems]
@@ -307,6 +314,8 @@ def index(
         if crops:
             store.crops = wanted
         known = {entry.id: entry for entry in store.entries()}
+        emptied = _emptied(known.values(), sources) if prune else {}
+        report.failed += emptied.values()
         _keep_labels(items, known, sources)
         run = _Run(store, model, proposer, items, known, report, progress)
         todo = [item for item in items.values() if not run.is_unchanged(item)]
@@ -314,7 +323,8 @@ def index(
         run.total = len(todo)
         run.process(todo)
         if prune:
-            report.removed += store.remove(_vanished(known.values(), items, sources))
+            there = [source for source in sources if source.root not in emptied]
+            report.removed += store.remove(_vanished(known.values(), items, there))
         _keep_skipped(store, sources, report.failed)
         store.compact(only_if_needed=True)
         store.prepare()
@@ -391,6 +401,30 @@ def _vanished(
     ]
 
 
+def _emptied(known: Iterable[Entry], sources: Sequence[Source]) -> dict[str, Failure]:
+    """Folders with nothing at all in them of which the library has images, by their roots.
+
+    Such a folder is more often the place of a drive that is not connected than one whose images
+    were all deleted, so nothing of it goes.
+    """
+    held = Counter(entry.root for entry in known)
+    return {
+        source.root: Failure(
+            source.root.rstrip(os.sep),
+            f"nothing is in it now; the {held[source.root]:,} images that the library has from it "
+            "stay (is its drive connected?)",
+        )
+        for source in sources
+        if held[source.root] and source.root.endswith(os.sep) and _is_empty(source.root)
+    }
+
+
+def _is_empty(folder: str) -> bool:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return next(entries, None) is None
+    return False
+
+
 def _is_own_file(path: str) -> bool:
     # Not one that is reached by a link: that is listed under its own name by now.
     with contextlib.suppress(OSError, ValueError):
@@ -460,6 +494,7 @@ class _Run:
         self.replacing = False
         self.orphans: list[Item] = []  # their donor was itself replaced in this run
         self.moved: set[str] = set()
+        self.spoilt: list[str] = []
         self.moved_hashes: set[str] = set()  # whose old places were looked for
         self.done = 0
         self.total = 0
@@ -491,8 +526,11 @@ class _Run:
         views = 0
         try:
             for result in self._decoded(todo):
-                if isinstance(result, Failure):
-                    self.report.failed.append(result)
+                if isinstance(result, (Failure, _Spoilt)):
+                    if isinstance(result, _Spoilt):
+                        self.spoilt.append(result.id)
+                    failure = result.failure if isinstance(result, _Spoilt) else result
+                    self.report.failed.append(failure)
                     self._advance(1)
                     continue
                 batch.append(result)
@@ -505,19 +543,20 @@ class _Run:
             # Also on Ctrl-C: what was embedded is worth keeping, and the next run will not know
             # any more what was moved.
             self._write()
-            self.report.removed += self.store.remove(sorted(self.moved))
+            self.report.removed += self.store.remove(sorted({*self.moved, *self.spoilt}))
             self.moved.clear()
+            self.spoilt.clear()
         if self.orphans:
             orphans, self.orphans = self.orphans, []
             self.by_hash.clear()
             self.process(orphans)
 
-    def _decoded(self, todo: Sequence[Item]) -> Iterator[_Decoded | Failure]:
+    def _decoded(self, todo: Sequence[Item]) -> Iterator[_Decoded | Failure | _Spoilt]:
         """Decode in threads, in order, at most a few batches ahead of the encoder."""
         workers = min(8, (os.cpu_count() or 2) + 1)
         # With crops an image brings many views; the memory of what waits stays the same.
         most = 2 * BATCH if self.proposer is None else max(workers, BATCH // 8)
-        ahead: deque[Future[_Decoded | Failure]] = deque()
+        ahead: deque[Future[_Decoded | Failure | _Spoilt]] = deque()
         pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         try:
             for item in todo:
@@ -529,12 +568,14 @@ class _Run:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _decode(self, item: Item) -> _Decoded | Failure:
+    def _decode(self, item: Item) -> _Decoded | Failure | _Spoilt:
         try:
             with contextlib.ExitStack() as held:
                 return self._decode_within(item, held)
+        except _NewBytesError as error:
+            return _Spoilt(item.id, _failure(item, error.reason))
         except WordsightError as error:
-            return Failure(item.path, str(error).removeprefix(f"{item.path}: "))
+            return _failure(item, error)
         except OSError as error:
             return Failure(item.path, error.strerror or str(error))
         except MemoryError:
@@ -566,7 +607,12 @@ class _Run:
             return _Decoded(item, digest, donor=donor.id)
         input_side = max(self.model.image_size)
         side = reduced_side_for_crops(input_side) if self.proposer else reduced_side(input_side)
-        image = open_image(source, min_side=side, name=item.path, reserve=reserve)
+        try:
+            image = open_image(source, min_side=side, name=item.path, reserve=reserve)
+        except ImageError as error:
+            if entry and entry.hash != digest:
+                raise _NewBytesError(error) from error
+            raise
         width, height = image.info["full_size"]
         decoded = _Decoded(item, digest, width, height, regions=[])
         if donor:
@@ -695,6 +741,17 @@ class _Run:
             self.progress(self.done, self.total)
 
 
+class _NewBytesError(Exception):
+    """Bytes that the library does not have are no image that can be used."""
+
+    def __init__(self, reason: ImageError) -> None:
+        self.reason = reason
+
+
+def _failure(item: Item, error: Exception) -> Failure:
+    return Failure(item.path, str(error).removeprefix(f"{item.path}: "))
+
+
 def _scaled(region: Region, across: float, down: float) -> Region:
     x0, y0, x1, y1 = region.box
     return replace(region, box=(x0 * across, y0 * down, x1 * across, y1 * down))
@@ -791,6 +848,7 @@ def add_images(
         )
     with store.lock():
         store.refresh()
+        store.check_model(model.name, model.hash)  # another library may be in its place by now
         store.put(records, replace=True)
-        store.prepare_index()
+        store.settle()
     return ids

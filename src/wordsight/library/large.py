@@ -169,19 +169,31 @@ class LargeVersion:
         """Rows of the views that may be nearest to any of the queries [Q, D], in order."""
         import numpy as np
 
-        # Several views of one image may be near.
-        count = min(max(NEAREST, 4 * k, len(self.ids) // _NEAREST_OF), _MOST_NEAREST)
+        images = int((self.view == 0).sum()) if self.has_crops else len(self.ids)
+        most = max(_MOST_NEAREST, 2 * k)
+        count = min(max(NEAREST, 4 * k, len(self.ids) // _NEAREST_OF), most)
         if not crops and self.has_crops:
             # Crops take places among the nearest that are then left unused.
-            count = min(_MOST_NEAREST, count * len(self.ids) // int((self.view == 0).sum()))
-        places = self.index.search(queries, min(count, len(self.ids)))
-        rows = np.unique(places[places >= 0])
-        return self._counting(rows, crops)
+            count = min(most, count * len(self.ids) // images)
+        while True:
+            count = min(count, len(self.ids))
+            places = self.index.search(queries, count)
+            rows = [self._counting(some[some >= 0], crops) for some in places]
+            # Several views of one image may be near: as many images are wanted as are shown, and
+            # as many again, because the index is not exact.
+            fewest = min((len(np.unique(self.ids[some])) for some in rows), default=images)
+            if fewest >= min(2 * k, images) or count == len(self.ids):
+                return np.unique(np.concatenate([*rows, np.zeros(0, np.int64)]))
+            count *= 2
 
     def with_label(self, label: str, crops: bool) -> NDArray[np.int64]:
         """Rows of all views of the images with this label, in order."""
         import numpy as np
 
+        try:
+            label.encode()
+        except UnicodeEncodeError:  # no label is so
+            return np.zeros(0, np.int64)
         quoted = label.replace("'", "''")
         found = self.dataset.to_table(columns=["id"], filter=f"label = '{quoted}' and view = 0")
         rows = np.flatnonzero(np.isin(self.ids, found["id"].to_numpy()))

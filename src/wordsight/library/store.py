@@ -52,11 +52,32 @@ if TYPE_CHECKING:
     from wordsight.nomatch import Calibration, Kinds, Null
 
 FORMAT = 1
-_COMPACT_FRAGMENTS = 8
+_COMPACT_FRAGMENTS = 8  # an indexing run leaves no more
+_MOST_FRAGMENTS = 64  # nor many small changes these
 _DESCRIBED = 2_000_000  # up to so many views paths and labels are kept in memory, 100 bytes each
 _RECENT_NS = 2_000_000_000
 
 T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Be the one process that writes to this directory; what a disk says becomes our error."""
+    with writing(path):
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(path / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise LibraryError(
+                f"another process is writing to the library {path}; "
+                "wait until it has finished (searching goes on meanwhile)."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 class Store:
@@ -138,6 +159,9 @@ class Store:
         }
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
+        with _locked(path):
+            if (path / "library.json").exists():  # another process was faster just now
+                raise LibraryError(f"{path} already holds a library; open it, or choose another.")
             np.savez(
                 path / "bank.npz",
                 phrases=np.array(list(bank_phrases), dtype=np.str_),
@@ -202,13 +226,12 @@ class Store:
     @property
     def crops(self) -> str:
         """How regions were proposed when the library was last indexed with a choice of it."""
-        self.record = self._written_record()  # another process may have chosen since
-        return str(self.record.get("crops", "none"))
+        return str(self._written_record().get("crops", "none"))  # another process may choose too
 
     @crops.setter
     def crops(self, proposer: str) -> None:
         if proposer != self.crops:
-            record = {**self.record, "crops": proposer}
+            record = {**self._written_record(), "crops": proposer}
             with writing(self.path):
                 data = json.dumps(record, indent=2).encode()
                 write_atomically(self.path / "library.json", data)
@@ -654,21 +677,8 @@ class Store:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Be the one writer. Raises LibraryError when another process is, or the disk refuses."""
-        with writing(self.path):
-            from filelock import FileLock, Timeout
-
-            lock = FileLock(self.path / "lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                raise LibraryError(
-                    f"another process is writing to the library {self.path}; "
-                    "wait until it has finished (searching goes on meanwhile)."
-                ) from None
-            try:
-                yield
-            finally:
-                lock.release()
+        with _locked(self.path):
+            yield
 
     def put(self, images: Sequence[ImageRecord], *, replace: bool) -> None:
         """Add images with their views in one atomic step (call it under :meth:`lock`).
@@ -693,10 +703,10 @@ class Store:
     def remove(self, ids: Sequence[str]) -> int:
         """Remove images with all their views; the number of images that were there."""
         before = len(self)
+        numbers = [str(id_to_int(image_id)) for image_id in ids]  # a wrong one before any goes
         with writing(self.path):
-            for start in range(0, len(ids), 5000):
-                wanted = ",".join(str(id_to_int(i)) for i in ids[start : start + 5000])
-                self.dataset.delete(f"id in ({wanted})")
+            for start in range(0, len(numbers), 5000):
+                self.dataset.delete(f"id in ({','.join(numbers[start : start + 5000])})")
         return before - len(self)
 
     def compact(self, *, only_if_needed: bool = False) -> None:
@@ -727,12 +737,16 @@ class Store:
             if self._saved_sidecar() is None:
                 self._make_sidecar()
 
-    def prepare_index(self) -> None:
-        """As :meth:`prepare`, where searches see no more than what the index is of.
+    def settle(self) -> None:
+        """What a small change needs (call it under :meth:`lock`).
 
-        So it is in a large library; and for those to whom it is large by their own budget.
+        In a large library searches see no more than what the index is of, so it is made anew; and
+        elsewhere for those to whom the library is large by their own budget it must go. Many
+        small changes are many small files: from some number on they are merged.
         """
-        if self.is_large:
+        if len(self.dataset.get_fragments()) > _MOST_FRAGMENTS:
+            self.compact()
+        elif self.is_large:
             self.prepare()
         else:
             drop_indexes(self.path)

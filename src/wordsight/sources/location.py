@@ -28,9 +28,10 @@ def read_location(path: str) -> bytes:
         raise ImageError(f"{path}: {unreadable_reason(error)}") from error
     except SourceError as error:
         raise ImageError(f"{path}: {error}") from error
-    if path not in listing:
+    item = listing.get(f"{os.path.realpath(archive)}::{member}")
+    if item is None:
         raise ImageError(f"{path}: no longer in the archive")
-    return listing[path].read()
+    return item.read()
 
 
 def archive_of(path: str) -> str | None:

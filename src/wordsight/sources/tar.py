@@ -23,7 +23,8 @@ _COMPRESSED = {
 class TarSource:
     """The image members of a tar archive (USTAR, GNU or pax), in the archive's order.
 
-    Members are picked out by their suffix; hidden ones are passed over; of two with the same name
+    Members are picked out by their suffix; hidden ones are passed over; hard links are images too;
+    of two with the same name
     the later counts, as when unpacking. What can be read of a cut or damaged archive is listed,
     and ``problems`` says what is missing.
 
@@ -77,7 +78,14 @@ class TarSource:
                 for member in walk(file):
                     if not _is_image(member.name):
                         continue
-                    if member.sparse:
+                    if member.same_as:
+                        place = members.get(member.same_as)
+                        if place is None:
+                            self._report(member.name, f"a link to {member.same_as}: not there")
+                            continue
+                        members.pop(member.name, None)
+                        members[member.name] = place
+                    elif member.sparse:
                         self._report(member.name, "stored as a sparse file: not supported")
                     elif member.offset + member.size > length:
                         self._report(member.name, "cut off: the archive ends before it")
@@ -123,6 +131,7 @@ class Member(NamedTuple):
     offset: int
     size: int
     sparse: bool  # its bytes are not stored as they are
+    same_as: str = ""  # a hard link: the name of the member that has the bytes
 
 
 class TarDamage(Exception):
@@ -158,8 +167,8 @@ def walk(file: IO[bytes]) -> Iterator[Member]:
                     raise ValueError("a header that is cut or too long")
                 if kind == b"x":
                     extra |= _pax_records(content)
-                elif kind == b"L":
-                    extra["path"] = content.partition(b"\0")[0]
+                elif kind in _LONG:
+                    extra[_LONG[kind]] = content.partition(b"\0")[0]
                 position = data + -(-size // _BLOCK) * _BLOCK
                 continue
         except ValueError as error:
@@ -173,8 +182,9 @@ def walk(file: IO[bytes]) -> Iterator[Member]:
         is_folder = kind == b"\0" and name.endswith(b"/")
         if kind in _REGULAR and not is_folder:
             sparse = kind == b"S" or any(key.startswith("GNU.sparse.") for key in extra)
-            text = name.decode("utf-8", "surrogateescape").removeprefix("./")
-            yield Member(text, data, size, sparse)
+            yield Member(_text(name), data, size, sparse)
+        if kind == b"1":
+            yield Member(_text(name), data, 0, False, _text(_link_name(header, extra)))
         has_data = kind not in _WITHOUT_DATA and not is_folder
         position = data + (-(-size // _BLOCK) * _BLOCK if has_data else 0)
         extra = {}
@@ -183,6 +193,7 @@ def walk(file: IO[bytes]) -> Iterator[Member]:
 _END = bytes(_BLOCK)
 _MAX_EXTRA = 1 << 20  # bytes of a name or of pax records
 _ABOUT_THE_NEXT = (b"x", b"g", b"L", b"K")
+_LONG = {b"L": "path", b"K": "linkpath"}  # of GNU's long names, what they are of the next member
 _REGULAR = (b"0", b"\0", b"7", b"S")
 _WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders, pipes
 
@@ -206,6 +217,14 @@ def _ustar_name(header: bytes) -> bytes:
     name = header[:100].partition(b"\0")[0]
     prefix = header[345:500].partition(b"\0")[0] if header[257:263] == b"ustar\0" else b""
     return prefix + b"/" + name if prefix else name
+
+
+def _link_name(header: bytes, extra: dict[str, bytes]) -> bytes:
+    return extra.get("linkpath") or header[157:257].partition(b"\0")[0]
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape").removeprefix("./")
 
 
 def _pax_records(content: bytes) -> dict[str, bytes]:
