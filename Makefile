@@ -78,7 +78,7 @@ pictures: setup
 notebooks: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python notebooks/execute.py $(FILES)
 
-# Trains the starter CLIP again; needs WORDSIGHT_DATA. About three hours on two cores: with bfloat16 by
+# Trains the starter CLIP again; needs WORDSIGHT_DATA. Up to three hours on two cores: with bfloat16 by
 # the schedule of the shipped model (0.922 on CIFAR-10), without it by a shorter one (0.913; see the
 # card). Python 3.11 or newer. ARGS="--schedule long" chooses; ARGS=--quick tries every step in minutes.
 TRAINING := .venv-training
