@@ -78,7 +78,10 @@ def test_every_script_gets_its_row(figures: tables.Figures) -> None:
     assert "over 10,000 views | 0.80 s; rclip 1.20 s |" in text
     assert "exact; of the bare matrix product | 3.0 ms; 1.5 |" in text
     assert "over 3,000,000 views; recall@10 | 30 ms; 0.990 |" in text
-    assert "20 images of 100 megapixels, crops: none / tiles | starter 500 / 500 MB |" in text
+    assert (
+        "20 images of 100 megapixels (20 are read), crops: none / tiles | starter 500 / 500 MB |"
+        in text
+    )
     assert "int8 2.00 times as fast" in text
     assert "9.0 (1.5x), int8 9.0 (1.5x), rclip 9.0 images/s" in text
     assert cells[-1][:2] == ["the machine", machine.line()]

@@ -423,7 +423,7 @@ def test_nothing_moves_when_the_image_comes(open_page: Any, tiny: bool, width: i
     shown, close = page.locator("#view-image"), page.get_by_role("button", name="Close")
     before = shown.bounding_box(), close.bounding_box()
     images.go(0)
-    page.wait_for_function("document.getElementById('view-image').complete")
+    page.wait_for_function("() => document.getElementById('view-image').complete")
     assert (shown.bounding_box(), close.bounding_box()) == before
     natural = shown.evaluate("image => image.naturalWidth / image.naturalHeight")
     box = before[0]
@@ -897,7 +897,7 @@ def test_axe_finds_no_serious_fault(open_page: Any, scheme: str) -> None:
     page.keyboard.press("Escape")
     for name in ("Classify", "Library", "Evaluate"):
         page.locator("nav").get_by_role("button", name=name).click()
-        page.wait_for_load_state("networkidle")
+        page.wait_for_function("() => document.querySelector('#hits img').complete")
         check(name)
 
 
@@ -946,7 +946,7 @@ def test_hits_keep_their_proportions(open_page: Any, size: tuple[int, int]) -> N
     find(page, "a dog")
     expect(hits(page)).to_have_count(20)
     image = hits(page).first.locator("img")
-    page.wait_for_function("document.querySelector('#hits img').complete")
+    page.wait_for_function("() => document.querySelector('#hits img').complete")
     box, frame = image.bounding_box(), hits(page).first.locator(".frame").bounding_box()
     assert box["width"] / box["height"] == pytest.approx(width / height, rel=0.03)
     assert box == frame  # where boxes are drawn

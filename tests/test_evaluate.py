@@ -150,6 +150,16 @@ def test_coco_images_of_one_name_are_told_apart_by_their_folders(
     names = ["red/1.png", "blue/1.png", "green/1.png"]
     judgements = load_judgements(library, coco(tmp_path / "c.json", names))
     assert evaluate(library, judgements, ks=(1,)).methods["baseline"]["recall@1"].value == 1
+    # One that lies at the top of its folder goes before those that only end so.
+    more = photos("more", blue=1)
+    (more / "blue-0.png").rename(more / "2.png")
+    (folder / "red" / "2.png").write_bytes((folder / "red" / "1.png").read_bytes())
+    library.index([folder, more])
+    judgements = load_judgements(library, coco(tmp_path / "c.json", ["2.png"]))
+    (place,) = judgements.relevant[0]
+    ids, _ = library.vectors()
+    paths = {entry.id: entry.path for entry in library.store.entries()}
+    assert paths[ids[place]] == str(more / "2.png")
     # By the name alone none of them is meant.
     with pytest.raises(QueryError, match=r"several images of the library are called 1\.png"):
         load_judgements(library, coco(tmp_path / "c.json", ["1.png"]))

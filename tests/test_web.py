@@ -387,7 +387,6 @@ def test_new_labels_hold_up_no_pictures(
         return encode(self, texts)
 
     monkeypatch.setattr(ColourModel, "encode_texts", slow)
-    monkeypatch.setenv("WORDSIGHT_CACHE", "/nowhere")
     go.set()
     with TestClient(web.create_app(library), base_url=HERE) as client:
         hit = client.get("/api/v1/search?q=red").json()["hits"][0]["id"]
@@ -396,7 +395,9 @@ def test_new_labels_hold_up_no_pictures(
         with ThreadPoolExecutor(4) as pool:
             path = "/api/v1/classify?labels=red,blue&template=an image of {label}"
             asked = [pool.submit(client.post, path, content=picture((200, 0, 0))) for _ in range(4)]
+            until = time.monotonic() + 60
             while not encoded:
+                assert time.monotonic() < until
                 time.sleep(0.01)
             assert client.get(f"/api/v1/thumbnails/{hit}").status_code == 200
             go.set()

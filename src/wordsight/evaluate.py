@@ -127,7 +127,7 @@ SIZES = {"< 1 %": (0.0, 0.01), "1-5 %": (0.01, 0.05), "5-20 %": (0.05, 0.2), "> 
 def _coco(library: Library, path: Path, templates: Sequence[str] | None) -> Judgements:
     from wordsight.sources.coco import read_coco
 
-    gallery = _Gallery(_gallery_paths(library))
+    gallery = _Gallery(library)
     try:
         has_objects = '"categories"' in path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -140,27 +140,34 @@ def _coco(library: Library, path: Path, templates: Sequence[str] | None) -> Judg
 class _Gallery:
     """Finds the library's images by what their paths end with."""
 
-    def __init__(self, paths: Mapping[int, str]) -> None:
-        self._named: dict[str, list[tuple[str, int]]] = {}
-        for place, path in paths.items():
-            spelt = f"/{path}".replace("::", "/").replace("\\", "/")
-            self._named.setdefault(spelt.rpartition("/")[2], []).append((spelt, place))
+    def __init__(self, library: Library) -> None:
+        places = {image_id: place for place, image_id in enumerate(_gallery_ids(library))}
+        self._named: dict[str, list[tuple[str, str, int]]] = {}
+        for entry in library.store.entries():
+            path = f"/{entry.path}".replace("::", "/").replace("\\", "/")
+            within = path[len(entry.root) + 1 :] if entry.path.startswith(entry.root) else ""
+            name = path.rpartition("/")[2]
+            found = (path, within.lstrip("/"), places[entry.id])
+            self._named.setdefault(name, []).append(found)
 
     def place(self, file_name: str) -> int | None:
-        """The image whose path ends so; failing that, the only one whose file has this name.
+        """The image of this path in the folder or archive that was indexed.
 
-        Raises QueryError when several images' paths end so.
+        Failing that, the one whose path ends so, then the only one whose file has this name.
+        Raises QueryError when there are several.
         """
         named = self._named.get(file_name.rpartition("/")[2], [])
-        found = [(path, place) for path, place in named if path.endswith(f"/{file_name}")]
+        exact = [one for one in named if one[1] == file_name]
+        ending = [one for one in named if one[0].endswith(f"/{file_name}")]
+        found = exact or ending
         if len(found) > 1:
             raise QueryError(
                 f"several images of the library are called {file_name} "
-                f"({', '.join(path[1:] for path, _ in found[:2])}, ...), so the judgements do not "
-                "say which is meant; index one of the folders alone."
+                f"({', '.join(path[1:] for path, _, _ in found[:2])}, ...), so the judgements do "
+                "not say which is meant; index one of the folders alone."
             )
         found = found or named
-        return found[0][1] if len(found) == 1 else None
+        return found[0][2] if len(found) == 1 else None
 
 
 def _placed(
