@@ -490,7 +490,7 @@ def test_weights_that_are_not_a_mask_rcnn_are_refused(
         ("ViT-B-23", {"pretrained": "openai"}, "no model of open_clip by that name; did you mean"),
         ("ViT-B-32", {"pretrained": "mine"}, "weights that open_clip has for ViT-B-32; it knows o"),
         ("ViT-B-32", {"pretrained": "openai"}, "export ViT-B-32-quickgelu instead"),
-        ("ViT-B-32-quickgelu", {"pretrained": "laion2b_s34b_b79k"}, "export ViT-B-32 instead"),
+        ("ViT-B-32", {"pretrained": "laion400m_e32"}, "export ViT-B-32-quickgelu instead"),
         ("maskrcnn_resnet50_fpn", {}, "say which weights with --pretrained FILE"),
         ("maskrcnn_resnet50_fpn", {"pretrained": "x"}, "neither a file nor weights that torchvis"),
         ("maskrcnn_resnet18", {"pretrained": "x"}, "no Mask R-CNN of torchvision by that name"),
