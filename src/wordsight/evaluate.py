@@ -61,10 +61,10 @@ def load_judgements(
     ``queries`` is one of: "labels" (those of the library itself), a labelled data set (a folder
     or tar with class folders, or "cifar10": every label is a query, and so is each of its
     ``synonyms``; relevant are the library's images of that label, and images without one are
-    ignored), a COCO captions file (a
-    caption's image), a COCO instances file (an object's name finds the images that hold one;
-    images without annotations are ignored), or a .csv of query,relevant-id lines (an id, or the
-    image's path: in full, from the .csv's folder, or from the working directory).
+    ignored), a COCO captions file (a caption's image), a COCO instances file (an object's name
+    finds the images that hold one; images without annotations are ignored), or a .csv of
+    query,relevant-id lines (an id, or the image's path: in full, from the .csv's folder, or from
+    the working directory).
 
     Raises QueryError when nothing in it concerns the library.
     """

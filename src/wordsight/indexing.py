@@ -168,14 +168,6 @@ class Failure:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Spoilt:
-    """A file whose bytes are others than the library has, and no image that can be used."""
-
-    id: str
-    failure: Failure
-
-
 @dataclass(slots=True)
 class CropReport:
     """The crops that one run made: how many an image, of what, and what they cost.
@@ -494,7 +486,7 @@ class _Run:
         self.replacing = False
         self.orphans: list[Item] = []  # their donor was itself replaced in this run
         self.moved: set[str] = set()
-        self.spoilt: list[str] = []
+        self.spoilt: list[str] = []  # in the library, and now other bytes that are no image
         self.moved_hashes: set[str] = set()  # whose old places were looked for
         self.done = 0
         self.total = 0
@@ -526,11 +518,8 @@ class _Run:
         views = 0
         try:
             for result in self._decoded(todo):
-                if isinstance(result, (Failure, _Spoilt)):
-                    if isinstance(result, _Spoilt):
-                        self.spoilt.append(result.id)
-                    failure = result.failure if isinstance(result, _Spoilt) else result
-                    self.report.failed.append(failure)
+                if isinstance(result, Failure):
+                    self.report.failed.append(result)
                     self._advance(1)
                     continue
                 batch.append(result)
@@ -551,12 +540,12 @@ class _Run:
             self.by_hash.clear()
             self.process(orphans)
 
-    def _decoded(self, todo: Sequence[Item]) -> Iterator[_Decoded | Failure | _Spoilt]:
+    def _decoded(self, todo: Sequence[Item]) -> Iterator[_Decoded | Failure]:
         """Decode in threads, in order, at most a few batches ahead of the encoder."""
         workers = min(8, (os.cpu_count() or 2) + 1)
         # With crops an image brings many views; the memory of what waits stays the same.
         most = 2 * BATCH if self.proposer is None else max(workers, BATCH // 8)
-        ahead: deque[Future[_Decoded | Failure | _Spoilt]] = deque()
+        ahead: deque[Future[_Decoded | Failure]] = deque()
         pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         try:
             for item in todo:
@@ -568,14 +557,12 @@ class _Run:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _decode(self, item: Item) -> _Decoded | Failure | _Spoilt:
+    def _decode(self, item: Item) -> _Decoded | Failure:
         try:
             with contextlib.ExitStack() as held:
                 return self._decode_within(item, held)
-        except _NewBytesError as error:
-            return _Spoilt(item.id, _failure(item, error.reason))
         except WordsightError as error:
-            return _failure(item, error)
+            return Failure(item.path, str(error).removeprefix(f"{item.path}: "))
         except OSError as error:
             return Failure(item.path, error.strerror or str(error))
         except MemoryError:
@@ -609,9 +596,9 @@ class _Run:
         side = reduced_side_for_crops(input_side) if self.proposer else reduced_side(input_side)
         try:
             image = open_image(source, min_side=side, name=item.path, reserve=reserve)
-        except ImageError as error:
+        except ImageError:
             if entry and entry.hash != digest:
-                raise _NewBytesError(error) from error
+                self.spoilt.append(item.id)
             raise
         width, height = image.info["full_size"]
         decoded = _Decoded(item, digest, width, height, regions=[])
@@ -739,17 +726,6 @@ class _Run:
         self.done += count
         if self.progress:
             self.progress(self.done, self.total)
-
-
-class _NewBytesError(Exception):
-    """Bytes that the library does not have are no image that can be used."""
-
-    def __init__(self, reason: ImageError) -> None:
-        self.reason = reason
-
-
-def _failure(item: Item, error: Exception) -> Failure:
-    return Failure(item.path, str(error).removeprefix(f"{item.path}: "))
 
 
 def _scaled(region: Region, across: float, down: float) -> Region:

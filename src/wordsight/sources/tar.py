@@ -78,20 +78,18 @@ class TarSource:
                 for member in walk(file):
                     if not _is_image(member.name):
                         continue
+                    place: tuple[int, int] | None = (member.offset, member.size)
                     if member.same_as:
                         place = members.get(member.same_as)
-                        if place is None:
-                            self._report(member.name, f"a link to {member.same_as}: not there")
-                            continue
-                        members.pop(member.name, None)
-                        members[member.name] = place
+                    if place is None:
+                        self._report(member.name, f"a link to {member.same_as}: not there")
                     elif member.sparse:
                         self._report(member.name, "stored as a sparse file: not supported")
                     elif member.offset + member.size > length:
                         self._report(member.name, "cut off: the archive ends before it")
                     else:
                         members.pop(member.name, None)  # the later one takes its later place
-                        members[member.name] = (member.offset, member.size)
+                        members[member.name] = place
         except OSError as error:
             raise SourceError(f"{self.name}: {unreadable_reason(error)}") from error
         except TarDamage as error:

@@ -58,12 +58,12 @@ class Guard:
     """Looks at every request before the application does.
 
     The Host header must be one of ``hosts`` (against DNS rebinding), or an address where there is a
-    token. With a ``token``, a request
-    carries it as a bearer, or comes with the cookie that a browser gets for the token, which it is
-    asked for, or for :attr:`login_path`, which works once; what is in ``/static/`` is for all to
-    see. A request that changes something, or sends an image, must not come from another site.
-    No body is larger or slower than allowed, and no more than MOST_BUSY requests are under way.
-    Raises ValueError for an empty token: a bearer without one would be let in.
+    token. With a ``token``, a request carries it as a bearer, or comes with the cookie that a
+    browser gets for the token, which it is asked for, or for :attr:`login_path`, which works once;
+    what is in ``/static/`` is for all to see. A request that changes something, or sends an image,
+    must not come from another site. No body is larger or slower than allowed, and no more than
+    MOST_BUSY requests are under way. Raises ValueError for an empty token: a bearer without one
+    would be let in.
     """
 
     def __init__(self, hosts: frozenset[str], token: str | None) -> None:
@@ -136,12 +136,12 @@ class Guard:
         _, port = request.scope.get("server") or (None, None)
         cookie = f"wordsight_session_{port}"
         known = _same(request.cookies.get(cookie, ""), self._session)
-        code = path.removeprefix("/login/")
-        if code != path and self._code and _same(code, self._code):
-            self._code = None
-            return self._remember(_on_to_the_page(), cookie)
-        if code != path and request.method == "GET":
-            return _on_to_the_page()  # the link was opened again; there one may log in
+        if path.startswith("/login/"):
+            if self._code and _same(path.removeprefix("/login/"), self._code):
+                self._code = None
+                return self._remember(_on_to_the_page(), cookie)
+            if request.method == "GET":
+                return _on_to_the_page()  # the link was opened again; there one may log in
         if path == "/login" and request.method == "POST":
             if _same(await _told_token(request), self._token):
                 return self._remember(RedirectResponse("/", 303), cookie)
