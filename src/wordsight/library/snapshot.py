@@ -50,10 +50,13 @@ class Snapshot:
         """The cosine of every view with every query: [..., D] -> [..., V]."""
         import numpy as np
 
-        scores: NDArray[np.float32] = queries @ self.vectors.T
         if self.near is None:
+            scores: NDArray[np.float32] = queries @ self.vectors.T
             return scores
-        return np.concatenate([scores, queries @ self.near.T], axis=-1)
+        # Not by BLAS: its threads wait busily for 25 ms after a product, and the next scan of the
+        # index would share the cores with them: 27 ms instead of 13 over a million views.
+        parts = (self.vectors, self.near)
+        return np.concatenate([np.einsum("...d,vd->...v", queries, p) for p in parts], axis=-1)
 
     def vectors_of(self, views: Sequence[int]) -> NDArray[np.float32]:
         """The vectors of these views: [n] -> [n, D]."""
