@@ -34,7 +34,7 @@ encoder
 pipeline
 rerun
 memory
-rclip --photos 1000 --small 2000
+rclip --photos 1000 --small 2000 --runs 1
 cifar10
 serve
 coco_captions
