@@ -1,7 +1,7 @@
 """How the cost of a search grows with the library: time, memory, disk, and what is found.
 
     python -m benchmarks.scale [--data DATA] [--views 1000 10000 100000 1000000] [--queries 100]
-        [--plot growth.png] [--keep DIR]
+        [--keep DIR]
 
 Libraries of vectors spread as real CLIP vectors are (``benchmarks/synthetic.py``), asked with real
 text vectors of LVIS names: the whole search is timed but for the text encoder, which costs the same
@@ -139,7 +139,6 @@ def main() -> None:
     sizes = [1000, 10_000, 100_000, 1_000_000]
     arguments.add_argument("--views", type=int, nargs="+", default=sizes)
     arguments.add_argument("--queries", type=int, default=100)
-    arguments.add_argument("--plot", type=Path)
     arguments.add_argument("--keep", type=Path, help="where libraries are, or stay")
     arguments.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     options = arguments.parse_args()
@@ -174,8 +173,6 @@ def main() -> None:
                 found.pop("match", None)
             rows.append(row)
             print(f"{views:,} views measured", file=sys.stderr, flush=True)
-    if options.plot:
-        plot(rows, options.plot)
     finish(options, {"rows": rows})
     report(rows)
 
@@ -219,28 +216,6 @@ def report(rows: list[dict[str, Any]]) -> None:
         exponent, most = slope(rows, mode)
         if np.isfinite(exponent):  # else there is one size, or none
             print(f"{mode}: time grows as views^{exponent:.2f} from 10,000 to {most:,} views")
-
-
-def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Time and memory against the number of views, both axes logarithmic."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    time_axes, memory_axes = figure.subplots(1, 2)
-    for mode, colour in (("exact", "#1f6f8b"), ("index", "#c8553d")):
-        mine = [row for row in rows if mode in row]
-        sizes = [row["views"] for row in mine]
-        label = "exact, vectors in memory" if mode == "exact" else "approximate index"
-        time_axes.plot(
-            sizes, [r[mode]["one"]["p50"] for r in mine], "o-", color=colour, label=label
-        )
-        memory = [max(r[mode]["memory"], 1) / 2**20 for r in mine]
-        memory_axes.plot(sizes, memory, "o-", color=colour, label=label)
-    for axes, title in ((time_axes, "One warm query, ms (median)"), (memory_axes, "Memory, MiB")):
-        axes.set(xscale="log", yscale="log", xlabel="views", title=title)
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables of speed in README.md and docs/scale.md, made of what the scripts measured.
+"""The tables of speed in README.md and docs/scale.md, and its plot, made of what scripts measured.
 
 ``python -m benchmarks`` leaves each script's figures in ``benchmarks/results``. :func:`write` takes
 the newest of each script into ``benchmarks/figures.json``, which is kept with the project, and
@@ -31,6 +31,7 @@ def write() -> None:
     for path in sorted(RESULTS.glob("*.json")):
         figures[path.stem] = json.loads(path.read_text(encoding="utf-8"))
     FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    plot_growth(figures["scale"]["rows"], ROOT / "docs/img/growth.png")
     for page in ("README.md", "docs/scale.md"):
         path = ROOT / page
         path.write_text(filled(path.read_text(encoding="utf-8"), figures), encoding="utf-8")
@@ -115,6 +116,28 @@ def slope(rows: Sequence[dict[str, Any]], mode: str) -> tuple[float, int]:
         return float("nan"), points[-1][0] if points else 0
     sizes, times = np.log(np.array(points)).T
     return float(np.polyfit(sizes, times, 1)[0]), points[-1][0]
+
+
+def plot_growth(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Time and memory against the number of views, both axes logarithmic."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    time_axes, memory_axes = figure.subplots(1, 2)
+    for mode, colour in (("exact", "#1f6f8b"), ("index", "#c8553d")):
+        mine = [row for row in rows if mode in row]
+        sizes = [row["views"] for row in mine]
+        label = "exact, vectors in memory" if mode == "exact" else "approximate index"
+        time_axes.plot(
+            sizes, [r[mode]["one"]["p50"] for r in mine], "o-", color=colour, label=label
+        )
+        memory = [max(r[mode]["memory"], 1) / 2**20 for r in mine]
+        memory_axes.plot(sizes, memory, "o-", color=colour, label=label)
+    for axes, title in ((time_axes, "One warm query, ms (median)"), (memory_axes, "Memory, MiB")):
+        axes.set(xscale="log", yscale="log", xlabel="views", title=title)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
 
 
 TABLES: dict[str, Callable[[Figures], Iterator[str]]] = {

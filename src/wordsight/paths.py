@@ -1,8 +1,10 @@
-"""Paths as people write them."""
+"""Paths as people write them, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -12,3 +14,18 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     ``Path.expanduser`` raises RuntimeError for those.
     """
     return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
+@contextlib.contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """A file to write beside ``path``; it takes that place once the block ends well, else it goes.
+
+    Raises OSError. A process that is killed meanwhile leaves a hidden file ``.*.new`` behind.
+    """
+    draft = path.with_name(f".{os.urandom(8).hex()}.new")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)

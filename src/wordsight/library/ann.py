@@ -21,6 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wordsight.paths import drafted
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -98,18 +100,13 @@ class ApproximateIndex:
 
         faiss = _faiss()
 
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-        try:
-            with temporary.open("wb") as file:
-                np.save(file, self._mean)
-                np.save(file, np.int64(len(self._parts)))
-                for part in self._parts:
-                    np.save(file, faiss.serialize_index(part))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with drafted(path) as draft, draft.open("wb") as file:
+            np.save(file, self._mean)
+            np.save(file, np.int64(len(self._parts)))
+            for part in self._parts:
+                np.save(file, faiss.serialize_index(part))
+            file.flush()
+            os.fsync(file.fileno())
 
     @classmethod
     def load(cls, path: Path) -> ApproximateIndex:

@@ -69,13 +69,12 @@ class _Run(NamedTuple):
     """The byte of the file that the first begins at."""
 
 
-def _announced(file: FileIO, runs: list[_Run], width: int) -> list[_Run]:
-    """The runs; the system is told of them all, so that a slow drive need not be asked in turn."""
+def _announce(file: FileIO, runs: list[_Run], width: int) -> None:
+    """Tell the system of all runs, so that a slow drive is not asked for one after the other."""
     if sys.platform == "linux":
         for run in runs:
             length = (run.end - run.start) * width
             os.posix_fadvise(file.fileno(), run.begin, length, os.POSIX_FADV_WILLNEED)
-    return runs
 
 
 def _fill(buffer: memoryview, file: FileIO, begin: int) -> None:
@@ -157,9 +156,11 @@ class FlatVectors:
         vectors = np.empty((len(rows), self.dim), np.float32)
         halves = np.empty((min(len(rows), _READ), self.dim), np.float16)
         buffer, width = halves.reshape(-1).view(np.uint8).data, 2 * self.dim
-        for name, runs in groupby(self._runs(rows), key=attrgetter("file")):
+        for name, group in groupby(self._runs(rows), key=attrgetter("file")):
+            runs = list(group)
             with _whole_file(self.folder / name) as file:
-                for run in _announced(file, list(runs), width):
+                _announce(file, runs, width)
+                for run in runs:
                     offset, count = run.start % _READ, run.end - run.start
                     _fill(buffer[offset * width : (offset + count) * width], file, run.begin)
                     if run.end % _READ == 0 or run.end == len(rows):

@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 
 from wordsight.errors import HubError
 from wordsight.models.runtime import cache_folder, writable_cache
-from wordsight.paths import expanded
+from wordsight.paths import drafted, expanded
 
 __all__ = [
     "cache_folder",
@@ -471,9 +471,8 @@ def _link(blob: Path, pointer: Path) -> None:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    with drafted(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wordsight.models.runtime import writable_cache
+from wordsight.paths import drafted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,9 +42,8 @@ def encode_texts_cached(model: ClipModel, texts: Sequence[str]) -> NDArray[np.fl
         pass
     vectors = model.encode_texts(list(texts))
     try:
-        temporary = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.new.npy")
-        np.save(temporary, vectors)
-        temporary.replace(path)
+        with drafted(path) as draft, draft.open("wb") as file:
+            np.save(file, vectors)
     except OSError:
         pass
     return vectors

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from wordsight.errors import WordsightError, reason
+from wordsight.paths import drafted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,25 +58,22 @@ def save(picture: Image.Image | Figure, path: str | Path) -> Path:
     """
     path = Path(path)
     kind = check_suffix(path, plot=not isinstance(picture, Image.Image))
-    part = path.with_name(f".{secrets.token_hex(4)}.part")
+    size = picture.size if isinstance(picture, Image.Image) else (0, 0)
+    if max(size) > _LARGEST_SIDE.get(kind, max(size)):
+        raise WordsightError(
+            f"{path}: {size[0]} x {size[1]} pixels are more than a {kind} file holds; "
+            "write a .png, or show fewer images"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(picture, Image.Image):
-            if max(picture.size) > _LARGEST_SIDE.get(kind, max(picture.size)):
-                raise WordsightError(
-                    f"{path}: {picture.width} x {picture.height} pixels are more than a {kind} "
-                    "file holds; write a .png, or show fewer images"
-                )
-            options = {"quality": 92} if kind in ("JPEG", "WEBP") else {}
-            picture.save(part, format=kind, **options)
-        else:
-            _save_plot(picture, part, kind)
-        part.replace(path)
+        with drafted(path) as draft:
+            if isinstance(picture, Image.Image):
+                options = {"quality": 92} if kind in ("JPEG", "WEBP") else {}
+                picture.save(draft, format=kind, **options)
+            else:
+                _save_plot(picture, draft, kind)
     except OSError as error:
         raise WordsightError(f"{path}: {_reason(error)}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
     return path
 
 

@@ -1,0 +1,46 @@
+"""Paths as people write them, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wordsight.paths import drafted, expanded
+
+
+def test_a_name_that_nobody_has_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert expanded("~/photos") == tmp_path / "photos"
+    assert expanded("~nobody-is-called-so/photos") == Path("~nobody-is-called-so/photos")
+
+
+def test_a_draft_takes_the_place_of_the_file_once_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 251 + ".txt")  # as long as names may be
+    path.write_text("old")
+    with drafted(path) as draft:
+        draft.write_text("new")
+        assert path.read_text() == "old"
+        assert draft.parent == tmp_path
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_draft_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail() -> None:
+        with drafted(path) as draft:
+            draft.write_text("ne")
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
+    assert path.read_text() == "old"
+    with pytest.raises(FileNotFoundError), drafted(tmp_path / "gone" / "a.txt") as draft:
+        draft.write_text("new")
+    assert list(tmp_path.iterdir()) == [path]
