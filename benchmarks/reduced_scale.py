@@ -63,7 +63,7 @@ def main() -> None:
                 whole.append(model.preprocess(full))
                 small.append(model.preprocess(reduced, full.size))
                 ratios.append(min(reduced.size) / side)
-        vectors = [model.encode_pixels(np.stack(pixels)) for pixels in (whole, small)]
+        vectors = [model.encode_pixels(pixels) for pixels in (whole, small)]
     mean = vectors[0].mean(axis=0)
     rows = []
     for low, high in itertools.pairwise(EDGES):

@@ -45,8 +45,11 @@ class ColourModel:
         del full_size
         return np.asarray(to_rgb(image).resize((8, 8)))
 
-    def encode_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode_pixels(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         self.encoded_images += len(pixels)
+        if not len(pixels):
+            return np.zeros((0, _DIM), np.float32)
+        pixels = np.stack(pixels)
         mean = pixels.mean(axis=(1, 2), dtype=np.float32) / 255
         anchors = np.array(list(ANCHORS.values()), np.float32) / 255
         distance = np.linalg.norm(mean[:, None] - anchors[None], axis=2)
@@ -59,7 +62,7 @@ class ColourModel:
     def encode_images(self, images: Sequence[Any]) -> NDArray[np.float32]:
         if not len(images):
             return np.zeros((0, _DIM), np.float32)
-        return self.encode_pixels(np.stack([self.preprocess(image) for image in images]))
+        return self.encode_pixels([self.preprocess(image) for image in images])
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         vectors = np.zeros((len(texts), _DIM), np.float32)

@@ -102,13 +102,13 @@ def test_no_image_is_left_over_for_a_batch_of_its_own(
     monkeypatch.setattr(clip, "IMAGE_BATCH", 4)
     model = ClipModel(make_clip(tmp_path / "m"))
     sizes: list[int] = []
-    normalise = model.normalise
+    normalise = model._preprocess.normalise
 
-    def noted(pixels: Any) -> Any:
+    def noted(pixels: Any, planes: Any) -> Any:
         sizes.append(len(pixels))
-        return normalise(pixels)
+        return normalise(pixels, planes)
 
-    monkeypatch.setattr(model, "normalise", noted)
+    monkeypatch.setattr(model._preprocess, "normalise", noted)
     assert model.encode_pixels(np.zeros((count, 16, 16, 3), np.uint8)).shape == (count, 8)
     assert sizes == parts
 
@@ -172,8 +172,9 @@ def test_pixels_and_images_give_the_same_vectors(tmp_path: Path) -> None:
     assert pixels.dtype == np.uint8
     assert pixels.shape == (len(images), 16, 16, 3)
     assert np.array_equal(model.encode_pixels(pixels), model.encode_images(images))
+    assert np.array_equal(model.encode_pixels(list(pixels)), model.encode_pixels(pixels))
     for wrong in (pixels[:, :8], pixels[0], model.normalise(pixels)):
-        with pytest.raises(ValueError, match="pixels must be"):
+        with pytest.raises(ValueError, match="images must be uint8"):
             model.encode_pixels(wrong)
 
 

@@ -315,7 +315,7 @@ def test_what_killed_processes_left_behind_is_in_nobodys_way(
         assert subprocess.run(command, env=there, check=False).returncode == 9
 
     die(place)
-    assert [p.name.split(".")[0] for p in place.glob("*.new")] == ["library"]
+    assert len(list(place.glob("*.new"))) == 1
     library = wordsight.create(place, model)
     library.index(photos(red=1))
     die(place, photos(red=2))

@@ -74,7 +74,7 @@ class Still(ColourModel):
     """Without noise: the share of red, green and blue pixels is the vector."""
 
     def encode_pixels(self, pixels: Any) -> Any:
-        mean = pixels.mean(axis=(1, 2))
+        mean = np.stack(pixels).mean(axis=(1, 2))
         return unit(np.concatenate([mean, np.zeros((len(mean), self.dim - 3))], axis=1))
 
     def encode_texts(self, texts: Any) -> Any:

@@ -326,8 +326,6 @@ def encode_items(
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    import numpy as np
-
     from wordsight.errors import ImageError
     from wordsight.images import open_image
 
@@ -341,7 +339,7 @@ def encode_items(
         for part in batches(items, batch):
             prepared = list(pool.map(pixels, part))
             good = [p for p in prepared if not isinstance(p, str)]
-            vectors = iter(model.encode_pixels(np.stack(good)) if good else ())
+            vectors = iter(model.encode_pixels(good))
             for item, found in zip(part, prepared, strict=True):
                 yield item, found if isinstance(found, str) else next(vectors)
 

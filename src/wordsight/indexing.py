@@ -100,7 +100,7 @@ def check_int8(
     if len(pixels) < 2:
         return Int8Check(len(pixels), 1.0, 1.0)
     plain = ClipModel(model.path, precision="fp32")
-    ours, theirs = (m.encode_pixels(np.stack(pixels)) for m in (model, plain))
+    ours, theirs = (m.encode_pixels(pixels) for m in (model, plain))
     near = min(10, len(pixels) - 1)
     ranks = []
     for vectors in (ours, theirs):
@@ -625,17 +625,16 @@ class _Run:
         decoded.regions = [_scaled(region, across, down) for region in regions]
 
     def _vectors(self, pixels: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-        import numpy as np
 
         vectors: list[NDArray[np.float32]] = []
         if pixels and not self.encoder_is_open:
             # Opened and run for the first time, a ViT-B/32 takes 250 MB more than it keeps: no
             # large image is decoded meanwhile.
             with self.memory.hold(self.memory.limit // 2, first=True):
-                vectors += list(self.model.encode_pixels(np.stack(pixels[:2])))
+                vectors += list(self.model.encode_pixels(pixels[:2]))
             self.encoder_is_open = True
         if rest := pixels[len(vectors) :]:
-            vectors += list(self.model.encode_pixels(np.stack(rest)))
+            vectors += list(self.model.encode_pixels(rest))
         return vectors
 
     def _encode(self, batch: Sequence[_Decoded]) -> None:

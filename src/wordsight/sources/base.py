@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -109,7 +110,11 @@ def read_file(file: str, name: str, offset: int = 0, size: int | None = None) ->
         with open(file, "rb") as handle:  # noqa: PTH123  (no Path for each of 100,000 files)
             if offset:
                 handle.seek(offset)
-            data = handle.read(MAX_FILE_BYTES + 1 if size is None else size)
+            if size is None:
+                # Not more than there is: Python gets memory for all that it is asked for. Pipes
+                # say 0.
+                most = min(os.fstat(handle.fileno()).st_size or MAX_FILE_BYTES, MAX_FILE_BYTES) + 1
+            data = handle.read(most if size is None else size)
     except (OSError, ValueError) as error:  # the latter: a path that no file can have
         raise ImageError(f"{name}: {unreadable_reason(error)}") from error
     if len(data) > MAX_FILE_BYTES:
