@@ -1,10 +1,11 @@
 """The benchmarks one after another: ``python -m benchmarks [--full | --readme]``.
 
-The quick set (``make bench``) takes under five minutes, the full one (``make bench-full``) some
-hours. Each script's figures are kept in ``benchmarks/results``; ``--readme`` writes the tables of
-the README and the documentation from them. Data and models are named by environment variables:
-WORDSIGHT_DATA, WORDSIGHT_TEST_MODELS, and WORDSIGHT_RCLIP, the ``rclip`` command of an environment
-of its own, for what is compared with that; what needs one that is not set is left out, and said so.
+The quick set (``make bench``) takes under five minutes, the full one (``make bench-full``) three
+quarters of an hour and 13 GB of disk. Each script's figures are kept in ``benchmarks/results``;
+``--readme`` writes the tables of the README and the documentation from them. Data and models are
+named by environment variables: WORDSIGHT_DATA, WORDSIGHT_TEST_MODELS, and WORDSIGHT_RCLIP, the
+``rclip`` command of an environment of its own, for what is compared with that; what needs one that
+is not set is left out, and said so.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ warm_query
 encoder
 pipeline
 rerun
-memory
+memory --model vit starter
 rclip --photos 1000 --small 2000 --runs 1
 cifar10
 serve

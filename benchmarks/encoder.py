@@ -22,7 +22,7 @@ from benchmarks import vit
 from benchmarks.common import finish, parser, random_pixels, random_vit, timed
 
 
-def product(precision: str, rows: int = 1600) -> tuple[Callable[[], Any], float]:
+def product(precision: str, rows: int) -> tuple[Callable[[], Any], float]:
     """A chain of 12 products [rows, 768] x [768, 3072] x [3072, 768], and its operations."""
     import openvino as ov
     from openvino import opset13 as ops
@@ -57,6 +57,7 @@ def main() -> None:
     options = arguments.parse_args()
     pixels = random_pixels(options.batch, options.size)
     flops = vit.image_flops(options.size)
+    tokens = options.batch * ((options.size // vit.PATCH) ** 2 + 1)
     work: dict[str, tuple[Callable[[], Any], float]] = {}
     with random_vit(options.tokenizer, options.size) as folder:
         for runtime, precision in [
@@ -69,7 +70,7 @@ def main() -> None:
             run = lambda m=model: m.encode_pixels(pixels)  # noqa: E731
             work[f"{runtime} {precision}"] = (run, flops * options.batch)
         for precision in ("bf16", "f32") if has_bf16() else ("f32",):
-            work[f"product {precision}"] = product(precision)
+            work[f"product {precision}"] = product(precision, tokens)
         for action, _ in work.values():
             action()
         turns: list[dict[str, tuple[float, float]]] = []

@@ -162,6 +162,8 @@ def main() -> None:
     arguments.add_argument("--folder", type=Path)
     arguments.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     options = arguments.parse_args()
+    if "vit" in options.model and options.tokenizer is None:
+        arguments.error("--model vit needs --tokenizer")
     width = round((options.megapixels * 1e6 * 3 / 2) ** 0.5)
     height = round(width * 2 / 3)
     rows: list[dict[str, Any]] = []

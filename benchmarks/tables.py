@@ -1,8 +1,8 @@
 """The tables of speed in README.md and docs/scale.md, and its plot, made of what scripts measured.
 
 ``python -m benchmarks`` leaves each script's figures in ``benchmarks/results``. :func:`write` takes
-the newest of each script into ``benchmarks/figures.json``, which is kept with the project, and
-makes the tables from that file alone, so that they never say what was not measured.
+the newest of each script that has a row into ``benchmarks/figures.json``, which is kept with the
+project, and makes the tables from that file alone, so that they never say what was not measured.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ Figures = dict[str, Any]
 def write() -> None:
     """Keep the newest figures, and write every table from them."""
     figures: Figures = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
-    for path in sorted(RESULTS.glob("*.json")):
-        figures[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+    for script in sorted({script for script, _ in _ROWS}):
+        if (path := RESULTS / f"{script}.json").exists():
+            figures[script] = json.loads(path.read_text(encoding="utf-8"))
     FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     plot_growth(figures["scale"]["rows"], ROOT / "docs/img/growth.png")
     for page in ("README.md", "docs/scale.md"):
