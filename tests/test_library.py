@@ -22,7 +22,7 @@ from PIL import Image
 
 import wordsight
 from wordsight.errors import LibraryError, ModelMismatchError, SourceError
-from wordsight.library import Store, default_location, find, id_from_int, id_to_int
+from wordsight.library import Store, default_location, files, find, id_from_int, id_to_int
 
 Photos = Callable[..., Path]
 
@@ -670,3 +670,15 @@ def test_what_goes_wrong_while_reading_ahead_is_raised_where_it_is_needed(
     store.preload()
     with pytest.raises(LibraryError, match=r"bank\.npz is damaged"):
         store.loaded()
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("Not found: a/b.lance, src/rust/lance-io/src/local.rs:273:40", "Not found: a/b.lance"),
+        ("full\nand more", "full"),
+        ("", "OSError"),
+    ],
+)
+def test_what_the_store_says_is_shown_without_its_sources(said: str, shown: str) -> None:
+    assert files.short(OSError(said)) == shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from wordsight.paths import drafted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_SOURCE_PLACE = re.compile(r",? \S+\.rs:\d+(:\d+)?")
 
 
 @contextlib.contextmanager
@@ -65,8 +68,9 @@ def is_unread(error: Exception) -> bool:
 
 
 def short(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    """The first line of what an error says, without the places in its sources that Lance adds."""
+    said = _SOURCE_PLACE.sub("", (str(error).splitlines() or [""])[0])
+    return said[:200] or type(error).__name__
 
 
 def load_arrays(library: Path, name: str, version: int) -> dict[str, NDArray[Any]] | None:
