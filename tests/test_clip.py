@@ -102,13 +102,13 @@ def test_no_image_is_left_over_for_a_batch_of_its_own(
     monkeypatch.setattr(clip, "IMAGE_BATCH", 4)
     model = ClipModel(make_clip(tmp_path / "m"))
     sizes: list[int] = []
-    normalise = model._preprocess.normalise
+    normalise = model.normalise
 
-    def noted(pixels: Any, planes: Any) -> Any:
+    def noted(pixels: Any) -> Any:
         sizes.append(len(pixels))
-        return normalise(pixels, planes)
+        return normalise(pixels)
 
-    monkeypatch.setattr(model._preprocess, "normalise", noted)
+    monkeypatch.setattr(model, "normalise", noted)
     assert model.encode_pixels(np.zeros((count, 16, 16, 3), np.uint8)).shape == (count, 8)
     assert sizes == parts
 

@@ -625,7 +625,6 @@ class _Run:
         decoded.regions = [_scaled(region, across, down) for region in regions]
 
     def _vectors(self, pixels: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-
         vectors: list[NDArray[np.float32]] = []
         if pixels and not self.encoder_is_open:
             # Opened and run for the first time, a ViT-B/32 takes 250 MB more than it keeps: no

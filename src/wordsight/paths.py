@@ -16,11 +16,15 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
+DRAFTS = ".????????????????.new"
+"""What the files of :func:`drafted` match, to know those that a killed process left behind."""
+
+
 @contextlib.contextmanager
 def drafted(path: Path) -> Iterator[Path]:
     """A file to write beside ``path``; it takes that place once the block ends well, else it goes.
 
-    Raises OSError. A process that is killed meanwhile leaves a hidden file ``.*.new`` behind.
+    Raises OSError.
     """
     draft = path.with_name(f".{os.urandom(8).hex()}.new")
     try:

@@ -42,6 +42,7 @@ from wordsight.library.table import (
     to_records,
     to_table,
 )
+from wordsight.paths import DRAFTS
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -142,7 +143,7 @@ class Store:
             # What an interrupted create left behind is ours to overwrite.
             leftovers = list(path.iterdir()) if path.is_dir() else [path]
             ours = {"views.lance", "bank.npz", "lock"}
-            if not all(p.name in ours or p.suffix == ".new" for p in leftovers):
+            if not all(p.name in ours or p.match(DRAFTS) for p in leftovers):
                 raise LibraryError(f"{path} exists and is not a library; choose another place.")
         record = {
             "format": FORMAT,

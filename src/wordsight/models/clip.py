@@ -118,7 +118,6 @@ class ClipModel:
         self._runtime = runtime
         self._precision = precision
         self._lock = threading.Lock()
-        self._kept = threading.local()
         self._visual_graph: Graph | None = None
         self._textual_graph: Graph | None = None
         config = _read_json(self.path / "config.json")
@@ -179,22 +178,7 @@ class ClipModel:
 
         ``(x / 255 - mean) / std``, with mean and sd of each colour from the model's files.
         """
-        import numpy as np
-
-        planes = np.empty((len(pixels), 3, *self.image_size), np.float32)
-        return self._preprocess.normalise(pixels, planes)
-
-    def _normalised(self, pixels: Pixels | Sequence[Pixels]) -> Floats:
-        """As :meth:`normalise`, but in memory that this thread's next call uses again.
-
-        A batch for ViT-B/32 is 20 MB: to get so much anew takes four times as long as the sums.
-        """
-        import numpy as np
-
-        planes: Floats | None = getattr(self._kept, "planes", None)
-        if planes is None or len(planes) < len(pixels):
-            planes = self._kept.planes = np.empty((len(pixels), 3, *self.image_size), np.float32)
-        return self._preprocess.normalise(pixels, planes[: len(pixels)])
+        return self._preprocess.normalise(pixels)
 
     def encode_images(self, images: Sequence[Image | npt.NDArray[Any]]) -> Floats:
         """Encode images (PIL images of any mode or RGB arrays): float32 [N, dim], unit length."""
@@ -223,7 +207,7 @@ class ClipModel:
         if len(pixels) == 0:
             return np.empty((0, self.dim), np.float32)
         # Four times as large as floats: they are made a batch at a time.
-        return self._run(self._visual, {"image": pixels}, IMAGE_BATCH, self._normalised)
+        return self._run(self._visual, {"image": pixels}, IMAGE_BATCH, self.normalise)
 
     def encode_texts(self, texts: Sequence[str]) -> Floats:
         """Encode texts: float32 [N, dim], unit length. Long ones are cut to the context."""
@@ -404,7 +388,10 @@ class _Preprocess:
 
         return np.asarray(self._fit(to_rgb(image), full_size))
 
-    def normalise(self, pixels: Pixels | Sequence[Pixels], planes: Floats) -> Floats:
+    def normalise(self, pixels: Pixels | Sequence[Pixels]) -> Floats:
+        import numpy as np
+
+        planes = np.empty((len(pixels), 3, *self.size), np.float32)
         # Image by image: one stays in the processor's cache.
         for image, into in zip(pixels, planes, strict=True):
             into[...] = image.transpose(2, 0, 1)

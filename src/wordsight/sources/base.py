@@ -113,8 +113,10 @@ def read_file(file: str, name: str, offset: int = 0, size: int | None = None) ->
             if size is None:
                 # Not more than there is: Python gets memory for all that it is asked for. Pipes
                 # say 0.
-                most = min(os.fstat(handle.fileno()).st_size or MAX_FILE_BYTES, MAX_FILE_BYTES) + 1
-            data = handle.read(most if size is None else size)
+                known = os.fstat(handle.fileno()).st_size or MAX_FILE_BYTES
+                data = handle.read(min(known, MAX_FILE_BYTES) + 1)
+            else:
+                data = handle.read(size)
     except (OSError, ValueError) as error:  # the latter: a path that no file can have
         raise ImageError(f"{name}: {unreadable_reason(error)}") from error
     if len(data) > MAX_FILE_BYTES:
