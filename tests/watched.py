@@ -16,7 +16,9 @@ _CALLS = (
     "%network,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,"
     "link,linkat,symlink,symlinkat"
 )
-_ADDRESS = re.compile(r'sin6?_port=htons\((\d+)\).*?(?:inet_addr\("|inet_pton\(AF_INET6, ")([^"]+)"')
+_ADDRESS = re.compile(
+    r'sin6?_port=htons\((\d+)\).*?(?:inet_addr\("|inet_pton\(AF_INET6, ")([^"]+)"'
+)
 _LOCAL = ("127.", "0.0.0.0", "::")  # ::1 too, and the addresses that mean "any"
 _NAMES = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _MAKES = re.compile(r"\b(creat|mkdir|mkdirat|rename\w*|link|linkat|symlink|symlinkat)\(")
@@ -77,7 +79,7 @@ class Watched:
         for line in self.trace.read_text(errors="replace").splitlines():
             address = _ADDRESS.search(line)
             away = address and (address[1] == "53" or not address[2].startswith(_LOCAL))
-            if away or "/etc/resolv.conf" in line or "/nscd/" in line and "hosts" in line:
+            if away or "/etc/resolv.conf" in line or ("/nscd/" in line and "hosts" in line):
                 found.append(line)
         return found
 
@@ -87,7 +89,9 @@ class Watched:
         """
         found = []
         for line in self.trace.read_text(errors="replace").splitlines():
-            opened = re.search(r"\bopen(at)?\(", line) and re.search("O_WRONLY|O_RDWR|O_CREAT", line)
+            opened = re.search(r"\bopen(at)?\(", line) and re.search(
+                "O_WRONLY|O_RDWR|O_CREAT", line
+            )
             if not (opened or _MAKES.search(line)):
                 continue
             if re.search(r"= -1 E(EXIST|ISDIR)", line):

@@ -574,7 +574,9 @@ def _port_name(port: Any) -> str:
 
 
 # A product of two bf16 matrices: the least that uses the tile registers (AMX).
-_AMX_PROBE = IN_CHILDREN + """
+_AMX_PROBE = (
+    IN_CHILDREN
+    + """
 import numpy as np, openvino as ov
 from openvino import opset13 as op
 x = op.parameter([64, 64], np.float32)
@@ -582,6 +584,7 @@ y = op.matmul(x, op.constant(np.ones((64, 64), np.float32)), False, False)
 model = ov.Core().compile_model(ov.Model([y], [x]), "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
 assert model(np.ones((64, 64), np.float32))[0].max() == 64
 """
+)
 
 
 @lru_cache(maxsize=1)
