@@ -110,7 +110,7 @@ def test_the_prompt_expands_the_home_and_keeps_spaces(
     monkeypatch.setattr("sys.stdin", io.StringIO(typed))
     status, out, err = _run(capsys, "search", "--json")
     assert status == 0
-    assert out.count('"hits"') == 3
+    assert out.count('{"query"') == 3
     assert "~/gone.jpg: there is no such file" in err
 
 

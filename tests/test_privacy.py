@@ -99,7 +99,8 @@ def test_the_child_that_tries_amx_sends_nothing(tmp_path: Path) -> None:
 def test_the_notebooks_begin_without_sending(notebook: Path, tmp_path: Path) -> None:
     pytest.importorskip("foolbox")
     cells = [c for c in json.loads(notebook.read_text())["cells"] if c["cell_type"] == "code"]
-    source = "\n".join("".join(cell["source"]) for cell in cells[:2])
+    lines = "\n".join("".join(cell["source"]) for cell in cells[:2]).splitlines()
+    source = "\n".join(line for line in lines if not line.startswith("%matplotlib"))
     program = (
         "from IPython.core.interactiveshell import InteractiveShell\n"
         "import sys\n"
@@ -149,7 +150,8 @@ def test_strace_would_see_it(tmp_path: Path) -> None:
     )
     watched = Watched(tmp_path, ["-c", program])
     assert watched.wait()[0] == 0
-    assert len(watched.sent()) == 2
+    assert {line.split("(")[0].split()[-1] for line in watched.sent()} >= {"openat", "connect"}
+    assert "127.0.0.1" not in "".join(watched.sent())
     assert len(watched.written()) == 1
 
 

@@ -16,10 +16,11 @@ _CALLS = (
     "%network,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,"
     "link,linkat,symlink,symlinkat"
 )
+_STRACE = ("strace", "-f", "-qq", "-s", "4096", "-e", f"trace={_CALLS}")
 _ADDRESS = re.compile(
     r'sin6?_port=htons\((\d+)\).*?(?:inet_addr\("|inet_pton\(AF_INET6, ")([^"]+)"'
 )
-_LOCAL = ("127.", "0.0.0.0", "::")  # ::1 too, and the addresses that mean "any"
+_LOCAL = re.compile(r"(::ffff:)?127\.|0\.0\.0\.0$|::1?$")  # and those that mean "any"
 _NAMES = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _MAKES = re.compile(r"\b(creat|mkdir|mkdirat|rename\w*|link|linkat|symlink|symlinkat)\(")
 # Devices and the like; what Python writes where an installed package has no .pyc yet.
@@ -45,8 +46,7 @@ class Watched:
             made.mkdir(parents=True, exist_ok=True)
         kept = ("PATH", "PYTHONPATH", "LANG", "LD_LIBRARY_PATH")
         self._process = subprocess.Popen(
-            ["strace", "-f", "-qq", "-s", "4096", "-e", f"trace={_CALLS}"]
-            + ["-o", str(self.trace), sys.executable, "-B", *program],
+            [*_STRACE, "-o", str(self.trace), sys.executable, "-B", *program],
             cwd=folder,
             env={name: os.environ[name] for name in kept if name in os.environ}
             | {"HOME": str(self.home), "WORDSIGHT_CACHE": str(self.cache)}
@@ -78,7 +78,7 @@ class Watched:
         found = []
         for line in self.trace.read_text(errors="replace").splitlines():
             address = _ADDRESS.search(line)
-            away = address and (address[1] == "53" or not address[2].startswith(_LOCAL))
+            away = address and (address[1] == "53" or not _LOCAL.match(address[2]))
             if away or "/etc/resolv.conf" in line or ("/nscd/" in line and "hosts" in line):
                 found.append(line)
         return found

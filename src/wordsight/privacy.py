@@ -1,4 +1,4 @@
-"""What the libraries underneath send to their makers is switched off here, before they are imported.
+"""Switches off what the libraries underneath send to their makers, before they are imported.
 
 ``import wordsight`` calls :func:`switch_off`, and each of its modules, commands and notebooks
 begins with that import. What each library sends, and what forbids it, as its source says:
@@ -12,7 +12,7 @@ begins with that import. What each library sends, and what forbids it, as its so
   drives the program, how transfers went. ``HF_HUB_DISABLE_TELEMETRY``.
 - ``DO_NOT_TRACK`` (https://donottrack.sh) is what others ask, those that come later among them.
 
-Lance, PyArrow, faiss, Pillow, PyTorch, open_clip, onnx, FastAPI and uvicorn send nothing of this kind.
+Lance, PyArrow, faiss and Pillow send nothing of this kind.
 """
 
 from __future__ import annotations

@@ -200,7 +200,8 @@ def parse_query(text: str) -> Query:
     """Read a query as typed: words, or terms in double quotes joined by + and -.
 
     ``a dog`` is plain text. ``"beach" + "sunset" - 0.5*"people"`` weighs terms; ``@"photo.jpg"``
-    is an image. Curly quotes and the minus sign U+2212 count as straight ones. Raises QueryError when it is empty or the terms cannot be read.
+    is an image. Curly quotes and the minus sign U+2212 count as straight ones. Raises QueryError
+    when it is empty or the terms cannot be read.
     """
     stripped = text.strip()
     if not stripped:
