@@ -86,5 +86,7 @@ def _size(stream: bytes) -> tuple[int, int]:
     ratio = take(3)
     across, down = ((0, 0), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
     width = height * across // down if ratio else side()
-    turned = not take(1) and take(1) and take(3) + 1 >= 5  # ImageMetadata: all_default, extra_fields
+    turned = (
+        not take(1) and take(1) and take(3) + 1 >= 5
+    )  # ImageMetadata: all_default, extra_fields
     return (height, width) if turned else (width, height)

@@ -52,8 +52,8 @@ def _jpeg(data: bytes) -> bytes | None:
         image = JpegImageFile(io.BytesIO(data))
     except Exception:  # not even its header can be read
         return None
-    start: int = image.tile[0][2]
-    found = _AFTER_SCANS.search(data, start)
+    start = _first_scan(data)
+    found = _AFTER_SCANS.search(data, start + 2)
     if found and found[0] == _END:
         return None  # it has its end, and is broken
     body = data[: found.start() if found else len(data)].rstrip(b"\xff")
@@ -62,21 +62,29 @@ def _jpeg(data: bytes) -> bytes | None:
     # The decoder fills missing pixels from whatever follows: are there any, they now differ.
     noise = random.Random(0)
     ends = [b"", *(b"".join(_restart(i, noise) for i in range(32)) for _ in range(2))]
-    pictures = {_grey(body + end + _END) for end in ends}
+    pictures = {_checksum(body + end + _END) for end in ends}
     return body + _END if len(pictures) == 1 and None not in pictures else None
+
+
+def _first_scan(data: bytes) -> int:
+    """Where the marker of the first scan stands, after segments that tell their lengths."""
+    at = 2
+    while data[at : at + 2] != b"\xff\xda" and at + 4 <= len(data):
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return at
 
 
 def _restart(number: int, noise: random.Random) -> bytes:
     return bytes(noise.randrange(255) for _ in range(64)) + bytes([0xFF, 0xD0 + number % 8])
 
 
-def _grey(data: bytes) -> bytes | None:
+def _checksum(data: bytes) -> bytes | None:
     from PIL.JpegImagePlugin import JpegImageFile
 
     try:
         image = JpegImageFile(io.BytesIO(data))
         # At half the scale: every block counts, at a quarter of the memory.
-        image.draft("L", (max(1, image.width // 2), max(1, image.height // 2)))
+        image.draft(None, (max(1, image.width // 2), max(1, image.height // 2)))
         return zlib.crc32(image.tobytes()).to_bytes(4, "big")
     except Exception:  # decoders raise nearly every kind on broken data
         return None
@@ -85,7 +93,7 @@ def _grey(data: bytes) -> bytes | None:
 def _all_scans(body: bytes, start: int, layers: list[tuple[int, int, int, int]]) -> bool:
     """Whether every coefficient of every component came in all its bits (ITU-T T.81, annex G)."""
     exact: set[tuple[int, int]] = set()
-    at = body.rfind(b"\xff\xda", 0, start + 2)
+    at = start
     while 0 <= at < len(body) - 6:
         count = body[at + 4]
         components = body[at + 5 : at + 5 + 2 * count : 2]

@@ -212,9 +212,7 @@ Measured on 24 megapixels: 16, 9.3 and 7.5 bytes a pixel in all.
 """
 
 
-def _check_pixels(
-    kind: str, image: Any, full: tuple[int, int], max_pixels: int
-) -> None:
+def _check_pixels(kind: str, image: Any, full: tuple[int, int], max_pixels: int) -> None:
     """Refuse what is too large; ``image`` has the size it is decoded at, ``full`` is the file's."""
     width, height = image.size
     # The limit is one of memory: the same for every format.

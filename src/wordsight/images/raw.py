@@ -9,7 +9,9 @@ from wordsight.errors import ImageError
 
 _PREVIEW_SIDE = 1000  # pixels: cameras' previews are of 1,080 and more, their thumbnails below 500
 _FLIPS = {0: 1, 3: 3, 5: 8, 6: 6}  # LibRaw's turns as EXIF orientations
-_BYTES = 6.0  # a pixel of the sensor: 16 bits as read, 16 bits times four at half the size, 8 in RGB
+_BYTES = (
+    6.0  # a pixel of the sensor: 16 bits as read, 16 bits times four at half the size, 8 in RGB
+)
 
 
 def open_raw(file: IO[bytes]) -> Any:
