@@ -14,10 +14,10 @@ from wordsight.web.server import Server
 
 
 @contextlib.contextmanager
-def listening(app: FastAPI) -> Iterator[str]:
+def listening(app: FastAPI, port: int = 0, proxies: tuple[str, ...] = ()) -> Iterator[str]:
     """Run the application; the address of its page."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-    server = Server(app)
+    listener = socket.create_server(("127.0.0.1", port), backlog=512)
+    server = Server(app, proxies)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -321,7 +321,7 @@ def test_a_token_is_needed_where_there_is_one(library: wordsight.Library) -> Non
             assert response.status_code == 401
             assert response.headers["content-type"] == "application/problem+json"
         assert stranger.get("/").status_code == 401
-        assert stranger.get("/login/wrong").headers["refresh"] == "0; url=/"  # which asks
+        assert stranger.get("/login/wrong").headers["refresh"] == "0; url=../"  # which asks
         assert not stranger.cookies
         with_token = {"authorization": "Bearer right"}
         assert stranger.get("/api/v1/search?q=red", headers=with_token).status_code == 200
@@ -330,7 +330,7 @@ def test_a_token_is_needed_where_there_is_one(library: wordsight.Library) -> Non
         assert landed.status_code == 200
         # No redirect: with one, a click in a mail would lead to the page without the cookie.
         assert not landed.history
-        assert landed.headers["refresh"] == "0; url=/"
+        assert landed.headers["refresh"] == "0; url=../"
         cookie = landed.headers["set-cookie"].lower()
         assert "httponly" in cookie
         assert "samesite=strict" in cookie
@@ -412,7 +412,7 @@ def test_a_browser_is_asked_for_the_token(library: wordsight.Library) -> None:
         with TestClient(app, base_url=HERE) as browser:
             asked = browser.get("/?q=red", headers=page)
             assert asked.status_code == 401
-            assert '<form method="post" action="/login">' in asked.text
+            assert '<form method="post" action="./login">' in asked.text
             assert browser.get("/static/style.css").status_code == 200
             for wrong in ("wrong", "", "right" + " " * 5000):
                 refused = browser.post("/login", data={"token": wrong})

@@ -30,6 +30,7 @@ from wordsight.errors import WordsightError, reason
         "wordsight serve --library photos/.wordsight --port 9000",
         "wordsight serve --allow-index ~/Pictures",
         "wordsight serve --host 0.0.0.0 --token SECRET",
+        "wordsight serve --public-url https://example.org/photos",
     )
 )
 def serve(
@@ -57,6 +58,30 @@ def serve(
             "(may be given several times).",
         ),
     ] = None,
+    public_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where browsers find this server behind a reverse proxy, with the path if it "
+            "has one. Without --token, one is made up.",
+        ),
+    ] = None,
+    root_path: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="The path under which a proxy shows this server, whether it removes it or not. "
+            "Default: that of --public-url.",
+        ),
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="A proxy (address or network) whose X-Forwarded-Proto and X-Forwarded-For are "
+            "believed (may be given several times). Default: none.",
+        ),
+    ] = None,
     allow_index: Annotated[
         list[Path] | None,
         typer.Option(
@@ -77,6 +102,7 @@ def serve(
     /api/v1/openapi.json.
     """
     try:
+        from wordsight.web.address import Address
         from wordsight.web.app import create_app
         from wordsight.web.guard import LOOPBACK
         from wordsight.web.server import listen
@@ -100,6 +126,11 @@ def serve(
                 "--token out and unset WORDSIGHT_TOKEN (one is then made up for any --host that "
                 "others can reach)."
             )
+    try:
+        address = Address.of(public_url, root_path)
+    except ValueError as error:
+        raise WordsightError(f"{error}.") from None
+    proxies = [_network(proxy) for proxy in trusted_proxy or ()]
     opened = open_library(library, model, runtime, precision)
     try:
         listener = listen(host, port)
@@ -108,16 +139,25 @@ def serve(
         raise WordsightError(
             f"cannot listen on {host}:{port} ({why}); choose another --port or --host."
         ) from None
-    if host not in LOOPBACK and token is None:
+    public_host = address.origin.host if address.origin else host
+    if token is None and not LOOPBACK.issuperset({host, public_host}):
         token = secrets.token_urlsafe(24)
     hosts = LOOPBACK | {host.lower(), *(n.lower() for n in name or ())}
     if host not in LOOPBACK:
         hosts |= {socket.gethostname().lower()}
-    web = create_app(opened, hosts=hosts, token=token, allow_index=allow_index or ())
+    web = create_app(
+        opened, hosts=hosts, token=token, allow_index=allow_index or (), address=address
+    )
     shown = (name[0] if name else _own_address()) if host in ("0.0.0.0", "::") else host
     shown = f"[{shown}]" if ":" in shown else shown
-    url = f"http://{shown}:{listener.getsockname()[1]}"
-    told = {"url": url + web.state.guard.login_path, "api": url + "/api/v1", "token": token}
+    listens = f"http://{shown}:{listener.getsockname()[1]}"
+    base = f"{address.origin}{address.root_path}" if address.origin else listens
+    told = {
+        "url": base + web.state.guard.login_path,
+        "api": f"{base}/api/v1",
+        "token": token,
+        "listens": listens,
+    }
     if as_json:
         print_json(told)
     else:
@@ -125,8 +165,24 @@ def serve(
         print(f"open {told['url']}" + ("  (this link works once)" if token else ""))
         if token:
             print(f"token for programs: {token}")
+        if address.origin:
+            print(f"a proxy passes that on to {listens}")
     sys.stdout.flush()
-    run(web, listener)
+    run(web, listener, proxies)
+
+
+def _network(text: str) -> str:
+    """An address, or a network like 10.0.0.0/8. Raises WordsightError for anything else."""
+    import ipaddress
+
+    try:
+        return str(
+            ipaddress.ip_network(text, strict=False) if "/" in text else ipaddress.ip_address(text)
+        )
+    except ValueError:
+        raise WordsightError(
+            f"--trusted-proxy takes an address or a network (10.0.0.1, 10.0.0.0/8), not '{text}'."
+        ) from None
 
 
 def _own_address() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -26,11 +27,14 @@ from wordsight import __version__
 from wordsight.classify import DEFAULT_TEMPLATE, ENSEMBLE, LABEL_SETS
 from wordsight.errors import ImageError, LibraryError, ModelError, QueryError, WordsightError
 from wordsight.web import schemas
+from wordsight.web.address import Address
 from wordsight.web.guard import LOOPBACK, Guard, Problem, read_upload
 from wordsight.web.meter import CONTENT_TYPE_LATEST, Meter
 from wordsight.web.service import Service
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
     from wordsight.api import Library
 
 Id = Annotated[str, InPath(pattern=r"^[0-9a-f]{16}$", description="The id of a hit.")]
@@ -49,6 +53,9 @@ _PROBLEM = {
 _PROBLEMS: dict[int | str, dict[str, Any]] = {"4XX": _PROBLEM, "422": _PROBLEM, "5XX": _PROBLEM}
 _IMAGE = {"requestBody": {"required": True, "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}}  # fmt: skip  # noqa: E501
 _EVENTS_EVERY = 0.25  # seconds between two looks at a job
+_SIGN_OF_LIFE = 15.0
+"""Seconds without news of a job after which its followers get a comment: proxies end what is silent
+for a minute."""
 _ASK_AGAIN = {"Cache-Control": "no-cache"}
 """Or browsers would guess for how long to use the files of a version that is no more."""
 
@@ -58,6 +65,33 @@ class _Static(StaticFiles):
         response = super().file_response(*args, **options)
         response.headers.update(_ASK_AGAIN)
         return response
+
+
+def _heads_too(app: ASGIApp) -> ASGIApp:
+    """The application, which answers HEAD as it does GET, without the body (RFC 9110, 9.3.2)."""
+
+    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await app(scope, receive, send)
+            return
+        ended = False
+
+        async def send_head(message: Message) -> None:
+            nonlocal ended
+            if ended:
+                return
+            if message["type"] == "http.response.body":
+                ended = True  # a stream of events would go on
+                message = {**message, "body": b"", "more_body": False}
+            await send(message)
+
+        inner = {**scope, "method": "GET"}
+        try:
+            await app(inner, receive, send_head)
+        finally:
+            scope["route"] = inner.get("route")
+
+    return answered
 
 
 def _gives(kind: str, text: str) -> dict[int | str, dict[str, Any]]:
@@ -70,14 +104,16 @@ def create_app(
     hosts: frozenset[str] = LOOPBACK,
     token: str | None = None,
     allow_index: Iterable[Path] = (),
+    address: Address | None = None,
 ) -> FastAPI:
     """The application for a library, to be run by any ASGI server.
 
     ``hosts`` are the names that the server goes by; with a ``token`` every request needs it. The
     path that logs a browser in is ``app.state.guard.login_path``. The folders of ``allow_index``
-    may be indexed from the page. Raises ValueError for an empty token.
+    may be indexed from the page. ``address`` says where browsers find it behind a proxy
+    (:meth:`wordsight.web.address.Address.of`). Raises ValueError for an empty token.
     """
-    guard = Guard(hosts, token)
+    guard = Guard(hosts, token, address)
     service = Service(library, allow_index)
     meter = Meter(
         images=("Images in the library.", service.count),
@@ -102,11 +138,13 @@ def create_app(
         openapi_url="/api/v1/openapi.json",
         docs_url=None,  # its page would be fetched from another host
         redoc_url=None,
+        root_path=guard.address.root_path,
         lifespan=lifespan,
     )
     app.state.guard = guard
     app.state.jobs = service.jobs
     app.state.ready = False
+    app.add_middleware(_heads_too)
     app.add_middleware(guard.around)
     app.add_middleware(meter.around)
     for kind in (WordsightError, RequestValidationError, HTTPException, Exception):
@@ -259,19 +297,22 @@ def _routes(app: FastAPI, service: Service) -> APIRouter:
         followed = service.jobs.get(job)
 
         async def events() -> AsyncIterator[str]:
-            last = None
+            last, said = None, time.monotonic()
             while True:
                 now = followed.to_json()
                 if now != last:
-                    last = now
+                    last, said = now, time.monotonic()
                     yield f"data: {json.dumps(now)}\n\n"
+                elif time.monotonic() - said > _SIGN_OF_LIFE:
+                    said = time.monotonic()
+                    yield ":\n\n"
                 if now["state"] != "running" or service.jobs.stopping:
                     return
                 await asyncio.sleep(_EVENTS_EVERY)
 
-        return StreamingResponse(
-            events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
-        )
+        # The latter for nginx, which would keep events until it has a page of them.
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
 
     # -- the server
 

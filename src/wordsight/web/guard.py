@@ -9,12 +9,21 @@ import secrets
 from http import HTTPStatus
 from importlib.resources import files
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from wordsight.web.address import (
+    DEFAULT_PORTS,
+    Address,
+    parse_host,
+    parse_origin,
+    route_path,
+    to_the_page,
+)
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -61,17 +70,20 @@ class Guard:
     token. With a ``token``, a request carries it as a bearer, or comes with the cookie that a
     browser gets for the token, which it is asked for, or for :attr:`login_path`, which works once;
     what is in ``/static/`` is for all to see. A request that changes something, or sends an image,
-    must not come from another site. No body is larger or slower than allowed, and no more than
-    MOST_BUSY requests are under way. Raises ValueError for an empty token: a bearer without one
-    would be let in.
+    must come from this site (see :meth:`_is_from_here`) if a browser sends it. No body is larger or
+    slower than allowed, and no more than MOST_BUSY requests are under way. Raises ValueError for an
+    empty token: a bearer without one would be let in.
     """
 
-    def __init__(self, hosts: frozenset[str], token: str | None) -> None:
+    def __init__(
+        self, hosts: frozenset[str], token: str | None, address: Address | None = None
+    ) -> None:
         if token is not None:
             token = token.strip()  # as a bearer comes: a header cannot end with white space
             if not token:
                 raise ValueError("the token is empty; give None where none is needed")
-        self.hosts = hosts
+        self.address = address or Address()
+        self.hosts = hosts | {self.address.origin.host} if self.address.origin else hosts
         self._token = token
         self._session = secrets.token_urlsafe(32)
         self._code: str | None = secrets.token_urlsafe(24) if token else None
@@ -89,6 +101,7 @@ class Guard:
             if scope["type"] != "http":
                 await app(scope, receive, send)
                 return
+            self.address.place(scope)
 
             async def add_headers(message: Message) -> None:
                 if message["type"] == "http.response.start":
@@ -117,35 +130,40 @@ class Guard:
         told = request.headers.get("content-length", "0")
         if not told.isdigit() or int(told) > MAX_BODY:
             raise _too_large()
-        host = _hostname(request.headers.get("host", ""))
+        host, port = parse_host(request.headers.get("host", ""))
         # With a token an address will do for a name: rebinding needs a name of the attacker's.
         if host not in self.hosts and not (self._token and _is_address(host)):
             raise Problem(
                 400, f"this server is not called {host!r} (wordsight serve --name {host} says so)"
             )
-        if request.method not in ("GET", "HEAD", "OPTIONS"):
-            origin = request.headers.get("origin")
-            other = origin is not None and _place(origin) != request.headers.get("host")
-            if other or request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-                raise Problem(403, "requests from other sites are refused")
-        path = request.url.path
+        reads = request.method in ("GET", "HEAD", "OPTIONS")
+        if not reads and not self._is_from_here(request, host, port):
+            raise Problem(
+                403,
+                "requests from other sites are refused (behind a proxy: wordsight serve "
+                "--public-url says where browsers find this one)",
+            )
+        path = route_path(request.scope)
+        if not path:  # the root path alone, from which the page's own links would lead astray
+            return RedirectResponse(f"{self.address.root_path}/")
         if self._token is None or path.startswith("/static/"):
             return None
         # Browsers send a cookie to every port of a host; with the port in its name, one server of
         # this machine does not log the browser out of another.
-        _, port = request.scope.get("server") or (None, None)
-        cookie = f"wordsight_session_{port}"
+        _, listens = request.scope.get("server") or (None, None)
+        cookie = f"wordsight_session_{listens}"
         known = _same(request.cookies.get(cookie, ""), self._session)
         if path.startswith("/login/"):
             if self._code and _same(path.removeprefix("/login/"), self._code):
                 self._code = None
-                return self._remember(_on_to_the_page(), cookie)
+                return self._remember(request, _on_to_the_page(request), cookie)
             if request.method == "GET":
-                return _on_to_the_page()  # the link was opened again; there one may log in
+                return _on_to_the_page(request)  # the link was opened again; there one may log in
         if path == "/login" and request.method == "POST":
             if _same(await _told_token(request), self._token):
-                return self._remember(RedirectResponse("/", 303), cookie)
-            return _ask("That is not the token.")
+                back = RedirectResponse(to_the_page(request.scope), 303)
+                return self._remember(request, back, cookie)
+            return _ask(request, "That is not the token.")
         kind, _, given = request.headers.get("authorization", "").partition(" ")
         # Header fields come decoded as Latin-1, whatever was sent.
         told_token = given.strip().encode("latin-1").decode("utf-8", "replace")
@@ -154,16 +172,56 @@ class Guard:
         if known:
             return None
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
-            return _ask("")
+            return _ask(request, "")
         raise Problem(
             401,
             "give the server's token as a bearer, or open the link that it printed",
             {"WWW-Authenticate": "Bearer"},
         )
 
-    def _remember(self, response: Response, cookie: str) -> Response:
+    def _is_from_here(self, request: Request, host: str, port: int | None) -> bool:
+        """Whether a request is from this site's own page, or from no browser.
+
+        Browsers say Sec-Fetch-Site where the connection is safe, and Origin with what may change
+        something; no script can set either. A proxy may have changed the Host header (left out the
+        port, say), so there are three ways to be this site: the origin is the public one, or that
+        of the Host header, or the browser itself says "same-origin" and the origin's name is one
+        of ours. That last condition keeps out pages of names that were led here (DNS rebinding),
+        for which all is of one origin, where a proxy puts its own Host in place of theirs.
+        """
+        said = request.headers.get("sec-fetch-site")
+        if said in ("cross-site", "same-site"):
+            return False
+        if "origin" not in request.headers:
+            return True
+        origin = parse_origin(request.headers["origin"])
+        if origin is None:
+            return False
+        if origin == self.address.origin:
+            return True
+        if said == "same-origin":
+            return origin.host == host or origin.host in self.hosts
+        if origin.host == (self.address.origin and self.address.origin.host):
+            return False  # the same name by another scheme or port is another site
+        own = origin._replace(host=host, port=port or DEFAULT_PORTS[origin.scheme])
+        return origin == own and not (self._is_safe(request, host) and origin.scheme == "http")
+
+    def _is_safe(self, request: Request, host: str) -> bool:
+        """Whether the browser's connection is by HTTPS, as far as is known."""
+        public = self.address.origin
+        by_name = public is not None and public.host == host and public.scheme == "https"
+        return by_name or request.scope.get("scheme") == "https"
+
+    def _remember(self, request: Request, response: Response, cookie: str) -> Response:
+        host, _ = parse_host(request.headers.get("host", ""))
         response.set_cookie(
-            cookie, self._session, max_age=_LOGIN_SECONDS, httponly=True, samesite="strict"
+            cookie,
+            self._session,
+            max_age=_LOGIN_SECONDS,
+            path=f"{self.address.root_path}/",
+            secure=self._is_safe(request, host),
+            httponly=True,
+            samesite="strict",
         )
         return response
 
@@ -179,21 +237,24 @@ async def _told_token(request: Request) -> str:
     return parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()
 
 
-def _on_to_the_page() -> Response:
-    """Leads to "/", as a step of this site's own.
+def _on_to_the_page(request: Request) -> Response:
+    """Leads to the page, as a step of this site's own.
 
     Browsers leave a strict cookie out when another site (a mail, a chat) leads here by a redirect.
     """
-    headers = {"Refresh": "0; url=/", "Cache-Control": "no-store"}
+    page = to_the_page(request.scope)
+    headers = {"Refresh": f"0; url={page}", "Cache-Control": "no-store"}
     return HTMLResponse(
-        '<!doctype html><title>wordsight</title><a href="/">Go on</a>', 200, headers
+        f'<!doctype html><title>wordsight</title><a href="{page}">Go on</a>', 200, headers
     )
 
 
-def _ask(alert: str) -> Response:
+def _ask(request: Request, alert: str) -> Response:
     """The page that asks for the token."""
     page = (files("wordsight.web") / "static/login.html").read_text(encoding="utf-8")
     page = page.replace('role="alert"></p>', f'role="alert">{alert}</p>')
+    # It is shown in place of whatever was asked for: its links start from there.
+    page = page.replace('="./', f'="{to_the_page(request.scope)}')
     headers = {
         "WWW-Authenticate": "Bearer",
         "Cache-Control": "no-store",
@@ -212,20 +273,6 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _place(origin: str) -> str:
-    try:
-        return urlsplit(origin).netloc
-    except ValueError:
-        return ""
-
-
-def _hostname(host: str) -> str:
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
 
 
 def _bounded(receive: Receive) -> Receive:

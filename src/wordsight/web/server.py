@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -98,7 +99,7 @@ class PatientProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 class Server(uvicorn.Server):
     """Tells jobs to end as soon as the server is told to, so that their event streams end too."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, proxies: Sequence[str] = ()) -> None:
         self._app = app
         config = uvicorn.Config(
             app,
@@ -107,7 +108,8 @@ class Server(uvicorn.Server):
             log_level="warning",
             access_log=False,
             server_header=False,
-            proxy_headers=False,
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=list(proxies),
             timeout_keep_alive=int(IDLE_SECONDS),
             timeout_graceful_shutdown=5,
         )
@@ -129,6 +131,9 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(app: FastAPI, listener: socket.socket) -> None:
-    """Answer requests until the process is told to stop."""
-    Server(app).run(sockets=[listener])
+def serve(app: FastAPI, listener: socket.socket, proxies: Sequence[str] = ()) -> None:
+    """Answer requests until the process is told to stop.
+
+    X-Forwarded-Proto and X-Forwarded-For are believed from ``proxies``: addresses and networks.
+    """
+    Server(app, proxies).run(sockets=[listener])

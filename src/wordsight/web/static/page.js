@@ -2,7 +2,7 @@
 // One page over /api/v1. What is searched for is kept in `query` and in the address, so that the
 // browser's Back and a copied link do what one expects; an uploaded image alone is in neither.
 const $ = (id) => document.getElementById(id);
-const api = "/api/v1/";
+const api = "api/v1/"; // relative: the page may lie under any path of a proxy
 const LARGEST = 20 * 2 ** 20; // bytes of an image that the server takes
 const TABS = ["search", "classify", "library", "evaluate"];
 const USUAL = { k: "20", rank_by: "auto", false_accept: "0.05" }; // where the address says nothing
