@@ -386,7 +386,8 @@ def nginx(folder: Path, number: int, port: int, backend: str) -> list[str]:
         for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     (folder / "nginx.conf").write_text(
-        f"daemon off; user {getpass.getuser()}; pid {folder}/pid; error_log {folder}/log;\nevents {{}}\n"
+        f"daemon off; user {getpass.getuser()}; pid {folder}/pid; error_log {folder}/log;\n"
+        "events {}\n"
         f"http {{ access_log off;\n{temporary}{block}}}\n"
     )
     return [program("nginx") or "", "-e", f"{folder}/log", "-c", f"{folder}/nginx.conf"]
