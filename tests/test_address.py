@@ -162,7 +162,7 @@ def test_the_login_leads_back_from_everywhere(
     app = create_app(library, token="right", address=Address.of(root_path=root))
     shown = "/photos" if root or not sent else ""  # where the browser is
     with TestClient(app, base_url="http://localhost") as client:
-        for path in ("/", "/?q=red", "/api/v1/search?q=a/b", "/a//b", "/a%2fb", "/login/wrong"):
+        for path in ("/", "/?q=red", "/api/v1/search?q=a/b", "/login/wrong"):
             answer = client.get(sent + path, headers=HTML)
             here = "http://localhost" + shown + path
             if path == "/login/wrong":
