@@ -85,7 +85,8 @@ class Library:
         paths: Sequence[str | Path] | str | Path,
         *,
         crops: str | Path | None = None,
-        prune: bool = False,
+        prune: bool | Literal["force"] = False,
+        recheck: bool = False,
         progress: Progress | None = None,
     ) -> IndexReport:
         """Bring the library up to date with folders, files, ``.tar`` shards or "cifar10".
@@ -99,20 +100,42 @@ class Library:
         if isinstance(paths, (str, Path)):
             paths = [paths]
         sources = [open_source(path) for path in paths]
-        return self.index_sources(sources, crops=crops, prune=prune, progress=progress)
+        return self.index_sources(
+            sources, crops=crops, prune=prune, recheck=recheck, progress=progress
+        )
 
     def index_sources(
         self,
         sources: Sequence[Source],
         *,
         crops: str | Path | None = None,
-        prune: bool = False,
+        prune: bool | Literal["force"] = False,
+        recheck: bool = False,
         progress: Progress | None = None,
     ) -> IndexReport:
         """As :meth:`index`, for sources that are open already (or of your own making)."""
         from wordsight.indexing import index
 
-        return index(self.store, self.model, sources, crops=crops, prune=prune, progress=progress)
+        return index(
+            self.store,
+            self.model,
+            sources,
+            crops=crops,
+            prune=prune,
+            recheck=recheck,
+            progress=progress,
+        )
+
+    def undo_prune(self) -> int:
+        """Bring back the images that ``index(prune=...)`` removed since the last :meth:`compact`.
+
+        Returns their number. Those that were indexed again meanwhile stay as they are.
+        """
+        with self.store.lock():
+            self.store.refresh()
+            restored = self.store.undo_prune()
+            self.store.settle()
+        return restored
 
     def add(
         self,

@@ -14,16 +14,17 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from wordsight.errors import ImageError, ModelError, SourceError, WordsightError
 from wordsight.library import Entry, ImageRecord, Store, ViewRecord
 from wordsight.paths import expanded
+from wordsight.pruning import Kept, devices_of, lies_under, prunable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -201,7 +202,10 @@ class CropReport:
 
 @dataclass(slots=True)
 class IndexReport:
-    """What one run did; the counts are of images. ``relabelled`` are some of the unchanged ones."""
+    """What one run did; the counts are of images. ``relabelled`` are some of the unchanged ones.
+
+    ``kept`` are images that are gone and were not pruned, which ``failed`` says too.
+    """
 
     indexed: int = 0
     unchanged: int = 0
@@ -209,6 +213,7 @@ class IndexReport:
     reused: int = 0
     removed: int = 0
     failed: list[Failure] = field(default_factory=list)
+    kept: list[Kept] = field(default_factory=list)
     images: int = 0
     views: int = 0
     seconds: float = 0.0
@@ -227,6 +232,7 @@ class IndexReport:
             "relabelled": self.relabelled,
             "reused": self.reused,
             "removed": self.removed,
+            "kept": sum(kept.images for kept in self.kept),
             "failed": [{"path": f.path, "reason": f.reason} for f in self.failed],
             "images": self.images,
             "views": self.views,
@@ -262,7 +268,8 @@ def index(
     sources: Sequence[Source],
     *,
     crops: str | Path | None = None,
-    prune: bool = False,
+    prune: bool | Literal["force"] = False,
+    recheck: bool = False,
     progress: Progress | None = None,
 ) -> IndexReport:
     """Bring a library up to date with what the sources hold.
@@ -270,7 +277,7 @@ def index(
     An image whose size and time of change are those recorded is left as it is; else its bytes
     decide: the same bytes anywhere in the library lend their vectors (a file that was touched,
     copied or moved), new ones are embedded. A moved file's old place goes at once; images that
-    are gone from under the sources go with ``prune``. Images that cannot be used are reported
+    XX that cannot be used are reported
     in ``failed`` and stop nothing. Labels follow the sources too: one that another source gave
     stays where this one knows none, and an image whose label alone changes counts as unchanged.
 
@@ -306,17 +313,23 @@ def index(
         if crops:
             store.crops = wanted
         known = {entry.id: entry for entry in store.entries()}
-        emptied = _emptied(known.values(), sources) if prune else {}
-        report.failed += emptied.values()
         _keep_labels(items, known, sources)
-        run = _Run(store, model, proposer, items, known, report, progress)
+        run = _Run(store, model, proposer, items, known, report, progress, recheck=recheck)
         todo = [item for item in items.values() if not run.is_unchanged(item)]
         report.unchanged = len(items) - len(todo)
         run.total = len(todo)
         run.process(todo)
+        paths = {entry.id: entry.path for entry in run.remaining()}
         if prune:
-            there = [source for source in sources if source.root not in emptied]
-            report.removed += store.remove(_vanished(known.values(), items, there))
+            gone, report.kept = prunable(
+                run.remaining(), items, sources, store.devices, force=prune == "force"
+            )
+            report.failed += [Failure(kept.path, kept.reason) for kept in report.kept]
+            report.removed += store.prune(gone)
+            for identity in gone:
+                del paths[identity]
+        paths |= {item.id: item.path for item in items.values()}
+        store.devices = devices_of(paths, items, store.devices)
         _keep_skipped(store, sources, report.failed)
         store.compact(only_if_needed=True)
         store.prepare()
@@ -369,87 +382,17 @@ def _keep_labels(
             items[identity] = replace(item, label=entry.label)
 
 
-def _vanished(
-    known: Iterable[Entry], items: dict[str, Item], sources: Sequence[Source]
-) -> list[str]:
-    """Images that were under these sources and are not listed any more.
-
-    What lies in a place that could not be looked into now is not taken as gone, nor a file that
-    is there and was named by itself: one that listings pass over.
-    """
-    roots = {source.root for source in sources}
-    # A problem of a source's folder itself says what is in it, not that it could not be seen.
-    unseen = {path for source in sources for path, _ in source.problems}
-    unseen = {path for path in unseen if os.path.join(path, "") not in roots}  # noqa: PTH118
-    within = tuple(f"{path}{mark}" for path in unseen for mark in (os.sep, "::"))
-    return [
-        entry.id
-        for entry in known
-        if entry.id not in items
-        and any(_lies_under(entry.path, root) for root in roots)
-        and entry.path not in unseen
-        and not entry.path.startswith(within)
-        and not _is_own_file(entry.path)
-    ]
-
-
-def _emptied(known: Iterable[Entry], sources: Sequence[Source]) -> dict[str, Failure]:
-    """Folders with nothing at all in them of which the library has images, by their roots.
-
-    Such a folder is more often the place of a drive that is not connected than one whose images
-    were all deleted, so nothing of it goes.
-    """
-    held = Counter(entry.root for entry in known)
-    return {
-        source.root: Failure(
-            source.root.rstrip(os.sep),
-            f"nothing is in it now; the {held[source.root]:,} images that the library has from it "
-            "stay (is its drive connected?)",
-        )
-        for source in sources
-        if held[source.root] and source.root.endswith(os.sep) and _is_empty(source.root)
-    }
-
-
-def _is_empty(folder: str) -> bool:
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        return next(entries, None) is None
-    return False
-
-
-def _is_own_file(path: str) -> bool:
-    # Not one that is reached by a link: that is listed under its own name by now.
-    with contextlib.suppress(OSError, ValueError):
-        return os.path.isfile(path) and os.path.realpath(path) == path  # noqa: PTH113
-    return False
-
-
 def _keep_skipped(store: Store, sources: Sequence[Source], failed: Sequence[Failure]) -> None:
     """Replace what was skipped under these sources by what was skipped now."""
     roots = {source.root for source in sources}
 
     def looked_at(path: str) -> bool:
         itself = {os.path.join(path, ""), f"{path}::"}  # noqa: PTH118  (a folder, an archive)
-        return not roots.isdisjoint(itself) or any(_lies_under(path, root) for root in roots)
+        return not roots.isdisjoint(itself) or any(lies_under(path, root) for root in roots)
 
     skipped = {path: reason for path, reason in store.skipped() if not looked_at(path)}
     skipped |= {failure.path: failure.reason for failure in failed}
     store.save_skipped(list(skipped.items()))
-
-
-def _lies_under(path: str, root: str) -> bool:
-    """Whether a source of this root (see :class:`wordsight.sources.Source`) lists such a path."""
-    if not root.endswith((os.sep, "/", "::")):
-        return path == root
-    if not path.startswith(root):
-        return False
-    if "::" not in path[len(root) :]:
-        return True
-    from wordsight.sources.location import archive_of
-
-    # A folder does not list what is inside the archives in it.
-    archive = archive_of(path)
-    return archive is None or len(archive) < len(root)
 
 
 def _label_owner(item: Item, entry: Entry | None) -> Item | Entry:
@@ -471,6 +414,8 @@ class _Run:
         known: dict[str, Entry],
         report: IndexReport,
         progress: Progress | None,
+        *,
+        recheck: bool = False,
     ) -> None:
         self.store = store
         self.model = model
@@ -479,6 +424,8 @@ class _Run:
         self.known = known
         self.report = report
         self.progress = progress
+        self.recheck = recheck
+        self.removed: set[str] = set()
         self.by_hash = {entry.hash: entry for entry in known.values()}
         self.memory = MemoryBudget(DECODE_BYTES)
         self.encoder_is_open = False
@@ -503,9 +450,14 @@ class _Run:
         entry = self.known.get(item.id)
         return (
             entry is not None
+            and not self.recheck
             and self._has_vectors(entry, item)
             and entry.label == _label_owner(item, entry).label
         )
+
+    def remaining(self) -> list[Entry]:
+        """What was known before this run and was not removed in it."""
+        return [entry for entry in self.known.values() if entry.id not in self.removed]
 
     def _has_vectors(self, entry: Entry, item: Item) -> bool:
         return (entry.size, entry.mtime_ns) == (item.size, item.mtime_ns) and self._has_crops(entry)
@@ -532,6 +484,7 @@ class _Run:
             # Also on Ctrl-C: what was embedded is worth keeping, and the next run will not know
             # any more what was moved.
             self._write()
+            self.removed |= {*self.moved, *self.spoilt}
             self.report.removed += self.store.remove(sorted({*self.moved, *self.spoilt}))
             self.moved.clear()
             self.spoilt.clear()
@@ -573,7 +526,9 @@ class _Run:
         from wordsight.images import open_image
 
         entry = self.known.get(item.id)
-        if entry and self._has_vectors(entry, item):  # the label alone is another
+        if (
+            entry and not self.recheck and self._has_vectors(entry, item)
+        ):  # the label alone is another
             return _Decoded(item, entry.hash, donor=entry.id)
 
         def reserve(count: int) -> None:

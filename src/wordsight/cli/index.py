@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from wordsight.cli.app import (
     JsonOption,
@@ -32,16 +33,26 @@ if TYPE_CHECKING:
 _KEPT = "what was indexed so far is kept; the same command goes on from there."
 
 
+class _Index(TyperCommand):
+    """``--prune=force`` beside ``--prune``, which takes no value: the next word is a path."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(
+            ctx, ["--prune-force" if word == "--prune=force" else word for word in args]
+        )
+
+
 @app.command(
+    cls=_Index,
     epilog=examples(
         "wordsight index ~/Pictures",
         "wordsight index ~/Pictures --crops tiles",
         "wordsight index photos scans.tar --library mine.lib --model clip-vit-b32",
-    )
+    ),
 )
 def index(
     paths: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(metavar="PATH...", help='Folders, image files, .tar shards, or "cifar10".'),
     ],
     library: LibraryOption = None,
@@ -64,7 +75,20 @@ def index(
         Path | None, typer.Option(metavar="FILE", help="Write crops per image as a picture.")
     ] = None,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove images that are gone from these paths.")
+        bool,
+        typer.Option(
+            "--prune",
+            help="Remove images that are gone from these paths; none where a drive may be missing "
+            "or more than half are gone, unless with --prune=force.",
+        ),
+    ] = False,
+    prune_force: Annotated[bool, typer.Option("--prune-force", hidden=True)] = False,
+    undo_prune: Annotated[
+        bool, typer.Option("--undo-prune", help="Bring back what was pruned since `compact`.")
+    ] = False,
+    recheck: Annotated[
+        bool,
+        typer.Option("--recheck", help="Read all files, also where size and time are the same."),
     ] = False,
     runtime: RuntimeOption = Runtime.auto,
     precision: PrecisionOption = Precision.auto,
@@ -79,6 +103,10 @@ def index(
     from wordsight.library import default_location
     from wordsight.sources import open_source
 
+    if undo_prune:
+        return _undo_prune(library, paths, as_json)
+    if not paths:
+        raise typer.BadParameter("Missing argument 'PATH...'.")
     check_pictures(plots=[plot])
     sources = [open_source(path) for path in paths]
     place = library or default_location(paths[0])
@@ -87,7 +115,13 @@ def index(
         if fresh and precision == Precision.int8:
             _say_int8(opened, sources)
         with progress_bar("indexing", "images") as progress:
-            report = opened.index_sources(sources, crops=crops, prune=prune, progress=progress)
+            report = opened.index_sources(
+                sources,
+                crops=crops,
+                prune="force" if prune_force else prune,
+                recheck=recheck,
+                progress=progress,
+            )
     except (ModelError, SourceError):
         opened.store.refresh()
         if fresh and not len(opened):  # an empty library would be found later, and puzzle
@@ -122,6 +156,19 @@ def index(
         say(f"plot: {plot}")
     elif plot:
         say("no plot: this run made no crops (--crops says how).")
+
+
+def _undo_prune(place: Path | None, paths: Sequence[str] | None, as_json: bool) -> None:
+    from wordsight.api import Library
+    from wordsight.library import Store, default_location, find
+
+    store = Store.open(place or (default_location(paths[0]) if paths else find()))
+    restored = Library(store).undo_prune()
+    if as_json:
+        print_json({"restored": restored, "images": len(store), "library": str(store.path)})
+    else:
+        print(f"{count(restored, 'image')} brought back.")
+        print(f"Library: {store.path} ({count(len(store), 'image')})")
 
 
 def _say_int8(library: Library, sources: Sequence[Source]) -> None:

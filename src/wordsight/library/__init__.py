@@ -12,6 +12,7 @@ A library is a directory::
     nearby.npz       in a large library: what the decision needs there
     flat.npz         in a large library: where its vectors lie in the files of the table
     skipped.json     files that were left out when their folders were last indexed, and why
+    devices.json     devices that folders were on when they were indexed (see pruning.py)
     lock             held by the one process that writes
 
 A library is **large** when its vectors, as float32, take more than 1 GiB, or than what the

@@ -28,6 +28,7 @@ from wordsight.library.large import (
     indexed_versions,
 )
 from wordsight.library.places import NAME, fallback_location
+from wordsight.library.pruned import forget, recoverable, restore
 from wordsight.library.records import Entry, ImageRecord, ModelRecord, id_from_int, id_to_int
 from wordsight.library.sidecar import Sidecar
 from wordsight.library.snapshot import Snapshot, joined
@@ -237,6 +238,20 @@ class Store:
                 data = json.dumps(record, indent=2).encode()
                 write_atomically(self.path / "library.json", data)
             self.record = record
+
+    @property
+    def devices(self) -> dict[str, int]:
+        """The devices that images were on when they were indexed, by folder."""
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+            found = json.loads((self.path / "devices.json").read_text(encoding="utf-8"))
+            return {str(folder): int(device) for folder, device in found.items()}
+        return {}
+
+    @devices.setter
+    def devices(self, devices: Mapping[str, int]) -> None:
+        if devices != self.devices:
+            with writing(self.path):
+                write_atomically(self.path / "devices.json", json.dumps(devices).encode())
 
     def _written_record(self) -> dict[str, Any]:
         """The record as it is on the disk; the one that is known where that cannot be read."""
@@ -710,8 +725,29 @@ class Store:
                 self.dataset.delete(f"id in ({','.join(numbers[start : start + 5000])})")
         return before - len(self)
 
+    def prune(self, ids: Sequence[str]) -> int:
+        """As :meth:`remove`, so that :meth:`undo_prune` brings them back until a compaction."""
+        if not ids:
+            return 0
+        with writing(self.path), recoverable(self.dataset):
+            return self.remove(ids)
+
+    def undo_prune(self) -> int:
+        """Bring back what was pruned since the library was last compacted; the number of images."""
+        with writing(self.path):
+            return restore(self.dataset)
+
     def compact(self, *, only_if_needed: bool = False) -> None:
-        """Merge small fragments and drop old versions (readers reload by themselves)."""
+        """Merge small fragments and drop old versions (readers reload by themselves).
+
+        Pruned images are gone for good then, unless it was done ``only_if_needed``.
+        """
+        if not only_if_needed:
+            with writing(self.path):
+                forget(self.dataset)
+        self._merge(only_if_needed=only_if_needed)
+
+    def _merge(self, *, only_if_needed: bool = False) -> None:
         if only_if_needed and len(self.dataset.get_fragments()) <= _COMPACT_FRAGMENTS:
             return
         with writing(self.path):
@@ -746,7 +782,7 @@ class Store:
         small changes are many small files: from some number on they are merged.
         """
         if len(self.dataset.get_fragments()) > _MOST_FRAGMENTS:
-            self.compact()
+            self._merge()
         elif self.is_large:
             self.prepare()
         else:
@@ -768,4 +804,8 @@ class Store:
         from datetime import timedelta
 
         with writing(self.path):
-            self.dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=False)
+            self.dataset.cleanup_old_versions(
+                older_than=timedelta(0),
+                delete_unverified=False,
+                error_if_tagged_old_versions=False,
+            )
