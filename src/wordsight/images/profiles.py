@@ -62,7 +62,8 @@ def to_srgb(image: PIL.Image.Image, info: dict[Any, Any]) -> PIL.Image.Image:
     else:
         transform = None
     if transform:
-        return transform.apply(image)
+        converted: PIL.Image.Image = transform.apply(image)
+        return converted
     image = image.convert("RGB")
     gamma = info.get("gamma")
     # 0.45455 is sRGB's as far as one number can say it.
