@@ -8,6 +8,7 @@ program has registered, and its pixel limit is a process-wide setting; the one h
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -162,10 +163,8 @@ def _decode_kind(
 def _is_own(image: Any) -> bool:
     """Whether wordsight drew and saved this picture (``render/saving.py``)."""
     said = [image.info.get("Software"), image.info.get("comment")]
-    try:
+    with contextlib.suppress(Exception):  # broken EXIF says nothing
         said.append(image.getexif().get(0x0131))
-    except Exception:  # broken EXIF says nothing
-        pass
     return SOFTWARE in said or SOFTWARE.encode() in said
 
 
