@@ -42,7 +42,7 @@ class _Jxl:
         from PIL import ImageOps
         from pillow_jxl.JpegXLImagePlugin import JXLImageFile
 
-        image = JXLImageFile(io.BytesIO(self._data))
+        image: Any = JXLImageFile(io.BytesIO(self._data))
         image.load()
         if image.jpeg:  # made of a JPEG, which it is again, as the JPEG lay
             return ImageOps.exif_transpose(image)

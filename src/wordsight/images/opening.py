@@ -8,6 +8,7 @@ program has registered, and its pixel limit is a process-wide setting; the one h
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -162,10 +163,8 @@ def _decode_kind(
 def _is_own(image: Any) -> bool:
     """Whether wordsight drew and saved this picture (``render/saving.py``)."""
     said = [image.info.get("Software"), image.info.get("comment")]
-    try:
+    with contextlib.suppress(Exception):  # broken EXIF says nothing
         said.append(image.getexif().get(0x0131))
-    except Exception:  # broken EXIF says nothing
-        pass
     return SOFTWARE in said or SOFTWARE.encode() in said
 
 
@@ -178,7 +177,7 @@ def decoding_bytes(kind: str, image: Any, factor: int = 1) -> int:
     width, height = image.size
     pixels = width * height
     narrow = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)
-    need = pixels * narrow + 4 * (width // factor) * height
+    need: int = pixels * narrow + 4 * (width // factor) * height
     scale = getattr(image, "decoderconfig", None) or (1,)
     need += int(pixels * scale[0] ** 2 * _coefficient_bytes(kind, image))
     need += int(pixels * _beside(kind, image))

@@ -62,7 +62,8 @@ def to_srgb(image: PIL.Image.Image, info: dict[Any, Any]) -> PIL.Image.Image:
     else:
         transform = None
     if transform:
-        return transform.apply(image)
+        converted: PIL.Image.Image = transform.apply(image)
+        return converted
     image = image.convert("RGB")
     gamma = info.get("gamma")
     # 0.45455 is sRGB's as far as one number can say it.
@@ -127,10 +128,10 @@ def _decoded(image: PIL.Image.Image, coding: Coding) -> PIL.Image.Image:
     from wordsight.images.colour import STRIP_PIXELS
 
     level = np.arange(256) / 255
-    curve = {_LINEAR: lambda v: v, _PQ: _pq_light, _HLG: _hlg_light}.get(
-        coding.transfer, _srgb_light
-    )
-    light = curve(level).astype(np.float32)
+    curves = {_PQ: _pq_light, _HLG: _hlg_light}
+    if coding.transfer != _LINEAR:
+        level = curves.get(coding.transfer, _srgb_light)(level)
+    light = level.astype(np.float32)
     steps = 1 << 14
     encoded = np.rint(255 * _encoded(np.arange(steps + 1) / steps)).astype(np.uint8)
     matrix = np.linalg.solve(_to_xyz(1), _to_xyz(coding.primaries)).astype(np.float32)

@@ -1,9 +1,9 @@
-"""Cameras' RAW files, by LibRaw: the preview that the camera put in, or half the sensor's pixels."""
+"""Cameras' RAW files, by LibRaw: the camera's preview, or half the sensor's pixels."""
 
 from __future__ import annotations
 
 import io
-from typing import IO, Any
+from typing import IO, Any, BinaryIO, cast
 
 from wordsight.errors import ImageError
 
@@ -28,7 +28,7 @@ def open_raw(file: IO[bytes]) -> Any:
     from wordsight.images.reasons import UnsupportedError
 
     try:
-        return _Raw(rawpy.imread(file))
+        return _Raw(rawpy.imread(cast("BinaryIO", file)))
     except (rawpy.LibRawFileUnsupportedError, rawpy.LibRawNotImplementedError):
         raise UnsupportedError("a RAW file of a camera that LibRaw does not know") from None
 

@@ -28,11 +28,12 @@ _FORMATS = {1: "integers", 2: "signed integers", 3: "floats", 5: "complex", 6: "
 def open_tiff(file: IO[bytes]) -> Any:
     """A TIFF as an image of Pillow that is not yet loaded; cameras' RAW files too.
 
-    Of several pages the first that is not marked as a reduced copy. Raises UnsupportedError for what
-    is neither Pillow's nor, where it is installed, tifffile's to read.
+    Of several pages the first that is not marked as a reduced copy. Raises UnsupportedError for
+    what is neither Pillow's nor, where it is installed, tifffile's to read.
     """
     pages = list(_pages(file))
-    header = file.seek(0) or file.read(16)
+    file.seek(0)
+    header = file.read(16)
     file.seek(0)
     number = next((i for i, page in enumerate(pages) if not _is_reduced(page)), 0)
     page = pages[number]
@@ -205,7 +206,7 @@ class _Pages:
         self.size: tuple[int, int] = (page.imagewidth, page.imagelength)
         self.mode = "RGB"
         self.bytes_each: float = 4 + 3 * page.bitspersample / 8 * page.samplesperpixel
-        self.info: dict[str, Any] = {}
+        self.info: dict[str | tuple[int, int], Any] = {}
         if 34675 in page.tags:
             self.info["icc_profile"] = bytes(page.tags[34675].value)
 

@@ -104,7 +104,7 @@ def _save_plot(figure: Figure, path: Path, kind: str) -> None:
         "pdf": {"CreationDate": None},
         "png": {"Software": SOFTWARE},
     }
-    options = {"pil_kwargs": _signature("JPEG")} if kind == "jpg" else {}
+    options: dict[str, Any] = {"pil_kwargs": _signature("JPEG")} if kind == "jpg" else {}
     # The salt makes the ids inside an SVG the same every time.
     with matplotlib.rc_context({"svg.hashsalt": "wordsight"}):
         figure.savefig(path, format=kind, dpi=_DPI, metadata=metadata.get(kind), **options)
