@@ -254,6 +254,7 @@ def test_export_sends_nothing(open_clip_folder: Path, tmp_path: Path) -> None:
     watched.assert_private()
 
 
+@needs_torch
 def test_a_clip_of_transformers(transformers_folder: Path, tmp_path: Path) -> None:
     import torch
     from transformers import AutoImageProcessor, CLIPModel, CLIPTokenizer

@@ -170,7 +170,7 @@ def _as_query(text: str) -> str | Path:
 
     for name in dict.fromkeys((text, text.strip())):  # names may begin or end with spaces
         path = expanded(name)
-        if os.path.isdir(path):  # noqa: PTH112  (whatever was typed, a path or not)
+        if name and os.path.isdir(path):  # noqa: PTH112  (whatever was typed, a path or not)
             raise WordsightError(
                 f"{name}: this is a folder, not an image; to find the words, write them in double "
                 f"quotes: {shlex.quote(chr(34) + name + chr(34))}"
