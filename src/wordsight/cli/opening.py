@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wordsight.cli.app import Precision, Runtime
-from wordsight.cli.console import say
+from wordsight.cli.console import Transfer, say
 
 if TYPE_CHECKING:
     from wordsight.api import Library
     from wordsight.models import ClipModel
+    from wordsight.sources import Source
 
 
 def load(name: str, runtime: Runtime, precision: Precision) -> ClipModel:
@@ -24,6 +25,14 @@ def load(name: str, runtime: Runtime, precision: Precision) -> ClipModel:
         precision=precision.value,
         notice=lambda line: say(f"note: {line}"),
     )
+
+
+def open_place(place: str) -> Source:
+    """Open a place with images; a download for it is shown."""
+    from wordsight.sources import open_source
+
+    with Transfer(place) as transfer:
+        return open_source(place, progress=transfer.progress, notice=transfer.notice)
 
 
 def open_library(
