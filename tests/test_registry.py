@@ -199,6 +199,12 @@ def test_auto_goes_on_with_a_transfer_that_was_cut(
     assert len(notices) == 1
 
 
+def run(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+
+
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
@@ -210,29 +216,29 @@ def photo(tmp_path: Path) -> Path:
 def test_a_new_library_says_first_that_it_keeps_the_starter(
     starter: Path, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["index", str(photo)]) == 0
+    run(["index", str(photo)])
     said = capsys.readouterr().err
     assert f"fetch it with `wordsight models fetch {PREFERRED.name}`" in said
     assert "a library keeps the model that it was made with, here the starter" in said
     assert "give --model starter" in said
-    assert main(["index", str(photo)]) == 0  # later, with nothing better here
+    run(["index", str(photo)])  # later, with nothing better here
     assert "starter" not in capsys.readouterr().err
 
 
 def test_the_starter_by_choice_needs_no_words(
     starter: Path, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["index", str(photo), "--model", "starter"]) == 0
+    run(["index", str(photo), "--model", "starter"])
     assert "starter" not in capsys.readouterr().err
 
 
 def test_a_later_run_names_the_better_model_that_came(
     starter: Path, photo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(["index", str(photo), "--model", "starter"]) == 0
+    run(["index", str(photo), "--model", "starter"])
     capsys.readouterr()
     monkeypatch.setattr(hub, "cached", lambda repository, *_: Path("here"))
-    assert main(["index", str(photo)]) == 0
+    run(["index", str(photo)])
     said = capsys.readouterr().err
     assert f"{PREFERRED.name}, which finds more, is on this machine by now" in said
     assert f"--library DIR --model {PREFERRED.name}" in said
