@@ -4,7 +4,8 @@
 
 A random ViT-B/32 (``benchmarks/vit.py``) runs as wordsight runs it, and in ONNX Runtime in fp32;
 beside it, the same graph with its batch fixed at 1. The ceiling is a chain of the tower's own
-largest matrix products, in OpenVINO, in fp32 and, where the processor has it, in bf16. All of them run in turn, ``--batches`` times; ratios are those of one
+largest matrix products, in OpenVINO, in fp32 and, where the processor has it, in bf16. All of them
+run in turn, ``--batches`` times; ratios are those of one
 turn, and their median is printed: of wall time, and of processor time, which other work on the
 machine disturbs less. DIR holds CLIP's ``tokenizer.json``.
 """
