@@ -132,3 +132,7 @@ class Words:
     def truncated(self, prompt: str) -> bool:
         """No prompt is too long."""
         return False
+
+    def unreadable(self, prompt: str) -> bool:
+        """No prompt is unreadable."""
+        return False

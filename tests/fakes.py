@@ -78,6 +78,9 @@ class ColourModel:
     def truncated(self, text: str) -> bool:
         return len(text.split()) > 30
 
+    def unreadable(self, text: str) -> bool:
+        return not text.isascii()
+
 
 def _noise(data: bytes) -> NDArray[np.float32]:
     seed = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from hub_standin import StandIn, serve
 from PIL import Image
+from watched import Watched
 
 from wordsight import load_model
 from wordsight.classify import Classifier
@@ -243,6 +244,16 @@ def test_an_open_clip_model_of_the_sigmoid_kind_with_its_own_tokenizer(tmp_path:
 
 
 @needs_torch
+def test_export_sends_nothing(open_clip_folder: Path, tmp_path: Path) -> None:
+    # What PyTorch and others keep of their own is theirs, not what the export sends.
+    own = {"HF_HOME": str(tmp_path / "hf"), "XDG_CACHE_HOME": str(tmp_path / "xdg")}
+    command = ["-m", "wordsight", "export", str(open_clip_folder), "--out", "out"]
+    watched = Watched(tmp_path, command, own)
+    status, output = watched.wait()
+    assert status == 0, output
+    watched.assert_private()
+
+
 def test_a_clip_of_transformers(transformers_folder: Path, tmp_path: Path) -> None:
     import torch
     from transformers import AutoImageProcessor, CLIPModel, CLIPTokenizer

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 # At once, although little else is: importing the module of this name later would put the module
 # in the place of the function.
 from wordsight.classify import classify
+from wordsight.privacy import switch_off
+
+switch_off()  # now, before anything imports the libraries that it concerns
 
 __version__ = "0.1.0"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from wordsight.errors import LibraryChangedError, WordsightError
+from wordsight.errors import LibraryChangedError, LibraryError, WordsightError
 from wordsight.library import ModelRecord, Store
 
 if TYPE_CHECKING:
@@ -262,6 +262,7 @@ def create(path: str | Path, model: ClipModel | str | Path = "auto") -> Library:
     from wordsight.bank import bank_phrases, kind_texts
     from wordsight.models.texts import encode_texts_cached
 
+    _check_path(path)
     loaded = _loaded(model)
     phrases = bank_phrases()
     record = ModelRecord(
@@ -284,12 +285,18 @@ def open(path: str | Path | None = None, model: ClipModel | str | Path | None = 
     """
     from wordsight.library import find
 
+    _check_path(path)
     store = Store.open(path if path is not None else find())
     if model is None:
         return Library(store)
     loaded = _loaded(model)
     store.check_model(loaded.name, loaded.hash)
     return Library(store, loaded)
+
+
+def _check_path(path: str | Path | None) -> None:
+    if isinstance(path, str) and not path.strip():  # to the system it is the current folder
+        raise LibraryError("an empty path was given for the library; name its directory.")
 
 
 def _loaded(model: ClipModel | str | Path) -> ClipModel:

@@ -208,6 +208,11 @@ class Classifier:
         self.labels = read_labels(labels)
         self.temperature = temperature
         self.closed = closed
+        if unread := [label for label in self.labels if model.unreadable(label)]:
+            raise QueryError(
+                f"the model {model.name} can read nothing of these labels, so they are all one to "
+                f"it: {', '.join(unread[:5])}; write them in a language of the model."
+            )
         self._text = label_vectors(model, self.labels, templates)
         # The bank in the same wordings as the labels: what matters is what is said, not how.
         texts = [text for phrase in bank_phrases() for text in _bank_prompts(phrase, templates)]
@@ -263,6 +268,12 @@ class Classifier:
         return self.judge(self.model.encode_images([_opened(image) for image in images]), top)
 
 
+def _not_empty(image: Any) -> Any:
+    if isinstance(image, str) and not image.strip():
+        raise QueryError("an empty path was given; name an image file.")
+    return image
+
+
 def _opened(image: Any) -> Image:
     from wordsight.images import open_image, to_rgb
 
@@ -310,6 +321,7 @@ def classify(
 
     if isinstance(images, (str, Path)):
         images = [images]
+    images = map(_not_empty, images)
     loaded = load_model(model) if isinstance(model, (str, Path)) else model
     classifier = Classifier(
         loaded, labels, templates=templates, temperature=temperature, closed=closed

@@ -32,7 +32,16 @@ PROMPTS = (
 _LABELS = "cifar10"
 _SCENES = 40
 _PROPOSER = "starter-maskrcnn"
-_REPLACED = ("library", "scenes", "scenes-library")
+_PHOTOGRAPHS = Path(__file__).with_name("photographs")
+PHOTOGRAPH_PROMPTS = (
+    "a cat",
+    "a cup of coffee",
+    "coins",
+    "a rocket",
+    "a photographer",
+    "a giraffe",
+)
+_REPLACED = ("library", "scenes", "scenes-library", "photographs-library")
 _MARK = ".wordsight-demo"
 
 
@@ -113,9 +122,10 @@ def run(
     facts["classification"] = _classify(model, items, ids, vectors, keep, say)
 
     facts["crops"] = _crops(model, items, out, keep, say, progress)
+    facts["photographs"] = _photographs(model, out, keep, say)
 
     facts["seconds"] = round(time.perf_counter() - started, 2)
-    say(f"11. Done in {facts['seconds']:.1f} s. Pictures to look at:")
+    say(f"12. Done in {facts['seconds']:.1f} s. Pictures to look at:")
     for picture in facts["pictures"]:
         say(f"   {picture}")
     say(f"   Go on yourself:  wordsight search --library {out / 'library'}")
@@ -174,6 +184,30 @@ def _crops(
         shown = ("recall@1", "recall@5", "recall@10", "mrr", "map")
         say(f"   {name:<22} " + "  ".join(f"{key} {values[key].value:.3f}" for key in shown))
     return {"report": facts, "evaluation": found.to_json()}
+
+
+def _photographs(
+    model: ClipModel,
+    out: Path,
+    keep: Callable[[Any, str], None],
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """Search the photographs of the package, whole and by their crops."""
+    from wordsight import render
+
+    library = _fresh_library(out / "photographs-library", model)
+    library.index(_PHOTOGRAPHS, crops=_PROPOSER)
+    say(f"11. Photographs: {len(library)} that come with wordsight, searched with crops:")
+    results = library.search(list(PHOTOGRAPH_PROMPTS), k=1, anyway=True)
+    tiles = []
+    for result in results:
+        best = result.hits[0]
+        found = f"{Path(best.path).name}, score {best.score:.3f}"
+        say(f'   "{result.query}": ' + (found if result.match else f"No match (closest: {found})"))
+        verdict = f"{best.score:.3f}" if result.match else "No match; the closest"
+        tiles.append(render.Tile(library.image(best), [result.query, verdict], box=best.view.box))
+    keep(render.grid(tiles, title="Photographs found by words", columns=3), "photographs.png")
+    return [result.to_json() for result in results]
 
 
 def _fresh_library(place: Path, model: ClipModel) -> api.Library:

@@ -600,6 +600,8 @@ class _Run:
             if entry and entry.hash != digest:
                 self.spoilt.append(item.id)
             raise
+        if "software" in image.info:
+            raise ImageError(f"{item.path}: drawn by wordsight (a grid, plot or card); passed over")
         width, height = image.info["full_size"]
         decoded = _Decoded(item, digest, width, height, regions=[])
         if donor:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 from wordsight.errors import QueryError
+from wordsight.paths import expanded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -186,21 +187,26 @@ class Query:
         return text.replace("+ -1*", "- ").replace("+ -", "- ")
 
 
+# Phones and word processors type curly quotes and U+2212 (minus). Words may hold the other kind.
+_QUOTES, _SIGNS = "\u201c\u201d\u201e\u201f", "+\\-\u2212"
 _TERM = re.compile(
-    r"""\s*(?P<sign>[+-])?\s*(?:(?P<weight>\d+(?:\.\d+)?|\.\d+)\s*\*\s*)?(?P<at>@)?"(?P<text>[^"]*)"\s*"""
+    rf"""\s*(?P<sign>[{_SIGNS}])?\s*(?:(?P<weight>\d+(?:\.\d+)?|\.\d+)\s*\*\s*)?(?P<at>@)?"""
+    rf"""(?:"(?P<straight>[^"]*)"|[{_QUOTES}](?P<curly>[^{_QUOTES}]*)[{_QUOTES}])\s*"""
 )
+_TERMS = re.compile(rf'[{_SIGNS}]?\s*(?:[\d.]+\s*\*\s*)?@?["{_QUOTES}]')
 
 
 def parse_query(text: str) -> Query:
     """Read a query as typed: words, or terms in double quotes joined by + and -.
 
     ``a dog`` is plain text. ``"beach" + "sunset" - 0.5*"people"`` weighs terms; ``@"photo.jpg"``
-    is an image. Raises QueryError when it is empty or the terms cannot be read.
+    is an image. Curly quotes and the minus sign U+2212 count as straight ones. Raises QueryError
+    when it is empty or the terms cannot be read.
     """
     stripped = text.strip()
     if not stripped:
         raise QueryError('the query is empty; say what to look for, for example: "a dog".')
-    if not re.match(r'^[+-]?\s*(?:[\d.]+\s*\*\s*)?@?"', stripped):
+    if not _TERMS.match(stripped):
         return Query((Term(1.0, text=stripped),))
     terms: list[Term] = []
     position = 0
@@ -211,11 +217,13 @@ def parse_query(text: str) -> Query:
                 f"the query cannot be read at: {stripped[position:].strip()[:40]}  "
                 '(write terms like this: "beach" + "sunset" - 0.5*"people")'
             )
-        value = found["text"].strip()
-        if not value:
+        value = found["straight"] if found["curly"] is None else found["curly"]
+        if not value.strip():
             raise QueryError('a term of the query is empty; write for example "beach" + "sunset".')
-        weight = float(found["weight"] or 1) * (-1 if found["sign"] == "-" else 1)
-        terms.append(Term(weight, image=value) if found["at"] else Term(weight, text=value))
+        weight = float(found["weight"] or 1) * (1 if found["sign"] in (None, "+") else -1)
+        # Names of files keep their spaces.
+        term = Term(weight, image=value) if found["at"] else Term(weight, text=value.strip())
+        terms.append(term)
         position = found.end()
     return Query(tuple(terms))
 
@@ -267,7 +275,7 @@ def _encode(
                 total += term.weight * text_vectors[row[term.text]]
             else:
                 is_file = isinstance(term.image, (str, Path))
-                image = open_image(term.image) if is_file else term.image
+                image = open_image(expanded(term.image)) if is_file else term.image
                 total += term.weight * model.encode_images([image])[0]
         length = float(np.linalg.norm(total))
         if length < 1e-6:
@@ -602,10 +610,16 @@ def _top(values: NDArray[np.float32], k: int) -> NDArray[np.intp]:
 
 
 def _notices(model: ClipModel, query: Query) -> list[str]:
+    texts = [term.text for term in query.terms if term.text is not None]
     return [
-        f"the prompt is longer than the model reads; only its beginning counts: {term.text[:60]}..."
-        for term in query.terms
-        if term.text is not None and model.truncated(term.text)
+        f"the prompt is longer than the model reads; only its beginning counts: {text[:60]}..."
+        for text in texts
+        if model.truncated(text)
+    ] + [
+        f"the model {model.name} can read nothing of this, so any other such prompt gets the same "
+        f"answer; write it in a language of the model: {text[:60]}"
+        for text in texts
+        if model.unreadable(text)
     ]
 
 

@@ -247,6 +247,14 @@ def check_files(files: Iterable[Path | None]) -> None:
             raise WordsightError(f"{path} cannot be written; choose another name.")
 
 
+def _keep_fonts() -> None:
+    """Let matplotlib keep its list of fonts in our cache, not beside that of other programs."""
+    from wordsight.models.runtime import writable_cache
+
+    if folder := writable_cache("matplotlib"):
+        os.environ.setdefault("MPLCONFIGDIR", str(folder))
+
+
 def check_pictures(pictures: Iterable[Path | None] = (), plots: Iterable[Path | None] = ()) -> None:
     """Refuse names that no picture can be written under now, not after the work."""
     for paths, plot in ((pictures, False), (plots, True)):
@@ -254,3 +262,5 @@ def check_pictures(pictures: Iterable[Path | None] = (), plots: Iterable[Path | 
             from wordsight import render
 
             render.check_suffix(path, plot)
+            if plot:
+                _keep_fonts()

@@ -16,10 +16,10 @@ def loop(answer: Callable[[str], None], about: str) -> None:
     if interactive:
         print(f"wordsight {__version__}: {about}. Type a prompt; exit ends.")
     for line in _prompts(interactive):
-        text = line.strip()
-        if text.lower() in ("exit", "quit"):
+        text = line.rstrip("\r\n")  # names of files may begin or end with spaces
+        if text.strip().lower() in ("exit", "quit"):
             break
-        if not text:
+        if not text.strip():
             continue
         try:
             answer(text)

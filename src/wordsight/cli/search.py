@@ -27,6 +27,7 @@ from wordsight.cli.console import check_pictures, count, print_json, say, shown
 from wordsight.cli.opening import open_library
 from wordsight.cli.prompt import loop
 from wordsight.errors import WordsightError
+from wordsight.paths import expanded
 
 if TYPE_CHECKING:
     from wordsight.search import Result
@@ -164,13 +165,19 @@ def _say_timings(laps: dict[str, float]) -> None:
 
 
 def _as_query(text: str) -> str | Path:
-    """A prompt that names an image file is that image."""
+    """A prompt that names a file is that image, whatever its suffix; a folder is a mistake."""
     from wordsight.images import IMAGE_SUFFIXES
 
-    path = Path(text.strip())
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        if os.path.isfile(path):  # noqa: PTH113  (whatever was typed, a path or not)
+    for name in dict.fromkeys((text, text.strip())):  # names may begin or end with spaces
+        path = expanded(name)
+        if os.path.isdir(path):  # noqa: PTH112  (whatever was typed, a path or not)
+            raise WordsightError(
+                f"{name}: this is a folder, not an image; to find the words, write them in double "
+                f"quotes: {shlex.quote(chr(34) + name + chr(34))}"
+            )
+        if name and os.path.exists(path):  # noqa: PTH110
             return path
+    if Path(text.strip()).suffix.lower() in IMAGE_SUFFIXES:
         raise WordsightError(f"{text}: there is no such file.")
     return text
 

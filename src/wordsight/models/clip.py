@@ -229,6 +229,22 @@ class ClipModel:
         (tokens,) = self._encode([text])
         return bool(tokens.overflowing)
 
+    def unreadable(self, text: str) -> bool:
+        """Tell whether the tokenizer knows nothing of a text, so that all such texts are one to it.
+
+        A character that is in no language (U+E000) shows which tokens stand for the unknown; of
+        tokenizers that spell every character in bytes no text is unreadable.
+        """
+        asked, unknown = (
+            {
+                token
+                for token, special in zip(found.ids, found.special_tokens_mask, strict=True)
+                if not special
+            }
+            for found in self._encode([text, "\ue000"])
+        )
+        return asked <= unknown
+
     def _encode(self, texts: Sequence[str]) -> list[Any]:
         if isinstance(texts, str):
             raise TypeError("give a list of texts, not one string")

@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from wordsight.errors import ModelError
 from wordsight.models.onnxfile import check_file, fixed_batch, with_free_batch
 from wordsight.paths import expanded
+from wordsight.privacy import IN_CHILDREN, import_onnxruntime
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -286,7 +287,8 @@ class _OpenVinoGraph:
         self, path: Path, precision: str, *, free_batch: bool = False, at_once: int = 1
     ) -> None:
         spared = _spare_broken_amx()
-        openvino = _import_openvino()
+        import openvino
+
         core = openvino.Core()
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:
@@ -421,8 +423,7 @@ class _OnnxRuntimeGraph:
         free_batch: bool = False,
         at_once: int = 1,
     ) -> None:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         if precision == "bf16":
             raise ModelError(
                 "ONNX Runtime computes in fp32 here: use --runtime openvino for bf16, "
@@ -465,8 +466,7 @@ def _model_and_options(path: Path, options: Any, *, free_batch: bool) -> tuple[A
 
 
 def _session_options(*, mapped: bool = False, at_once: int = 1) -> Any:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = max(1, cpu_threads() // at_once)
     options.log_severity_level = 3  # errors only: warnings about a graph help no user
@@ -486,7 +486,7 @@ def _mapped_copy(path: Path, *, free_batch: bool = False) -> Path:
     fresh process takes 0.28 s of processor time with it against 1.1 s without.
     Raises OSError when the cache cannot be written.
     """
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     def write(making: Path) -> None:
         options = _session_options()
@@ -609,7 +609,9 @@ def _port_name(port: Any) -> str:
 
 
 # A product of two bf16 matrices: the least that uses the tile registers (AMX).
-_AMX_PROBE = """
+_AMX_PROBE = (
+    IN_CHILDREN
+    + """
 import numpy as np, openvino as ov
 from openvino import opset13 as op
 x = op.parameter([64, 64], np.float32)
@@ -617,6 +619,7 @@ y = op.matmul(x, op.constant(np.ones((64, 64), np.float32)), False, False)
 model = ov.Core().compile_model(ov.Model([y], [x]), "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
 assert model(np.ones((64, 64), np.float32))[0].max() == 64
 """
+)
 
 
 @lru_cache(maxsize=1)
@@ -653,21 +656,6 @@ def _spare_broken_amx(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
         with contextlib.suppress(OSError):
             memory.write_text("broken" if broken else "works")
     return broken
-
-
-def _import_openvino() -> Any:
-    """OpenVINO without its telemetry, which would report each import to a server of its makers."""
-    name = "openvino_telemetry"
-    if "openvino" in sys.modules or name in sys.modules:
-        import openvino
-
-        return openvino
-    sys.modules[name] = None  # type: ignore[assignment]  # an import of it fails: it is optional
-    try:
-        import openvino
-    finally:
-        del sys.modules[name]
-    return openvino
 
 
 def _openvino_tensor(port: Any) -> Tensor:

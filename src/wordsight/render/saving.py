@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from wordsight.errors import WordsightError, reason
+from wordsight.images import SOFTWARE
 from wordsight.paths import drafted
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def check_suffix(path: Path, plot: bool = False) -> str:
 def save(picture: Image.Image | Figure, path: str | Path) -> Path:
     """Write ``picture`` to ``path`` in the format of its suffix; missing folders are made.
 
-    A file that was there before is replaced only once the new one is complete.
+    A file that was there before is replaced only once the new one is complete. PNG, JPEG, WebP,
+    TIFF and GIF name wordsight as their software, so that indexing passes over them; BMP cannot.
 
     Raises:
         WordsightError: the suffix names no format, the picture is too large for it, the folder
@@ -69,7 +71,7 @@ def save(picture: Image.Image | Figure, path: str | Path) -> Path:
         with drafted(path) as draft:
             if isinstance(picture, Image.Image):
                 options = {"quality": 92} if kind in ("JPEG", "WEBP") else {}
-                picture.save(draft, format=kind, **options)
+                picture.save(draft, format=kind, **options, **_signature(kind))
             else:
                 _save_plot(picture, draft, kind)
     except OSError as error:
@@ -77,13 +79,35 @@ def save(picture: Image.Image | Figure, path: str | Path) -> Path:
     return path
 
 
+def _signature(kind: str) -> dict[str, Any]:
+    """Options of Pillow that write who made a picture, in the format's own way."""
+    if kind == "PNG":
+        from PIL.PngImagePlugin import PngInfo
+
+        text = PngInfo()
+        text.add_text("Software", SOFTWARE)
+        return {"pnginfo": text}
+    if kind == "GIF":
+        return {"comment": SOFTWARE.encode()}
+    if kind in ("JPEG", "WEBP", "TIFF"):
+        exif = Image.Exif()
+        exif[ExifTags.Base.Software] = SOFTWARE
+        return {"exif": exif}
+    return {}
+
+
 def _save_plot(figure: Figure, path: Path, kind: str) -> None:
     import matplotlib
 
-    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    metadata = {
+        "svg": {"Date": None},
+        "pdf": {"CreationDate": None},
+        "png": {"Software": SOFTWARE},
+    }
+    options = {"pil_kwargs": _signature("JPEG")} if kind == "jpg" else {}
     # The salt makes the ids inside an SVG the same every time.
     with matplotlib.rc_context({"svg.hashsalt": "wordsight"}):
-        figure.savefig(path, format=kind, dpi=_DPI, metadata=undated.get(kind))
+        figure.savefig(path, format=kind, dpi=_DPI, metadata=metadata.get(kind), **options)
 
 
 def _reason(error: OSError) -> str:

@@ -33,12 +33,14 @@ def open_source(
     "cifar10" means the test images of that data set (:func:`wordsight.sources.cifar10.load`);
     a folder of this name is opened as "./cifar10". ``progress`` is called with (bytes so far,
     bytes in all or None) while something is downloaded, ``notice`` with lines for the user (without
-    it they are logged). Raises SourceError for what is not there.
+    it they are logged). Raises SourceError for what is not there, and for an empty path.
     """
     if location == "cifar10":
         from wordsight.sources.cifar10 import load
 
         return load("test", progress=progress, notice=notice)
+    if not str(location).strip():  # of an unset variable in a script; to the system it is "."
+        raise SourceError("an empty path was given; name a folder or a file (. is this folder).")
     path = str(expanded(location))
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import re
@@ -36,7 +37,9 @@ PATIENCE = 10.0
 """Seconds that one more waits for its turn before it gets 503."""
 JUDGING_PATIENCE = 60.0
 """The same for classifications, which are made one after the other."""
-MAX_UPLOAD_PIXELS = 50_000_000
+UPLOAD_SIDE = 2048
+"""The short side, in pixels, at which a large upload is decoded: any encoder sees less of it."""
+LARGE_UPLOAD = 200 << 20  # bytes of decoding: such uploads go one after the other
 SKIPPED_SHOWN = 1000
 _SCORES = 2**25  # scores in memory at once: queries times views
 _TAKEN = {
@@ -294,7 +297,16 @@ def _words(text: str) -> Query:
 def _decode(data: bytes) -> Image:
     from wordsight.images import open_image
 
-    return open_image(data, max_pixels=MAX_UPLOAD_PIXELS, name="the uploaded image")
+    with contextlib.ExitStack() as held:
+
+        def reserve(count: int) -> None:
+            if count > LARGE_UPLOAD:
+                held.enter_context(_LARGE_UPLOADS)
+
+        return open_image(data, min_side=UPLOAD_SIDE, name="the uploaded image", reserve=reserve)
+
+
+_LARGE_UPLOADS = threading.Lock()
 
 
 def _tags(record: ImageRecord, folder: int) -> dict[int, Any]:

@@ -1,0 +1,20 @@
+"""Opening images: formats, orientation, reduced scale, limits; colour; crops."""
+
+from wordsight.images.colour import to_rgb
+from wordsight.images.crops import crop
+from wordsight.images.formats import IMAGE_SUFFIXES, RAW_SUFFIXES, SOFTWARE, readable_suffixes
+from wordsight.images.opening import MAX_PIXELS, decoding_bytes, open_image
+from wordsight.images.reasons import unreadable_reason
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "RAW_SUFFIXES",
+    "SOFTWARE",
+    "crop",
+    "decoding_bytes",
+    "open_image",
+    "readable_suffixes",
+    "to_rgb",
+    "unreadable_reason",
+]
