@@ -3,8 +3,9 @@
     python -m benchmarks.encoder [--tokenizer DIR] [--size 224] [--batches 6]
 
 A random ViT-B/32 (``benchmarks/vit.py``) runs as wordsight runs it, and in ONNX Runtime in fp32;
-the ceiling is a chain of the tower's own largest matrix products, in OpenVINO, in fp32 and, where
-the processor has it, in bf16. All of them run in turn, ``--batches`` times; ratios are those of one
+beside it, the same graph with its batch fixed at 1. The ceiling is a chain of the tower's own
+largest matrix products, in OpenVINO, in fp32 and, where the processor has it, in bf16. All of them
+run in turn, ``--batches`` times; ratios are those of one
 turn, and their median is printed: of wall time, and of processor time, which other work on the
 machine disturbs less. DIR holds CLIP's ``tokenizer.json``.
 """
@@ -69,6 +70,9 @@ def main() -> None:
             model = wordsight.load_model(folder, runtime=runtime, precision=precision)
             run = lambda m=model: m.encode_pixels(pixels)  # noqa: E731
             work[f"{runtime} {precision}"] = (run, flops * options.batch)
+        model = wordsight.load_model(vit.with_fixed_batch(folder), runtime="openvino")
+        run = lambda m=model: m.encode_pixels(pixels)  # noqa: E731
+        work["fixed batch"] = (run, flops * options.batch)
         for precision in ("bf16", "f32") if has_bf16() else ("f32",):
             work[f"product {precision}"] = product(precision, tokens)
         for action, _ in work.values():

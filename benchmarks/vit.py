@@ -161,6 +161,18 @@ def make_clip(folder: Path, tokenizer: Path, size: int = 256) -> Path:
     return folder
 
 
+def with_fixed_batch(folder: Path) -> Path:
+    """A copy of the model directory, beside it, whose towers take one image or text at a time."""
+    place = folder.with_name(f"{folder.name}-fixed")
+    shutil.copytree(folder, place)
+    for tower in ("visual", "textual"):
+        model = onnx.load(str(place / tower / "model.onnx"))
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = 1
+        onnx.save(model, str(place / tower / "model.onnx"))
+    return place
+
+
 def as_rclip(folder: Path, tokenizer: Path) -> Path:
     """Write the same towers as rclip's own files (for ``RCLIP_DATADIR``)."""
     place = folder / "ViT-B-32-256-datacomp_s34b_b86k"

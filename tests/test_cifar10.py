@@ -6,21 +6,27 @@ import hashlib
 import io
 import os
 import pickle
+import re
 import socket
 import sys
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from wordsight.errors import SourceError
 from wordsight.images import open_image
-from wordsight.sources import cifar10, open_source, read_location
+from wordsight.sources import cifar10, download, open_source, read_location
+from wordsight.sources.cifar10 import Download
 from wordsight.sources.download import fetch
 
 BATCHES = ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"]
@@ -55,8 +61,30 @@ ARCHIVE = archive_bytes({"data_batch_2": TRAIN["data_batch_2"], "test_batch": TE
 MD5 = hashlib.md5(ARCHIVE).hexdigest()
 
 
+OFFICIAL = Download("http://127.0.0.1:1/x", cifar10.ARCHIVE, MD5, len(ARCHIVE))
+
+
+def parquet_bytes(data: np.ndarray) -> bytes:
+    """A small file in the form of the hub's."""
+    pictures = [{"bytes": cifar10._png(record[1:]), "path": None} for record in data]
+    shape = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    columns = {"img": pa.array(pictures, shape), "label": pa.array(data[:, 0].astype(np.int64))}
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file, row_group_size=7)
+    return file.getvalue()
+
+
+PARQUET = parquet_bytes(TEST)
+SHA256 = hashlib.sha256(PARQUET).hexdigest()
+HUB = Download("/datasets/x/resolve/1/test.parquet", cifar10.PARQUET, SHA256, len(PARQUET))
+
+
 class Server:
-    """Serves one file; ``cuts`` are the numbers of bytes after which it hangs up, one a request."""
+    """Serves one file; ``cuts`` are the numbers of bytes after which it hangs up, one a request.
+
+    What lies below ``/datasets`` is the hub's file. ``refusals`` are (status, Retry-After), one a
+    request, before anything is served.
+    """
 
     def __init__(self) -> None:
         self.content = ARCHIVE
@@ -64,21 +92,35 @@ class Server:
         self.ranges = True
         self.status = 200
         self.requests: list[str | None] = []
+        self.refusals: list[tuple[int, str]] = []
+        self.hub: bytes | None = None
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 wanted = self.headers.get("Range")
+                content = outer.content
+                if self.path.startswith("/datasets"):
+                    if outer.hub is None:
+                        self.send_error(404)
+                        return
+                    content = outer.hub
                 outer.requests.append(wanted)
+                if outer.refusals:
+                    status, pause = outer.refusals.pop(0)
+                    self.send_response(status)
+                    self.send_header("Retry-After", pause)
+                    self.end_headers()
+                    return
                 if outer.status != 200:
                     self.send_error(outer.status)
                     return
                 start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
                 start = start if outer.ranges else 0
-                if start and start >= len(outer.content):
+                if start and start >= len(content):
                     self.send_error(416)
                     return
-                body = outer.content[start:]
+                body = content[start:]
                 self.send_response(206 if start else 200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -113,6 +155,21 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def no_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cifar10, "_sample_files", list)
+
+
+def load(server: Server, split: str = "test", **options: Any) -> cifar10.Cifar10:
+    """From the server alone, as the official host and as the hub."""
+    official = replace(OFFICIAL, url=server.url, size=len(server.content))
+    hub = replace(HUB, url=server.url.rpartition("/")[0] + HUB.url)
+    return cifar10.load(split, official=official, hub=hub, **options)
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between attempts, which do not happen."""
+    pauses: list[float] = []
+    monkeypatch.setattr(download, "_pause", pauses.append)
+    return pauses
 
 
 def expected_labels(data: np.ndarray) -> list[str]:
@@ -151,11 +208,11 @@ def test_archive_from_the_environment(
     file = tmp_path / cifar10.ARCHIVE
     file.write_bytes(ARCHIVE)
     monkeypatch.setenv("WORDSIGHT_CIFAR10", str(tmp_path if in_folder else file))
-    source = cifar10.load("test", md5=MD5)
+    source = cifar10.load("test", official=OFFICIAL)
     assert str(file) in source.origin
     check_archive_items(source, TEST, "test")
     train = np.concatenate([TRAIN[name] for name in BATCHES])
-    check_archive_items(cifar10.load("train", md5=MD5), train, "train")
+    check_archive_items(cifar10.load("train", official=OFFICIAL), train, "train")
 
 
 def test_archive_with_another_checksum_is_refused(
@@ -171,7 +228,7 @@ def test_archive_with_another_checksum_is_refused(
 def test_archive_from_the_cache(cache: Path, no_sample: None) -> None:
     cache.mkdir()
     (cache / cifar10.ARCHIVE).write_bytes(ARCHIVE)
-    check_archive_items(cifar10.load("test", md5=MD5), TEST, "test")
+    check_archive_items(cifar10.load("test", official=OFFICIAL), TEST, "test")
 
 
 @pytest.mark.parametrize(
@@ -275,18 +332,18 @@ def test_useless_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_download(server: Server, cache: Path) -> None:
     seen: list[tuple[int, int | None]] = []
-    source = cifar10.load("test", url=server.url, md5=MD5, progress=lambda *at: seen.append(at))
+    source = load(server, "test", progress=lambda *at: seen.append(at))
     check_archive_items(source, TEST, "test")
     assert seen[-1] == (len(ARCHIVE), len(ARCHIVE))
     assert (cache / cifar10.ARCHIVE).read_bytes() == ARCHIVE
     assert not list(cache.glob("*.part"))
-    cifar10.load("train", url=server.url, md5=MD5)
+    load(server, "train")
     assert len(server.requests) == 1  # the second time from the cache
 
 
 def test_cut_download_is_taken_up_where_it_broke_off(server: Server) -> None:
     server.cuts = [5000, 7000]
-    source = cifar10.load("test", url=server.url, md5=MD5)
+    source = load(server, "test")
     check_archive_items(source, TEST, "test")
     assert server.requests == [None, "bytes=5000-", "bytes=12000-"]
 
@@ -294,25 +351,89 @@ def test_cut_download_is_taken_up_where_it_broke_off(server: Server) -> None:
 def test_a_download_that_was_whole_when_it_was_killed(server: Server, cache: Path) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     (cache / f"{cifar10.ARCHIVE}.part").write_bytes(ARCHIVE)
-    check_archive_items(cifar10.load("test", url=server.url, md5=MD5), TEST, "test")
+    check_archive_items(load(server, "test"), TEST, "test")
     assert server.requests == [f"bytes={len(ARCHIVE)}-"]  # and nothing again
 
 
 def test_cut_download_is_taken_up_by_the_next_call(
     server: Server, cache: Path, no_sample: None
 ) -> None:
-    server.cuts = [5000, 0]  # the second request brings nothing: given up
+    server.cuts = [5000, 0, 0, 0, 0]  # four in a row bring nothing: given up
     with pytest.raises(SourceError, match=r"the connection was cut after 5,000 of"):
-        cifar10.load("test", url=server.url, md5=MD5)
+        load(server, "test")
     assert not (cache / cifar10.ARCHIVE).exists()
-    cifar10.load("test", url=server.url, md5=MD5)
+    load(server, "test")
     assert server.requests[-1] == "bytes=5000-"
     assert (cache / cifar10.ARCHIVE).read_bytes() == ARCHIVE
 
 
+def test_a_download_is_not_given_up_while_its_attempts_bring_something(server: Server) -> None:
+    server.cuts = [3000] * 8 + [0, 0, 0] + [3000] * 2
+    check_archive_items(load(server), TEST, "test")
+    assert len(server.requests) == 14
+
+
+def test_the_hub_comes_first(server: Server, cache: Path) -> None:
+    server.hub = PARQUET
+    server.cuts = [5000]
+    said: list[str] = []
+    seen: list[tuple[int, int | None]] = []
+    source = load(
+        server,
+        notice=lambda line: said.append(line if not seen else f"late: {line}"),
+        progress=lambda *at: seen.append(at),
+    )
+    assert server.requests == [None, "bytes=5000-"]
+    assert len(said) == 1  # before the first byte
+    assert re.match(r"fetching CIFAR-10: 0\.\d MB, once, from http://127.*test\.parquet", said[0])
+    assert seen[-1] == (len(PARQUET), len(PARQUET))
+    assert [file.name for file in cache.iterdir() if file.suffix != ".lock"] == [cifar10.PARQUET]
+    items = source.items()
+    assert [item.label for item in items] == expected_labels(TEST)
+    for item, record in zip(items, TEST, strict=True):
+        planes = record[1:].reshape(3, 32, 32).transpose(1, 2, 0)
+        assert np.array_equal(np.asarray(open_image(item.read())), planes)
+    assert read_location(items[-1].path) == items[-1].read()
+    assert load(server).items() == items  # from the cache
+    assert len(server.requests) == 2
+
+
+def test_the_hub_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    file = "/plain_text/test-00000-of-00001.parquet"
+    assert cifar10.HUB.address.startswith("https://huggingface.co/datasets/uoft-cs/cifar10/resolve")
+    assert cifar10.HUB.address.endswith(file)
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example/hub/")
+    assert cifar10.HUB.address.startswith("https://mirror.example/hub/datasets/uoft-cs/cifar10/")
+
+
+@pytest.mark.parametrize("content", [b"PAR1 of something else" * 9, parquet_bytes(TEST[:0])])
+def test_a_hub_with_another_file_is_passed_by(server: Server, content: bytes) -> None:
+    server.hub = content
+    check_archive_items(load(server), TEST, "test")
+
+
+def test_a_busy_server_is_asked_again_when_it_says(server: Server, pauses: list[float]) -> None:
+    server.hub = PARQUET
+    server.refusals = [(429, "7"), (503, "Mon, 01 Jan 2001 00:00:00 GMT"), (429, "soon")]
+    said: list[str] = []
+    assert len(load(server, notice=said.append).items()) == len(TEST)
+    assert pauses == [7, 0, 4]
+    assert "answered 429 Too Many Requests and asks for a pause of 7 s; trying again" in said[1]
+
+
+def test_a_server_that_is_busy_for_long_is_not_waited_for(
+    server: Server, pauses: list[float]
+) -> None:
+    server.hub = PARQUET
+    server.refusals = [(429, "3600")]
+    check_archive_items(load(server), TEST, "test")
+    assert pauses == []
+
+
 def test_server_without_ranges_sends_all_again(server: Server, cache: Path) -> None:
     server.cuts, server.ranges = [5000], False
-    cifar10.load("test", url=server.url, md5=MD5)
+    load(server, "test")
     assert (cache / cifar10.ARCHIVE).read_bytes() == ARCHIVE
 
 
@@ -320,35 +441,35 @@ def test_server_without_ranges_sends_all_again(server: Server, cache: Path) -> N
 def test_wrong_beginning_is_thrown_away(server: Server, cache: Path, left: bytes) -> None:
     cache.mkdir()
     (cache / f"{cifar10.ARCHIVE}.part").write_bytes(left)
-    cifar10.load("test", url=server.url, md5=MD5)
+    load(server, "test")
     assert (cache / cifar10.ARCHIVE).read_bytes() == ARCHIVE
 
 
 def test_wrong_checksum(server: Server, cache: Path, no_sample: None) -> None:
     server.content = ARCHIVE[:-1] + b"!"
     with pytest.raises(SourceError, match="another checksum than expected"):
-        cifar10.load("test", url=server.url, md5=MD5)
+        load(server, "test")
     assert len(server.requests) == 1
-    assert [file.suffix for file in cache.iterdir()] in ([".lock"], [])
+    assert {file.suffix for file in cache.iterdir()} <= {".lock"}
 
 
 def test_download_that_is_too_large(server: Server, tmp_path: Path) -> None:
     target = tmp_path / "file"
     with pytest.raises(SourceError, match="larger than expected"):
-        fetch(server.url, target, md5=MD5, max_bytes=1000)
+        fetch(server.url, target, digest=MD5, max_bytes=1000)
     assert not target.exists()
 
 
 def test_unfriendly_server_and_no_server(server: Server, no_sample: None) -> None:
     server.status = 404
     with pytest.raises(SourceError, match="the server answered 404") as caught:
-        cifar10.load("test", url=server.url, md5=MD5)
+        load(server, "test")
     for way in ("WORDSIGHT_CIFAR10", "into ", "connect to the internet", "wordsight\\[sample\\]"):
         assert caught.match(way)
     server.http.shutdown()
     server.http.server_close()
     with pytest.raises(SourceError, match="Connection refused"):
-        cifar10.load("train", url=server.url, md5=MD5)
+        load(server, "train")
 
 
 def test_server_that_never_answers(tmp_path: Path) -> None:
@@ -357,13 +478,13 @@ def test_server_that_never_answers(tmp_path: Path) -> None:
         silent.listen()
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
         with pytest.raises(SourceError, match=r"no answer within 0\.2 s|timed out"):
-            fetch(url, tmp_path / "x", md5=MD5, max_bytes=10, timeout=0.2)
+            fetch(url, tmp_path / "x", digest=MD5, max_bytes=10, timeout=0.2)
 
 
 def test_cache_that_cannot_be_written(server: Server, cache: Path, no_sample: None) -> None:
     cache.write_bytes(b"a file where the folder should be")
     with pytest.raises(SourceError, match="CIFAR-10 could not be had"):
-        cifar10.load("test", url=server.url, md5=MD5)
+        load(server, "test")
 
 
 def test_offline_does_not_ask(
@@ -371,7 +492,7 @@ def test_offline_does_not_ask(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(SourceError, match="HF_HUB_OFFLINE is set"):
-        cifar10.load("test", url=server.url, md5=MD5)
+        load(server, "test")
     assert server.requests == []
 
 

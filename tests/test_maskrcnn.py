@@ -31,12 +31,21 @@ TORCHVISION = {
 
 
 def bright_detector(
-    folder, description, *, channel=0, batch=False, threshold=0.5, boxes="boxes", sides=("H", "W")
+    folder,
+    description,
+    *,
+    channel=0,
+    batch=False,
+    threshold=0.5,
+    boxes="boxes",
+    sides=("H", "W"),
+    clip=None,
 ):
     """Write a graph that finds the rectangle of pixels above a threshold in one channel.
 
     It has the signature of torchvision's export: image -> boxes, labels, scores and masks in the
-    image frame. The score is the brightest value of the channel.
+    image frame. The score is the brightest value of the channel. With ``clip``, boxes end at this
+    x and y.
     """
     from onnx import TensorProto as T
     from onnx import helper as h
@@ -45,6 +54,7 @@ def bright_detector(
         dims = [len(values)] if dims is None else dims
         return h.make_tensor(name, T.INT64, dims, values)
 
+    clips = ["clip"] if clip else []
     nodes = [
         *([h.make_node("Squeeze", ["image", "c0"], ["chw"])] if batch else []),
         h.make_node("Gather", ["chw" if batch else "image", "channel"], ["plane"], axis=0),
@@ -57,7 +67,8 @@ def bright_detector(
         h.make_node("Gather", ["high_yx", "swap"], ["high"]),
         h.make_node("Concat", ["low", "high"], ["box"], axis=0),
         h.make_node("Unsqueeze", ["box", "c0"], ["box_row"]),
-        h.make_node("Cast", ["box_row"], [boxes], to=T.FLOAT),
+        h.make_node("Min" if clip else "Identity", ["box_row", *clips], ["inside"]),
+        h.make_node("Cast", ["inside"], [boxes], to=T.FLOAT),
         h.make_node("ReduceMax", ["plane"], ["peak"], axes=[0, 1], keepdims=0),
         h.make_node("Unsqueeze", ["peak", "c0"], ["scores"]),
         h.make_node("Identity", ["two"], ["labels"]),
@@ -82,6 +93,7 @@ def bright_detector(
             ints("c01", [0, 1]),
             ints("swap", [1, 0]),
             ints("two", [2]),
+            *([ints("clip", [*clip, *clip])] if clip else []),
         ],
     )
     model = h.make_model(graph, opset_imports=[h.make_opsetid("", 16)], ir_version=8)
@@ -188,6 +200,44 @@ def test_sizes(size, short, long, expected):
     pixels, ratios = prepare(Image.new("RGB", size), ImageInput(short_side=short, long_side=long))
     assert pixels.shape == (3, expected[1], expected[0])
     assert ratios == (expected[0] / size[0], expected[1] / size[1])
+
+
+@pytest.mark.parametrize("name", ["maskrcnn-r50-fpn", "maskrcnn-r50-fpn-int8"])
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((640, 480), (1066, 800)),  # as the reference code has it
+        ((480, 640), (720, 960)),  # and not 800 x 1066, of which the graph loses the bottom
+        ((3000, 4000), (720, 960)),
+        ((2000, 1000), (1280, 640)),
+        ((1000, 2000), (480, 960)),
+        ((500, 500), (800, 800)),
+    ],
+)
+def test_the_zoo_models_get_no_image_larger_than_that_of_their_exporter(name, size, expected):
+    spec = read_description(Path("x"), registry()[name]["description"]).image
+    pixels, (across, down) = prepare(Image.new("RGB", size, "white"), spec)
+    assert (int(size[0] * across + 1e-6), int(size[1] * down + 1e-6)) == expected
+    assert pixels.shape[1] <= 960
+    assert pixels.shape[2] <= 1280
+
+
+@pytest.mark.parametrize("size", [(600, 1200), (1500, 1500), (1600, 700)])
+def test_a_graph_that_clips_boxes_loses_nothing_with_limits(tmp_path, size):
+    """A replica of an export that keeps boxes inside the picture it was traced with."""
+    width, height = size
+    box = (width * 0.7, height * 0.8, width * 0.95, height * 0.97)
+    limits = {"short_side": 800, "max_width": 1280, "max_height": 960}
+
+    def found(image):
+        description = {**TORCHVISION, "mask_frame": "box", "image": {**image, "scale": 1 / 255}}
+        folder = bright_detector(tmp_path / str(len(image)), description, clip=(1279, 959))
+        return load_detector(folder)(scene(width, height, tuple(map(int, box)))).boxes[0]
+
+    assert iou(found(limits)[None], np.array([box]))[0, 0] > 0.97
+    if height > width:  # without them the bottom of a portrait is lost
+        without = found({"short_side": 800, "long_side": 1333})
+        assert iou(without[None], np.array([box]))[0, 0] < 0.9
 
 
 def test_a_very_long_image_is_padded_so_that_no_graph_blows_it_up():

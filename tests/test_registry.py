@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from fake_models import make_clip
 from hub_standin import StandIn, serve
+from PIL import Image
 
 import wordsight
 from wordsight import models
+from wordsight.cli import main
 from wordsight.errors import HubError, ModelError
 from wordsight.models import hub, load_model, registry
 from wordsight.models.clip import LAYOUT
@@ -139,6 +141,8 @@ def test_auto_offline_is_the_starter_with_a_notice(
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "using the starter model" in record.message
+    assert f"{PREFERRED.name} (609 MB)" in record.message  # what to fetch, and how large it is
+    assert f"`wordsight models fetch {PREFERRED.name}`" in record.message
     assert "\n" not in record.message
 
 
@@ -193,3 +197,48 @@ def test_auto_goes_on_with_a_transfer_that_was_cut(
     assert load_model("auto", notice=notices.append).name == PREFERRED.name
     assert online.downloads("visual/model.onnx")[-1] == "bytes=100-"
     assert len(notices) == 1
+
+
+def run(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (40, 40), "red").save(folder / "red.png")
+    return folder
+
+
+def test_a_new_library_says_first_that_it_keeps_the_starter(
+    starter: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["index", str(photo)])
+    said = capsys.readouterr().err
+    assert f"fetch it with `wordsight models fetch {PREFERRED.name}`" in said
+    assert "a library keeps the model that it was made with, here the starter" in said
+    assert "give --model starter" in said
+    run(["index", str(photo)])  # later, with nothing better here
+    assert "starter" not in capsys.readouterr().err
+
+
+def test_the_starter_by_choice_needs_no_words(
+    starter: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["index", str(photo), "--model", "starter"])
+    assert "starter" not in capsys.readouterr().err
+
+
+def test_a_later_run_names_the_better_model_that_came(
+    starter: Path, photo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(["index", str(photo), "--model", "starter"])
+    capsys.readouterr()
+    monkeypatch.setattr(hub, "cached", lambda repository, *_: Path("here"))
+    run(["index", str(photo)])
+    said = capsys.readouterr().err
+    assert f"{PREFERRED.name}, which finds more, is on this machine by now" in said
+    assert f"--library DIR --model {PREFERRED.name}" in said

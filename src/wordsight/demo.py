@@ -121,7 +121,7 @@ def run(
     say('7. Zero-shot classification with "a photo of a {}.":')
     facts["classification"] = _classify(model, items, ids, vectors, keep, say)
 
-    facts["crops"] = _crops(model, items, out, keep, say)
+    facts["crops"] = _crops(model, items, out, keep, say, progress)
     facts["photographs"] = _photographs(model, out, keep, say)
 
     facts["seconds"] = round(time.perf_counter() - started, 2)
@@ -138,6 +138,7 @@ def _crops(
     out: Path,
     keep: Callable[[Any, str], None],
     say: Callable[[str], None],
+    progress: Progress | None,
 ) -> dict[str, Any]:
     """Small objects: scenes with several of the images, searched without and with crops."""
     from wordsight import render
@@ -147,8 +148,8 @@ def _crops(
     shutil.rmtree(out / "scenes", ignore_errors=True)
     truth = write_scenes(out / "scenes", items, _SCENES)
     library = _fresh_library(out / "scenes-library", model)
-    library.index(out / "scenes")
-    report = library.index(out / "scenes", crops=_PROPOSER)
+    library.index(out / "scenes", progress=progress)
+    report = library.index(out / "scenes", crops=_PROPOSER, progress=progress)
     assert report.crops is not None
     facts = report.crops.to_json()
     say(

@@ -30,7 +30,7 @@ from wordsight.cli.console import (
     text_file,
     write_lines,
 )
-from wordsight.cli.opening import load
+from wordsight.cli.opening import load, open_place
 from wordsight.errors import WordsightError
 
 if TYPE_CHECKING:
@@ -91,7 +91,6 @@ def classify(
     images lie in class folders named like the labels, the accuracy is printed too.
     """
     from wordsight.classify import ENSEMBLE, Classifier, encode_items, fit_on
-    from wordsight.sources import open_source
 
     if output and output.suffix.lower() not in (".csv", ".jsonl"):
         raise WordsightError(f"{output}: write results to a .csv or a .jsonl file.")
@@ -105,7 +104,7 @@ def classify(
     try:
         classifier.temperature = _positive(float(temperature))
     except ValueError:
-        classifier.temperature = fit_on(classifier, open_source(temperature).items())
+        classifier.temperature = fit_on(classifier, open_place(temperature).items())
         say(f"temperature fitted on {temperature}: {classifier.temperature:.3f}")
 
     rows: list[dict[str, Any]] = []
@@ -123,8 +122,7 @@ def classify(
                 if not (output or as_json):
                     print(_classified(shown(item.path), judged))
             rows.append(row)
-            if progress:
-                progress(done, len(items))
+            progress(done, len(items))
     if output:
         (_write_table if output.suffix.lower() == ".csv" else write_lines)(output, rows)
         say(f"{count(len(rows), 'image')} written to {output}")
@@ -149,7 +147,7 @@ def _items_of(place: str) -> list[Item]:
     from urllib.request import url2pathname
 
     from wordsight.errors import SourceError
-    from wordsight.sources import Item, open_source
+    from wordsight.sources import Item
 
     if place == "-":
         data = sys.stdin.buffer.read()
@@ -159,7 +157,7 @@ def _items_of(place: str) -> list[Item]:
         place = url2pathname(url.path)
     elif url.scheme in ("http", "https"):
         raise SourceError(f"{place}: only local files are opened; download the image first.")
-    items = open_source(place).items()
+    items = open_place(place).items()
     if not items:
         raise SourceError(f"no image found in {place}.")
     return items

@@ -7,12 +7,17 @@ import json
 import os
 import re
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from wordsight.errors import WordsightError, reason
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
@@ -89,11 +94,20 @@ def write_lines(output: Path, rows: Iterable[dict[str, Any]]) -> None:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
+LINE_SECONDS = 5.0
+"""In a pipe, how long work goes on without a line about it."""
+
+
 @contextmanager
-def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on a terminal; nothing in a pipe."""
+def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal; in a pipe, a line every few seconds."""
+
+    def line(done: int, total: int | None) -> str:
+        return f"{done:,} of {total:,} {unit}" if total else "preparing"
+
     if not sys.stderr.isatty():
-        yield None
+        with _lines(title, line) as report:
+            yield report
         return
     from rich.console import Console
     from rich.progress import (
@@ -121,6 +135,105 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None] |
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class Transfer:
+    """What is shown of downloads: a bar on a terminal; in a pipe, a line every few seconds.
+
+    Nothing is shown before the first line of :meth:`notice` says what is fetched.
+    """
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._open = ExitStack()
+        self._report: Callable[[int, int | None], None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def notice(self, text: str) -> None:
+        """Say a line; from now on the download is shown."""
+        say(text)
+        if self._report is None:
+            shown = _transfer_bar if sys.stderr.isatty() else _transfer_lines
+            self._report = self._open.enter_context(shown(self._title))
+
+    def progress(self, done: int, total: int | None) -> None:
+        """Note that ``done`` of ``total`` bytes are here."""
+        if self._report:
+            self._report(done, total)
+
+
+@contextmanager
+def _transfer_bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _transfer_lines(title: str) -> Iterator[Callable[[int, int | None], None]]:
+    before, began = 0, time.monotonic()  # at the last line
+
+    def line(done: int, total: int | None) -> str:
+        nonlocal before, began
+        now = time.monotonic()
+        rate, before, began = (done - before) / (now - began), done, now
+        if total is None or rate <= 0:
+            return f"{size(done)} are here; waiting for the server"
+        return f"{size(done)} of {size(total)}, {size(rate)}/s, {_left((total - done) / rate)}"
+
+    with _lines(title, line) as report:
+        yield report
+
+
+def _left(seconds: float) -> str:
+    return f"{seconds:.0f} s left" if seconds < 100 else f"{seconds / 60:.0f} min left"
+
+
+@contextmanager
+def _lines(
+    title: str, line: Callable[[int, int | None], str]
+) -> Iterator[Callable[[int, int | None], None]]:
+    """Say a line about what was last reported every few seconds, whether or not it changed."""
+    last: tuple[int, int | None] = (0, None)
+    finished = threading.Event()
+
+    def report(done: int, total: int | None) -> None:
+        nonlocal last
+        last = (done, total)
+
+    def tell() -> None:
+        while not finished.wait(LINE_SECONDS):
+            say(f"{title}: {line(*last)}")
+
+    teller = threading.Thread(target=tell, daemon=True, name="progress")
+    teller.start()
+    try:
+        yield report
+    finally:
+        finished.set()
+        teller.join()
 
 
 def check_files(files: Iterable[Path | None]) -> None:

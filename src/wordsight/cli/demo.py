@@ -17,7 +17,7 @@ from wordsight.cli.app import (
     app,
     examples,
 )
-from wordsight.cli.console import print_json, progress_bar, say
+from wordsight.cli.console import Transfer, print_json, progress_bar, say
 from wordsight.cli.opening import load
 
 
@@ -35,13 +35,15 @@ def demo(
 
     Finds test images by words, says "No match", classifies, measures, and writes pictures.
 
-    The data come from WORDSIGHT_CIFAR10 (a folder or file), the cache, the official archive, or
-    the 20-image sample of the extra `sample`, whichever is there first.
+    The data come from WORDSIGHT_CIFAR10 (a folder or file), the cache, the Hugging Face hub (24 MB,
+    once), the official archive (170 MB, from a slow host), or the 20-image sample of the extra
+    `sample`, whichever can be had first.
     """
     from wordsight.demo import run
     from wordsight.sources import cifar10
 
-    source = cifar10.load("test")
+    with Transfer("cifar10") as transfer:
+        source = cifar10.load("test", progress=transfer.progress, notice=transfer.notice)
     if source.notice:
         say(f"note: {source.notice}")
     loaded = load(model, runtime, precision)

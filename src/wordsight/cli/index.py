@@ -21,7 +21,7 @@ from wordsight.cli.app import (
     examples,
 )
 from wordsight.cli.console import check_pictures, count, print_json, progress_bar, say, shown
-from wordsight.cli.opening import open_or_create
+from wordsight.cli.opening import open_or_create, open_place
 from wordsight.errors import WordsightError
 
 if TYPE_CHECKING:
@@ -101,14 +101,13 @@ def index(
     """
     from wordsight.errors import ModelError, SourceError
     from wordsight.library import default_location
-    from wordsight.sources import open_source
 
     if undo_prune:
         return _undo_prune(library, paths, as_json)
     if not paths:
         raise typer.BadParameter("Missing argument 'PATH...'.")
     check_pictures(plots=[plot])
-    sources = [open_source(path) for path in paths]
+    sources = [open_place(path) for path in paths]
     place = library or default_location(paths[0])
     opened, fresh = open_or_create(place, model, runtime, precision)
     try:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wordsight.cli.app import Precision, Runtime
-from wordsight.cli.console import say
+from wordsight.cli.console import Transfer, say
 
 if TYPE_CHECKING:
     from wordsight.api import Library
     from wordsight.models import ClipModel
+    from wordsight.sources import Source
 
 
 def load(name: str, runtime: Runtime, precision: Precision) -> ClipModel:
@@ -24,6 +25,14 @@ def load(name: str, runtime: Runtime, precision: Precision) -> ClipModel:
         precision=precision.value,
         notice=lambda line: say(f"note: {line}"),
     )
+
+
+def open_place(place: str) -> Source:
+    """Open a place with images; a download for it is shown."""
+    from wordsight.sources import open_source
+
+    with Transfer(place) as transfer:
+        return open_source(place, progress=transfer.progress, notice=transfer.notice)
 
 
 def open_library(
@@ -54,8 +63,30 @@ def open_or_create(
 ) -> tuple[Library, bool]:
     """The library, and whether it was made now."""
     import wordsight
+    from wordsight.models.registry import STARTER
 
     records = (place / "library.json", place / ".wordsight/library.json")
     if any(os.path.isfile(record) for record in records):  # noqa: PTH113  (of any length)
-        return open_library(place, model, runtime, precision), False
-    return wordsight.create(place, load(model or "auto", runtime, precision)), True
+        opened = open_library(place, model, runtime, precision)
+        if model is None:
+            _say_better(opened)
+        return opened, False
+    loaded = load(model or "auto", runtime, precision)
+    if model in (None, "auto") and loaded.source == STARTER:
+        say(
+            "note: a library keeps the model that it was made with, here the starter. To have the "
+            "other one, stop now and fetch it first; to choose the starter, give --model starter."
+        )
+    return wordsight.create(place, loaded), True
+
+
+def _say_better(library: Library) -> None:
+    """Of a library made with the starter: which model is here by now, and how to go over to it."""
+    from wordsight.models import better_than
+
+    if better := better_than(library.store.model.source):
+        say(
+            f"note: this library was made with the starter model; {better.name}, which finds more, "
+            "is on this machine by now. To go over to it, index the same images into another "
+            f"library: --library DIR --model {better.name}"
+        )

@@ -115,16 +115,32 @@ def _fetch(repository: str, reach: float = hub.REACH_SECONDS, limit: float | Non
     )
 
 
-def _auto(notice: Callable[[str], None]) -> tuple[Entry | None, Path | None]:
-    """Choose what "auto" means here and now; (None, None) for the starter."""
+def _in_cache() -> tuple[Entry | None, Path | None]:
+    """The first model of the registry that is in the cache, with its folder."""
     for entry in ENTRIES:
         if folder := hub.cached(entry.repository, LAYOUT):
             return entry, folder
+    return None, None
+
+
+def better_than(source: str) -> Entry | None:
+    """The model in the cache that "auto" would take today, for a library made with the starter."""
+    return _in_cache()[0] if source == STARTER else None
+
+
+def how_to_fetch(entry: Entry = ENTRIES[0]) -> str:
+    """How to get the model that "auto" prefers, in words."""
+    size = f" ({entry.megabytes:,} MB)" if entry.megabytes else ""
+    return f"{entry.name}{size} finds more: fetch it with `wordsight models fetch {entry.name}`"
+
+
+def _auto(notice: Callable[[str], None]) -> tuple[Entry | None, Path | None]:
+    """Choose what "auto" means here and now; (None, None) for the starter."""
+    entry, folder = _in_cache()
+    if entry:
+        return entry, folder
     entry = ENTRIES[0]
-    instead = (
-        "using the starter model, which knows some 150 kinds of everyday things; "
-        f"for real photos fetch one with --model {entry.name}"
-    )
+    instead = f"using the starter model of the package; {how_to_fetch(entry)}"
     if hub.is_offline():
         notice(f"HF_HUB_OFFLINE is set and no CLIP model is in the cache: {instead}")
         return None, None

@@ -270,20 +270,14 @@ class ClipModel:
         import numpy as np
 
         count = len(next(iter(feeds.values())))
-        fixed = next(iter(graph.inputs.values())).shape[0]  # a graph exported for one batch size
         # In parts of nearly one size: for a batch of one OpenVINO packs the weights a second time,
         # and keeps both.
-        step = fixed or math.ceil(count / math.ceil(count / batch))
+        step = math.ceil(count / math.ceil(count / batch))
         out = np.empty((count, self.dim), np.float32)
         for start in range(0, count, step):
             rows = {name: prepare(array[start : start + step]) for name, array in feeds.items()}
             n = min(step, count - start)
-            if fixed and n < fixed:
-                rows = {
-                    name: np.concatenate([array, np.repeat(array[-1:], fixed - n, axis=0)])
-                    for name, array in rows.items()
-                }
-            vectors = _embedding(graph(rows)).astype(np.float32, copy=False)[:n]
+            vectors = _embedding(graph(rows)).astype(np.float32, copy=False)
             if vectors.shape != (n, self.dim):
                 raise ModelError(
                     f"{graph.path}: gives vectors of shape {list(vectors.shape)} where "
@@ -313,6 +307,7 @@ class ClipModel:
                     self.path / "visual/model.onnx",
                     runtime=self._runtime,
                     precision=self._precision,
+                    any_batch=True,
                 )
                 _check_signature(graph, [{"image"}], 4, {1: 3, 2: height, 3: width})
                 self._visual_graph = graph
@@ -327,6 +322,7 @@ class ClipModel:
                     runtime=self._runtime,
                     precision="bf16" if self._precision == "bf16" else "fp32",
                     cold=True,
+                    any_batch=True,
                 )
                 names = [{"text"}, {"input_ids", "attention_mask"}]
                 _check_signature(graph, names, 2, {1: self._context})

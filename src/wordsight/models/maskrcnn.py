@@ -12,6 +12,8 @@ against. All of that is said in ``detector.json``, never in code. Its fields, wi
         "std": [1, 1, 1],               then divided by this
         "short_side": null,             resized to this; null: left as it is (the graph resizes)
         "long_side": null,              but never longer than this; null: no limit
+        "max_width": null,              nor wider or higher than these: a graph whose exporter
+        "max_height": null,             wrote the size of its sample into it cuts boxes off there
         "multiple": 1,                  padded with zeros, right and below, to a multiple of this
         "batch_axis": false             true: the input is [1, 3, H, W], else [3, H, W]
       },
@@ -74,6 +76,8 @@ class ImageInput:
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     short_side: int | None = None
     long_side: int | None = None
+    max_width: int | None = None
+    max_height: int | None = None
     multiple: int = 1
     batch_axis: bool = False
 
@@ -239,6 +243,8 @@ def read_description(folder: Path, data: dict[str, Any] | None = None) -> Descri
                 std=tuple(float(v) for v in image.pop("std", (1, 1, 1))),
                 short_side=_side(image.pop("short_side", None)),
                 long_side=_side(image.pop("long_side", None)),
+                max_width=_side(image.pop("max_width", None)),
+                max_height=_side(image.pop("max_height", None)),
                 multiple=int(image.pop("multiple", 1)),
                 batch_axis=bool(image.pop("batch_axis", False)),
             ),
@@ -291,6 +297,10 @@ def _new_size(width: int, height: int, spec: ImageInput) -> tuple[int, int]:
         ratio = spec.short_side / min(width, height)
     if spec.long_side is not None:
         ratio = min(ratio, spec.long_side / max(width, height))
+    if spec.max_width is not None:
+        ratio = min(ratio, spec.max_width / width)
+    if spec.max_height is not None:
+        ratio = min(ratio, spec.max_height / height)
     if ratio == 1.0:
         return width, height
     # Cut, not rounded, as the reference code of the ONNX model zoo does; the small addition keeps
@@ -429,7 +439,8 @@ def _labels(labels: Any, folder: Path) -> dict[int, str]:
 
 def _check_description(description: Description, path: Path) -> None:
     image = description.image
-    sides = [side for side in (image.short_side, image.long_side) if side is not None]
+    limits = (image.short_side, image.long_side, image.max_width, image.max_height)
+    sides = [side for side in limits if side is not None]
     problems = [
         (image.channels not in ("RGB", "BGR"), 'image.channels must be "RGB" or "BGR"'),
         (len(image.mean) != 3 or len(image.std) != 3, "image.mean and image.std need 3 numbers"),
@@ -438,7 +449,7 @@ def _check_description(description: Description, path: Path) -> None:
             not all(map(math.isfinite, (image.scale, *image.mean, *image.std))),
             "image.scale, image.mean and image.std must be finite",
         ),
-        (any(side < 1 for side in sides), "image.short_side and image.long_side must be positive"),
+        (any(side < 1 for side in sides), "the sides and limits of image must be positive"),
         (image.multiple < 1, "image.multiple must be 1 or more"),
         (description.mask_frame not in ("box", "image"), 'mask_frame must be "box" or "image"'),
         (

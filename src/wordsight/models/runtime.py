@@ -38,9 +38,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from wordsight.errors import ModelError
+from wordsight.models.onnxfile import check_file, fixed_batch, with_free_batch
 from wordsight.paths import expanded
 from wordsight.privacy import IN_CHILDREN, import_onnxruntime
 
@@ -104,6 +105,7 @@ def open_graph(
     runtime: str = "auto",
     precision: str = "auto",
     cold: bool = False,
+    any_batch: bool = False,
 ) -> Graph:
     """Open an ONNX graph.
 
@@ -115,6 +117,8 @@ def open_graph(
             8-bit integers, weights quantised by channel, activations as they come; on ONNX Runtime.
         cold: the graph will run a few times in a fresh process, so start-up counts more than
             throughput.
+        any_batch: the first dimension of the inputs may be any number, whichever one the graph was
+            exported for (:mod:`wordsight.models.batching`).
 
     Raises:
         ModelError: the file is missing or not a graph, the runtime is not installed, or the
@@ -122,14 +126,15 @@ def open_graph(
     """
     path = Path(path)
     check_choice(runtime, precision)
-    _check_file(path)
+    check_file(path)
     name = choose_runtime(runtime, cold=cold and precision != "bf16")
     if precision == "int8" and runtime == "auto":
         name = "onnxruntime"
     try:
-        if name == "openvino":
-            return _OpenVinoGraph(path, precision)
-        return _OnnxRuntimeGraph(path, precision, cold=cold)
+        batch = fixed_batch(path) if any_batch else None
+        if batch is None:
+            return _open(path, name, precision, cold=cold)
+        return _open_any_batch(path, name, precision, batch, cold=cold)
     except ModelError:
         raise
     except ImportError as error:
@@ -144,55 +149,42 @@ def open_graph(
         ) from error
 
 
+def _open(
+    path: Path,
+    name: str,
+    precision: str,
+    *,
+    cold: bool = False,
+    free_batch: bool = False,
+    at_once: int = 1,
+) -> Graph:
+    if name == "openvino":
+        return _OpenVinoGraph(path, precision, free_batch=free_batch, at_once=at_once)
+    return _OnnxRuntimeGraph(path, precision, cold=cold, free_batch=free_batch, at_once=at_once)
+
+
+def _open_any_batch(path: Path, name: str, precision: str, batch: int, *, cold: bool) -> Graph:
+    from wordsight.models.batching import Parts, allows_free_batch
+
+    folder = writable_cache("batch")
+    memory = folder / f"{_fingerprint(path)}-{name}-{version(name)}" if folder else None
+    if allows_free_batch(
+        batch,
+        memory,
+        lambda: _open(path, name, "fp32"),
+        lambda: _open(path, name, "fp32", free_batch=True),
+    ):
+        return _open(path, name, precision, cold=cold, free_batch=True)
+    threads = cpu_threads()
+    return Parts(_open(path, name, precision, cold=cold, at_once=threads), batch, threads)
+
+
 def check_choice(runtime: str, precision: str) -> None:
     """Raise ModelError for a runtime or a precision that there is not."""
     if runtime not in RUNTIMES:
         raise ModelError(f"unknown runtime {runtime!r}: use one of {', '.join(RUNTIMES)}")
     if precision not in PRECISIONS:
         raise ModelError(f"unknown precision {precision!r}: use one of {', '.join(PRECISIONS)}")
-
-
-def _check_file(path: Path) -> None:
-    # Asked here because OpenVINO, given anything else than a whole ONNX file, tries its readers
-    # for other formats in turn, and they write to the terminal.
-    try:
-        with path.open("rb") as file:
-            whole = _is_onnx(file, path.stat().st_size)
-    except OSError as error:
-        raise ModelError(f"{path}: the model's graph cannot be read ({error.strerror})") from error
-    if not whole:
-        raise ModelError(
-            f"{path}: this is not a whole ONNX graph (an unfinished download, or a Git LFS "
-            "pointer?); delete it and fetch the model again"
-        )
-
-
-def _is_onnx(file: BinaryIO, size: int) -> bool:
-    """Walk the outer fields of the file: a protobuf ModelProto with a graph, to its very end."""
-
-    def varint() -> int:
-        value = shift = 0
-        while byte := file.read(1):
-            value |= (byte[0] & 0x7F) << shift
-            if byte[0] < 0x80:
-                return value
-            shift += 7
-            if shift > 63:
-                break
-        return -1
-
-    graph = False
-    while file.tell() < size:
-        field, kind = divmod(varint(), 8)
-        if field < 1 or kind not in (0, 2):  # ModelProto has numbers and messages only
-            return False
-        length = varint()
-        if length < 0:
-            return False
-        if kind == 2:
-            file.seek(length, os.SEEK_CUR)
-        graph = graph or field == 7
-    return graph and file.tell() == size
 
 
 def choose_runtime(runtime: str = "auto", *, cold: bool = False) -> str:
@@ -291,7 +283,9 @@ def _has_gpu_build() -> bool:
 class _OpenVinoGraph:
     runtime = "openvino"
 
-    def __init__(self, path: Path, precision: str) -> None:
+    def __init__(
+        self, path: Path, precision: str, *, free_batch: bool = False, at_once: int = 1
+    ) -> None:
         spared = _spare_broken_amx()
         import openvino
 
@@ -308,12 +302,14 @@ class _OpenVinoGraph:
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "INFERENCE_NUM_THREADS": cpu_threads(),
-            "PERFORMANCE_HINT": "LATENCY",  # one stream with all threads: we feed whole batches
+            # One stream with all threads, as we feed whole batches; or as many as parts at once.
+            "PERFORMANCE_HINT": "LATENCY" if at_once == 1 else "THROUGHPUT",
+            "NUM_STREAMS": at_once,
         }
         cache = writable_cache(f"openvino/{_fingerprint(path)}")
         if cache:
             _opened.append(cache.resolve())
-        compiled = _compile(core, path, options, cache)
+        compiled = _compile(core, path, options, cache, free_batch=free_batch)
         self.path = path
         self.precision = precision
         self.inputs = {_port_name(p): _openvino_tensor(p) for p in compiled.inputs}
@@ -361,21 +357,32 @@ _opened: list[Path] = []
 """The folders of the cache from which this process has opened graphs, one for each time."""
 
 
-def _compile(core: Any, path: Path, options: dict[str, Any], cache: Path | None) -> Any:
+def _compile(
+    core: Any, path: Path, options: dict[str, Any], cache: Path | None, *, free_batch: bool
+) -> Any:
     """Open the compiled graph that the cache holds, else compile it (and keep it there)."""
+
+    def compile_with(options: dict[str, Any]) -> Any:
+        if not free_batch:
+            return core.compile_model(str(path), "CPU", options)
+        model = core.read_model(str(path))
+        shapes = {port: port.get_partial_shape() for port in model.inputs}
+        model.reshape({port: [-1, *list(shape)[1:]] for port, shape in shapes.items()})
+        return core.compile_model(model, "CPU", options)
+
     # A full disk or a damaged cache must not stop anybody; a bad graph fails again below.
     with contextlib.suppress(RuntimeError):
         if cache is not None:
             cached = options | {"CACHE_DIR": str(cache)}
             before = _large_blobs(cache)
-            compiled = core.compile_model(str(path), "CPU", cached)
+            compiled = compile_with(cached)
             if _large_blobs(cache) - before:
                 # What was compiled just now holds its weights twice for good. Opened from the
                 # cache one of the two is mapped, and can be let go.
                 del compiled
-                compiled = core.compile_model(str(path), "CPU", cached)
+                compiled = compile_with(cached)
             return compiled
-    return core.compile_model(str(path), "CPU", options)
+    return compile_with(options)
 
 
 def _large_blobs(cache: Path) -> set[Path]:
@@ -407,7 +414,15 @@ def _forget_pages(folder: Path) -> None:
 class _OnnxRuntimeGraph:
     runtime = "onnxruntime"
 
-    def __init__(self, path: Path, precision: str, *, cold: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        precision: str,
+        *,
+        cold: bool = False,
+        free_batch: bool = False,
+        at_once: int = 1,
+    ) -> None:
         onnxruntime = import_onnxruntime()
         if precision == "bf16":
             raise ModelError(
@@ -416,17 +431,21 @@ class _OnnxRuntimeGraph:
             )
         self.precision = "int8" if precision == "int8" else "fp32"
         if precision == "int8":
-            path, cold = _int8_copy(path), False
+            path, cold = _int8_copy(path, free_batch=free_batch), False
+            free_batch = False  # the copy has it
         providers = _providers(onnxruntime.get_available_providers(), precision)
         self._session: Any = None
         if cold and providers == ["CPUExecutionProvider"] and path.stat().st_size > _LARGE:
             # A full disk or a damaged cache must not stop anybody.
             with contextlib.suppress(Exception):
                 self._session = onnxruntime.InferenceSession(
-                    str(_mapped_copy(path)), _session_options(mapped=True), providers=providers
+                    str(_mapped_copy(path, free_batch=free_batch)),
+                    _session_options(mapped=True, at_once=at_once),
+                    providers=providers,
                 )
         self._session = self._session or onnxruntime.InferenceSession(
-            str(path), _session_options(), providers=providers
+            *_model_and_options(path, _session_options(at_once=at_once), free_batch=free_batch),
+            providers=providers,
         )
         self.path = path
         self.inputs = {t.name: _onnx_tensor(t) for t in self._session.get_inputs()}
@@ -437,10 +456,19 @@ class _OnnxRuntimeGraph:
         return dict(zip(self.outputs, arrays, strict=True))
 
 
-def _session_options(*, mapped: bool = False) -> Any:
+def _model_and_options(path: Path, options: Any, *, free_batch: bool) -> tuple[Any, Any]:
+    """What a session takes of a graph: its path, or its bytes with the batch left open."""
+    if not free_batch:
+        return str(path), options
+    folder = "session.model_external_initializers_file_folder_path"
+    options.add_session_config_entry(folder, str(path.parent))
+    return with_free_batch(path.read_bytes()), options
+
+
+def _session_options(*, mapped: bool = False, at_once: int = 1) -> Any:
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = cpu_threads()
+    options.intra_op_num_threads = max(1, cpu_threads() // at_once)
     options.log_severity_level = 3  # errors only: warnings about a graph help no user
     # Spinning threads take the cores that decode the next batch of images.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -451,7 +479,7 @@ def _session_options(*, mapped: bool = False) -> Any:
     return options
 
 
-def _mapped_copy(path: Path) -> Path:
+def _mapped_copy(path: Path, *, free_batch: bool = False) -> Path:
     """The graph optimised, its weights in a file beside it that is mapped into memory, not read.
 
     Made once and kept in the cache: of ViT-B/32's text tower it is 250 MB, and one prompt in a
@@ -468,12 +496,14 @@ def _mapped_copy(path: Path) -> Path:
         external = "session.optimized_model_external_initializers_"
         options.add_session_config_entry(f"{external}file_name", "weights")
         options.add_session_config_entry(f"{external}min_size_in_bytes", "1024")
-        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        model, options = _model_and_options(path, options, free_batch=free_batch)
+        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
-    return _kept_copy(f"{_fingerprint(path)}-{onnxruntime.__version__}", write)
+    kind = "-any-batch" if free_batch else ""
+    return _kept_copy(f"{_fingerprint(path)}{kind}-{onnxruntime.__version__}", write)
 
 
-def _int8_copy(path: Path) -> Path:
+def _int8_copy(path: Path, *, free_batch: bool = False) -> Path:
     """The graph with its matrix products in int8 (dynamic quantisation), made once and kept.
 
     Raises ModelError when the package ``onnx`` is missing or the cache cannot be written.
@@ -492,6 +522,10 @@ def _int8_copy(path: Path) -> Path:
 
     def write(making: Path) -> None:
         graph = onnx.load(path)
+        if free_batch:
+            del graph.graph.value_info[:]  # shapes with the old batch in them
+            for value in [*graph.graph.input, *graph.graph.output]:
+                value.type.tensor_type.shape.dim[0].dim_param = "batch"
         add_pre_process_metadata(graph)  # else it warns, through the root logger
         quantize_dynamic(
             graph,
@@ -505,6 +539,7 @@ def _int8_copy(path: Path) -> Path:
 
     try:
         kind = "int8-narrow" if narrow else "int8"  # machines of both kinds may share the cache
+        kind += "-any-batch" if free_batch else ""
         return _kept_copy(f"{_fingerprint(path)}-{kind}-{onnx.__version__}", write)
     except OSError as error:
         raise ModelError(f"the int8 form of {path} cannot be kept ({error})") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from wordsight.errors import SourceError
@@ -21,18 +22,23 @@ __all__ = ["Head", "Item", "Source", "open_source", "read_location"]
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 
 
-def open_source(location: str | Path, *, progress: Progress | None = None) -> Source:
+def open_source(
+    location: str | Path,
+    *,
+    progress: Progress | None = None,
+    notice: Callable[[str], None] | None = None,
+) -> Source:
     """Open the place ``location``: a folder, an image file, a tar archive, or "cifar10".
 
     "cifar10" means the test images of that data set (:func:`wordsight.sources.cifar10.load`);
     a folder of this name is opened as "./cifar10". ``progress`` is called with (bytes so far,
-    bytes in all or None) while something is downloaded. Raises SourceError for what is not there,
-    and for an empty path.
+    bytes in all or None) while something is downloaded, ``notice`` with lines for the user (without
+    it they are logged). Raises SourceError for what is not there, and for an empty path.
     """
     if location == "cifar10":
         from wordsight.sources.cifar10 import load
 
-        return load("test", progress=progress)
+        return load("test", progress=progress, notice=notice)
     if not str(location).strip():  # of an unset variable in a script; to the system it is "."
         raise SourceError("an empty path was given; name a folder or a file (. is this folder).")
     path = str(expanded(location))

@@ -1,12 +1,14 @@
-"""CIFAR-10 from wherever it can be had: tar shards, the official binary archive, or a sample.
+"""CIFAR-10 from wherever it can be had: tar shards, the hub's or the official file, or a sample.
 
 CIFAR-10: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009;
-https://www.cs.toronto.edu/~kriz/cifar.html describes the binary archive that is read here.
+https://www.cs.toronto.edu/~kriz/cifar.html describes the binary archive that is read here. The
+hub's copy of the test images (``uoft-cs/cifar10``) is a Parquet file, a PNG and a label a row.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import tarfile
@@ -21,7 +23,7 @@ from wordsight.errors import SourceError
 from wordsight.images import unreadable_reason
 from wordsight.paths import expanded
 from wordsight.sources.base import Item, Progress, item_id
-from wordsight.sources.download import fetch, file_md5
+from wordsight.sources.download import fetch, file_digest
 from wordsight.sources.folder import FileSource
 from wordsight.sources.tar import TarSource
 
@@ -34,13 +36,52 @@ CLASSES = (
 )
 """Class names by label number."""
 
-URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 ARCHIVE = "cifar-10-binary.tar.gz"
+PARQUET = "cifar10-test.parquet"
 
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file with images of CIFAR-10: where it is, and what it must be."""
+
+    url: str
+    """Beginning with a slash: below the hub's address (``HF_ENDPOINT``)."""
+    file: str
+    """Its name in the cache."""
+    digest: str
+    """MD5 or SHA-256."""
+    size: int
+    """Bytes."""
+
+    @property
+    def address(self) -> str:
+        """The whole URL."""
+        if not self.url.startswith("/"):
+            return self.url
+        hub = os.environ.get("HF_ENDPOINT", "").strip() or "https://huggingface.co"
+        return hub.rstrip("/") + self.url
+
+
+# A commit of its repository: the file there is the same for good.
+HUB = Download(
+    "/datasets/uoft-cs/cifar10/resolve/0b2714987fa478483af9968de7c934580d0bb9a2/"
+    "plain_text/test-00000-of-00001.parquet",
+    PARQUET,
+    "841389e6f2d64f28bf17310e430aebac20ec3ba611a3c5e231dc93c645ce84de",
+    23_940_850,
+)
+OFFICIAL = Download(
+    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    ARCHIVE,
+    "c32a1d4ab5d03f1284b67883e8d87530",
+    170_052_171,
+)
+
+_Rows = tuple[list[int], Callable[[int], bytes]]  # labels by row, and what gives the PNG of a row
 _SPLITS = ("test", "train")
 _RECORD = 1 + 3 * 32 * 32  # bytes: the label, then the red, green and blue plane, row by row
-_MAX_DOWNLOAD = 200_000_000  # bytes: the archive has 170 million
+
+_log = logging.getLogger("wordsight")
 
 
 @dataclass(slots=True)
@@ -67,45 +108,77 @@ def load(
     split: str = "test",
     *,
     progress: Progress | None = None,
-    url: str = URL,
-    md5: str = MD5,
+    notice: Callable[[str], None] | None = None,
+    hub: Download = HUB,
+    official: Download = OFFICIAL,
 ) -> Cifar10:
     """The ``"test"`` (10,000) or ``"train"`` (50,000) images, from the first of these places.
 
     1. ``WORDSIGHT_CIFAR10``: ``cifar-10-binary.tar.gz``, a tar shard with members like
        ``test/dog/0001.jpg``, or a folder that holds either (shards: ``test.tar``,
        ``train-*.tar``). If it is set and of no use, that is an error.
-    2. ``cifar-10-binary.tar.gz`` in the cache folder (``WORDSIGHT_CACHE``, else the user's).
-    3. A download of it to there (170 MB), not tried when ``HF_HUB_OFFLINE`` is set.
-    4. For "test": the 20 test images inside the package foolbox (extra ``sample``), with a
+    2. The files of the next two places in the cache folder (``WORDSIGHT_CACHE``, else the user's).
+    3. For "test": the hub's Parquet file (24 MB), downloaded to there.
+    4. The official archive (170 MB, from a slow host), downloaded to there.
+    5. For "test": the 20 test images inside the package foolbox (extra ``sample``), with a
        notice.
 
-    ``url`` and ``md5`` are those of the archive. Raises SourceError, which names the ways to
-    get it.
+    Nothing is downloaded when ``HF_HUB_OFFLINE`` is set. ``progress`` is called with (bytes so far,
+    bytes in all or None), ``notice`` with lines for the user: what is fetched and how large it is,
+    before the first byte, and what is waited for. Without it they are logged. Raises SourceError,
+    which names the ways to get the data.
     """
     if split not in _SPLITS:
         raise SourceError(f"CIFAR-10 has no split {split!r}; use one of {', '.join(_SPLITS)}")
     place = os.environ.get("WORDSIGHT_CIFAR10")
     if place:
-        return _from_place(expanded(place), split, md5)
-    cached = _cache_folder() / ARCHIVE
-    if cached.is_file():
-        return open_archive(cached, split)
-    try:
-        if os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in ("1", "true", "yes", "on"):
-            raise SourceError(f"{url}: not tried, because HF_HUB_OFFLINE is set")
-        fetch(url, cached, md5=md5, max_bytes=_MAX_DOWNLOAD, progress=progress)
-        return open_archive(cached, split)
-    except SourceError as error:
-        reason = str(error)
+        return _from_place(expanded(place), split, official.digest)
+    folder = _cache_folder()
+    downloads = [hub, official] if split == "test" else [official]
+    for download in reversed(downloads):
+        if (folder / download.file).is_file():
+            return _open(folder / download.file, split)
+    reasons = []
+    for download in downloads:
+        try:
+            return _open(_fetched(download, folder, progress, notice or _log.warning), split)
+        except SourceError as error:
+            reasons.append(str(error))
+    reason = "; ".join(reasons)
     sample = _sample_files() if split == "test" else []
     if sample:
         return _sample(sample, reason)
     raise SourceError(
         f"CIFAR-10 could not be had ({reason}); either set WORDSIGHT_CIFAR10 to {ARCHIVE} or to a "
-        f"folder of tar shards (test.tar), or put {ARCHIVE} into {cached.parent}, or connect to "
+        f"folder of tar shards (test.tar), or put {ARCHIVE} into {folder}, or connect to "
         "the internet once, or install 20 sample images: pip install 'wordsight[sample]'"
     )
+
+
+def _fetched(
+    download: Download, folder: Path, progress: Progress | None, notice: Callable[[str], None]
+) -> Path:
+    """Download a file into the cache folder. Raises SourceError."""
+    url, target = download.address, folder / download.file
+    if os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in ("1", "true", "yes", "on"):
+        raise SourceError(f"{url}: not tried, because HF_HUB_OFFLINE is set")
+    part = target.with_name(target.name + ".part")
+    had = part.stat().st_size if part.is_file() else 0
+    left = f", of which {had / 1e6:.1f} MB are here" if had else ""
+    notice(f"fetching CIFAR-10: {download.size / 1e6:.1f} MB{left}, once, from {url}")
+    fetch(
+        url,
+        target,
+        digest=download.digest,
+        max_bytes=download.size,
+        progress=progress,
+        say=notice,
+    )
+    return target
+
+
+def _open(file: Path, split: str) -> Cifar10:
+    return open_parquet(file) if file.suffix == ".parquet" else open_archive(file, split)
 
 
 def _cache_folder() -> Path:
@@ -134,12 +207,13 @@ def _from_place(place: Path, split: str, md5: str) -> Cifar10:
     if place.suffix.lower() == ".tar":
         return _shards([place], split, f"the tar shard {place}")
     try:
-        right = file_md5(place) == md5
+        right = file_digest(place, md5) == md5
     except OSError as error:
         raise SourceError(f"{prefix}: {unreadable_reason(error)}") from error
     if not right:
         raise SourceError(
-            f"{prefix}: not the official {ARCHIVE} (MD5 {md5}), or damaged; get it from {URL}"
+            f"{prefix}: not the official {ARCHIVE} (MD5 {md5}), or damaged; get it from "
+            f"{OFFICIAL.url}"
         )
     return open_archive(place, split)
 
@@ -167,12 +241,33 @@ def _shards(files: list[Path], split: str, origin: str) -> Cifar10:
     return Cifar10(root, origin, items, problems=problems)
 
 
-# The official binary archive
+# The official binary archive, and the hub's Parquet file
 
 
 def open_archive(archive: str | Path, split: str) -> Cifar10:
     """A split of the official binary archive, in its order. Listing raises SourceError."""
     place = os.path.realpath(archive)
+
+    def rows() -> _Rows:
+        records = _read_records(place, split)
+        return records[:, 0].tolist(), lambda row: _png(records[row, 1:])
+
+    return _of_rows(place, split, f"the official binary archive {place}", rows)
+
+
+def open_parquet(file: str | Path) -> Cifar10:
+    """The test split from the hub's Parquet file, in its order. Listing raises SourceError."""
+    place = os.path.realpath(file)
+    return _of_rows(place, "test", f"the hub's file {place}", lambda: _read_parquet(place))
+
+
+def _of_rows(
+    place: str,
+    split: str,
+    origin: str,
+    rows: Callable[[], tuple[list[int], Callable[[int], bytes]]],
+) -> Cifar10:
+    """A source over a file of rows: their labels, and the PNG of each."""
     root = f"{place}::{split}/"
 
     def items() -> list[Item]:
@@ -180,24 +275,40 @@ def open_archive(archive: str | Path, split: str) -> Cifar10:
             stamp = os.stat(place).st_mtime_ns  # noqa: PTH116  (before it is read: see TarSource)
         except OSError as error:
             raise SourceError(f"{place}: {unreadable_reason(error)}") from error
-        records = _read_records(place, split)
-        rows: dict[str, int] = {}
+        labels, png = rows()
+        row_of: dict[str, int] = {}
 
         def read(item: Item) -> bytes:
-            return _png(records[rows[item.id], 1:])
+            return png(row_of[item.id])
 
         found = []
         numbers: Counter[int] = Counter()
-        for row, label in enumerate(records[:, 0].tolist()):
+        for row, label in enumerate(labels):
             # Numbered within the class, as in the tar shards: the same picture, the same name.
             path = f"{root}{CLASSES[label]}/{numbers[label]:04d}.png"
             numbers[label] += 1
             identity = item_id(path)
-            rows[identity] = row
+            row_of[identity] = row
             found.append(Item(identity, path, _RECORD, stamp, CLASSES[label], root, read))
         return found
 
-    return Cifar10(root, f"the official binary archive {place}", items)
+    return Cifar10(root, origin, items)
+
+
+def _read_parquet(file: str) -> _Rows:
+    """The labels of the rows, and a function that gives the PNG of a row."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(file, columns=["img", "label"])
+        pictures = pa.compute.struct_field(table["img"], "bytes").combine_chunks()
+        labels = table["label"].to_pylist()
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise SourceError(f"{file}: damaged ({error}); delete it and try again") from error
+    if not labels or not all(label in range(len(CLASSES)) for label in labels):
+        raise SourceError(f"{file}: holds no images of CIFAR-10")
+    return labels, lambda row: bytes(pictures[row].as_py())
 
 
 def _read_records(archive: str, split: str) -> np.ndarray[Any, Any]:

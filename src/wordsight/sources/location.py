@@ -57,6 +57,10 @@ def _listing(archive: str, folder: str, state: tuple[int, int]) -> dict[str, Ite
         from wordsight.sources.cifar10 import open_archive
 
         return {item.path: item for item in open_archive(archive, folder).items()}
+    if archive.endswith(".parquet"):
+        from wordsight.sources.cifar10 import open_parquet
+
+        return {item.path: item for item in open_parquet(archive).items()}
     from wordsight.sources.tar import TarSource
 
     return {item.path: item for item in TarSource(archive).items()}
