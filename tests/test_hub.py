@@ -172,14 +172,14 @@ def test_goes_on_with_a_server_that_knows_no_ranges(stand_in: StandIn) -> None:
 
 def test_refuses_a_truncated_file(stand_in: StandIn) -> None:
     stand_in.instead[BIG] = stand_in.files[BIG][:-7]
-    with pytest.raises(HubError, match="hash differs|Consistency"):
+    with pytest.raises(HubError, match=r"hash differs|Consistency"):
         fetch()
     assert hub.cached(REPOSITORY, LAYOUT) is None
 
 
 def test_refuses_a_file_that_is_too_long(stand_in: StandIn) -> None:
     stand_in.instead[BIG] = stand_in.files[BIG] + b"more"
-    with pytest.raises(HubError, match="hash differs|Consistency"):
+    with pytest.raises(HubError, match=r"hash differs|Consistency"):
         fetch()
 
 
@@ -200,7 +200,7 @@ def test_the_hub_library_alone_loses_what_a_cut_leaves(stand_in: StandIn, tmp_pa
     from huggingface_hub import hf_hub_download
 
     stand_in.cut_every = 100_000
-    with pytest.raises(Exception, match="peer closed|complete message|closed"):
+    with pytest.raises(Exception, match=r"peer closed|complete message"):
         hf_hub_download(REPOSITORY, BIG, endpoint=stand_in.url, cache_dir=tmp_path / "alone")
     assert set(stand_in.downloads(BIG)) == {None}  # from the start each time
     assert (fetch() / BIG).read_bytes() == stand_in.files[BIG]
@@ -321,7 +321,13 @@ def test_what_comes_is_told(stand_in: StandIn, capsys: pytest.CaptureFixture[str
 
 
 def test_the_verb_fetches(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
-    from wordsight.cli import main
+    from wordsight.cli import main as entry
+
+    def main(arguments: list[str]) -> int:
+        try:
+            return int(entry(arguments) or 0)
+        except SystemExit as end:
+            return int(end.code or 0)
 
     for name in LAYOUT:  # the graphs are read for what they name
         if name.endswith(".onnx"):

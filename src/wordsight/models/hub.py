@@ -207,7 +207,7 @@ def _bring(
     deadline: float | None,
 ) -> Path:
     """Fetch files of a commit into a cache; return their folder."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
 
     from wordsight.models.hub_report import cannot_keep, explain, progress, quiet
 
@@ -233,18 +233,7 @@ def _bring(
                     PATIENCE_SECONDS,
                 )
                 advance(had.get(file.name, 0))
-                with hooked(transfer):
-                    path = Path(
-                        hf_hub_download(
-                            repository,
-                            file.name,
-                            revision=revision,
-                            cache_dir=root,
-                            endpoint=endpoint(),
-                            library_name="wordsight",
-                            tqdm_class=tqdm_class(transfer),
-                        )
-                    )
+                path = _download(transfer, repository, file.name, revision, root, tqdm_class)
                 if file.name in parts and not file.check(path):
                     if part := parts[file.name]:
                         part.unlink(missing_ok=True)
@@ -264,6 +253,38 @@ def _bring(
                 raise cannot_keep(repository, root, error) from error
             raise explain(error, repository, revision, announced=True) from error
     return _folder_of(str(paths[0]), files[0].name)
+
+
+def _download(
+    transfer: Transfer, repository: str, name: str, revision: str, root: Path, tqdm_class: Any
+) -> Path:
+    """Let the library fetch one file, for as long as its attempts bring anything."""
+    import httpx2
+    from huggingface_hub import hf_hub_download
+
+    while True:
+        had = transfer.have()
+        try:
+            with hooked(transfer):
+                return Path(
+                    hf_hub_download(
+                        repository,
+                        name,
+                        revision=revision,
+                        cache_dir=root,
+                        endpoint=endpoint(),
+                        library_name="wordsight",
+                        tqdm_class=tqdm_class(transfer),
+                    )
+                )
+        except httpx2.ProxyError:
+            raise
+        except httpx2.TransportError as error:
+            if transfer.have() <= had:
+                raise NoAnswerError(
+                    f"{transfer.name}: the transfer stopped at {had:,} bytes ({error}); run it "
+                    "again to go on from there"
+                ) from error
 
 
 def list_files(repository: str, revision: str = "main") -> list[str]:
