@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ class StandIn:
     repository: str
     files: dict[str, bytes]
     url: str = ""
+    commit: str = COMMIT
     large: int = 1000
     """Files of at least this many bytes are announced with a SHA-256, as LFS files are."""
     cut_after: dict[str, list[int]] = field(default_factory=dict)
@@ -34,6 +37,16 @@ class StandIn:
     silent: bool = False
     """Accept connections, never answer."""
     status: int = 200
+    statuses: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    """Answers before anything else: status and headers, one a request."""
+    page: bytes | None = None
+    """Answer everything with this web page, as a captive portal does."""
+    cut_every: int = 0
+    """Break each transfer after so many bytes."""
+    reset: bool = False
+    """Break with a reset, not by closing."""
+    rate: int = 0
+    """Bytes a second of a transfer; 0 for no limit."""
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     """Paths asked for, each with its Range header."""
 
@@ -51,6 +64,9 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
         def log_message(self, *args: Any) -> None:
             pass
 
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             stand_in.requests.append((path, self.headers.get("Range")))
@@ -59,17 +75,30 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
                 self.close_connection = True
                 return
             repository = stand_in.repository
-            if stand_in.status != 200:
+            known = f"/api/models/{repository}/revision/"
+            if stand_in.statuses:
+                status, headers = stand_in.statuses.pop(0)
+                self._answer(status, b"{}", headers)
+            elif stand_in.page is not None:
+                self._answer(200, stand_in.page, {"Content-Type": "text/html"})
+            elif stand_in.status != 200:
                 self._answer(stand_in.status, b"no")
-            elif path == f"/api/models/{repository}/revision/main":
+            elif path in (known + "main", known + stand_in.commit):
                 self._answer(200, json.dumps(_info(stand_in)).encode())
-            elif path.startswith(f"/{repository}/resolve/{COMMIT}/"):
-                name = path.removeprefix(f"/{repository}/resolve/{COMMIT}/")
+            elif path.startswith(f"/api/models/{repository}/revision/"):
+                self._answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+            elif path.startswith(f"/{repository}/resolve/"):
+                name = path.removeprefix(f"/{repository}/resolve/").partition("/")[2]
                 if name in stand_in.lost or name not in stand_in.files:
                     self._answer(404, b"no such file")
                 else:  # the real hub sends to a content network too
+                    data = stand_in.files[name]
+                    digest = _digest(stand_in, data)
                     self.send_response(302)
                     self.send_header("Location", f"{stand_in.url}/cdn/{name}")
+                    self.send_header("X-Repo-Commit", stand_in.commit)
+                    self.send_header("X-Linked-Size", str(len(data)))
+                    self.send_header("X-Linked-Etag", f'"{digest}"')
                     self.send_header("Content-Length", "0")
                     self.end_headers()
             elif path.startswith("/cdn/"):
@@ -77,11 +106,14 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
             else:
                 self._answer(404, b"no such repository")
 
-        def _answer(self, status: int, body: bytes) -> None:
+        def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
             self.send_response(status)
+            for key, value in (headers or {}).items():
+                self.send_header(key, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
 
         def _send_file(self, name: str) -> None:
             data = stand_in.instead.get(name, stand_in.files[name])
@@ -96,15 +128,26 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
             self.send_header("Content-Length", str(len(data) - start))
+            self.send_header("X-Repo-Commit", stand_in.commit)
+            self.send_header("ETag", f'"{_digest(stand_in, stand_in.files[name])}"')
             self.end_headers()
+            if self.command == "HEAD":
+                return
             cuts = stand_in.cut_after.get(name)
-            if cuts:
-                self.wfile.write(data[start : start + cuts.pop(0)])
+            most = cuts.pop(0) if cuts else stand_in.cut_every or len(data)
+            block = max(1, stand_in.rate // 10) if stand_in.rate else len(data) or 1
+            for at in range(start, min(len(data), start + most), block):
+                self.wfile.write(data[at : min(at + block, start + most)])
+                if stand_in.rate:
+                    time.sleep(0.1)
+            if start + most < len(data):
                 self.wfile.flush()
+                if stand_in.reset:
+                    linger = struct.pack("ii", 1, 0)
+                    time.sleep(0.05)
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 self.connection.close()
                 self.close_connection = True
-            else:
-                self.wfile.write(data[start:])
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -121,6 +164,12 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
         time.sleep(0)
 
 
+def _digest(stand_in: StandIn, data: bytes) -> str:
+    if len(data) >= stand_in.large:
+        return hashlib.sha256(data).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
 def _info(stand_in: StandIn) -> dict[str, Any]:
     siblings = []
     for name, data in stand_in.files.items():
@@ -130,4 +179,4 @@ def _info(stand_in: StandIn) -> dict[str, Any]:
             sha256 = hashlib.sha256(data).hexdigest()
             entry["lfs"] = {"sha256": sha256, "size": len(data), "pointerSize": 130}
         siblings.append(entry)
-    return {"id": stand_in.repository, "sha": COMMIT, "siblings": siblings}
+    return {"id": stand_in.repository, "sha": stand_in.commit, "siblings": siblings}

@@ -772,3 +772,13 @@ def test_threads_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORDSIGHT_THREADS")
     assert 1 <= runtime.cpu_threads() <= runtime.MAX_THREADS
     runtime.cpu_threads.cache_clear()
+
+
+def test_a_cased_tokenizer_keeps_the_case(tmp_path: Path) -> None:
+    folder = make_clip(tmp_path / "m")
+    lowered = ClipModel(folder).token_ids(["Red CAR"])
+    config = {"pad_token": "<pad>", "tokenizer_class": "XLMRobertaTokenizer"}
+    (folder / "textual/tokenizer_config.json").write_text(json.dumps(config))
+    model = ClipModel(folder)
+    assert not np.array_equal(model.token_ids(["Red CAR"]), lowered)
+    assert not np.array_equal(model.token_ids(["Red"]), model.token_ids(["red"]))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fake_models import make_clip
-from hub_standin import StandIn, serve
+from hub_standin import COMMIT, StandIn, serve
 from PIL import Image
 
 import wordsight
@@ -42,7 +42,9 @@ def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]
     folder = make_clip(tmp_path / "published", dim=12)
     files = {name: (folder / name).read_bytes() for name in LAYOUT}
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    with serve(StandIn(PREFERRED.repository, files)) as running:
+    with serve(
+        StandIn(PREFERRED.repository, files, commit=PREFERRED.revision or COMMIT)
+    ) as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
         yield running
 
@@ -122,7 +124,7 @@ def test_auto_takes_a_cached_model_without_asking(
     folder = make_clip(tmp_path / "cached")
     second = registry.ENTRIES[1]
     monkeypatch.setattr(
-        hub, "cached", lambda repository, files: folder if repository == second.repository else None
+        hub, "cached", lambda repository, *rest: folder if repository == second.repository else None
     )
     assert load_model("auto").name == second.name
     assert caplog.records == []
@@ -179,7 +181,7 @@ def test_a_folder_that_is_not_there_is_not_only_a_repository(starter: Path) -> N
 def test_auto_survives_a_broken_transfer(
     starter: Path, online: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
     online.lost.add("visual/model.onnx")
     notices: list[str] = []
     assert load_model("auto", notice=notices.append).name == "starter"
@@ -189,8 +191,8 @@ def test_auto_survives_a_broken_transfer(
 def test_auto_goes_on_with_a_transfer_that_was_cut(
     starter: Path, online: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "PAUSE_SECONDS", 0)
-    online.cut_after["visual/model.onnx"] = [100, 0, 0, 0]
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+    online.cut_after["visual/model.onnx"] = [100, *([0] * 8)]
     notices: list[str] = []
     assert load_model("auto", notice=notices.append).name == "starter"
     assert "run it again to go on from there: using the starter" in notices[0]

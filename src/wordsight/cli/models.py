@@ -10,14 +10,19 @@ import typer
 from wordsight.cli.app import JsonOption, app, examples
 from wordsight.cli.console import print_json, print_table, progress_bar, say, size
 
+models_app = typer.Typer(invoke_without_command=True)
+app.add_typer(models_app, name="models")
 
-@app.command(epilog=examples("wordsight models"))
-def models(as_json: JsonOption = False) -> None:
+
+@models_app.callback(epilog=examples("wordsight models", "wordsight models fetch clip-vit-b16"))
+def models(context: typer.Context, as_json: JsonOption = False) -> None:
     """List the models and detectors that have a name.
 
     Models for --model, detectors for --crops: with size, licence, published accuracy,
     and whether they are on this machine.
     """
+    if context.invoked_subcommand:
+        return
     from wordsight.models.maskrcnn import detectors_info
     from wordsight.models.registry import models_info
 
@@ -55,6 +60,33 @@ def models(as_json: JsonOption = False) -> None:
             ),
         ]
     )
+
+
+@models_app.command(
+    epilog=examples(
+        "wordsight models fetch clip-vit-b32-laion2b",
+        "wordsight models fetch immich-app/ViT-B-32__openai",
+    )
+)
+def fetch(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="A name of `wordsight models`, or a hub id."),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch a model from the hub into the cache.
+
+    It tells the size first and how far it is. A transfer that was cut goes on where it stopped,
+    in this run or the next.
+    """
+    from wordsight.models import fetch_model
+
+    folder = fetch_model(name)
+    if as_json:
+        print_json({"name": name, "path": str(folder)})
+    else:
+        print(f"{name} is in {folder}")
 
 
 def _download(row: dict[str, Any]) -> str:

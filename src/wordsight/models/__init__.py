@@ -12,12 +12,12 @@ from pathlib import Path
 
 from wordsight.errors import HubError, ModelError
 from wordsight.models import hub
-from wordsight.models.clip import LAYOUT, ClipModel, is_external_data
-from wordsight.models.registry import ENTRIES, NAMES, STARTER, STARTER_FOLDER, Entry, find
+from wordsight.models.clip import LAYOUT, ClipModel, beside
+from wordsight.models.registry import ENTRIES, NAMES, STARTER, STARTER_FOLDER, Entry, find, located
 from wordsight.models.runtime import writable_cache
 from wordsight.paths import expanded
 
-__all__ = ["ClipModel", "load_model"]
+__all__ = ["ClipModel", "fetch_model", "load_model"]
 
 AUTO_REACH_SECONDS = 4.0
 """How long "auto" waits for the hub to answer before it takes the starter."""
@@ -42,9 +42,9 @@ def load_model(
 
     Args:
         name: a registry name (`wordsight models` lists them), a directory, a hub repository id
-            ("owner/name"), or "auto": the first model of the registry that is in the cache; else
-            the preferred one, if the hub answers within 4 s and it comes within 15 minutes; else
-            the starter model in the package, with a notice. A name goes before a directory of that
+            ("owner/name", or "owner/name@revision"), or "auto": the first model of the registry
+            that is in the cache; else the preferred one, if the hub answers within 4 s and it
+            comes within 15 minutes; else the starter model in the package, with a notice. A name goes before a directory of that
             name in the working directory; write "./starter" for the latter.
         runtime: "auto", "openvino" or "onnxruntime": see :mod:`wordsight.models.runtime`.
         precision: "auto", "fp32", "bf16" or "int8": see :class:`ClipModel`.
@@ -79,7 +79,7 @@ def load_model(
     if name == STARTER:
         return starter()
     if entry := find(name):
-        return open_folder(_fetch(entry.repository), entry.name, entry)
+        return open_folder(located(entry) or _fetch(entry.address), entry.name, entry)
     if os.path.isdir(expanded(name)):  # noqa: PTH112  (a name of any length)
         return open_folder(*_folder(Path(name)))
     if hub.is_repository(name):
@@ -96,6 +96,20 @@ def load_model(
     )
 
 
+def fetch_model(name: str) -> Path:
+    """Fetch a CLIP model by its registry name or hub id; return its folder in the cache.
+
+    Raises ModelError for an unknown name, HubError for what cannot be fetched.
+    """
+    entry = find(name)
+    if entry is None and not hub.is_repository(name):
+        raise ModelError(
+            f"{name}: nothing to fetch; give a name of `wordsight models` or a hub repository id "
+            "(owner/name or owner/name@revision)"
+        )
+    return _fetch(entry.address if entry else name)
+
+
 def _folder(path: Path) -> tuple[Path, str]:
     path = expanded(path)
     if not os.path.isdir(path):  # noqa: PTH112
@@ -106,10 +120,12 @@ def _folder(path: Path) -> tuple[Path, str]:
 
 
 def _fetch(repository: str, reach: float = hub.REACH_SECONDS, limit: float | None = None) -> Path:
+    name, revision = hub.split(repository)
     return hub.fetch(
-        repository,
+        name,
         LAYOUT,
-        extra=is_external_data,
+        beside=beside,
+        revision=revision,
         reach_seconds=reach,
         limit_seconds=limit,
     )
@@ -118,7 +134,7 @@ def _fetch(repository: str, reach: float = hub.REACH_SECONDS, limit: float | Non
 def _in_cache() -> tuple[Entry | None, Path | None]:
     """The first model of the registry that is in the cache, with its folder."""
     for entry in ENTRIES:
-        if folder := hub.cached(entry.repository, LAYOUT):
+        if folder := located(entry):
             return entry, folder
     return None, None
 
@@ -151,7 +167,7 @@ def _auto(notice: Callable[[str], None]) -> tuple[Entry | None, Path | None]:
             notice(f"{hub.endpoint()} did not answer a moment ago: {instead}")
             return None, None
     try:
-        return entry, _fetch(entry.repository, AUTO_REACH_SECONDS, AUTO_LIMIT_SECONDS)
+        return entry, _fetch(entry.address, AUTO_REACH_SECONDS, AUTO_LIMIT_SECONDS)
     except HubError as error:
         with contextlib.suppress(OSError):
             if mark and isinstance(error, hub.NoAnswerError):

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import ModelError
+from wordsight.models.external_data import external_data, plain_folder
 from wordsight.models.runtime import Graph, check_choice, open_graph
 
 if TYPE_CHECKING:
@@ -49,16 +50,13 @@ LAYOUT = (
 """The files of a model directory."""
 
 
-def is_external_data(file: str) -> bool:
-    """Tell whether a file holds weights that a graph beside it refers to.
-
-    Graphs above 2 GB keep their weights so: in ``model.onnx.data``, ``model.onnx_data`` or files
-    with the names of tensors, which have no suffix.
-    """
-    folder, _, name = file.rpartition("/")
-    if folder not in ("visual", "textual"):
-        return False
-    return name.startswith("model.onnx.") or name.endswith("_data") or "." not in name
+def beside(folder: Path) -> list[str]:
+    """Return the files of weights that the graphs of a model directory refer to."""
+    return [
+        f"{tower}/{name}"
+        for tower in ("visual", "textual")
+        for name in external_data(folder / tower / "model.onnx")
+    ]
 
 
 # What CLIP models trained with a softmax end at: open_clip and OpenAI clamp the scale to 100.
@@ -126,7 +124,7 @@ class ClipModel:
         try:
             self.dim = int(config["embed_dim"])
             self._context = int(text_config.get("context_length") or 77)
-            self._clean = _cleaning(text_config)
+            self._clean = _cleaning(text_config, self.path / "textual/tokenizer_config.json")
             self._preprocess = _Preprocess(preprocess)
             self.logit_scale, self.logit_bias = _logits(config, logit_scale, logit_bias)
             if not (1 <= self.dim <= _MOST and 2 <= self._context <= _MOST):
@@ -145,13 +143,7 @@ class ClipModel:
         """Content hash of the model's files: 16 hex digits, the same on any runtime."""
         from wordsight.models.hub import content_hash
 
-        external = (
-            f"{folder}/{path.name}"
-            for folder in ("visual", "textual")
-            for path in (self.path / folder).iterdir()
-            if path.is_file()
-        )
-        return content_hash(self.path, [*LAYOUT, *filter(is_external_data, external)])
+        return content_hash(self.path, [*LAYOUT, *beside(self.path)])
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -304,7 +296,7 @@ class ClipModel:
             if self._visual_graph is None:
                 height, width = self.image_size
                 graph = open_graph(
-                    self.path / "visual/model.onnx",
+                    plain_folder(self.path / "visual/model.onnx"),
                     runtime=self._runtime,
                     precision=self._precision,
                     any_batch=True,
@@ -318,7 +310,7 @@ class ClipModel:
         with self._lock:
             if self._textual_graph is None:
                 graph = open_graph(
-                    self.path / "textual/model.onnx",
+                    plain_folder(self.path / "textual/model.onnx"),
                     runtime=self._runtime,
                     precision="bf16" if self._precision == "bf16" else "fp32",
                     cold=True,
@@ -467,14 +459,17 @@ def _centre(image: Image, width: int, height: int, fill: int) -> Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def _cleaning(text_config: dict[str, Any]) -> Any:
+def _cleaning(text_config: dict[str, Any], tokenizer_config: Path) -> Any:
     """Pick how open_clip cleans texts for this model.
 
     ``tokenizer_kwargs.clean`` says it ("canonicalize" in SigLIP models); without it, CLIP's own
-    tokenizer lowers the case and any other (`hf_tokenizer_name`) does not.
+    tokenizer lowers the case and any other (`hf_tokenizer_name`, or another `tokenizer_class` in
+    `tokenizer_config.json`: M-CLIP's XLM-R) does not.
     """
     named = (text_config.get("tokenizer_kwargs") or {}).get("clean")
-    default = "whitespace" if text_config.get("hf_tokenizer_name") else "lower"
+    kind = str(_read_json(tokenizer_config).get("tokenizer_class") or "CLIPTokenizer")
+    other = text_config.get("hf_tokenizer_name") or not kind.startswith("CLIPTokenizer")
+    default = "whitespace" if other else "lower"
     return {
         "whitespace": _clean_whitespace,
         "lower": _clean_lower,

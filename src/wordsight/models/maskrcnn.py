@@ -393,7 +393,13 @@ def _locate(source: str | Path) -> tuple[Path, Path, dict[str, Any] | None]:
     elif os.path.isdir(path := expanded(source)):  # noqa: PTH112  (of any length)
         folder = path
     elif isinstance(source, str) and hub.is_repository(source):
-        folder = hub.fetch(source, [GRAPH, DESCRIPTION], extra=lambda name: name.endswith(".json"))
+        name, revision = hub.split(source)
+        folder = hub.fetch(
+            name,
+            [GRAPH, DESCRIPTION],
+            extra=lambda file: file.endswith(".json"),
+            revision=revision,
+        )
     else:
         names = ", ".join([STARTER, *entries])
         raise ModelError(

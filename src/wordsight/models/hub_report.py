@@ -1,0 +1,180 @@
+"""What is told of a transfer: what comes and how far it is; what went wrong, in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from wordsight.errors import HubError
+from wordsight.models.transfer import Transfer
+
+LINE_SECONDS = 5.0
+"""How often a line is written where stderr is no terminal."""
+
+
+def explain(
+    error: BaseException, repository: str, revision: str, announced: bool = False
+) -> HubError:
+    """Say in one line what an error of the transfer means, and what to do.
+
+    ``announced``: the hub has named the file before.
+    """
+    import httpx2
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    from wordsight.models.hub import WAYS_OUT, NoAnswerError, endpoint
+
+    if isinstance(error, LocalEntryNotFoundError) and error.__cause__:
+        error = error.__cause__
+    if isinstance(error, HubError):
+        return error
+    hub, what = endpoint(), f"cannot fetch {repository}"
+    if isinstance(error, GatedRepoError):
+        return HubError(
+            f"{what}: it is gated; accept its terms at {hub}/{repository}, then set HF_TOKEN"
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return HubError(f"{what}: {hub}/{repository} has no revision {revision}")
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if announced and status == 404 and error.response is not None:  # type: ignore[attr-defined]
+        url = error.response.request.url  # type: ignore[attr-defined]
+        return HubError(f"{url}: the hub announced this file but answers 404")
+    if isinstance(error, RepositoryNotFoundError) or status in (401, 403, 404):
+        return HubError(
+            f"{hub} has no model {repository} that can be read here (status {status}); check the "
+            "name, or set HF_TOKEN if it is private"
+        )
+    if isinstance(error, HfHubHTTPError):
+        return NoAnswerError(
+            f"{what}: {hub} answered with status {status}; try again later, or {WAYS_OUT}"
+        )
+    if isinstance(error, httpx2.ProxyError):
+        return NoAnswerError(
+            f"{what}: the proxy refused ({one_line(error)}); check HTTPS_PROXY, or {WAYS_OUT}"
+        )
+    text = one_line(error)
+    if "not yet valid" in text or "has expired" in text:
+        now = datetime.datetime.now().astimezone()
+        return NoAnswerError(
+            f"{what}: the certificate of {hub} is not valid at this machine's time "
+            f"({now:%Y-%m-%d %H:%M}); set the clock"
+        )
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return NoAnswerError(
+            f"{what}: the certificate of {hub} cannot be verified; behind a company's proxy set "
+            "SSL_CERT_FILE to its certificate"
+        )
+    if isinstance(error, (ValueError, KeyError, TypeError, AttributeError)):
+        return HubError(
+            f"{what}: {hub} does not answer as a hub does; a log-in page of this network? Open "
+            "any page in a browser first, and check HF_ENDPOINT"
+        )
+    reason = str(error) if isinstance(error, TimeoutError) else text
+    return NoAnswerError(f"{what}: no answer from {hub} ({reason}); {WAYS_OUT}")
+
+
+def cannot_keep(repository: str, root: Path, error: OSError) -> HubError:
+    """Say that a file could not be written."""
+    return HubError(
+        f"cannot keep {repository} in {root} ({error.strerror or error}); make room, or set "
+        "HF_HOME or WORDSIGHT_CACHE to a folder that can be written"
+    )
+
+
+def one_line(error: BaseException) -> str:
+    """Return the kind and text of an error on one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the library's own warnings of retries from stderr."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def progress(
+    title: str, hub: str, total: int
+) -> Iterator[tuple[Callable[[int], None], Callable[[Transfer], Any]]]:
+    """Tell on stderr what comes, how large it is and how far it is.
+
+    Gives what takes new bytes, and what makes a class like tqdm's for the Xet client of a transfer.
+    """
+    done = 0
+    shown = start = time.monotonic()
+    if total:
+        print(f"fetching {title}: {total / 1e6:,.1f} MB from {hub}", file=sys.stderr, flush=True)
+
+    def line(size: int) -> None:
+        nonlocal done, shown
+        done += size
+        now = time.monotonic()
+        if total and now - shown >= LINE_SECONDS:
+            shown = now
+            print(
+                f"{title}: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB ({done / total:.0%}, "
+                f"{now - start:.0f} s)",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def bar_class(transfer: Transfer) -> Any:
+        class Bar:
+            def __init__(self, *args: Any, **options: Any) -> None:
+                self.total, self.n = options.get("total"), 0
+
+            def __enter__(self) -> Any:
+                return self
+
+            def __exit__(self, *args: Any) -> None:
+                pass
+
+            def update(self, size: float | None = 1) -> None:
+                if not transfer.over_http:
+                    transfer.count(int(size or 0))
+
+            def close(self) -> None:
+                pass
+
+            refresh = reset = set_description = set_postfix_str = lambda self, *a, **k: None
+
+        return Bar
+
+    if not total or not sys.stderr.isatty():
+        yield line, bar_class
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(
+        TextColumn("{task.description}"), *columns, console=Console(stderr=True)
+    ) as shown_bar:
+        task = shown_bar.add_task(title, total=total)
+        yield lambda size: shown_bar.advance(task, size), bar_class

@@ -1,0 +1,157 @@
+"""What ``huggingface_hub``'s transfer over HTTP lacks on a poor line, as hooks on its own client.
+
+Its version 2.4 reads 10 MB at a time and throws away what a cut leaves of them, gives up on a reset
+connection, deletes what an interrupted run has fetched, and sleeps as long as ``Retry-After`` says.
+Here the bytes are also kept in a file of wordsight's cache as they come, and the next request asks
+for those behind them. The library still decides what is fetched, from where and to where.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wordsight.errors import HubError
+
+ATTEMPTS = 5
+"""How many answers in a row may bring nothing."""
+
+_BLOCK = 1 << 20
+
+
+@dataclass
+class Transfer:
+    """One file on its way.
+
+    Args:
+        name: what errors call it.
+        part: keeps the bytes between attempts and runs; None where no cache can be written.
+        advance: called with the number of new bytes.
+        deadline: of :func:`time.monotonic`; None for any time.
+        patience: how many seconds the hub may ask to wait, altogether.
+    """
+
+    name: str
+    part: Path | None
+    advance: Callable[[int], None]
+    deadline: float | None = None
+    patience: float = 60.0
+    over_http: bool = False
+    """Whether bytes were counted here; those of the Xet client come through its progress bar."""
+    idle: int = 0
+
+    def have(self) -> int:
+        """Return how many bytes are kept."""
+        try:
+            return self.part.stat().st_size if self.part else 0
+        except OSError:
+            return 0
+
+    def count(self, size: int) -> None:
+        """Note new bytes; raises HubError after the deadline."""
+        self.advance(size)
+        self.idle = 0
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise HubError(f"{self.name}: it took too long; run it again to go on from there")
+
+    def on_request(self, request: Any) -> None:
+        """Ask for the bytes behind those that are kept."""
+        if request.method == "GET" and (have := self.have()):
+            asked = re.match(r"bytes=(\d+)-", request.headers.get("Range", ""))
+            request.extensions["wordsight_start"] = int(asked[1]) if asked else 0
+            request.headers["Range"] = f"bytes={have}-"
+
+    def on_response(self, response: Any) -> None:
+        """Keep the bytes of an answer, and bound what it asks to wait."""
+        if response.status_code == 429:
+            self.patience = wait_or_raise(self.name, response.headers, self.patience)
+        self._bound_idle(response)
+        if response.request.method != "GET" or response.headers.get("Content-Encoding"):
+            return
+        if response.status_code == 416 and self.part:
+            self.part.unlink(missing_ok=True)  # longer than the file: not of this one
+        if response.status_code in (200, 206):
+            self.over_http = True
+            response.stream = _kept(self, response)
+
+    def _bound_idle(self, response: Any) -> None:
+        if response.request.method == "GET" and not response.is_redirect:
+            self.idle += 1
+            if self.idle > ATTEMPTS:
+                raise HubError(
+                    f"{self.name}: the transfer stopped at {self.have():,} bytes, {ATTEMPTS} "
+                    "answers in a row brought nothing; run it again to go on from there"
+                )
+
+
+@contextlib.contextmanager
+def hooked(transfer: Transfer) -> Iterator[None]:
+    """Let a transfer watch the requests of ``huggingface_hub``'s client."""
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
+
+    client = get_session()
+    before = {kind: list(hooks) for kind, hooks in client.event_hooks.items()}
+    client.event_hooks = {
+        "request": [*before.get("request", []), transfer.on_request],
+        "response": [*before.get("response", []), transfer.on_response],
+    }
+    try:
+        yield
+    finally:
+        client.event_hooks = before
+
+
+def wait_or_raise(name: str, headers: Any, patience: float) -> float:
+    """Return what is left of ``patience`` (s) after the wait that a status 429 asks for.
+
+    Raises HubError if that is more than is left.
+    """
+    told = str(headers.get("Retry-After", "")).strip()
+    seconds = float(told) if told.isdigit() else 1.0
+    if seconds > patience:
+        raise HubError(
+            f"{name}: the hub has answered too many requests from here (status 429) and asks to "
+            f"wait {seconds:g} s; try again then, or set HF_TOKEN (more requests are allowed)"
+        )
+    return patience - seconds
+
+
+def _kept(transfer: Transfer, response: Any) -> Any:
+    """Wrap the body of an answer: kept bytes first, then new ones, which are kept too."""
+    import httpx2
+
+    body, part = response.stream, transfer.part
+    start, have = response.request.extensions.get("wordsight_start", 0), transfer.have()
+    if response.status_code == 200 and have:  # the server knows no ranges: from the start
+        transfer.advance(-have)
+        have = 0
+    new = response.status_code == 200
+
+    class Body(httpx2.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            with contextlib.ExitStack() as stack:
+                out = stack.enter_context(part.open("wb" if new else "ab")) if part else None
+                if part and not new and start < have:
+                    with part.open("rb") as kept:
+                        kept.seek(start)
+                        while block := kept.read(min(_BLOCK, have - kept.tell())):
+                            yield block
+                try:
+                    for block in body:
+                        if out:
+                            out.write(block)
+                            out.flush()
+                        transfer.count(len(block))
+                        yield block
+                except httpx2.ReadError as error:  # a reset: the library goes on after others only
+                    raise httpx2.RemoteProtocolError(str(error)) from error
+
+        def close(self) -> None:
+            body.close()
+
+    return Body()
