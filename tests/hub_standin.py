@@ -69,7 +69,8 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
 
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
-            stand_in.requests.append((path, self.headers.get("Range")))
+            if self.command == "GET":
+                stand_in.requests.append((path, self.headers.get("Range")))
             if stand_in.silent:
                 done.wait(20)
                 self.close_connection = True

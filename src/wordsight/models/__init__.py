@@ -43,9 +43,10 @@ def load_model(
     Args:
         name: a registry name (`wordsight models` lists them), a directory, a hub repository id
             ("owner/name", or "owner/name@revision"), or "auto": the first model of the registry
-            that is in the cache; else the preferred one, if the hub answers within 4 s and it
-            comes within 15 minutes; else the starter model in the package, with a notice. A name goes before a directory of that
-            name in the working directory; write "./starter" for the latter.
+            that is in the cache; else the preferred one, if the hub answers within 4 s and it comes
+            within 15 minutes; else the starter model in the package, with a notice. A name goes
+            before a directory of that name in the working directory; write "./starter" for the
+            latter.
         runtime: "auto", "openvino" or "onnxruntime": see :mod:`wordsight.models.runtime`.
         precision: "auto", "fp32", "bf16" or "int8": see :class:`ClipModel`.
         notice: takes a line that the user should read; without it the line is logged as a warning
