@@ -81,7 +81,8 @@ def test_nothing_else_is_named() -> None:
         assert any(place.exists() for place in places) or name in ON_DISK, name
 
 
-ON_DISK = {"library.json", "skipped.json", "config.json", "detector.json",
+ON_DISK = {"library.json", "devices.json",
+    "skipped.json", "config.json", "detector.json",
            "visual/preprocess_cfg.json", "textual/tokenizer.json",
            "textual/tokenizer_config.json"}  # fmt: skip
 """Files of a library or of a model, which ARCHITECTURE.md describes."""

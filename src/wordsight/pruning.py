@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -123,15 +123,17 @@ class _Places:
         self._devices = devices
         # Numbers of devices may change when a computer starts; an image that is still there shows
         # that the device is the one it was.
-        folders = {
-            os.path.dirname(entry.path)  # noqa: PTH120
-            for entry in known
-            if (item := items.get(entry.id))
-            and (item.size, item.mtime_ns) == (entry.size, entry.mtime_ns)
-        }
-        self._same = {
-            (_recorded(devices, folder), _nearest(folder)[1]) for folder in folders if devices
-        }
+        seen: Counter[tuple[int | None, int | None]] = Counter()
+        now: dict[str, int | None] = {}
+        for entry in known if devices else ():
+            item = items.get(entry.id)
+            if item and (item.size, item.mtime_ns) == (entry.size, entry.mtime_ns):
+                folder = os.path.dirname(entry.path)  # noqa: PTH120
+                if folder not in now:
+                    now[folder] = _nearest(folder)[1]
+                seen[_recorded(devices, folder), now[folder]] += 1
+        # Images that came to a place while its own drive was missing are fewer.
+        self._same = {before: device for (before, device), _ in reversed(seen.most_common())}
 
     def suspect(self, entries: Sequence[Entry], root: str) -> dict[str, tuple[list[Entry], str]]:
         """Those whose drive may be missing, with the reason, by the folder that says so."""
@@ -146,7 +148,7 @@ class _Places:
             before = _recorded(self._devices, folder)
             if _is_empty(there):
                 why = "nothing is in it now"
-            elif before not in (None, device) and (before, device) not in self._same:
+            elif before not in (None, device) and self._same.get(before) != device:
                 why = "it is on another device than when it was indexed"
             else:
                 continue

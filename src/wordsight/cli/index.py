@@ -54,7 +54,7 @@ def index(
     paths: Annotated[
         list[str] | None,
         typer.Argument(metavar="PATH...", help='Folders, image files, .tar shards, or "cifar10".'),
-    ],
+    ] = None,
     library: LibraryOption = None,
     model: Annotated[
         str | None,
