@@ -30,6 +30,7 @@ from wordsight.library.large import (
 from wordsight.library.places import NAME, fallback_location
 from wordsight.library.pruned import forget, recoverable, restore
 from wordsight.library.records import Entry, ImageRecord, ModelRecord, id_from_int, id_to_int
+from wordsight.library.recovery import open_readable, repair, sync
 from wordsight.library.sidecar import Sidecar
 from wordsight.library.snapshot import Snapshot, joined
 from wordsight.library.table import (
@@ -94,6 +95,8 @@ class Store:
         self.record = record
         self.model = ModelRecord(**record["model"])
         self._dataset: Any = None
+        self._damaged = False  # whether newer versions than the one in view do not read
+        self._synced: set[str] = set()
         self._sidecar: Sidecar | None = None
         self._looked_at: int | None = None  # when the table had last changed, as far as known
         self._snapshot: Snapshot | None = None
@@ -268,7 +271,9 @@ class Store:
         dataset = self._dataset  # another thread may be forgetting it
         if dataset is None:
             try:
-                dataset = self._dataset = open_table(self.path)
+                dataset, damaged = open_readable(self.path)
+                self._damaged = bool(damaged)
+                self._dataset = dataset
             except (ValueError, OSError) as error:
                 raise self._unreadable(error) from None
         return dataset
@@ -317,7 +322,7 @@ class Store:
                 self._begin(record)
                 return True
             if dataset is not None:
-                is_current = dataset.latest_version == dataset.version
+                is_current = self._damaged or dataset.latest_version == dataset.version
             else:
                 is_current = beside is not None and beside.is_current()
         except OSError as error:
@@ -694,7 +699,15 @@ class Store:
     def lock(self) -> Iterator[None]:
         """Be the one writer. Raises LibraryError when another process is, or the disk refuses."""
         with _locked(self.path):
+            try:
+                repaired = repair(self.path)
+            except (ValueError, OSError) as error:
+                raise self._unreadable(error) from None
+            if repaired:
+                self._begin(self._written_record())
             yield
+            with writing(self.path):
+                sync(self.path, self._synced)
 
     def put(self, images: Sequence[ImageRecord], *, replace: bool) -> None:
         """Add images with their views in one atomic step (call it under :meth:`lock`).
@@ -715,6 +728,7 @@ class Store:
                 ).execute(table)
             else:
                 self.dataset.insert(table, mode="append")
+            sync(self.path, self._synced)
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove images with all their views; the number of images that were there."""
