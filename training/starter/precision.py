@@ -14,6 +14,7 @@ def fast() -> torch.dtype:
     return torch.bfloat16 if has_bfloat16 else torch.float32
 
 
-def autocast() -> torch.autocast:
+def autocast(device: str = "cpu") -> torch.autocast:
     """Compute what is below in :func:`fast` numbers; weights stay float32."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=fast() is torch.bfloat16)
+    enabled = device != "cpu" or fast() is torch.bfloat16
+    return torch.autocast(device, torch.bfloat16, enabled=enabled)

@@ -1,0 +1,1 @@
+"""The recipe of a starter for photographs, in the making: see README.md."""

@@ -1,0 +1,116 @@
+"""Train the head on frozen features: a minute on two cores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from . import features
+from .backbone import Backbone
+from .head import Goals, Head, caption_loss, class_loss, word_loss
+
+_PREFIX = "backbone."
+
+
+@dataclass
+class HeadPlan:
+    """Choices of a training run; batches are pictures for each of the three goals."""
+
+    steps: int = 900
+    rate: float = 1e-3
+    decay: float = 1e-2
+    mixed: int = 512
+    labelled: int = 384
+    photographs: int = 160
+    class_weight: float = 1.0
+    caption_weight: float = 1.0
+    seed: int = 0
+
+
+def concepts_of(names: Sequence[str], goals: Goals) -> Tensor:
+    """The number of each picture's concept, -1 where it is none of the goals'."""
+    place = {name: i for i, name in enumerate(goals.concepts)}
+    return torch.tensor([place.get(name, -1) for name in names])
+
+
+def train(
+    seen: dict[str, Any],
+    classify: nn.Linear,
+    goals: Goals,
+    photographs: Tensor | None = None,
+    plan: HeadPlan | None = None,
+) -> Head:
+    """A head for these features; of the COCO photographs only ``photographs`` (all) are used."""
+    plan = plan or HeadPlan()
+    torch.manual_seed(plan.seed)
+    random = np.random.default_rng(plan.seed)
+    count = len(seen["coco"])
+    used = torch.arange(count) if photographs is None else photographs
+    pieces = seen["pieces"].reshape(count, -1, seen["pieces"].shape[-1])[used].flatten(0, 1)
+    views = torch.stack([seen["coco"], seen["squashed"]])
+    labelled = torch.cat([seen["cifar"], seen["caltech"]])
+    concept = concepts_of([*seen["cifar_concept"], *seen["caltech_concept"]], goals)
+    # What the backbone's opinion is kept on; CIFAR's share is small, it is no authority there.
+    known = torch.cat([pieces, seen["caltech"], seen["cifar"][::4], *views[:, used]])
+    head = Head(goals.classes)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=plan.rate, weight_decay=plan.decay)
+    for step in range(plan.steps):
+        now = min(1.0, step / 30) * (0.5 + 0.5 * math.cos(math.pi * step / plan.steps))
+        for group in optimiser.param_groups:
+            group["lr"] = plan.rate * now
+        one, other = (known[torch.randint(len(known), (plan.mixed,))] for _ in range(2))
+        share = torch.from_numpy(random.beta(0.4, 0.4, (plan.mixed, 1))).float()
+        x = share * one + (1 - share) * other
+        logits = classify(x).detach()
+        loss = plan.class_weight * class_loss(head, head(x, logits), logits.softmax(-1))
+        pick = torch.randint(len(labelled), (plan.labelled,))
+        x = labelled[pick]
+        loss = loss + word_loss(head, head(x, classify(x).detach()), concept[pick], goals)
+        some = used[torch.randperm(len(used))[: plan.photographs]]
+        x = views[torch.randint(2, (len(some),)), some]
+        vectors = head(x, classify(x).detach())
+        loss = loss + plan.caption_weight * caption_loss(head, vectors, some, goals)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        if step % 100 == 0 or step == plan.steps - 1:
+            print(f"head {step}/{plan.steps} loss {loss.item():.3f}", flush=True)
+    return head.eval()
+
+
+def load_backbone(saved: Path) -> Backbone:
+    """The backbone of a tower that :mod:`train_vision` wrote."""
+    state = torch.load(saved, weights_only=True)
+    backbone = Backbone(state["kind"])
+    backbone.load_state_dict(
+        {k.removeprefix(_PREFIX): v.float() for k, v in state["tower"].items()
+         if k.startswith(_PREFIX)}
+    )  # fmt: skip
+    return backbone.eval()
+
+
+def run(data: Path, work: Path, saved: Path, device: str, every: int = 1) -> None:
+    """Train the head for a saved tower's backbone and write both to ``image.pt``."""
+    state = torch.load(saved, weights_only=True)
+    backbone = load_backbone(saved)
+    known = features.build(backbone, data, device, every)
+    head = train(known, backbone.cpu()._fc, Goals.load(work, torch.device("cpu")))
+    tower = {
+        **{f"{_PREFIX}{k}": v for k, v in backbone.state_dict().items()},
+        **{f"head.{k}": v for k, v in head.state_dict().items()},
+    }
+    torch.save({"tower": tower, "kind": state["kind"], "size": state["size"]}, work / "image.pt")
+
+
+@torch.inference_mode()
+def embed(head: Head, classify: nn.Linear, rows: Tensor) -> Tensor:
+    """Unit vectors of features."""
+    vectors: Tensor = head(rows, classify(rows))
+    return vectors

@@ -1,0 +1,84 @@
+"""Train a CLIP for photographs: ``python -m training.photo_clip --data DIR --out DIR``.
+
+Steps, in order: ``table`` (words, captions and the teacher's vectors), ``text`` (the text tower),
+``vision`` (backbone and head, aligned with the text tower), ``head`` (the head alone, again, on
+frozen features), ``export`` (ONNX files and settings). Every step leaves its result in ``--work``.
+``--backbone FILE`` takes the backbone of an earlier run, with whatever text tower that one had, in
+place of the step ``vision``. ``--quick`` runs all of it in minutes, on a small part of the data: to
+see that it works, the model is no good.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+
+STEPS = ("table", "text", "vision", "head", "export")
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> None:
+    """Run the steps that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=os.environ.get("WORDSIGHT_DATA"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--work", type=Path, help="default: training/work/photo[-quick]")
+    parser.add_argument("--bank", type=Path, default=HERE.parent / "src" / "wordsight" / "bank.txt")
+    parser.add_argument("--steps", default=",".join(STEPS))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cuda: 7 minutes on an H100 for vision")
+    parser.add_argument("--minutes", type=float, help="of the step vision; default: 7, on CPUs 120")
+    parser.add_argument("--backbone", type=Path, metavar="FILE", help="vision.pt of an earlier run")
+    parser.add_argument("--quick", action="store_true", help="a trial: little data, few steps")
+    args = parser.parse_args()
+    if args.data is None:
+        parser.error("--data (or WORDSIGHT_DATA) is needed")
+    steps = args.steps.split(",")
+    if unknown := set(steps) - set(STEPS):
+        parser.error(f"--steps: no step {', '.join(sorted(unknown))}; there are {', '.join(STEPS)}")
+    every = 17 if args.quick else 1  # the shards take the ten classes in turn
+    args.work = args.work or HERE / "work" / ("photo-quick" if args.quick else "photo")
+    args.work.mkdir(parents=True, exist_ok=True)
+
+    import torch
+
+    torch.set_num_threads(args.threads)
+    if "table" in steps and not (args.work / "table.json").exists():
+        from .photo import table
+
+        table.build(args.data, args.work, args.bank, every)
+    if "text" in steps:
+        from .photo import train_text
+
+        text_plan = train_text.TextPlan(every=every)
+        if args.quick:
+            text_plan = replace(text_plan, steps=30, focus=20)
+        train_text.train(args.work, text_plan)
+    if "vision" in steps or "head" in steps:
+        from .photo import prompts
+
+        if not (args.work / "prompts.npz").exists():
+            prompts.build(args.work, prompts.text_tower(args.work))
+    if "vision" in steps and args.backbone is None:
+        from .photo import train_vision
+
+        plan = train_vision.VisionPlan() if args.device != "cpu" else train_vision.ON_CPU
+        plan = replace(plan, every=every, minutes=args.minutes or plan.minutes)
+        if args.quick:
+            plan = replace(plan, minutes=0.5, batch=32, sizes=(64,))
+        train_vision.train(args.data, args.work, plan, args.device)
+    if "head" in steps:
+        from .photo import train_head
+
+        backbone = args.backbone or args.work / "vision.pt"
+        train_head.run(args.data, args.work, backbone, args.device, every)
+    if "export" in steps:
+        from .photo import export
+
+        export.write(args.work, args.out)
+
+
+if __name__ == "__main__":
+    main()
