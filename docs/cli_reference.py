@@ -18,6 +18,7 @@ VERBS = (
     "demo",
     "info",
     "models",
+    "models fetch",
     "export",
     "compact",
 )
@@ -46,7 +47,7 @@ def page() -> str:
         "done (also with\n*No match*), 2 an error, which a line explains, 130 stopped by Ctrl-C.",
         f"```text\n{help_of()}\n```",
     ]
-    parts += [f"## {verb}\n\n```text\n{help_of(verb)}\n```" for verb in VERBS]
+    parts += [f"## {verb}\n\n```text\n{help_of(*verb.split())}\n```" for verb in VERBS]
     return "\n\n".join(parts) + "\n"
 
 

@@ -43,7 +43,8 @@ class Golden:
         golden = folder / "golden"
         names = json.loads((golden / "golden.json").read_text(encoding="utf-8"))
         self.prompts: list[str] = names["prompts"]
-        self.images = [Image.open(golden / "images" / name) for name in names["images"]]
+        # Without transparency: the reference forgets it, wordsight lays such pictures on white.
+        self.images = [Image.open(golden / "images" / n).convert("RGB") for n in names["images"]]
         self.token_ids = np.load(golden / "token_ids.npy")
         self.text_vectors = np.load(golden / "text_vectors.npy")
         self.image_vectors = np.load(golden / "image_vectors.npy")

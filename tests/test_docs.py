@@ -45,6 +45,10 @@ def test_the_reference_has_every_verb() -> None:
         for command in app.registered_commands
         if command.callback
     }
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        commands = group.typer_instance.registered_commands
+        names |= {str(group.name), *(f"{group.name} {command.name}" for command in commands)}
     assert set(reference.VERBS) == names
 
 

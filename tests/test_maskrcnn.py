@@ -341,9 +341,12 @@ def empty_hub(tmp_path, monkeypatch):
 
 
 def put_in_hub(hub, repository, file, content):
-    path = hub / f"models--{repository.replace('/', '--')}" / "snapshots" / ("0" * 40) / file
+    place = hub / f"models--{repository.replace('/', '--')}"
+    path = place / "snapshots" / ("0" * 40) / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
+    (place / "refs").mkdir(exist_ok=True)
+    (place / "refs" / "main").write_text("0" * 40)
 
 
 def test_a_name_of_the_registry_opens_from_the_cache_with_its_description(tmp_path, empty_hub):
