@@ -206,7 +206,7 @@ def _photographs(
         say(f'   "{result.query}": ' + (found if result.match else f"No match (closest: {found})"))
         verdict = f"{best.score:.3f}" if result.match else "No match; the closest"
         tiles.append(render.Tile(library.image(best), [result.query, verdict], box=best.view.box))
-    keep(render.grid(tiles, title="Photographs found by words", columns=3), "photographs.png")
+    keep(render.grid(tiles, title="Photographs searched by words", columns=3), "photographs.png")
     return [result.to_json() for result in results]
 
 
