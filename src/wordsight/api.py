@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from typing_extensions import Unpack
 
-    from wordsight.indexing import IndexReport, Progress
+    from wordsight.indexing import Progress
     from wordsight.models.clip import ClipModel
     from wordsight.render import Tile
+    from wordsight.report import IndexReport
     from wordsight.search import Hit, Query, Result, SearchOptions
     from wordsight.sources import Source
 
@@ -85,6 +86,7 @@ class Library:
         paths: Sequence[str | Path] | str | Path,
         *,
         crops: str | Path | None = None,
+        exclude: Sequence[str] | None = None,
         prune: bool | Literal["force"] = False,
         recheck: bool = False,
         progress: Progress | None = None,
@@ -92,8 +94,8 @@ class Library:
         """Bring the library up to date with folders, files, ``.tar`` shards or "cifar10".
 
         ``crops`` is "none", "tiles", "maskrcnn", a detector's name or directory; without it, as
-        the library was last indexed. See :func:`wordsight.indexing.index` for what is skipped,
-        reused and reported.
+        the library was last indexed. So it is with ``exclude``, patterns in gitignore's syntax.
+        See :func:`wordsight.indexing.index` for what is skipped, reused and reported.
         """
         from wordsight.sources import open_source
 
@@ -101,7 +103,12 @@ class Library:
             paths = [paths]
         sources = [open_source(path) for path in paths]
         return self.index_sources(
-            sources, crops=crops, prune=prune, recheck=recheck, progress=progress
+            sources,
+            crops=crops,
+            exclude=exclude,
+            prune=prune,
+            recheck=recheck,
+            progress=progress,
         )
 
     def index_sources(
@@ -109,6 +116,7 @@ class Library:
         sources: Sequence[Source],
         *,
         crops: str | Path | None = None,
+        exclude: Sequence[str] | None = None,
         prune: bool | Literal["force"] = False,
         recheck: bool = False,
         progress: Progress | None = None,
@@ -121,6 +129,7 @@ class Library:
             self.model,
             sources,
             crops=crops,
+            exclude=exclude,
             prune=prune,
             recheck=recheck,
             progress=progress,

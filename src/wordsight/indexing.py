@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from wordsight.errors import ImageError, ModelError, SourceError, WordsightError
 from wordsight.library import Entry, ImageRecord, Store, ViewRecord
 from wordsight.paths import expanded
-from wordsight.pruning import Kept, devices_of, lies_under, prunable
+from wordsight.pruning import devices_of, lies_under, prunable
+from wordsight.report import CropReport, Failure, IndexReport
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,87 +162,6 @@ class MemoryBudget:
                 self._changed.notify_all()
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An image that was left out, and why."""
-
-    path: str
-    reason: str
-
-
-@dataclass(slots=True)
-class CropReport:
-    """The crops that one run made: how many an image, of what, and what they cost.
-
-    ``propose_seconds`` is summed over the threads that proposed, beside the encoding.
-    """
-
-    proposer: str
-    per_image: list[int] = field(default_factory=list)
-    labels: Counter[str] = field(default_factory=Counter)
-    propose_seconds: float = 0.0
-    encode_seconds: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """The field ``crops`` of ``wordsight index --json``."""
-        from statistics import median
-
-        counts = self.per_image or [0]
-        return {
-            "proposer": self.proposer,
-            "images": len(self.per_image),
-            "crops": sum(self.per_image),
-            "min": min(counts),
-            "median": median(counts),
-            "max": max(counts),
-            "labels": dict(self.labels.most_common()),
-            "propose_seconds": round(self.propose_seconds, 3),
-            "encode_seconds": round(self.encode_seconds, 3),
-        }
-
-
-@dataclass(slots=True)
-class IndexReport:
-    """What one run did; the counts are of images. ``relabelled`` are some of the unchanged ones.
-
-    ``kept`` are images that are gone and were not pruned, which ``failed`` says too.
-    """
-
-    indexed: int = 0
-    unchanged: int = 0
-    relabelled: int = 0
-    reused: int = 0
-    removed: int = 0
-    failed: list[Failure] = field(default_factory=list)
-    kept: list[Kept] = field(default_factory=list)
-    images: int = 0
-    views: int = 0
-    seconds: float = 0.0
-    crops: CropReport | None = None
-
-    @property
-    def images_per_second(self) -> float:
-        """Images that were embedded in this run, a second."""
-        return self.indexed / self.seconds if self.seconds > 0 else 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """The object that ``wordsight index --json`` prints."""
-        return {
-            "indexed": self.indexed,
-            "unchanged": self.unchanged,
-            "relabelled": self.relabelled,
-            "reused": self.reused,
-            "removed": self.removed,
-            "kept": sum(kept.images for kept in self.kept),
-            "failed": [{"path": f.path, "reason": f.reason} for f in self.failed],
-            "images": self.images,
-            "views": self.views,
-            "seconds": round(self.seconds, 3),
-            "images_per_second": round(self.images_per_second, 1),
-            **({"crops": self.crops.to_json()} if self.crops else {}),
-        }
-
-
 Progress = Callable[[int, int], None]
 """Called with (images done, images to do) as a run goes on."""
 
@@ -268,6 +188,7 @@ def index(
     sources: Sequence[Source],
     *,
     crops: str | Path | None = None,
+    exclude: Sequence[str] | None = None,
     prune: bool | Literal["force"] = False,
     recheck: bool = False,
     progress: Progress | None = None,
@@ -277,15 +198,20 @@ def index(
     An image whose size and time of change are those recorded is left as it is; else its bytes
     decide: the same bytes anywhere in the library lend their vectors (a file that was touched,
     copied or moved), new ones are embedded. A moved file's old place goes at once; images that
-    XX that cannot be used are reported
-    in ``failed`` and stop nothing. Labels follow the sources too: one that another source gave
-    stays where this one knows none, and an image whose label alone changes counts as unchanged.
+    are gone or left out by now go with ``prune`` alone. Files that cannot be used are reported
+    in ``failed`` and stop nothing, those of other kinds are counted in ``not_read``. Labels follow
+    the sources too: one that another source gave stays where this one knows none, and an image
+    whose label alone changes counts as unchanged.
 
     ``crops`` names how regions are proposed (see :func:`wordsight.regions.load_proposer`) or is
     "none"; None means as the library was last indexed. Images that lack crops of that proposer
     get them, their whole-image vectors stay.
 
-    Raises SourceError when the sources hold no image at all or one cannot be listed, LibraryError
+    ``exclude`` are patterns in gitignore's syntax, relative to each source, of what is left out;
+    None means as the library was last indexed.
+
+    Raises SourceError when the sources hold no image at all, one cannot be listed, or a pattern
+    is none, LibraryError
     when the library cannot be written (what was written so far is kept), ModelMismatchError for
     another model, ModelError when the proposer cannot be had.
     """
@@ -304,14 +230,15 @@ def index(
         if proposer and not isinstance(proposer, Tiles) and proposer.path == expanded(wanted):
             wanted = str(proposer.path.resolve())  # in full: the next run may begin elsewhere
         report = IndexReport(crops=CropReport(proposer.name) if proposer else None)
-        items = _list(sources)
+        patterns = store.exclude if exclude is None else [p for p in exclude if p.strip()]
+        items, report.not_read = _list(sources, patterns)
         problems = dict.fromkeys(problem for source in sources for problem in source.problems)
         report.failed += [Failure(path, reason) for path, reason in problems]
         if not items and not report.failed and not prune:
-            names = ", ".join(str(source.name) for source in sources)
-            raise SourceError(f"no image found in {names}.")
+            raise SourceError(_no_image(sources, patterns, report))
         if crops:
             store.crops = wanted
+        store.exclude = patterns
         known = {entry.id: entry for entry in store.entries()}
         _keep_labels(items, known, sources)
         run = _Run(store, model, proposer, items, known, report, progress, recheck=recheck)
@@ -339,15 +266,29 @@ def index(
     return report
 
 
-def _list(sources: Sequence[Source]) -> dict[str, Item]:
-    """The images of all sources by id; of one that several list, as one that knows its label does.
+def _no_image(sources: Sequence[Source], patterns: Sequence[str], report: IndexReport) -> str:
+    names = ", ".join(str(source.name) for source in sources)
+    hints = [report.others()] if report.not_read else []
+    hints += [f"excluded: {', '.join(patterns)}"] if patterns else []
+    why = f" ({'; '.join(hints)})" if hints else ""
+    return f"no image found in {names}{why}."
 
-    Raises SourceError.
+
+def _list(
+    sources: Sequence[Source], exclude: Sequence[str]
+) -> tuple[dict[str, Item], Counter[str]]:
+    """The images of all sources by id, and what else is there, counted by kind.
+
+    Of an image that several list, as one that knows its label does. Raises SourceError.
     """
     from wordsight.images import unreadable_reason
+    from wordsight.sources.listing import Listing
 
     items: dict[str, Item] = {}
+    others: dict[str, str] = {}
     for source in sources:
+        if isinstance(source, Listing):
+            source.exclude = exclude
         try:
             listed = source.items()
         except OSError as error:
@@ -355,7 +296,9 @@ def _list(sources: Sequence[Source]) -> dict[str, Item]:
         for item in listed:
             if item.label is not None or item.id not in items:
                 items[item.id] = item if item.mtime_ns < _TIMES else _within_times(item)
-    return items
+        if isinstance(source, Listing):
+            others |= source.not_read
+    return items, Counter(others.values())
 
 
 def _within_times(item: Item) -> Item:

@@ -2,7 +2,8 @@
 
 A drive that is not mounted looks like a folder whose images were all deleted. So nothing goes where
 a source lists no image, where a folder is empty or on another device than when it was indexed, or
-where more than half of a source's images are gone at once.
+where more than half of a source's images are gone at once. An image whose file is there, and that
+its folder's listing leaves out by now, may go: its drive is there too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from wordsight.images import readable_suffixes
 from wordsight.sources.base import is_hidden
 
 if TYPE_CHECKING:
@@ -46,9 +48,11 @@ def prunable(
     gone may be removed.
     """
     known = list(known)
-    gone = _vanished(known, items, sources)
+    unlisted = _unlisted(known, items, sources)
+    gone = [entry for entry in unlisted if not _is_own_file(entry.path)]
+    excluded = [entry.id for entry in unlisted if _is_excluded(entry, sources)]
     if force:
-        return [entry.id for entry in gone], []
+        return [*excluded, *(entry.id for entry in gone)], []
     places = _Places(devices, known, items)
     staying: set[str] = set()
     kept: list[Kept] = []
@@ -69,7 +73,7 @@ def prunable(
         for path, (entries, why) in groups.items():
             staying.update(entry.id for entry in entries)
             kept.append(_kept(path, len(entries), why))
-    return [entry.id for entry in gone if entry.id not in staying], kept
+    return [*excluded, *(entry.id for entry in gone if entry.id not in staying)], kept
 
 
 def _kept(path: str, count: int, why: str) -> Kept:
@@ -175,13 +179,12 @@ def _is_empty(folder: str) -> bool:
     return False
 
 
-def _vanished(
+def _unlisted(
     known: Iterable[Entry], items: Mapping[str, Item], sources: Sequence[Source]
 ) -> list[Entry]:
     """Images that were under these sources and are not listed any more.
 
-    What lies in a place that could not be looked into now is not taken as gone, nor a file that
-    is there and was named by itself: one that listings pass over.
+    What lies in a place that could not be looked into now is not among them.
     """
     roots = {source.root for source in sources}
     # A problem of a source's folder itself says what is in it, not that it could not be seen.
@@ -195,12 +198,22 @@ def _vanished(
         and any(lies_under(entry.path, root) for root in roots)
         and entry.path not in unseen
         and not entry.path.startswith(within)
-        and not _is_own_file(entry.path)
     ]
 
 
 def _is_of(entry: Entry, source: Source) -> bool:
     return lies_under(entry.path, source.root)
+
+
+def _is_excluded(entry: Entry, sources: Sequence[Source]) -> bool:
+    """Whether the source that once listed a file, which is there, leaves it out.
+
+    One that was named by itself, or was in a folder that was, is no business of others; one of a
+    kind that only a missing package reads is not left out.
+    """
+    suffix = os.path.splitext(entry.path)[1].lower()  # noqa: PTH122
+    is_ours = any(entry.root == source.root for source in sources)
+    return is_ours and suffix in readable_suffixes() and _is_own_file(entry.path)
 
 
 def _is_own_file(path: str) -> bool:

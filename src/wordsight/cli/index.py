@@ -26,7 +26,7 @@ from wordsight.errors import WordsightError
 
 if TYPE_CHECKING:
     from wordsight.api import Library
-    from wordsight.indexing import CropReport, IndexReport
+    from wordsight.report import CropReport, IndexReport
     from wordsight.sources import Source
 
 
@@ -47,6 +47,7 @@ class _Index(TyperCommand):
     epilog=examples(
         "wordsight index ~/Pictures",
         "wordsight index ~/Pictures --crops tiles",
+        "wordsight index ~/Pictures --exclude thumbs/ --exclude '*.gif'",
         "wordsight index photos scans.tar --library mine.lib --model clip-vit-b32",
     ),
 )
@@ -71,6 +72,14 @@ def index(
             "Default: as the library was last indexed.",
         ),
     ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Leave out what matches, as in .gitignore; may be repeated. The library remembers "
+            "the patterns until you give others ('' forgets them).",
+        ),
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write crops per image as a picture.")
     ] = None,
@@ -78,8 +87,8 @@ def index(
         bool,
         typer.Option(
             "--prune",
-            help="Remove images that are gone from these paths; none where a drive may be missing "
-            "or more than half are gone, unless with --prune=force.",
+            help="Remove images that are gone from these paths, or excluded now; none where a "
+            "drive may be missing or more than half are gone, unless with --prune=force.",
         ),
     ] = False,
     prune_force: Annotated[bool, typer.Option("--prune-force", hidden=True)] = False,
@@ -97,7 +106,12 @@ def index(
     """Add images to a library, or bring it up to date.
 
     Files that have not changed are skipped, so run it again whenever you like. Images that
-    cannot be read are listed at the end and stop nothing.
+    cannot be read are listed at the end and stop nothing; RAW files, videos and other kinds that
+    are not read are counted.
+
+    Left out: hidden files; the folders #recycle, @Recycle, @eaDir, #snapshot, .thumbnails and
+    lost+found; previews in *.photoslibrary; a RAW file beside its JPEG or HEIC; what a
+    .wordsightignore file in a folder names; what --exclude names.
     """
     from wordsight.errors import ModelError, SourceError
     from wordsight.library import default_location
@@ -117,6 +131,7 @@ def index(
             report = opened.index_sources(
                 sources,
                 crops=crops,
+                exclude=exclude,
                 prune="force" if prune_force else prune,
                 recheck=recheck,
                 progress=progress,
@@ -197,6 +212,8 @@ def _print_indexed(report: IndexReport, place: Path) -> None:
             f"{', '.join(done)} in {report.seconds:.1f} s "
             f"({report.images_per_second:.0f} images/s)."
         )
+    if report.not_read:
+        print(report.others())
     if report.crops and report.crops.per_image:
         _print_crops(report.crops)
     print(f"Library: {place} ({count(report.images, 'image')})")

@@ -24,6 +24,8 @@ def info(library: LibraryOption = None, as_json: JsonOption = False) -> None:
     print(f"library   {facts['library']}")
     print(f"images    {facts['images']} ({count(facts['views'], 'view')})")
     print(f"model     {record['name']} ({record['hash']}, {record['dim']} dimensions)")
+    if facts["exclude"]:
+        print(f"excluded  {', '.join(facts['exclude'])}")
     print(f"on disk   {size(facts['bytes'])}, table version {facts['table_version']}")
     print(
         f"made      {facts['created']} by wordsight {facts['made_with']}, format {facts['format']}"

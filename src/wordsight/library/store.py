@@ -31,6 +31,7 @@ from wordsight.library.places import NAME, fallback_location
 from wordsight.library.pruned import forget, recoverable, restore
 from wordsight.library.records import Entry, ImageRecord, ModelRecord, id_from_int, id_to_int
 from wordsight.library.recovery import open_readable, repair, sync
+from wordsight.library.settings import Settings
 from wordsight.library.sidecar import Sidecar
 from wordsight.library.snapshot import Snapshot, joined
 from wordsight.library.table import (
@@ -83,7 +84,7 @@ def _locked(path: Path) -> Iterator[None]:
             lock.release()
 
 
-class Store:
+class Store(Settings):
     """A library's directory, opened. Make one with :meth:`create` or :meth:`open`."""
 
     def __init__(self, path: Path, record: dict[str, Any]) -> None:
@@ -227,41 +228,6 @@ class Store:
                 f"the library {self.path} was made with the model '{self.model.name}' "
                 f"({self.model.hash}), not with '{name}' ({content_hash}); {way_out}"
             )
-
-    @property
-    def crops(self) -> str:
-        """How regions were proposed when the library was last indexed with a choice of it."""
-        return str(self._written_record().get("crops", "none"))  # another process may choose too
-
-    @crops.setter
-    def crops(self, proposer: str) -> None:
-        if proposer != self.crops:
-            record = {**self._written_record(), "crops": proposer}
-            with writing(self.path):
-                data = json.dumps(record, indent=2).encode()
-                write_atomically(self.path / "library.json", data)
-            self.record = record
-
-    @property
-    def devices(self) -> dict[str, int]:
-        """The devices that images were on when they were indexed, by folder."""
-        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-            found = json.loads((self.path / "devices.json").read_text(encoding="utf-8"))
-            return {str(folder): int(device) for folder, device in found.items()}
-        return {}
-
-    @devices.setter
-    def devices(self, devices: Mapping[str, int]) -> None:
-        if devices != self.devices:
-            with writing(self.path):
-                write_atomically(self.path / "devices.json", json.dumps(devices).encode())
-
-    def _written_record(self) -> dict[str, Any]:
-        """The record as it is on the disk; the one that is known where that cannot be read."""
-        with contextlib.suppress(OSError, ValueError):
-            record: dict[str, Any] = json.loads((self.path / "library.json").read_text("utf-8"))
-            return record
-        return self.record
 
     # reading
 
@@ -691,6 +657,7 @@ class Store:
             "made_with": self.record.get("wordsight"),
             "created": self.record.get("created"),
             "table_version": self.version,
+            "exclude": self.exclude,
         }
 
     # writing

@@ -150,8 +150,14 @@ def class_labels(folders: Iterable[str]) -> dict[str, str]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is passed over: hidden ones, thumbnails, waste."""
+    """Whether a file or folder of this name is passed over: hidden ones, thumbnails, waste.
+
+    ``@eaDir``, ``#recycle``, ``#snapshot`` are made by Synology, ``@Recycle`` by QNAP.
+    """
     return name.startswith(".") or name in _SKIPPED
 
 
-_SKIPPED = {"@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information"}
+_SKIPPED = {
+    *("@eaDir", "#recycle", "#snapshot", "@Recycle", "lost+found"),
+    *("__MACOSX", "$RECYCLE.BIN", "System Volume Information"),
+}

@@ -5,20 +5,42 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wordsight.errors import SourceError
-from wordsight.images import IMAGE_SUFFIXES, unreadable_reason
+from wordsight.images import readable_suffixes, unreadable_reason
 from wordsight.sources.base import Item, class_labels, is_hidden, item_id, read_file
+from wordsight.sources.listing import (
+    IGNORE_FILE,
+    Patterns,
+    excluding,
+    is_derivative,
+    other_kind,
+    raw_twins,
+)
+
+_File = tuple[str, int, int]  # path, size in bytes, time of change in nanoseconds
+
+
+@dataclass(slots=True)
+class _Content:
+    """What a folder holds, by path."""
+
+    files: list[_File] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
 
 
 class FolderSource:
     """The image files below a folder, picked out by their suffix and sorted by path.
 
-    Hidden files and folders are passed over. Links are followed; a folder that can be reached in
-    several ways is listed once, under its own name if that lies below the folder. Folders that
-    cannot be read are reported in ``problems``. Raises SourceError where the folder itself
-    cannot be listed.
+    Hidden files and folders are passed over, and what ``exclude`` or a file ``.wordsightignore``
+    names (see :mod:`wordsight.sources.listing`); so is a RAW file beside its JPEG or HEIC. Links
+    are followed; a folder that can be reached in several ways is listed once, under its own name
+    if that lies below the folder. Folders that cannot be read are reported in ``problems``. Raises
+    SourceError where the folder itself cannot be listed, or a pattern of ``exclude`` is none.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -26,10 +48,12 @@ class FolderSource:
         self._folder = os.path.realpath(folder)
         self.root = os.path.join(self._folder, "")  # noqa: PTH118  ("/": the root of all)
         self.problems: list[tuple[str, str]] = []
+        self.exclude: Sequence[str] = ()
+        self.not_read: dict[str, str] = {}
 
     def items(self) -> list[Item]:
         """List the images: one directory scan and one status call a file."""
-        self.problems = []
+        self.problems, self.not_read = [], {}
         found = self._walk()
         labels = class_labels(found)
         items = []
@@ -49,15 +73,15 @@ class FolderSource:
         self.problems.sort()
         return items
 
-    def _walk(self) -> dict[str, list[tuple[str, int, int]]]:
-        """Image files (path, size, time) by the folder they lie in, relative to the source."""
-        found: dict[str, list[tuple[str, int, int]]] = {}
+    def _walk(self) -> dict[str, list[_File]]:
+        """Image files by the folder they lie in, relative to the source."""
+        found: dict[str, list[_File]] = {}
         seen: set[tuple[int, int]] = set()
-        folders, archives = [self._folder], 0
-        links: list[str] = []
+        folders = [(self._folder, excluding(self.exclude))]
+        links: list[tuple[str, Patterns]] = []
         while folders or links:
             # Links wait until all real folders are listed, so that these keep their own names.
-            folder = folders.pop() if folders else links.pop()
+            folder, patterns = folders.pop() if folders else links.pop()
             try:
                 status = os.stat(folder)  # noqa: PTH116
                 if (status.st_dev, status.st_ino) in seen:
@@ -70,38 +94,80 @@ class FolderSource:
                     raise SourceError(f"{self.name}: {unreadable_reason(error)}") from error
                 self._report(folder, unreadable_reason(error))
                 continue
-            files = []
-            for entry in entries:
-                name = entry.name
-                if is_hidden(name):
-                    continue
-                suffix = name[name.rfind(".") :].lower()  # without a dot: one letter, no suffix
-                # Where a link leads is asked of the system, which may refuse or fail to follow it.
-                try:
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                        continue
-                    if suffix in IMAGE_SUFFIXES:
-                        status = entry.stat()
-                        if stat.S_ISREG(status.st_mode):
-                            files.append((entry.path, status.st_size, status.st_mtime_ns))
-                            continue
-                    if entry.is_symlink() and entry.is_dir():
-                        links.append(entry.path)
-                except OSError as error:
-                    self._report(entry.path, _why_not_followed(entry, error))
-                    continue
-                archives += suffix == ".tar"
-            if files:
-                relative = folder[len(self.root) :].replace(os.sep, "/")
-                found[relative] = files
+            patterns = self._with_ignore_file(folder, entries, patterns)
+            content = self._sort_out(folder, entries, patterns)
+            folders += [(inner, patterns) for inner in content.folders]
+            links += [(link, patterns) for link in content.links]
+            if content.files:
+                found[self._relative(folder)] = content.files
             if not folders:
-                links.sort(reverse=True)
+                links.sort(key=lambda link: link[0], reverse=True)
+        archives = list(self.not_read.values()).count("tar archive")
         if archives and not found:
             self._report(
                 self._folder, f"holds no images but {archives} .tar archives: name these instead"
             )
         return found
+
+    def _sort_out(
+        self, folder: str, entries: list[os.DirEntry[str]], patterns: Patterns
+    ) -> _Content:
+        """Image files, folders and links to folders; what else is there is noted."""
+        content = _Content()
+        others: dict[str, str] = {}
+        for entry in entries:
+            name, path = entry.name, entry.path
+            if is_hidden(name) or is_derivative(folder, name):
+                continue
+            suffix = name[name.rfind(".") :].lower()  # without a dot: one letter, no suffix
+            # Where a link leads is asked of the system, which may refuse or fail to follow it.
+            try:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if patterns.sets:
+                    relative = self._relative(path)
+                    if patterns.match(f"{relative}/" if is_folder else relative):
+                        continue
+                if is_folder:
+                    content.folders.append(path)
+                    continue
+                if suffix in readable_suffixes():
+                    status = entry.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        content.files.append((path, status.st_size, status.st_mtime_ns))
+                        continue
+                if entry.is_symlink() and entry.is_dir():
+                    if not (patterns.sets and patterns.match(f"{self._relative(path)}/")):
+                        content.links.append(path)
+                    continue
+                kind = other_kind(suffix)
+                if kind and entry.is_file():
+                    others[path] = kind
+            except OSError as error:
+                self._report(path, _why_not_followed(entry, error))
+        twins = raw_twins([*others, *(path for path, _, _ in content.files)])
+        content.files = [file for file in content.files if file[0] not in twins]
+        self.not_read |= {path: kind for path, kind in others.items() if path not in twins}
+        return content
+
+    def _with_ignore_file(
+        self, folder: str, entries: list[os.DirEntry[str]], patterns: Patterns
+    ) -> Patterns:
+        """The patterns that hold in a folder."""
+        file = next((entry.path for entry in entries if entry.name == IGNORE_FILE), None)
+        if file is None:
+            return patterns
+        try:
+            lines = Path(file).read_text(encoding="utf-8-sig", errors="replace").splitlines()
+            relative = self._relative(folder)
+            return patterns.within(f"{relative}/" if relative else "", lines)
+        except OSError as error:
+            self._report(file, f"{unreadable_reason(error)}; nothing is left out by it")
+        except ValueError as error:
+            self._report(file, f"{error}; nothing is left out by it")
+        return patterns
+
+    def _relative(self, path: str) -> str:
+        return path[len(self.root) :].replace(os.sep, "/")
 
     def _report(self, path: str, reason: str) -> None:
         self.problems.append((path.encode("utf-8", "replace").decode(), reason))

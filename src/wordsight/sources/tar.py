@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from wordsight.errors import SourceError
-from wordsight.images import IMAGE_SUFFIXES, unreadable_reason
+from wordsight.images import readable_suffixes, unreadable_reason
 from wordsight.sources.base import Item, class_labels, is_hidden, item_id, read_file
+from wordsight.sources.listing import excluding, is_derivative, other_kind, raw_twins
 
 _BLOCK = 512  # bytes: headers and ends are blocks of this size (POSIX pax/ustar)
 _COMPRESSED = {
@@ -23,10 +24,10 @@ _COMPRESSED = {
 class TarSource:
     """The image members of a tar archive (USTAR, GNU or pax), in the archive's order.
 
-    Members are picked out by their suffix; hidden ones are passed over; hard links are images too;
-    of two with the same name
-    the later counts, as when unpacking. What can be read of a cut or damaged archive is listed,
-    and ``problems`` says what is missing.
+    Members are picked out by their suffix; hidden ones are passed over, and those that ``exclude``
+    names, and RAW files beside their JPEG or HEIC. Hard links are images too; of two with the same
+    name the later counts, as when unpacking. What can be read of a cut or damaged archive is
+    listed, and ``problems`` says what is missing.
 
     The time of a member is the archive's own (times inside archives are often all zero), moved
     on by the archive's size in nanoseconds: so neither a changed archive nor another one with
@@ -39,6 +40,8 @@ class TarSource:
         self._archive = os.path.realpath(archive)
         self.root = f"{self._archive}::" if root is None else root
         self.problems: list[tuple[str, str]] = []
+        self.exclude: Sequence[str] = ()
+        self.not_read: dict[str, str] = {}
         self._offsets: dict[str, int] = {}
 
     def items(self) -> list[Item]:
@@ -67,6 +70,8 @@ class TarSource:
     def _members(self) -> tuple[dict[str, tuple[int, int]], int]:
         """Offset and size of the image members by name, and the time that these all have."""
         members: dict[str, tuple[int, int]] = {}
+        others: dict[str, str] = {}
+        patterns = excluding(self.exclude)
         stamp = 0
         try:
             with open(self._archive, "rb", buffering=0) as file:  # noqa: PTH123
@@ -76,7 +81,13 @@ class TarSource:
                 status = os.fstat(file.fileno())
                 length, stamp = status.st_size, status.st_mtime_ns + status.st_size
                 for member in walk(file):
-                    if not _is_image(member.name):
+                    name = member.name
+                    if _is_passed_over(name) or (patterns.sets and patterns.match(name)):
+                        continue
+                    suffix = name[name.rfind(".") :].lower()
+                    if suffix not in readable_suffixes():
+                        if kind := other_kind(suffix):
+                            others[name] = kind
                         continue
                     place: tuple[int, int] | None = (member.offset, member.size)
                     if member.same_as:
@@ -97,7 +108,11 @@ class TarSource:
                 raise SourceError(f"{self.name}: not a tar archive ({error})") from error
             reason = f"damaged or cut archive ({error}): only {len(members)} images could be listed"
             self.problems.append((self._archive, reason))
-        return members, stamp
+        twins = raw_twins([*members, *others])
+        self.not_read = {
+            f"{self._archive}::{name}": kind for name, kind in others.items() if name not in twins
+        }
+        return {name: at for name, at in members.items() if name not in twins}, stamp
 
     def _refuse_compressed(self, start: bytes) -> None:
         for magic, command in _COMPRESSED.items():
@@ -112,9 +127,9 @@ class TarSource:
         self.problems.append((path.encode("utf-8", "replace").decode(), reason))
 
 
-def _is_image(name: str) -> bool:
-    suffix = name[name.rfind(".") :].lower()
-    return suffix in IMAGE_SUFFIXES and not any(map(is_hidden, name.split("/")))
+def _is_passed_over(name: str) -> bool:
+    parts = name.split("/")
+    return any(map(is_hidden, parts)) or any(map(is_derivative, parts, parts[1:]))
 
 
 # The format: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Header Block"; the types L, K

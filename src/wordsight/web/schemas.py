@@ -191,6 +191,7 @@ class LibraryInfo(BaseModel):
     made_with: str | None
     created: str | None
     table_version: int
+    exclude: list[str] = Field(description="Patterns of what is left out when it is indexed.")
     crops: dict[str, int] = Field(description="How many images have crops of which proposer.")
     labels: list[LabelCount]
     skipped: list[Skipped] = Field(description="Files that were left out, the first 1000.")

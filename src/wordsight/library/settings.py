@@ -1,0 +1,65 @@
+"""What a library remembers beside its images: how it was last indexed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from wordsight.library.files import write_atomically, writing
+
+
+class Settings:
+    """The choices in ``library.json``, and ``devices.json``. Another process may write them too."""
+
+    path: Path
+    record: dict[str, Any]
+
+    @property
+    def crops(self) -> str:
+        """How regions were proposed when the library was last indexed with a choice of it."""
+        return str(self._written_record().get("crops", "none"))  # another process may choose too
+
+    @crops.setter
+    def crops(self, proposer: str) -> None:
+        self._choose("crops", proposer, self.crops)
+
+    @property
+    def exclude(self) -> list[str]:
+        """Patterns of what was left out when the library was last indexed with a choice of it."""
+        return [str(pattern) for pattern in self._written_record().get("exclude", [])]
+
+    @exclude.setter
+    def exclude(self, patterns: Sequence[str]) -> None:
+        self._choose("exclude", list(patterns), self.exclude)
+
+    def _choose(self, name: str, value: object, before: object) -> None:
+        if value != before:
+            record = {**self._written_record(), name: value}
+            with writing(self.path):
+                data = json.dumps(record, indent=2).encode()
+                write_atomically(self.path / "library.json", data)
+            self.record = record
+
+    @property
+    def devices(self) -> dict[str, int]:
+        """The devices that images were on when they were indexed, by folder."""
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+            found = json.loads((self.path / "devices.json").read_text(encoding="utf-8"))
+            return {str(folder): int(device) for folder, device in found.items()}
+        return {}
+
+    @devices.setter
+    def devices(self, devices: Mapping[str, int]) -> None:
+        if devices != self.devices:
+            with writing(self.path):
+                write_atomically(self.path / "devices.json", json.dumps(devices).encode())
+
+    def _written_record(self) -> dict[str, Any]:
+        """The record as it is on the disk; the one that is known where that cannot be read."""
+        with contextlib.suppress(OSError, ValueError):
+            record: dict[str, Any] = json.loads((self.path / "library.json").read_text("utf-8"))
+            return record
+        return self.record
