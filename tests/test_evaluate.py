@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -235,3 +236,73 @@ def test_classification_report_against_a_loop() -> None:
         1 for row, t in zip(confidences, truth, strict=True) if t == 2 and row.argmax() == 3
     )
     assert report.bin_count.sum() == 300
+
+
+def test_the_third_column_is_the_grade(tmp_path: Path, photos: Photos, model: ColourModel) -> None:
+    folder = photos(red=3, blue=1)
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(folder)
+    table = folder / "j.csv"
+    table.write_text(
+        "query,relevant-id,grade\nred,red-0.png,1\nred,red-1.png, 3\nred,red-2.png,0\n"
+        "red,blue-0.png,\nblue,red-0.png,0\n"
+    )
+    judgements = load_judgements(library, table)
+    assert judgements.texts == ["red"]  # nothing answers "blue"
+    assert judgements.grades is not None
+    ids, _ = library.vectors()
+    names = {entry.id: Path(entry.path).name for entry in library.store.entries()}
+    [places], [grades] = judgements.relevant, judgements.grades
+    graded = {names[ids[place]]: grade for place, grade in zip(places, grades, strict=True)}
+    assert graded == {"red-0.png": 1, "red-1.png": 3, "blue-0.png": 1}
+    found = evaluate(library, judgements, ks=(4,)).methods["baseline"]["ndcg@4"].value
+    # The fake model scores all reds the same: each of them has their mean grade.
+    gains = np.array([4 / 3, 4 / 3, 4 / 3, 1])
+    discount = 1 / np.log2(np.arange(2, 6))
+    assert found == pytest.approx(gains @ discount / (np.array([3, 1, 1, 0]) @ discount))
+    for wrong in ("high", "-1", "nan", "inf"):
+        table.write_text(f"red,red-0.png,{wrong}\n")
+        with pytest.raises(QueryError, match="line 1: the third column"):
+            load_judgements(library, table)
+    table.write_text("red,red-0.png,0\n")
+    with pytest.raises(QueryError, match="all grades are 0"):
+        load_judgements(library, table)
+
+
+@pytest.mark.parametrize(("disk", "written"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_match_in_either_unicode_form(
+    tmp_path: Path, photos: Photos, model: ColourModel, disk: str, written: str
+) -> None:
+    folder = photos(red=1, blue=1)
+    name = {form: normalize(form, "caf\u00e9.png") for form in ("NFC", "NFD")}  # type: ignore[arg-type]
+    (folder / "red-0.png").rename(folder / name[disk])
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(folder)
+    table = folder / "j.csv"
+    table.write_text(f"red,{name[written]}\n", encoding="utf-8")
+    captions = coco(tmp_path / "c.json", [name[written]])
+    assert load_judgements(library, table).missing == []
+    assert load_judgements(library, captions).missing == []
+    # With both there, spelling decides.
+    (folder / "blue-0.png").rename(folder / name[written])
+    if len(list(folder.glob("caf*"))) < 2:
+        pytest.skip("this file system takes both for one name")
+    library.index(folder, prune="force")
+    paths = {entry.id: entry.path for entry in library.store.entries()}
+    for judged in (table, captions):
+        [places] = load_judgements(library, judged).relevant
+        assert paths[library.vectors()[0][places[0]]] == str(folder / name[written])
+
+
+def test_labels_match_in_either_unicode_form(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    for root, form in (("a", "NFC"), ("b", "NFD")):
+        (tmp_path / root).mkdir()
+        photos(f"{root}/red", red=1)
+        folder = tmp_path / root / normalize(form, "caf\u00e9")  # type: ignore[arg-type]
+        photos(f"{root}/x", blue=1).rename(folder)
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(tmp_path / "a")
+    judgements = load_judgements(library, tmp_path / "b")
+    assert (judgements.texts, judgements.missing) == (["caf\u00e9", "red"], [])

@@ -278,3 +278,35 @@ def test_perfect_calibration_has_no_error() -> None:
 def test_confidences_outside_0_to_1_are_refused() -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         metrics.expected_calibration_error([1.2], [True])
+
+
+def test_graded_ndcg_against_all_orders_of_ties() -> None:
+    """Linear gain, held against the mean over every order of items of equal score."""
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        scores = rng.integers(0, 3, 6).astype(float)
+        grades = rng.integers(0, 4, 6).astype(float)
+        grades[0] = 2.0
+        relevant = np.flatnonzero(grades)
+        ranking = metrics.Ranking.from_scores(scores[None], [relevant])
+        ranking = ranking.with_gains([grades[relevant]])
+        for k in (1, 3, 9):
+            discount = np.where(np.arange(6) < k, 1 / np.log2(np.arange(2, 8)), 0)
+            orders = [
+                p for p in itertools.permutations(range(6)) if (np.diff(scores[list(p)]) <= 0).all()
+            ]
+            mean = np.mean([grades[list(order)] @ discount for order in orders])
+            expected = mean / (np.sort(grades)[::-1] @ discount)
+            assert metrics.ndcg_at_k(ranking, k)[0] == pytest.approx(expected)
+
+
+def test_gains_of_one_change_nothing_and_wrong_ones_are_refused() -> None:
+    scores = np.random.default_rng(6).integers(0, 4, (5, 12)).astype(float)
+    relevant = [[0], [1, 2], [3, 4, 5, 6], [0, 11], [7]]
+    ranking = metrics.Ranking.from_scores(scores, relevant)
+    graded = ranking.with_gains([np.ones(len(row)) for row in relevant])
+    np.testing.assert_allclose(metrics.ndcg_at_k(graded, 3), metrics.ndcg_at_k(ranking, 3))
+    assert ranking.with_gains(None) is ranking
+    for gains in ([[1.0]], [[1.0]] * 5, [[0.0], [1, 1], [1, 1, 1, 1], [1, 1], [1]]):
+        with pytest.raises(ValueError, match="gain"):
+            ranking.with_gains(gains)

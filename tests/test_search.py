@@ -369,3 +369,14 @@ def test_weights_without_measure_are_refused(library: wordsight.Library, weight:
         library.search(Query((Term(weight, text="red"),)))
     with pytest.raises(QueryError, match="the weight inf"):
         library.search("1" * 400 + '*"red"')
+
+
+def test_no_score_is_above_one(tmp_path: Path, photos: Photos, model: ColourModel) -> None:
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(photos(red=20, blue=20, green=20))
+    snapshot = library.store.snapshot()
+    longer = snapshot.vectors * np.float32(1 + 1e-5)  # rounding does less, and not everywhere
+    assert snapshot.scores(longer).max() == 1
+    assert snapshot.scores(-longer).min() == -1
+    folder = tmp_path / "photos"
+    assert max(library.search(path, k=1).top_score for path in sorted(folder.iterdir())) <= 1

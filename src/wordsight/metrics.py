@@ -16,7 +16,7 @@ ECIR 2008). Nothing depends on the order in which images happen to be stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -38,7 +38,8 @@ class Ranking:
 
     ``query`` int64 [R] ascending: whose item it is; ``above`` int64 [R]: items that score higher;
     ``tied`` int64 [R]: items that score the same, itself counted. R counts all pairs of a query
-    and one of its relevant items; every query has at least one.
+    and one of its relevant items; every query has at least one. ``gain`` float64 [R]: how relevant
+    each is, where that differs (see :meth:`with_gains`).
     """
 
     query: IntArray
@@ -46,6 +47,23 @@ class Ranking:
     tied: IntArray
     queries: int
     gallery: int
+    gain: FloatArray | None = None
+
+    def with_gains(self, gains: Sequence[npt.ArrayLike] | None) -> Ranking:
+        """Return it with graded relevance, above 0, for each query's items by ascending index.
+
+        For rankings :meth:`from_scores` and :meth:`from_blocks`; :func:`ndcg_at_k` alone heeds
+        grades. None: all alike. Raises ValueError where they do not fit.
+        """
+        if gains is None:
+            return self
+        lengths = [len(np.asarray(row)) for row in gains]
+        if lengths != np.bincount(self.query, minlength=self.queries).tolist():
+            raise ValueError("give one gain for each relevant item of each query")
+        gain = np.concatenate([np.zeros(0), *(np.asarray(row, np.float64) for row in gains)])
+        if not ((gain > 0) & np.isfinite(gain)).all():
+            raise ValueError("a gain is a number above 0")
+        return replace(self, gain=gain)
 
     @classmethod
     def from_scores(cls, scores: Scores, relevant: Relevant) -> Ranking:
@@ -154,7 +172,10 @@ class Ranking:
         first = np.searchsorted(query[start], np.arange(self.queries))
         total = np.bincount(query, minlength=self.queries)
         before = start - np.append(0, np.cumsum(total))[query[start]]
-        return _Groups(query[start], above[start], tied[start], relevant, before, first, total)
+        gain = relevant if self.gain is None else np.add.reduceat(self.gain[order], start)
+        return _Groups(
+            query[start], above[start], tied[start], relevant, before, first, total, gain
+        )
 
 
 @dataclass(frozen=True)
@@ -168,6 +189,7 @@ class _Groups:
     before: IntArray  # relevant items before it
     first: IntArray  # [Q] number of the query's first group
     total: IntArray  # [Q] relevant items of the query
+    gain: FloatArray | IntArray  # of the relevant items in it together
 
     def sum_by_query(self, values: FloatArray) -> FloatArray:
         sums = np.bincount(self.query, weights=values, minlength=len(self.first))
@@ -279,7 +301,8 @@ def average_precision(ranking: Ranking) -> FloatArray:
 def ndcg_at_k(ranking: Ranking, k: int) -> FloatArray:
     """Return [Q] the discounted cumulative gain of the top k over the best possible one.
 
-    Gain 1 for a relevant item, discount 1 / log2(rank + 1) (Järvelin and Kekäläinen 2002).
+    Gain 1 for a relevant item, or its grade (linear gain); discount 1 / log2(rank + 1) (Järvelin
+    and Kekäläinen 2002).
     """
     _check_k(k)
     depth = min(k, ranking.gallery)
@@ -289,8 +312,15 @@ def ndcg_at_k(ranking: Ranking, k: int) -> FloatArray:
         discount[np.minimum(groups.above + groups.size, depth)]
         - discount[np.minimum(groups.above, depth)]
     )
-    gain = groups.sum_by_query(groups.relevant / groups.size * covered)
+    gain = groups.sum_by_query(groups.gain / groups.size * covered)
     ideal: FloatArray = discount[np.minimum(groups.total, depth)]
+    if ranking.gain is not None:  # the best order is that of the grades
+        order = np.lexsort((-ranking.gain, ranking.query))
+        query = ranking.query[order]
+        place = np.arange(len(query)) - np.searchsorted(query, query)
+        step = np.append(np.diff(discount), 0.0)[np.minimum(place, depth)]
+        best = ranking.gain[order] * step
+        ideal = np.bincount(query, best, ranking.queries).astype(np.float64)
     return gain / ideal
 
 

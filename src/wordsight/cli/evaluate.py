@@ -41,7 +41,7 @@ def evaluate(
         typer.Option(
             metavar="QUERIES",
             help="labels (those of the library), a folder or .tar with class folders, a COCO "
-            "captions or instances .json, or a .csv of query,relevant-id.",
+            "captions or instances .json, or a .csv of query,relevant-id[,grade].",
         ),
     ],
     library: LibraryOption = None,

@@ -47,7 +47,13 @@ class Snapshot:
         return len(self.rows) > len(self.ids)
 
     def scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The cosine of every view with every query: [..., D] -> [..., V]."""
+        """The cosine of every view with every query, in -1..1: [..., D] -> [..., V]."""
+        import numpy as np
+
+        scores = self._products(queries)
+        return np.clip(scores, -1, 1, out=scores)  # by rounding they reach beyond
+
+    def _products(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
         import numpy as np
 
         if self.near is None:
