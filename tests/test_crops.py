@@ -118,7 +118,7 @@ def test_a_choice_that_could_not_be_written_is_made_again(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("wordsight.library.store.write_atomically", full)
+        patch.setattr("wordsight.library.settings.write_atomically", full)
         with pytest.raises(LibraryError, match="no space left"):
             library.index(folder, crops="tiles")
     library.index(folder, crops="tiles")
