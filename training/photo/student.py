@@ -14,8 +14,8 @@ from .table import Space
 
 CONTEXT = 40
 PAD = "[PAD]"
-# First, middle and last layer of the six: they keep the input's and the output's form.
-LAYERS = (0, 2, 5)
+# Of the six layers, the first and the last two keep the input's and the output's form.
+LAYERS = (0, 2, 4, 5)
 WIDTH, HEADS, NARROW = 384, 12, 128
 
 

@@ -25,9 +25,9 @@ from .table import load_space
 class TextPlan:
     """Choices of a training run."""
 
-    steps: int = 700
+    steps: int = 1200
     # Then more steps in which half of the words are such as may name what the images show.
-    focus: int = 300
+    focus: int = 400
     focus_lr: float = 2e-4
     focus_words: int = 12000
     words: int = 224
