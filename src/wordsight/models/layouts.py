@@ -149,6 +149,11 @@ def _files(folder: Path) -> tuple[str, ...]:
     names = {file for files in FILE_SETS for file in files if (folder / file).is_file()}
     files = choose(names)
     if files is None:
+        if any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")):
+            raise ModelError(
+                f"{folder}: holds weights for PyTorch and not the graphs that open here; turn them "
+                f"into a model directory: wordsight export {folder} --out {folder}-onnx"
+            )
         raise ModelError(
             f"{folder}: not a whole CLIP model directory ({', '.join(missing(names))} missing)"
         )
@@ -201,7 +206,7 @@ def _transformers(folder: Path, files: tuple[str, ...]) -> Description:
         image_graph=image_graph,
         text_graph=text_graph,
         outputs=outputs,
-        dim=dims.pop() if len(dims) == 1 else config.get("projection_dim"),
+        dim=dims.pop() if len(dims) == 1 else _said_length(config, sigmoid),
         preprocess=preprocess.from_transformers(_read_json(folder / "preprocessor_config.json")),
         tokenizer=TokenizerSettings(
             folder / "tokenizer.json",
@@ -218,6 +223,13 @@ def _vector_length(graph: Path, outputs: Sequence[str]) -> int | None:
     shapes = output_shapes(graph)
     name = pick_output(outputs, shapes)
     return shapes[name][-1] if name and shapes[name] else None
+
+
+def _said_length(config: dict[str, Any], sigmoid: bool) -> int | None:
+    """The length of the vectors where the graphs leave it open (PyTorch's exporter often does)."""
+    if sigmoid:  # without a projection
+        return (config.get("vision_config") or {}).get("hidden_size")
+    return config.get("projection_dim")
 
 
 def _context(text_config: dict[str, Any], tokenizer_config: dict[str, Any], sigmoid: bool) -> int:
