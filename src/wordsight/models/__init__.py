@@ -97,6 +97,8 @@ def load_model(
     if hub.is_repository(name):
         try:
             folder = _fetch(name)
+        except hub.NoGraphsError:  # the hub has it
+            raise
         except HubError as error:
             raise type(error)(f"{error}; there is no directory {name} here either") from error
         # The registry knows scale and bias of some models whose files lack them.
@@ -139,9 +141,10 @@ def _fetch(repository: str) -> Path:
         return hub.fetch(name, *FILE_SETS, beside=beside, revision=revision)
     except hub.NoGraphsError as error:
         if ready := converted(name):
-            raise HubError(
-                f"{error.reason}; the same weights are ready to use as {ready.name} "
-                f"({ready.repository}): --model {ready.name}"
+            raise hub.NoGraphsError(
+                error.reason,
+                f"the same weights are ready to use as {ready.name} ({ready.repository}): "
+                f"--model {ready.name}",
             ) from error
         raise
 

@@ -62,12 +62,8 @@ class NoAnswerError(HubError):
 class NoGraphsError(HubError):
     """A repository has weights of PyTorch, and no graphs that would open here."""
 
-    def __init__(self, repository: str, reason: str) -> None:
-        out = repository.rpartition("/")[2].lower()
-        super().__init__(
-            f"{reason}; turn them into a model directory: "
-            f"wordsight export {repository} --out models/{out}"
-        )
+    def __init__(self, reason: str, way: str) -> None:
+        super().__init__(f"{reason}; {way}")
         self.reason = reason
 
 
@@ -397,7 +393,11 @@ def _choose(
     if any(name.endswith((".safetensors", ".bin", ".pt")) for name in files):
         some = any(name.endswith(".onnx") for name in files)
         but = f"and not all that would open here ({missing} missing)" if some else "only"
-        raise NoGraphsError(repository, f"{where} holds PyTorch weights {but}")
+        out = repository.rpartition("/")[2].lower()
+        raise NoGraphsError(
+            f"{where} holds PyTorch weights {but}",
+            f"turn them into a model directory: wordsight export {repository} --out models/{out}",
+        )
     raise HubError(
         f"{where} has not the files of a model in a layout that wordsight reads: {missing} missing"
     )
