@@ -52,8 +52,9 @@ def load_model(
     """Open a CLIP model.
 
     Args:
-        name: a registry name (`wordsight models` lists them), a directory, a hub repository id
-            ("owner/name", or "owner/name@revision"), or "auto": the first model of the registry
+        name: a registry name (`wordsight models` lists them), a directory or a hub repository id
+            ("owner/name", or "owner/name@revision") in a layout of
+            :mod:`wordsight.models.layouts`, or "auto": the first model of the registry
             that is in the cache; else the preferred one, if the hub answers within 4 s and it comes
             within 15 minutes; else the starter model in the package, with a notice. A name goes
             before a directory of that name in the working directory; write "./starter" for the

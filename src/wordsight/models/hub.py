@@ -405,12 +405,12 @@ def _choose(
 
 def _insist(repository: str, sha256: Mapping[str, str], files: dict[str, RepoFile]) -> None:
     """Let files be checked against hashes that are known beforehand."""
-    for name in sha256.keys() & files.keys():
+    for name in sorted(sha256.keys() & files.keys()):
         if files[name].sha256 not in (None, sha256[name]):
             raise HubError(
                 f"{endpoint()}/{repository}/{name}: the hub offers another file than the one that "
                 "is known under this name (its SHA-256 differs); nothing was fetched. Try another "
-                "HF_ENDPOINT, or take it as it is with --model owner/name"
+                f"HF_ENDPOINT, or take it as it is with --model {repository}"
             )
         files[name] = replace(files[name], sha256=sha256[name])
 
