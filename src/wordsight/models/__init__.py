@@ -104,9 +104,13 @@ def load_model(
             raise type(error)(f"{error}; there is no directory {name} here either") from error
         # The registry knows scale and bias of some models whose files lack them.
         return open_folder(folder, name, of_repository(hub.split(name)[0]))
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> ModelError:
     close = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
-    raise ModelError(
+    return ModelError(
         f"unknown model {name!r}: {hint}`wordsight models` lists the names; a directory or a hub "
         "repository id (owner/name) will do too"
     )
