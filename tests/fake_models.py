@@ -253,6 +253,9 @@ def _rename(
             nodes.append(helper.make_node("Sub", ["position_ids", "count"], ["off"]))
             nodes.append(helper.make_node("Add", [last, "off"], ["placed_ids"]))
             last = "placed_ids"
+        if "token_type_ids" in inputs:  # all of one kind
+            nodes.append(helper.make_node("Add", [last, "token_type_ids"], ["kinds"]))
+            last = "kinds"
         to = old.type.tensor_type.elem_type
         nodes.append(helper.make_node("Cast", [last], [old.name], to=to))
         values = [

@@ -68,7 +68,13 @@ def test_both_layouts_of_a_real_architecture_agree(
 
 @pytest.mark.parametrize("name", RUNTIMES)
 @pytest.mark.parametrize(
-    "inputs", [(), ("attention_mask",), ("position_ids",), ("position_ids", "attention_mask")]
+    "inputs",
+    [
+        (),
+        ("attention_mask",),
+        ("position_ids",),
+        ("position_ids", "attention_mask", "token_type_ids"),
+    ],
 )
 def test_both_layouts_agree(tmp_path: Path, name: str, inputs: tuple[str, ...]) -> None:
     source = make_clip(tmp_path / "open_clip")
@@ -151,7 +157,12 @@ def test_padding_by_tokenizer_json(tmp_path: Path) -> None:
 
 def test_the_context_is_the_least_that_is_said(tmp_path: Path) -> None:
     folder = to_transformers(make_clip(tmp_path / "m"), tmp_path / "t")
-    for positions, longest, wanted in ((8, 10**30, 8), (514, 12, 12), (..., ..., 77)):
+    for positions, longest, wanted in (
+        (8, 10**30, 8),
+        (514, 12, 12),
+        (..., ..., 77),
+        (8192, ..., 256),
+    ):
         text_config = {} if positions is ... else {"max_position_embeddings": positions}
         edit(folder / "config.json", text_config=text_config)
         edit(folder / "tokenizer_config.json", model_max_length=longest)

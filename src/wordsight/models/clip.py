@@ -209,7 +209,11 @@ class ClipModel:
 
         ids, mask = self._tokens(texts)
         places = np.broadcast_to(np.arange(self._context), ids.shape)
-        others = {"attention_mask": mask, "position_ids": places}
+        others = {
+            "attention_mask": mask,
+            "position_ids": places,
+            "token_type_ids": np.zeros_like(ids),
+        }
         return {name: others.get(name, ids) for name in graph.inputs}
 
     def _vectors(self, graph: Graph, outputs: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
@@ -291,7 +295,7 @@ class ClipModel:
                     cold=True,
                     any_batch=True,
                 )
-                others = ("attention_mask", "position_ids")
+                others = ("attention_mask", "position_ids", "token_type_ids")
                 _check_signature(graph, ("text", "input_ids"), others, 2, {1: self._context})
                 self._check_outputs(graph)
                 self._textual_graph = graph

@@ -73,6 +73,10 @@ SOFTMAX_SCALE = 100.0
 
 _MOST = 1 << 16  # numbers or tokens: no model has as many
 
+# Text models that became towers allow thousands of tokens. Each text is padded to the context, and
+# no prompt is as long.
+_LONGEST = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Description:
@@ -240,7 +244,8 @@ def _context(text_config: dict[str, Any], tokenizer_config: dict[str, Any], sigm
     """
     positions = text_config.get("max_position_embeddings") or (64 if sigmoid else None)
     limits = (positions, tokenizer_config.get("model_max_length"))
-    return min((int(limit) for limit in limits if limit and limit <= _MOST), default=77)
+    said = (int(limit) for limit in limits if limit and limit <= _MOST)
+    return min(min(said, default=77), _LONGEST)
 
 
 def _cleaning(tokenizer_config: dict[str, Any], sigmoid: bool) -> str:
