@@ -12,8 +12,19 @@ from pathlib import Path
 
 from wordsight.errors import HubError, ModelError
 from wordsight.models import hub
-from wordsight.models.clip import LAYOUT, ClipModel, beside
-from wordsight.models.registry import ENTRIES, NAMES, STARTER, STARTER_FOLDER, Entry, find, located
+from wordsight.models.clip import ClipModel
+from wordsight.models.layouts import FILE_SETS, LAYOUTS, beside
+from wordsight.models.registry import (
+    ENTRIES,
+    NAMES,
+    STARTER,
+    STARTER_FOLDER,
+    Entry,
+    converted,
+    find,
+    located,
+    of_repository,
+)
 from wordsight.models.runtime import writable_cache
 from wordsight.paths import expanded
 
@@ -41,8 +52,9 @@ def load_model(
     """Open a CLIP model.
 
     Args:
-        name: a registry name (`wordsight models` lists them), a directory, a hub repository id
-            ("owner/name", or "owner/name@revision"), or "auto": the first model of the registry
+        name: a registry name (`wordsight models` lists them), a directory or a hub repository id
+            ("owner/name", or "owner/name@revision") in a layout of
+            :mod:`wordsight.models.layouts`, or "auto": the first model of the registry
             that is in the cache; else the preferred one, if the hub answers within 4 s and it comes
             within 15 minutes; else the starter model in the package, with a notice. A name goes
             before a directory of that name in the working directory; write "./starter" for the
@@ -61,7 +73,7 @@ def load_model(
     def open_folder(folder: Path, source: str, entry: Entry | None = None) -> ClipModel:
         return ClipModel(
             folder,
-            name=entry.name if entry else None if source == str(folder) else source,
+            name=None if source == str(folder) else source,
             source=source,
             runtime=runtime,
             precision=precision,
@@ -80,18 +92,25 @@ def load_model(
     if name == STARTER:
         return starter()
     if entry := find(name):
-        return open_folder(located(entry) or _fetch(entry.address), entry.name, entry)
+        return open_folder(located(entry) or _fetch_entry(entry), entry.name, entry)
     if os.path.isdir(expanded(name)):  # noqa: PTH112  (a name of any length)
         return open_folder(*_folder(Path(name)))
     if hub.is_repository(name):
         try:
             folder = _fetch(name)
+        except hub.NoGraphsError:  # the hub has it
+            raise
         except HubError as error:
             raise type(error)(f"{error}; there is no directory {name} here either") from error
-        return open_folder(folder, name)
+        # The registry knows scale and bias of some models whose files lack them.
+        return open_folder(folder, name, of_repository(hub.split(name)[0]))
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> ModelError:
     close = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
-    raise ModelError(
+    return ModelError(
         f"unknown model {name!r}: {hint}`wordsight models` lists the names; a directory or a hub "
         "repository id (owner/name) will do too"
     )
@@ -108,7 +127,7 @@ def fetch_model(name: str) -> Path:
             f"{name}: nothing to fetch; give a name of `wordsight models` or a hub repository id "
             "(owner/name or owner/name@revision)"
         )
-    return _fetch(entry.address if entry else name)
+    return _fetch_entry(entry) if entry else _fetch(name)
 
 
 def _folder(path: Path) -> tuple[Path, str]:
@@ -120,13 +139,31 @@ def _folder(path: Path) -> tuple[Path, str]:
     return path, str(path)
 
 
-def _fetch(repository: str, reach: float = hub.REACH_SECONDS, limit: float | None = None) -> Path:
+def _fetch(repository: str) -> Path:
+    """Fetch a repository in any layout."""
     name, revision = hub.split(repository)
+    try:
+        return hub.fetch(name, *FILE_SETS, beside=beside, revision=revision)
+    except hub.NoGraphsError as error:
+        if ready := converted(name):
+            raise hub.NoGraphsError(
+                error.reason,
+                f"the same weights are ready to use as {ready.name} ({ready.repository}): "
+                f"--model {ready.name}",
+            ) from error
+        raise
+
+
+def _fetch_entry(
+    entry: Entry, reach: float = hub.REACH_SECONDS, limit: float | None = None
+) -> Path:
+    """Fetch a model of the registry, in fp32, and check what came against what is known of it."""
     return hub.fetch(
-        name,
-        LAYOUT,
+        entry.repository,
+        LAYOUTS[entry.layout][0],
         beside=beside,
-        revision=revision,
+        revision=entry.revision or "main",
+        sha256=entry.sha256,
         reach_seconds=reach,
         limit_seconds=limit,
     )
@@ -147,7 +184,7 @@ def better_than(source: str) -> Entry | None:
 
 def how_to_fetch(entry: Entry = ENTRIES[0]) -> str:
     """How to get the model that "auto" prefers, in words."""
-    size = f" ({entry.megabytes:,} MB)" if entry.megabytes else ""
+    size = f" ({entry.bytes / 1e6:,.0f} MB)" if entry.bytes else ""
     return f"{entry.name}{size} finds more: fetch it with `wordsight models fetch {entry.name}`"
 
 
@@ -168,7 +205,7 @@ def _auto(notice: Callable[[str], None]) -> tuple[Entry | None, Path | None]:
             notice(f"{hub.endpoint()} did not answer a moment ago: {instead}")
             return None, None
     try:
-        return entry, _fetch(entry.address, AUTO_REACH_SECONDS, AUTO_LIMIT_SECONDS)
+        return entry, _fetch_entry(entry, AUTO_REACH_SECONDS, AUTO_LIMIT_SECONDS)
     except HubError as error:
         with contextlib.suppress(OSError):
             if mark and isinstance(error, hub.NoAnswerError):
