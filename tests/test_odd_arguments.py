@@ -72,6 +72,61 @@ def test_empty_paths_are_refused(
         wordsight.open(empty)
 
 
+@pytest.mark.parametrize("empty", ["", " "])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["index", ".", "--library"],
+        ["index", ".", "--model"],
+        ["index", ".", "--crops"],
+        ["index", ".", "--plot"],
+        ["index", "--undo-prune", "-L"],
+        ["search", "red", "--library"],
+        ["search", "red", "--grid"],
+        ["search", "red", "--model"],
+        ["info", "-L"],
+        ["compact", "--library"],
+        ["serve", "--library"],
+        ["serve", "--host"],
+        ["classify", ".", "--output"],
+        ["classify", ".", "--grid"],
+        ["classify", ".", "--model"],
+        ["evaluate", "--queries", "labels", "--library"],
+        ["evaluate", "--queries", "labels", "--synonyms"],
+        ["evaluate", "--queries", "labels", "--plot"],
+        ["evaluate", "--queries", "labels", "--per-query"],
+        ["evaluate", "--queries", "labels", "--failures"],
+        ["demo", "--out"],
+        ["export", "red-0.png", "--out"],
+    ],
+    ids=lambda command: f"{command[0]} {command[-1]}",
+)
+def test_options_that_were_given_nothing_are_refused(
+    command: list[str],
+    empty: str,
+    photos: Photos,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A variable that is not set in a script: nothing is done to the folder it happens to be in."""
+    monkeypatch.chdir(photos(red=1))
+    before = sorted(Path.cwd().rglob("*"))
+    status, out, err = _run(capsys, *command, empty)
+    assert (status, out) == (2, "")
+    assert "is empty" in err
+    assert err.count("\n") == 1
+    assert sorted(Path.cwd().rglob("*")) == before
+
+
+def test_a_variable_of_the_environment_may_be_empty(
+    library: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORDSIGHT_LIBRARY", "")
+    status, out, _ = _run(capsys, "info", "--json")
+    assert status == 0
+    assert str(library) in out
+
+
 def test_an_existing_path_is_an_image_or_an_error(
     library: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

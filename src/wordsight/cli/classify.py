@@ -18,6 +18,7 @@ from wordsight.cli.app import (
     RuntimeOption,
     app,
     examples,
+    given,
 )
 from wordsight.cli.console import (
     check_files,
@@ -75,10 +76,16 @@ def classify(
         ),
     ] = "1",
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a .csv or .jsonl file instead.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=given("--output"), help="Write a .csv or .jsonl file instead."
+        ),
     ] = None,
     grid: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a picture of the first 20 images.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=given("--grid"), help="Write a picture of the first 20 images."
+        ),
     ] = None,
     model: ModelOption = "auto",
     runtime: RuntimeOption = Runtime.auto,

@@ -22,6 +22,7 @@ from wordsight.cli.app import (
     RuntimeOption,
     app,
     examples,
+    given,
 )
 from wordsight.cli.console import check_pictures, count, print_json, say, shown
 from wordsight.cli.opening import open_library
@@ -55,7 +56,10 @@ def search(
     ] = 10,
     library: LibraryOption = None,
     grid: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the hits as a labelled picture.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=given("--grid"), help="Write the hits as a labelled picture."
+        ),
     ] = None,
     show: Annotated[
         bool,
