@@ -211,12 +211,35 @@ def test_prompts_that_it_can_read_are_not(prompt: str) -> None:
     assert not wordsight.load_model("starter").unreadable(prompt)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "unread"),
+    [
+        ("a dog собака", ["собака"]),
+        ("собака на снегу and a dog 🐕, red", ["собака на снегу", "🐕"]),
+        ("dog,собака;cat", ["собака"]),
+        ("a black — “white” dog…", []),
+        ("a dog", []),
+        ("café", []),
+    ],
+)
+def test_words_that_the_model_cannot_read_are_told(
+    prompt: str, unread: list[str], library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = wordsight.open(library / ".wordsight")
+    assert opened.model.unread(prompt) == unread
+    notices = opened.search(prompt).notices
+    assert [", ".join(unread) in notice for notice in notices] == [True] * bool(unread)
+    _, _, err = _run(capsys, "search", prompt)
+    assert err.count("cannot read") == bool(unread)
+
+
 def test_byte_level_tokenizers_read_all(test_models: Path) -> None:
     read = 0
     for config in test_models.glob("**/textual/tokenizer.json"):
         if "ByteLevel" in config.read_text(encoding="utf-8"):
             model = wordsight.load_model(config.parent.parent)
             assert not any(map(model.unreadable, [*UNREAD, "a dog"]))
+            assert not any(map(model.unread, [*UNREAD, "a dog собака"]))
             read += 1
     if not read:
         pytest.skip("no model with a byte-level tokenizer is here")

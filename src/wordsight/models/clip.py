@@ -21,6 +21,7 @@ import math
 import re
 import string
 import threading
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -236,6 +237,31 @@ class ClipModel:
             for found in self._encode([text, "\ue000"])
         )
         return asked <= unknown
+
+    def unread(self, text: str) -> list[str]:
+        """Return the parts of a text that the tokenizer does not know, punctuation aside.
+
+        Of tokenizers that spell every character in bytes it is none.
+        """
+        # What two characters that are in no language have in common stands for the unknown: bytes
+        # they do not share. "▁" is SentencePiece's space.
+        found, one, other = self._encode([text, "\ue000", "\uf8ff"])
+        unknown = {
+            token
+            for token, piece, special in zip(
+                one.ids, one.tokens, one.special_tokens_mask, strict=True
+            )
+            if not special and piece != "▁" and token in other.ids
+        }
+        cleaned = self._clean(text)
+        spans: list[tuple[int, int]] = []
+        for token, (start, end) in zip(found.ids, found.offsets, strict=True):
+            if token not in unknown:
+                continue
+            joins = spans and not cleaned[spans[-1][1] : start].strip()
+            spans.append((spans.pop()[0] if joins else start, end))
+        parts = [cleaned[start:end] for start, end in spans]
+        return [part for part in parts if not all(map(_is_punctuation, part))]
 
     def _encode(self, texts: Sequence[str]) -> list[Any]:
         if isinstance(texts, str):
@@ -479,6 +505,10 @@ def _cleaning(text_config: dict[str, Any], tokenizer_config: Path) -> Any:
 
 # Outside of these characters ftfy changes nothing, and importing it takes longer than a query.
 _MAYBE_BROKEN = re.compile(r"[^\t\n\r\x20-\x25\x27-\x7e]")
+
+
+def _is_punctuation(character: str) -> bool:
+    return unicodedata.category(character)[0] in "PZ"
 
 
 def _clean_whitespace(text: str) -> str:
