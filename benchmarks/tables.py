@@ -247,17 +247,6 @@ def _pipeline(found: dict[str, Any]) -> tuple[str, str]:
     return what, f"{found['ratio']:.2f}"
 
 
-def _colours(found: dict[str, Any]) -> tuple[str, str]:
-    ratio = {(row["crops"], row["profile"]): row["processor_ratio"] for row in found["rows"]}
-    kinds = list(dict.fromkeys(crops for crops, _ in ratio))
-    measured = "; ".join(
-        ", ".join(f"{ratio[crops, name]:.2f} ({name})" for name in ("sRGB", "Display P3"))
-        for crops in kinds
-    )
-    what = "indexing photos of 12 MP with a colour profile, of the processor time without one, "
-    return f"{what}crops: {' / '.join(kinds)}", measured
-
-
 def _rclip(found: dict[str, Any]) -> tuple[str, str]:
     def one(row: dict[str, Any]) -> str:
         rate = {key: row[key]["images_per_second"] for key in ("wordsight", "int8", "rclip")}
@@ -293,7 +282,6 @@ _ROWS: list[tuple[str, Row]] = [
     ("memory", _memory),
     ("encoder", _encoder),
     ("pipeline", _pipeline),
-    ("colours", _colours),
     ("rclip", _rclip),
     ("serve", _serve),
 ]

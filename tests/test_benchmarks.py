@@ -62,13 +62,6 @@ def figures() -> tables.Figures:
             }
         },
         "pipeline": {"images": 500, "ratio": 0.97},
-        "colours": {
-            "rows": [
-                {"crops": crops, "profile": name, "processor_ratio": ratio}
-                for crops in ("none", "tiles")
-                for name, ratio in (("no profile", 1.0), ("sRGB", 1.01), ("Display P3", 1.3))
-            ]
-        },
         "rclip": {"rows": [{"set": "photos of 12 MP", "images": 60, **rates}]},
         "serve": {"views": 100_000, "clients": {"1": served, "64": served}},
     }
@@ -93,7 +86,6 @@ def test_every_script_gets_its_row(figures: tables.Figures) -> None:
         in text
     )
     assert "int8 2.00 times as fast" in text
-    assert "crops: none / tiles | 1.01 (sRGB), 1.30 (Display P3); 1.01 (sRGB), 1.30" in text
     assert "9.0 (1.5x), int8 9.0 (1.5x), rclip 9.0 images/s" in text
     assert cells[-1][:2] == ["the machine", machine.line()]
 
