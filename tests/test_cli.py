@@ -804,7 +804,8 @@ def test_where_lines_go_is_looked_at_before_the_work(
 @pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
 def test_a_name_does_not_command_the_terminal(run: Cli, photos: Photos) -> None:
     folder = photos(red=1)
-    name, escaped = "a\x1b[31m\nb\u202f日.png", r"a\x1b[31m\nb" + "\u202f日.png"
+    name = "a\x1b[31m\nb\u2028\u202egpj\u202f日.png"
+    escaped = r"a\x1b[31m\nb\u2028\u202egpj" + "\u202f日.png"
     (folder / "red-0.png").rename(folder / name)
     (folder / "no\x07.png").write_text("no")
     index = run("index", folder)
@@ -815,6 +816,6 @@ def test_a_name_does_not_command_the_terminal(run: Cli, photos: Photos) -> None:
     for text in (search.out, classify.out):
         assert escaped in text
         assert text.count("\n") == len(text.splitlines())
-    assert not {"\x1b", "\x07"} & {*index.err, *search.out, *classify.out, *classify.err}
+    assert not {"\x1b", "\x07", "\u202e"} & {*index.err, *search.out, *classify.out, *classify.err}
     found = run("search", "red", "--anyway", "--library", folder, "--json").json
     assert Path(found["hits"][0]["path"]).name == name

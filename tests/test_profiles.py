@@ -147,6 +147,15 @@ def test_png_tells_its_coding_in_a_chunk() -> None:
     assert min(open_image(data[:33] + chunk + data[33:]).getpixel((0, 0))) >= 250
 
 
+@pytest.mark.parametrize("size", [2_000_000, 40_000_000])
+def test_a_png_with_a_long_profile_is_read(size: int) -> None:
+    """Pillow gives up on those of more than a megabyte (Pillow issue 8363)."""
+    data = saved(PIL.Image.new("RGB", (4, 4), (148, 20, 20)), "PNG")
+    body = b"iCCPtables\0\0" + zlib.compress(SRGB + bytes(size))
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    assert open_image(data[:33] + chunk + data[33:]).getpixel((0, 0)) == (148, 20, 20)
+
+
 def test_what_wordsight_drew_says_so(tmp_path: Path) -> None:
     from wordsight.render import save
 

@@ -239,7 +239,7 @@ class ClipModel:
         return asked <= unknown
 
     def unread(self, text: str) -> list[str]:
-        """Return the parts of a text that the tokenizer does not know, punctuation aside.
+        """Return the parts of a text that the tokenizer does not know, marks aside.
 
         Of tokenizers that spell every character in bytes it is none.
         """
@@ -261,7 +261,7 @@ class ClipModel:
             joins = spans and not cleaned[spans[-1][1] : start].strip()
             spans.append((spans.pop()[0] if joins else start, end))
         parts = [cleaned[start:end] for start, end in spans]
-        return [part for part in parts if not all(map(_is_punctuation, part))]
+        return [part for part in parts if any(map(_says_something, part))]
 
     def _encode(self, texts: Sequence[str]) -> list[Any]:
         if isinstance(texts, str):
@@ -507,8 +507,10 @@ def _cleaning(text_config: dict[str, Any], tokenizer_config: Path) -> Any:
 _MAYBE_BROKEN = re.compile(r"[^\t\n\r\x20-\x25\x27-\x7e]")
 
 
-def _is_punctuation(character: str) -> bool:
-    return unicodedata.category(character)[0] in "PZ"
+def _says_something(character: str) -> bool:
+    """Letters, digits and pictures do; punctuation and the signs of sums and money do not."""
+    category = unicodedata.category(character)
+    return category[0] in "LN" or category == "So"
 
 
 def _clean_whitespace(text: str) -> str:
