@@ -70,7 +70,11 @@ _OTHERS = {
 
 def why_broken(kind: str, error: Exception) -> str:
     """What a decoder's error says of the file."""
-    text = " ".join(str(error).split())
+    said = error.args[0] if error.args else ""
+    # LibRaw's errors come as bytes.
+    text = " ".join(
+        (said.decode(errors="replace") if isinstance(said, bytes) else str(error)).split()
+    )
     if type(error).__name__ == "DecompressionBombError":  # inside a decoder, not ours
         return f"too large ({text})"
     if isinstance(error, UnsupportedError):
