@@ -10,6 +10,7 @@ import select
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -799,6 +800,19 @@ def test_where_lines_go_is_looked_at_before_the_work(
         answer = run(*words, "taken/r.jsonl")
         assert (answer.code, answer.err.count("\n")) == (2, 1)
         assert "taken/r.jsonl cannot be written" in answer.err
+
+
+def test_deprecations_of_libraries_are_not_shown(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    class SomeDeprecationWarning(UserWarning):
+        """As FastAPI's, which Python does not leave out by itself."""
+
+    def warn() -> list[object]:
+        warnings.warn("call another", SomeDeprecationWarning, stacklevel=1)
+        warnings.warn("the disk is old", UserWarning, stacklevel=1)
+        return []
+
+    monkeypatch.setattr("wordsight.models.registry.models_info", warn)
+    assert run("models").err == "note: the disk is old\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such names there")

@@ -138,7 +138,6 @@ def create_app(
         openapi_url="/api/v1/openapi.json",
         docs_url=None,  # its page would be fetched from another host
         redoc_url=None,
-        root_path=guard.address.root_path,
         lifespan=lifespan,
     )
     app.state.guard = guard
