@@ -149,6 +149,21 @@ def test_an_existing_path_is_an_image_or_an_error(
     assert status == 0
 
 
+def test_addresses_of_files_are_taken_and_those_of_the_web_are_not(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(library / "red-0.png", library / "a 50%.png")
+    address = (library / "a 50%.png").as_uri()
+    for query in (address, f'@"{address}"'):
+        status, out, _ = _run(capsys, "search", query, "-k", "1")
+        assert (status, out[:11]) == (0, "  1  1.0000")
+    assert len(open_source(library.as_uri()).items()) == 4
+    for command in ("search", "index", "classify"):
+        status, out, err = _run(capsys, command, "https://example.org/dog.jpg")
+        assert (status, out) == (2, "")
+        assert "only local files are opened" in err
+
+
 def test_the_prompt_expands_the_home_and_keeps_spaces(
     library: Path,
     tmp_path: Path,

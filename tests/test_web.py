@@ -919,6 +919,11 @@ def test_metrics_and_readiness(library: wordsight.Library) -> None:
         client.get("/api/v1/search?q=red")
         client.get("/nowhere/made-up")
         text = client.get("/metrics").text
+        library.path.rename(library.path.with_name("away"))
+        assert client.get("/api/v1/ready").status_code == 503  # searches answer so too
+        assert client.get("/api/v1/health").status_code == 200
+        library.path.with_name("away").rename(library.path)
+        assert client.get("/api/v1/ready").status_code == 200
     assert "wordsight_images 36.0" in text
     assert 'wordsight_requests_total{method="GET",route="/api/v1/search",status="200"} 1.0' in text
     assert "wordsight_request_seconds_bucket" in text

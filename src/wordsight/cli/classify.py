@@ -150,20 +150,12 @@ def _positive(value: float) -> float:
 
 def _items_of(place: str) -> list[Item]:
     """The images at a path, a file:// URL, or - for the bytes on standard input."""
-    from urllib.parse import urlparse
-    from urllib.request import url2pathname
-
     from wordsight.errors import SourceError
     from wordsight.sources import Item
 
     if place == "-":
         data = sys.stdin.buffer.read()
         return [Item("0" * 16, "-", len(data), 0, None, "-", lambda _item: data)]
-    url = urlparse(place)
-    if url.scheme == "file":
-        place = url2pathname(url.path)
-    elif url.scheme in ("http", "https"):
-        raise SourceError(f"{place}: only local files are opened; download the image first.")
     items = open_place(place).items()
     if not items:
         raise SourceError(f"no image found in {place}.")

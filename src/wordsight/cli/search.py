@@ -181,6 +181,8 @@ def _as_query(text: str) -> str | Path:
             )
         if name and os.path.exists(path):  # noqa: PTH110
             return path
+    if text.strip().startswith(("http://", "https://")):
+        raise WordsightError(f"{text}: only local files are opened; download the image first.")
     if Path(text.strip()).suffix.lower() in IMAGE_SUFFIXES:
         raise WordsightError(f"{text}: there is no such file.")
     return text
