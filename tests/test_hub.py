@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -69,6 +70,19 @@ def test_fetches_the_needed_files_only_into_the_shared_cache(
     assert not (folder / "README.md").exists()
     assert not (folder / "visual/model.armnn").exists()
     assert leftovers(tmp_path) == []
+
+
+def test_nothing_but_the_model_is_asked_for(stand_in: StandIn) -> None:
+    """From 2.4 the library would ask for a list of programs that might be driving it, once."""
+    program = (
+        "import huggingface_hub.utils\n"  # imported first, it reads the variables
+        "from wordsight.models import hub\n"
+        f"hub.fetch({REPOSITORY!r}, {OPEN_CLIP!r})\n"
+    )
+    allowed = {"HF_HUB_DISABLE_TELEMETRY": "0", "DISABLE_TELEMETRY": "0", "DO_NOT_TRACK": "0"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | allowed)
+    asked = {path for path, _ in stand_in.requests}
+    assert asked == {f"/api/models/{REPOSITORY}/revision/main", *(f"/cdn/{n}" for n in OPEN_CLIP)}
 
 
 def outside(folder: Path, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -683,3 +684,22 @@ def test_what_goes_wrong_while_reading_ahead_is_raised_where_it_is_needed(
 )
 def test_what_the_store_says_is_shown_without_its_sources(said: str, shown: str) -> None:
     assert files.short(OSError(said)) == shown
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_drive_without_locks_is_told(
+    tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Network drives may answer so (LibrePhotos issue 167)."""
+    fcntl = pytest.importorskip("fcntl")
+    library = wordsight.create(tmp_path / "L", model)  # type: ignore[arg-type]
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(LibraryError, match=r"has no locks.*another drive with --library DIR"):
+        library.add([Image.new("RGB", (9, 9))], ["a"])
+    with pytest.raises(LibraryError, match="has no locks"):
+        wordsight.create(tmp_path / "M", model)  # type: ignore[arg-type]
+    assert len(wordsight.open(tmp_path / "L", model)) == 0  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from wordsight.cli.app import (
     RuntimeOption,
     app,
     examples,
+    given,
 )
 from wordsight.cli.console import check_pictures, count, print_json, progress_bar, say, shown
 from wordsight.cli.opening import open_or_create, open_place
@@ -61,6 +62,7 @@ def index(
         str | None,
         typer.Option(
             metavar="NAME",
+            parser=given("--model"),
             help="Model of a new library: a name of `wordsight models`, a directory, or a hub id.",
         ),
     ] = None,
@@ -68,6 +70,7 @@ def index(
         str | None,
         typer.Option(
             metavar="none|maskrcnn|tiles|NAME",
+            parser=given("--crops"),
             help="Embed regions of each image too, found by a detector or as tiles. "
             "Default: as the library was last indexed.",
         ),
@@ -81,7 +84,10 @@ def index(
         ),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write crops per image as a picture.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=given("--plot"), help="Write crops per image as a picture."
+        ),
     ] = None,
     prune: Annotated[
         bool,
