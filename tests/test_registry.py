@@ -132,7 +132,21 @@ def test_auto_takes_a_cached_model_without_asking(
 
 def test_auto_fetches_the_preferred_model(starter: Path, online: StandIn) -> None:
     model = load_model()
-    assert (model.name, model.source, model.dim) == (PREFERRED.name, PREFERRED.name, 12)
+    source = f"{PREFERRED.name}@{PREFERRED.revision}"
+    assert (model.name, model.source, model.dim) == (PREFERRED.name, source, 12)
+
+
+def test_a_name_keeps_the_commit_that_a_library_was_made_with(
+    starter: Path, online: StandIn, tmp_path: Path
+) -> None:
+    library = wordsight.create(tmp_path / "lib", PREFERRED.name)
+    assert library.store.model.source == f"{PREFERRED.name}@{PREFERRED.revision}"
+    # The registry may name another commit one day: the library asks for its own.
+    older = {name: (make_clip(tmp_path / "old") / name).read_bytes() for name in LAYOUT}
+    online.older = {COMMIT: older}
+    model = load_model(f"{PREFERRED.name}@{COMMIT}")
+    assert (model.name, model.dim) == (PREFERRED.name, 8)
+    assert wordsight.open(tmp_path / "lib").model.dim == 12
 
 
 def test_auto_offline_is_the_starter_with_a_notice(

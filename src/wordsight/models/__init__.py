@@ -42,11 +42,12 @@ def load_model(
 
     Args:
         name: a registry name (`wordsight models` lists them), a directory, a hub repository id
-            ("owner/name", or "owner/name@revision"), or "auto": the first model of the registry
-            that is in the cache; else the preferred one, if the hub answers within 4 s and it comes
-            within 15 minutes; else the starter model in the package, with a notice. A name goes
-            before a directory of that name in the working directory; write "./starter" for the
-            latter.
+            ("owner/name"), either of the two with "@revision" (a commit, tag or branch), or
+            "auto": the first model of the registry that is in the cache; else the preferred one, if
+            the hub answers within 4 s and it comes within 15 minutes; else the starter model in the
+            package, with a notice. A name goes before a directory of that name in the working
+            directory; write "./starter" for the latter. The ``source`` of what comes from the hub
+            names the commit.
         runtime: "auto", "openvino" or "onnxruntime": see :mod:`wordsight.models.runtime`.
         precision: "auto", "fp32", "bf16" or "int8": see :class:`ClipModel`.
         notice: takes a line that the user should read; without it the line is logged as a warning
@@ -58,10 +59,12 @@ def load_model(
             15 seconds.
     """
 
-    def open_folder(folder: Path, source: str, entry: Entry | None = None) -> ClipModel:
+    def open_folder(
+        folder: Path, source: str, name: str | None = None, entry: Entry | None = None
+    ) -> ClipModel:
         return ClipModel(
             folder,
-            name=entry.name if entry else None if source == str(folder) else source,
+            name=name,
             source=source,
             runtime=runtime,
             precision=precision,
@@ -70,17 +73,22 @@ def load_model(
         )
 
     def starter() -> ClipModel:
-        return open_folder(STARTER_FOLDER, STARTER)
+        return open_folder(STARTER_FOLDER, STARTER, STARTER)
+
+    def from_hub(folder: Path, name: str, entry: Entry | None = None) -> ClipModel:
+        commit = hub.commit_of(entry.repository if entry else name, LAYOUT[0], folder)
+        return open_folder(folder, f"{name}@{commit}" if commit else name, name, entry)
 
     if isinstance(name, Path):
         return open_folder(*_folder(name))
     if name == "auto":
         entry, folder = _auto(notice or _log.warning)
-        return open_folder(folder, entry.name, entry) if entry and folder else starter()
+        return from_hub(folder, entry.name, entry) if entry and folder else starter()
     if name == STARTER:
         return starter()
-    if entry := find(name):
-        return open_folder(located(entry) or _fetch(entry.address), entry.name, entry)
+    plain, _, revision = name.partition("@")
+    if entry := find(plain):
+        return from_hub(_entry_folder(entry, revision), plain, entry)
     if os.path.isdir(expanded(name)):  # noqa: PTH112  (a name of any length)
         return open_folder(*_folder(Path(name)))
     if hub.is_repository(name):
@@ -88,7 +96,7 @@ def load_model(
             folder = _fetch(name)
         except HubError as error:
             raise type(error)(f"{error}; there is no directory {name} here either") from error
-        return open_folder(folder, name)
+        return from_hub(folder, plain)
     close = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     raise ModelError(
@@ -102,13 +110,22 @@ def fetch_model(name: str) -> Path:
 
     Raises ModelError for an unknown name, HubError for what cannot be fetched.
     """
-    entry = find(name)
-    if entry is None and not hub.is_repository(name):
+    plain, _, revision = name.partition("@")
+    if entry := find(plain):
+        return _fetch(f"{entry.repository}@{revision}" if revision else entry.address)
+    if not hub.is_repository(name):
         raise ModelError(
             f"{name}: nothing to fetch; give a name of `wordsight models` or a hub repository id "
             "(owner/name or owner/name@revision)"
         )
-    return _fetch(entry.address if entry else name)
+    return _fetch(name)
+
+
+def _entry_folder(entry: Entry, revision: str) -> Path:
+    """The folder of a model of the registry; of a ``revision`` that a library names, no other."""
+    if revision:
+        return _fetch(f"{entry.repository}@{revision}")
+    return located(entry) or _fetch(entry.address)
 
 
 def _folder(path: Path) -> tuple[Path, str]:
