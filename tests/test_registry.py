@@ -257,4 +257,4 @@ def test_a_later_run_names_the_better_model_that_came(
     run(["index", str(photo)])
     said = capsys.readouterr().err
     assert f"{PREFERRED.name}, which finds more, is on this machine by now" in said
-    assert f"--library DIR --model {PREFERRED.name}" in said
+    assert f"wordsight index --remodel --library {photo / '.wordsight'}" in said

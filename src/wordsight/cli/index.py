@@ -63,7 +63,8 @@ def index(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Model of a new library, or for --remodel: a name of `wordsight models`, a directory, or a hub id.",
+            help="Model of a new library or for --remodel: a name of `wordsight models`, a "
+            "directory, or a hub id.",
         ),
     ] = None,
     crops: Annotated[

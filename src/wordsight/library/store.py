@@ -239,10 +239,12 @@ class Store(Settings):
         if dataset is None:
             try:
                 dataset, damaged = open_readable(self.path)
-                self._damaged = bool(damaged)
-                self._dataset = dataset
             except (ValueError, OSError) as error:
                 raise self._unreadable(error) from None
+            if self._is_another():
+                raise self._rewritten()
+            self._damaged = bool(damaged)
+            self._dataset = dataset
         return dataset
 
     def _unreadable(self, error: Exception) -> LibraryError:
@@ -267,6 +269,8 @@ class Store(Settings):
         """The sidecar, while it is what shows the newest version: until the table is opened."""
         if self._dataset is None and self._sidecar is None:
             self._sidecar = self._saved_sidecar()
+            if self._sidecar and self._is_another():
+                raise self._rewritten()
         return self._sidecar if self._dataset is None else None
 
     def _saved_sidecar(self) -> Sidecar | None:
