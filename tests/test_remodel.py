@@ -426,6 +426,30 @@ def test_a_search_that_the_swap_overtakes_begins_again(
     assert reader.search("red").model == "others"
 
 
+@pytest.mark.parametrize("used", [False, True])
+def test_a_search_between_the_two_renames(
+    library: wordsight.Library, monkeypatch: pytest.MonkeyPatch, used: bool
+) -> None:
+    reader = wordsight.open(library.path)
+    if used:
+        reds(reader)
+    rename = Path.rename
+    found = []
+
+    def halfway(path: Path, target: Path) -> Path:
+        if path.name == ".lib.remodel":
+            monkeypatch.setattr(Path, "rename", rename)
+            assert not library.path.exists()
+            found.extend(reds(reader))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", halfway)
+    assert library.remodel(Other()) is not None
+    assert found == ["red"] * 4
+    assert (reader.model.name, library.model.name) == ("others", "others")
+    assert beside(library) == set()
+
+
 def test_a_writer_that_the_swap_overtakes_writes_with_the_new_model(
     library: wordsight.Library, photos: Photos
 ) -> None:
@@ -505,10 +529,26 @@ def test_from_the_starter_to_what_auto_means(
     assert "no other model than the starter is here" in err
     code, out, err = run(capsys, "index", folder, "--remodel", "--model", "starter")
     assert code == 0, err
-    assert out.endswith(f"Model: starter (before: {registry.ENTRIES[0].name})\n")
+    assert out.startswith("2 images embedded again in ")
+    assert out.endswith(f"(starter, no longer {registry.ENTRIES[0].name})\n")
     other = wordsight.create(tmp_path / "lib", ColourModel())
     with pytest.raises(ModelError, match="no other model than the starter"):
         other.remodel()
+
+
+def test_what_is_gone_is_one_line(
+    library: wordsight.Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_clip(tmp_path / "other")
+    (tmp_path / "photos" / "red-0.png").unlink()
+    arguments = ("index", "--remodel", "--library", library.path, "--model", model)
+    code, out, err = run(capsys, *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"1 of {tmp_path / 'photos'}/" in err
+    code, out, err = run(capsys, *arguments, "--prune=force")
+    assert code == 0, err
+    assert "6 images embedded again" in out
+    assert "1 left out" in out
 
 
 def test_an_index_option_that_means_nothing_here(

@@ -240,8 +240,15 @@ def _remodel(
         return
     for failure in report.failed:
         say(f"left out {shown(failure.path)}: {failure.reason}")
-    _print_indexed(report, library.path)
-    print(f"Model: {store.model.name} (before: {before['name']})")
+    parts = [
+        f"{count(report.images, 'image')} embedded again in {report.seconds:.1f} s",
+        *([f"{report.unchanged} of them before"] if report.unchanged else []),
+        *([f"{report.removed} left out"] if report.removed else []),
+    ]
+    print(f"{', '.join(parts)}.")
+    if report.crops and report.crops.per_image:
+        _print_crops(report.crops)
+    print(f"Library: {library.path} ({store.model.name}, no longer {before['name']})")
 
 
 def _say_int8(model: ClipModel, sources: Sequence[Source]) -> None:

@@ -240,9 +240,9 @@ class Store(Settings):
             try:
                 dataset, damaged = open_readable(self.path)
             except (ValueError, OSError) as error:
+                self._expect_no_other()
                 raise self._unreadable(error) from None
-            if self._is_another():
-                raise self._rewritten()
+            self._expect_no_other()
             self._damaged = bool(damaged)
             self._dataset = dataset
         return dataset
@@ -269,8 +269,8 @@ class Store(Settings):
         """The sidecar, while it is what shows the newest version: until the table is opened."""
         if self._dataset is None and self._sidecar is None:
             self._sidecar = self._saved_sidecar()
-            if self._sidecar and self._is_another():
-                raise self._rewritten()
+            if self._sidecar:
+                self._expect_no_other()
         return self._sidecar if self._dataset is None else None
 
     def _saved_sidecar(self) -> Sidecar | None:
@@ -302,6 +302,8 @@ class Store(Settings):
             else:
                 is_current = beside is not None and beside.is_current()
         except OSError as error:
+            if self._is_another():
+                return True
             raise self._unreadable(error) from None
         # A later change may bear the same time, as clocks tick, if this one is recent.
         self._looked_at = changed if time.time_ns() - changed > _RECENT_NS else None
@@ -312,11 +314,17 @@ class Store(Settings):
 
     def _is_another(self) -> bool:
         """Whether another library is in this place by now, which is then the one in view."""
+        if not is_library(self.path):
+            return False
         record = self._written_record()
         if record.get("id") == self.record.get("id"):
             return False
         self._begin(record)
         return True
+
+    def _expect_no_other(self) -> None:
+        if self._is_another():
+            raise self._rewritten()
 
     def reload(self) -> None:
         """Forget what is in memory; the next read opens the newest version."""
@@ -361,8 +369,7 @@ class Store(Settings):
         except (OSError, ValueError) as error:
             if not is_unread(error):
                 raise
-        if self._is_another():
-            raise self._rewritten()
+        self._expect_no_other()
         self.reload()
         try:
             return action()
@@ -601,6 +608,7 @@ class Store(Settings):
             self._bank = phrases, saved["vectors"].astype(np.float32)
             return self._bank
         except (ValueError, KeyError) as error:
+            self._expect_no_other()
             raise LibraryError(
                 f"{self.path / 'bank.npz'} is damaged or missing ({short(error)}); "
                 "index again into another directory."

@@ -54,7 +54,6 @@ def swap(library: Path) -> None:
     place, aside = _place(library), _beside(library, "replaced")
     clear(library)
     place.rename(aside)
-    _sync(place.parent)
     try:
         settle(library)
     except LibraryError:
