@@ -78,14 +78,14 @@ pictures: setup
 notebooks: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python notebooks/execute.py $(FILES)
 
-# Trains the starter CLIP again; needs WORDSIGHT_DATA. Up to three hours on two cores: with bfloat16 by
-# the schedule of the shipped model (0.922 on CIFAR-10), without it by a shorter one (0.913; see the
-# card). Python 3.11 or newer. ARGS="--schedule long" chooses; ARGS=--quick tries every step in minutes.
+# Trains the starter CLIP again; needs WORDSIGHT_DATA and WordNet (Debian: wordnet-base). Three hours on
+# two cores; with a GPU ARGS="--device cuda". ARGS=--quick tries every step in minutes.
 TRAINING := .venv-training
 starter:
 	test -n "$(WORDSIGHT_DATA)" || { echo "set WORDSIGHT_DATA to the folder of the data packs"; exit 2; }
 	$(PYTHON) -m venv $(TRAINING)
 	$(TRAINING)/bin/python -m pip install --quiet -r training/requirements.txt
+	$(TRAINING)/bin/python -m pip install --quiet --no-deps open_clip_torch==3.3.0 timm==1.0.31  # ImageNet's names
 	$(TRAINING)/bin/python -m training.starter_clip --data $(WORDSIGHT_DATA) --out training/work/$@ $(ARGS)
 
 clean:

@@ -84,7 +84,13 @@ import numpy as np
 import numpy.typing as npt
 
 from wordsight import nomatch
-from wordsight.bank import bank_hash, bank_phrases, kind_groups, with_article
+from wordsight.bank import (
+    bank_hash,
+    bank_phrases,
+    kind_groups,
+    neutral_phrases,
+    with_article,
+)
 from wordsight.metrics import auroc, fpr_at_95_tpr
 
 Array = npt.NDArray[Any]
@@ -661,7 +667,7 @@ def a_model(
     model = wordsight.load_model(name)
     gallery, truth = kept(folder, "cifar10", model, lambda: cifar_gallery(model, data))
     phrases = bank_phrases()
-    found = wordnet_nouns(wordnet, {head(p) for p in phrases})
+    found = wordnet_nouns(wordnet, {head(p) for p in neutral_phrases()})
     pick = random.Random(seed)
     negatives = {kind: pick.sample(words, min(nouns, len(words))) for kind, words in found.items()}
     of_class = {
@@ -674,7 +680,7 @@ def a_model(
 
     bank = np.asarray(model.encode_texts(list(phrases)))
     words = [word for group in kind_groups() for word in group]
-    kinds = kinds_of(dict(zip(words, encoded(words), strict=True)), bank)
+    kinds = kinds_of(dict(zip(words, encoded(words), strict=True)), bank[: len(neutral_phrases())])
 
     def asked(words: list[str]) -> Queries:
         return Queries.of(encoded(words), gallery, kinds, model.logit_scale)

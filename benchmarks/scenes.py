@@ -30,7 +30,7 @@ from PIL import Image
 import wordsight
 from benchmarks.common import finish, parser
 from benchmarks.no_match_study import head, wordnet_nouns
-from wordsight.bank import bank_phrases, with_article
+from wordsight.bank import neutral_phrases, with_article
 from wordsight.evaluate import evaluate, load_judgements
 from wordsight.models import ClipModel
 from wordsight.nomatch import lift, zscore
@@ -66,7 +66,7 @@ def rank_of_views(library: wordsight.Library, queries: Any) -> dict[str, dict[st
 
 def unrelated(model: ClipModel, wordnet: Path) -> Any:
     """Text vectors of random everyday nouns, the same at every call."""
-    nouns = wordnet_nouns(wordnet, {head(p) for p in bank_phrases()})["seen"]
+    nouns = wordnet_nouns(wordnet, {head(p) for p in neutral_phrases()})["seen"]
     words = random.Random(0).sample(nouns, min(2000, len(nouns)))
     return model.encode_texts([with_article(word) for word in words])
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from wordsight.bank import bank_hash, bank_phrases, kind_groups, with_article
+from wordsight.bank import bank_hash, bank_phrases, kind_groups, neutral_phrases, with_article
 
 # Heads and words of the things that libraries are often about; whole words, singular or plural.
 FORBIDDEN = re.compile(
@@ -28,8 +28,15 @@ def bare(phrase: str) -> str:
 
 def test_there_are_some_hundred_phrases_and_none_twice() -> None:
     phrases = bank_phrases()
-    assert 300 <= len(phrases) <= 600
+    assert 300 <= len(neutral_phrases()) <= 600
     assert len({bare(p) for p in phrases}) == len(phrases)
+
+
+def test_half_of_the_bank_are_everyday_things() -> None:
+    phrases, neutral = bank_phrases(), neutral_phrases()
+    assert phrases[: len(neutral)] == neutral
+    assert 0.4 <= 1 - len(neutral) / len(phrases) <= 0.6
+    assert {"a cat", "a hat", "bread"} <= set(phrases) - set(neutral)
 
 
 def test_phrases_are_short_plain_and_tidy() -> None:
@@ -46,11 +53,11 @@ def test_phrases_are_short_plain_and_tidy() -> None:
 
 
 def test_no_animals_no_vehicles_nor_their_places() -> None:
-    assert [p for p in bank_phrases() if FORBIDDEN.search(p.lower())] == []
+    assert [p for p in neutral_phrases() if FORBIDDEN.search(p.lower())] == []
 
 
 def test_no_two_phrases_share_a_head_noun() -> None:
-    heads = Counter(bare(p).split(" of ")[0].split()[-1] for p in bank_phrases())
+    heads = Counter(bare(p).split(" of ")[0].split()[-1] for p in neutral_phrases())
     assert [head for head, count in heads.items() if count > 1] == []
 
 
@@ -62,7 +69,7 @@ def test_no_phrase_is_a_category_name_that_serves_as_a_test_query() -> None:
     lvis = json.loads((folder / "lvis_names.json").read_text())["names"]
     coco = json.loads((folder / "coco_names.json").read_text())["names"]
     names = {re.sub(r"_?\(.*", "", n).replace("_", " ").lower() for n in lvis + coco}
-    taken = {p for p in map(bare, bank_phrases()) if p in names or p.removesuffix("s") in names}
+    taken = {p for p in map(bare, neutral_phrases()) if p in names or p.removesuffix("s") in names}
     assert taken == set()
 
 
@@ -78,7 +85,7 @@ def test_kinds_are_plain_nouns_of_one_group_each() -> None:
 
 
 def test_no_kind_is_a_phrase_of_the_bank() -> None:
-    phrases = {bare(phrase) for phrase in bank_phrases()}
+    phrases = {bare(phrase) for phrase in neutral_phrases()}
     assert [word for group in kind_groups() for word in group if word in phrases] == []
 
 

@@ -1,10 +1,11 @@
-"""Train the starter CLIP: ``python -m training.starter_clip --data DIR --out DIR``.
+"""Train a CLIP for photographs: ``python -m training.starter_clip --data DIR --out DIR``.
 
-Steps, in order: ``table`` (the teacher's vectors, and pictures), ``text`` (the text tower),
-``vision`` (the image tower, aligned with the text tower), ``export`` (ONNX files and settings).
-Every step leaves its result in ``--work`` and goes on from there when started again.
-``--quick`` runs all of it in minutes, on a small part of the data: to see that it works, the model
-is no good.
+Steps, in order: ``table`` (words, captions and the teacher's vectors), ``text`` (the text tower),
+``vision`` (backbone and head, aligned with the text tower), ``head`` (the head alone, again, on
+frozen features), ``export`` (ONNX files and settings). Every step leaves its result in ``--work``.
+``--backbone FILE`` takes the backbone of an earlier run, with whatever text tower that one had, in
+place of the step ``vision``. ``--quick`` runs all of it in minutes, on a small part of the data: to
+see that it works, the model is no good.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-STEPS = ("table", "text", "vision", "export")
+STEPS = ("table", "text", "vision", "head", "export")
 HERE = Path(__file__).resolve().parent
 
 
@@ -27,13 +28,9 @@ def main() -> None:
     parser.add_argument("--bank", type=Path, default=HERE.parent / "src" / "wordsight" / "bank.txt")
     parser.add_argument("--steps", default=",".join(STEPS))
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--schedule",
-        choices=("auto", "long", "short"),
-        default="auto",
-        help="of the image tower: the shipped model's, or one of half the time; "
-        "auto: long where the processor computes in bfloat16",
-    )
+    parser.add_argument("--device", default="cpu", help="cuda: 7 minutes on an H100 for vision")
+    parser.add_argument("--minutes", type=float, help="of the step vision; default: 7, on CPUs 120")
+    parser.add_argument("--backbone", type=Path, metavar="FILE", help="vision.pt of an earlier run")
     parser.add_argument("--quick", action="store_true", help="a trial: little data, few steps")
     args = parser.parse_args()
     if args.data is None:
@@ -57,26 +54,26 @@ def main() -> None:
 
         text_plan = train_text.TextPlan(every=every)
         if args.quick:
-            text_plan = replace(text_plan, steps=60, focus=40)
+            text_plan = replace(text_plan, steps=30, focus=20)
         train_text.train(args.work, text_plan)
-    if "vision" in steps:
-        from .starter import precision, prompts, train_vision
+    if "vision" in steps or "head" in steps:
+        from .starter import prompts
 
         if not (args.work / "prompts.npz").exists():
             prompts.build(args.work, prompts.text_tower(args.work))
-        vision_plan = train_vision.VisionPlan(every=every)
-        long = args.schedule == "long" or (
-            args.schedule == "auto" and precision.fast() is torch.bfloat16
-        )
-        if not long:
-            vision_plan = replace(
-                vision_plan, cycles=train_vision.SHORT, pruned=train_vision.SHORT_PRUNED
-            )
-        if args.quick:  # a turn of each kind: small pictures, large ones, mixed ones, unmixed ones
-            cycles = (train_vision.Cycle(2, small_epochs=1),
-                      train_vision.Cycle(2, rate=0.4, mixed_epochs=1))  # fmt: skip
-            vision_plan = replace(vision_plan, cycles=cycles)
-        train_vision.train(args.data, args.work, vision_plan)
+    if "vision" in steps and args.backbone is None:
+        from .starter import train_vision
+
+        plan = train_vision.VisionPlan() if args.device != "cpu" else train_vision.ON_CPU
+        plan = replace(plan, every=every, minutes=args.minutes or plan.minutes)
+        if args.quick:
+            plan = replace(plan, minutes=0.5, batch=32, sizes=(64,))
+        train_vision.train(args.data, args.work, plan, args.device)
+    if "head" in steps:
+        from .starter import train_head
+
+        backbone = args.backbone or args.work / "vision.pt"
+        train_head.run(args.data, args.work, backbone, args.device, every)
     if "export" in steps:
         from .starter import export
 

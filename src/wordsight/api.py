@@ -232,14 +232,19 @@ class Library:
         return open_image(read_location(hit.path), min_side=min_side, name=hit.path)
 
     def grid(self, result: Result, *, columns: int = 5) -> Image:
-        """A picture of a result: its hits with rank, scores and label, or "No match"."""
+        """A picture of a result: its hits with rank, scores and label, or "No match".
+
+        Where it is not sure that any hit is what was asked for, its title says so.
+        """
         from wordsight import render
 
         tiles = self._tiles(result)
-        if not result.match:
+        if result.verdict == "none":
             query = _IMAGE_TERM.sub(_file_name, result.query)
             return render.no_match_card(query, [result.explanation()], tiles or None)
         title, subtitle = _title(result.query), f"model {result.model}"
+        if result.verdict == "unsure":
+            title = f"Not sure: {title}"
         return render.grid(tiles, title=title, subtitle=subtitle, columns=columns)
 
     def comparison(self, baseline: Result, crop_aware: Result) -> Image:

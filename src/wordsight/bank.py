@@ -1,7 +1,7 @@
 """The words that a query is judged against, kept as text beside this module.
 
-``bank.txt`` holds neutral phrases, which stand for "some other query"; ``kinds.txt`` holds everyday
-kinds of things, which stand for "what else the images may show".
+``bank.txt`` holds neutral phrases and ``everyday.txt`` common things; together they stand for "some
+other query". ``kinds.txt`` holds kinds of things, which stand for "what else the images may show".
 """
 
 from __future__ import annotations
@@ -11,12 +11,28 @@ from functools import cache
 from importlib.resources import files
 
 
-@cache
-def bank_phrases() -> tuple[str, ...]:
-    """Return the phrases of the bank, in file order, without comments."""
-    text = files("wordsight").joinpath("bank.txt").read_text(encoding="utf-8")
+def _lines(name: str) -> tuple[str, ...]:
+    text = files("wordsight").joinpath(name).read_text(encoding="utf-8")
     lines = (line.strip() for line in text.splitlines())
     return tuple(line for line in lines if line and not line.startswith("#"))
+
+
+@cache
+def neutral_phrases() -> tuple[str, ...]:
+    """Return the phrases that hardly any library holds, in file order, without comments."""
+    return _lines("bank.txt")
+
+
+@cache
+def everyday_things() -> tuple[str, ...]:
+    """Return the common things of the bank, in file order; a library may hold some of them."""
+    return _lines("everyday.txt")
+
+
+@cache
+def bank_phrases() -> tuple[str, ...]:
+    """Return the phrases of the bank: the neutral ones, then the everyday things."""
+    return neutral_phrases() + everyday_things()
 
 
 @cache

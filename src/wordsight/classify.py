@@ -200,7 +200,7 @@ class Classifier:
         chance; see OWN_SHARE for what else it takes.
         Raises QueryError for labels or templates that make no sense.
         """
-        from wordsight.bank import bank_phrases
+        from wordsight.bank import neutral_phrases
 
         if not 0 < temperature < float("inf"):
             raise QueryError(f"the temperature must be a number above 0, not {temperature:g}.")
@@ -215,7 +215,7 @@ class Classifier:
             )
         self._text = label_vectors(model, self.labels, templates)
         # The bank in the same wordings as the labels: what matters is what is said, not how.
-        texts = [text for phrase in bank_phrases() for text in _bank_prompts(phrase, templates)]
+        texts = [text for phrase in neutral_phrases() for text in _bank_prompts(phrase, templates)]
         self._bank = _mean_of_groups(_encoded(model, texts), len(templates))
         # Each label's own words as if they were an image: the most that can be reached.
         self.own_evidence = float(self.evidence(self._text).mean())

@@ -112,7 +112,7 @@ def run(
         say(f"   {_line(answer)}")
     keep(_prompts_picture(library, results), "prompts.png")
     # The last, a piano, is in none of the classes; of few images others may be refused too.
-    missing = next((answer for answer in reversed(results) if not answer.match), None)
+    missing = next((one for one in reversed(results) if one.verdict == "none"), None)
     if missing is not None:
         closest = library.search(missing.query, k=5, anyway=True)
         keep(library.grid(closest), "no-match.png")
@@ -203,8 +203,9 @@ def _photographs(
     for result in results:
         best = result.hits[0]
         found = f"{Path(best.path).name}, score {best.score:.3f}"
-        say(f'   "{result.query}": ' + (found if result.match else f"No match (closest: {found})"))
-        verdict = f"{best.score:.3f}" if result.match else "No match; the closest"
+        verdict = {"match": "", "unsure": "not sure", "none": "No match"}[result.verdict]
+        say(f'   "{result.query}": ' + (f"{verdict} (closest: {found})" if verdict else found))
+        verdict = f"{verdict}; the closest" if verdict else f"{best.score:.3f}"
         tiles.append(render.Tile(library.image(best), [result.query, verdict], box=best.view.box))
     keep(render.grid(tiles, title="Photographs searched by words", columns=3), "photographs.png")
     return [result.to_json() for result in results]
@@ -217,12 +218,13 @@ def _fresh_library(place: Path, model: ClipModel) -> api.Library:
 
 
 def _line(result: Result) -> str:
-    if not result.match:
+    if result.verdict == "none":
         return f'"{result.query}": No match; {result.explanation()}'
     found = [hit.label or "?" for hit in result.hits]
     counts = sorted({label: found.count(label) for label in found}.items(), key=lambda x: -x[1])
     names = ", ".join(f"{count} {label}" for label, count in counts)
-    return f'"{result.query}": {names}; top score {result.hits[0].score:.3f}'
+    doubt = "" if result.match else "not sure; "
+    return f'"{result.query}": {doubt}{names}; top score {result.hits[0].score:.3f}'
 
 
 def _prompts_picture(library: api.Library, results: Sequence[Result]) -> Any:
@@ -232,7 +234,7 @@ def _prompts_picture(library: api.Library, results: Sequence[Result]) -> Any:
     tiles = [
         render.Tile(library.image(hit), [result.query, f"{hit.score:.3f}  {hit.label}"])
         for result in results
-        if result.match
+        if result.verdict != "none"
         for hit in result.hits[:5]
     ]
     return render.grid(tiles, title="Prompts and their best images", columns=5, cell=120)

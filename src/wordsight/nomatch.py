@@ -32,7 +32,14 @@ tail of this law counts: beyond its 90 % point it falls off as the bank's own to
 (:class:`Tailed`). Under a model that draws every image to the few words it knows well, that is
 nearly half as fast as a Gumbel law would have it.
 
-**Near misses.** No bank phrase looks like the library; a sibling does: where there are dogs and no
+Half of the bank are everyday things, because queries are: a thing that is in no picture is found
+beside things that are, and gets more than an abstract phrase does. Some of these a library holds.
+
+**Verdict.** Between a match and none lies "unsure": the stated rate is missed, but the p-value
+still speaks for the query rather than for chance (:attr:`Decision.certainty` above one half, a
+p-value below 1/e).
+
+**Near misses.** A sibling of what is asked for looks like it: where there are dogs and no
 cats, "a cat" finds dogs, far above anything unrelated. So a query that is close to an everyday kind
 of thing (closer than 19 in 20 bank phrases are) is held against its rivals, the twenty kinds
 nearest to it beside its own (:class:`Kinds`). Few unrelated queries are as close as that, so that
@@ -58,7 +65,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +75,8 @@ FloatArray = npt.NDArray[np.floating[Any]]
 GROUP_FRACTION = 0.15
 GROUP_SHARE, SINGLE_SHARE = 0.65, 0.35
 MIN_PHRASES = 30
+
+Verdict = Literal["match", "unsure", "none"]
 
 RIVALS = 20
 RELATED = 0.95
@@ -323,6 +332,24 @@ class Decision:
     posterior: float | None = None
     """Share of the seemingly matching images that is the query's rather than its rivals'; None
     where it has no rivals."""
+
+    @property
+    def certainty(self) -> float:
+        """How probable it is at most that the library holds what was asked for, at even odds.
+
+        From the least Bayes factor of chance that a p-value allows, ``-e p ln p`` (Sellke, Bayarri
+        and Berger, The American Statistician 2001). From 1/e on the scores speak for chance, and
+        the factor goes on as ``e p``.
+        """
+        p = max(self.p_against_rivals, np.finfo(float).tiny)
+        return float(1 / (1 + np.e * p * max(1.0, -np.log(p))))
+
+    @property
+    def verdict(self) -> Verdict:
+        """ "match"; "unsure" where the scores speak for a match, but not enough; "none"."""
+        if self.match:
+            return "match"
+        return "unsure" if self.certainty > 0.5 else "none"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from wordsight.library import Snapshot, Store
     from wordsight.models.clip import ClipModel
-    from wordsight.nomatch import Decision, Kinds
+    from wordsight.nomatch import Decision, Kinds, Verdict
 
 RankBy = Literal["auto", "score", "lift", "z"]
 
@@ -67,10 +67,10 @@ class Hit:
 class Result:
     """The answer to one query.
 
-    ``match`` is False when nothing in the library matches; ``hits`` is then empty unless
-    ``anyway`` was asked for. ``decision`` is what the calibrated decision rests on (None where
-    it does not apply: image queries, ``min_score``); ``threshold`` is the z at which one image
-    alone makes a match, or ``min_score``. ``top_score`` and ``top_z`` are those of the best
+    ``verdict`` is "match", "unsure" or "none"; ``match`` says whether it is the first. ``hits`` is
+    empty for "none", unless ``anyway`` was asked for. ``decision`` is what the calibrated decision
+    rests on (None where it does not apply: image queries, ``min_score``); ``threshold`` is the z at
+    which one image alone makes a match, or ``min_score``. ``top_score`` and ``top_z`` are those of the best
     image whether it matched or not. ``notices`` are for the user to read.
     """
 
@@ -85,6 +85,13 @@ class Result:
     top_score: float | None = None
     top_z: float | None = None
     notices: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the library holds what was asked for, as far as can be told."""
+        if self.match or self.min_score is not None or self.decision is None:
+            return "match" if self.match else "none"
+        return self.decision.verdict
 
     @property
     def lost_to_rivals(self) -> bool:
@@ -117,6 +124,8 @@ class Result:
         return {
             "query": self.query,
             "match": self.match,
+            "verdict": self.verdict,
+            "certainty": _rounded(self.decision.certainty) if self.decision else None,
             "threshold": _rounded(self.threshold),
             "p_value": _rounded(self.decision.p_value) if self.decision else None,
             "false_accept": self.decision.false_accept if self.decision else None,
@@ -377,7 +386,8 @@ def search(
             order = _top(value, min(k, found))
             threshold = decision.single_threshold if decision else None
             match = best is not None and (decision is None or decision.match)
-        shown = order if match or anyway else order[:0]
+        unsure = decision is not None and decision.verdict == "unsure"
+        shown = order if match or unsure or anyway else order[:0]
         if min_score is not None and anyway and not match:
             shown = _top(fused[i], min(k, found))
         ranked.append((shown, _winners(snapshot, shown, view_scores[i], crops)))
@@ -527,17 +537,18 @@ def _kinds(store: Store, model: ClipModel) -> Kinds:
     """The kinds that queries are held against; made with the model once, kept with the library."""
     import numpy as np
 
-    from wordsight.bank import kind_groups, kind_texts
+    from wordsight.bank import everyday_things, kind_groups, kind_texts
     from wordsight.models.texts import encode_texts_cached
     from wordsight.nomatch import Kinds
 
     if store.kinds is None:
         groups = kind_groups()
+        phrases, bank = store.bank()
         store.kinds = Kinds(
             encode_texts_cached(model, kind_texts()),
             np.repeat(np.arange(len(groups)), [len(group) for group in groups]),
             np.array([word == group[0] for group in groups for word in group]),
-            store.bank()[1],
+            bank[~np.isin(phrases, everyday_things())],
         )
     return store.kinds
 

@@ -3,92 +3,69 @@
 from __future__ import annotations
 
 import json
-import shutil
 import warnings
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
-import torch.nn.functional as F
 from onnx import helper, numpy_helper
-from tokenizers import Tokenizer
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .concepts import SYNONYMS, UNSEEN
-from .images import SIZE
-from .student import CONTEXT, END, PAD, START, UNKNOWN, TextTower
+from .backbone import CLASSES, MEAN, STD, Backbone
+from .head import Head
+from .student import CONTEXT, PAD, TextTower, open_tokenizer
 from .table import DIM
-from .train_vision import normalise
-from .vision import MEAN, STD, VisionTower, soft_colour
+from .train_vision import ImageTower
 
-VERSION = "1.3"
+VERSION = "2.0"
 OPSET = 17
 
 
-class FoldedVision(nn.Module):
-    """The image tower with its batch norms folded into the convolutions before them."""
-
-    def __init__(self, tower: VisionTower) -> None:
-        super().__init__()
-        tower.eval()
-        self.whiten = tower.whiten
-        # A norm comes after the pooling, but its gain is positive, so it may come before too.
-        self.blocks = nn.ModuleList(
-            nn.ModuleList(
-                fuse_conv_bn_eval(getattr(b, f"conv{k}"), getattr(b, f"norm{k}")) for k in (1, 2, 3)
-            )
-            for b in tower.blocks
-        )
-        self.head = tower.head
-
-    def forward(self, image: Tensor) -> Tensor:
-        """As :meth:`VisionTower.forward`."""
-        x = F.gelu(self.whiten(soft_colour(image)))
-        for first, second, third in self.blocks:
-            # The same as a 2 x 2 window; OpenVINO 2026.4 computes convolution and 2 x 2
-            # pooling together in fp32, and wrongly so on some processors.
-            x = F.gelu(F.max_pool2d(F.max_pool2d(first(x), (2, 1)), (1, 2)))
-            x = F.gelu(third(F.gelu(second(x))) + x)
-        return F.normalize(self.head(x.amax((2, 3))), dim=-1)
-
-
-class Mirrored(nn.Module):
-    """A tower's mean vector of a picture and of its mirror image: one point of accuracy more."""
-
-    def __init__(self, tower: nn.Module) -> None:
-        super().__init__()
-        self.tower = tower
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Unit vectors, one row for each picture."""
-        both = self.tower(torch.cat([image, image.flip(-1)]))
-        return F.normalize(both.reshape(2, -1, both.shape[-1]).sum(0), dim=-1)
-
-
 def quantise(model: onnx.ModelProto) -> None:
-    """Keep the weights of convolutions in 8 bits, with a scale for each output channel.
+    """Keep the weights of large convolutions and matrices in 8 bits, with a scale a channel.
 
     They are whole numbers in the file alone: the runtimes compute with them as floats.
     """
     graph = model.graph
+    rows = {n.input[1] for n in graph.node if n.op_type == "Gemm"}
+    columns = {n.input[1] for n in graph.node if n.op_type == "MatMul"}
+    convolutions = {n.input[1] for n in graph.node if n.op_type == "Conv"}
+    tables = {n.input[0]: n for n in graph.node if n.op_type == "Gather"}
     for i, tensor in enumerate(graph.initializer):
-        values = numpy_helper.to_array(tensor)
-        if values.ndim != 4 or values.size < 4096:
+        values, name = numpy_helper.to_array(tensor), tensor.name
+        if values.dtype != np.float32 or values.size < 4096:
             continue
-        name = tensor.name
-        scale = np.abs(values).max((1, 2, 3)).astype(np.float32) / 127
-        whole = np.rint(values / scale[:, None, None, None]).astype(np.int8)
+        if name not in rows | columns | convolutions | set(tables):
+            continue
+        axis = values.ndim - 1 if name in columns else 0
+        others = tuple(k for k in range(values.ndim) if k != axis)
+        scale = np.abs(values).max(others, keepdims=True).astype(np.float32) / 127 + 1e-12
+        whole = np.rint(values / scale).astype(np.int8)
         graph.initializer[i].CopyFrom(numpy_helper.from_array(whole, f"{name}_8"))
-        graph.initializer.append(
-            numpy_helper.from_array(scale[:, None, None, None], f"{name}_scale")
-        )
+        graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+        if name in tables:  # look rows up first, so that only those become floats
+            _look_up(graph, tables[name], name)
+            continue
         # Not DequantizeLinear: ONNX Runtime folds these two when it opens the file, that one not.
         graph.node.insert(0, helper.make_node("Mul", [f"{name}_f", f"{name}_scale"], [name]))
         graph.node.insert(
             0, helper.make_node("Cast", [f"{name}_8"], [f"{name}_f"], to=onnx.TensorProto.FLOAT)
         )
+
+
+def _look_up(graph: onnx.GraphProto, node: onnx.NodeProto, name: str) -> None:
+    """Gather whole numbers and their scales, and multiply."""
+    out, ids = node.output[0], node.input[1]
+    at = list(graph.node).index(node)
+    node.input[0], node.output[0] = f"{name}_8", f"{out}_8"
+    after = [
+        helper.make_node("Cast", [f"{out}_8"], [f"{out}_f"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Gather", [f"{name}_scale", ids], [f"{out}_scale"], axis=0),
+        helper.make_node("Mul", [f"{out}_f", f"{out}_scale"], [out]),
+    ]
+    for step, extra in enumerate(after, start=1):
+        graph.node.insert(at + step, extra)
 
 
 def halve(model: onnx.ModelProto) -> None:
@@ -134,66 +111,46 @@ def _onnx(module: nn.Module, sample: Tensor, name: str, path: Path) -> None:
     onnx.save(model, str(path))
 
 
-def load_towers(work: Path) -> tuple[VisionTower, TextTower, float]:
-    """The trained towers and the scale of their cosines."""
-    seen = torch.load(work / "settled.pt")
-    vision = VisionTower(DIM)
+def load_towers(work: Path) -> tuple[ImageTower, int, TextTower]:
+    """The trained towers, and the size in pixels that the image tower takes."""
+    seen = torch.load(work / "image.pt", weights_only=True)
+    head = Head(torch.zeros(CLASSES, DIM))
+    vision = ImageTower(Backbone(seen["kind"]), head)
     vision.load_state_dict(seen["tower"])
     read = torch.load(work / "text.pt", weights_only=False)  # our own file
     text = TextTower(read["tower"]["tokens.weight"].shape[0], DIM)
     text.load_state_dict(read["tower"])
-    return vision.eval(), text.eval(), float(seen["scale"])
+    return vision.eval(), seen["size"], text.eval()
 
 
 def write(work: Path, out: Path) -> None:
     """Write all files of the model but its card."""
-    vision, text, scale = load_towers(work)
-    tower = Mirrored(FoldedVision(vision))
-    _onnx(tower, torch.randn(2, 3, SIZE, SIZE), "image", out / "visual/model.onnx")
+    vision, size, text = load_towers(work)
+    _onnx(vision, torch.randn(2, 3, size, size), "image", out / "visual/model.onnx")
     ids = torch.zeros(2, CONTEXT, dtype=torch.int32)
-    ids[:, :3] = torch.tensor([2, 5, 3])
+    ids[:, :3] = torch.tensor([101, 5, 102])
     _onnx(text, ids, "text", out / "textual/model.onnx")
-    shutil.copy(work / "tokenizer.json", out / "textual/tokenizer.json")
+    open_tokenizer().save(str(out / "textual/tokenizer.json"))
     _json(out / "textual/tokenizer_config.json", {
-        "bos_token": START, "eos_token": END, "unk_token": UNKNOWN, "pad_token": PAD,
+        "bos_token": "[CLS]", "eos_token": "[SEP]", "unk_token": "[UNK]", "pad_token": PAD,
         "model_max_length": CONTEXT, "tokenizer_class": "PreTrainedTokenizerFast",
     })  # fmt: skip
     _json(out / "visual/preprocess_cfg.json", {
-        "size": [SIZE, SIZE], "mode": "RGB", "mean": list(MEAN), "std": list(STD),
+        "size": [size, size], "mode": "RGB", "mean": [MEAN] * 3, "std": [STD] * 3,
         "interpolation": "bicubic", "resize_mode": "shortest", "fill_color": 0,
     })  # fmt: skip
     _json(out / "config.json", {
         "embed_dim": DIM,
-        "vision_cfg": {
-            "image_size": SIZE, "widths": [b.conv1.out_channels for b in vision.blocks],
-        },
+        "vision_cfg": {"image_size": size},
         "text_cfg": {
             "context_length": CONTEXT, "vocab_size": text.tokens.num_embeddings,
-            "width": text.head.in_features, "heads": text.layers[0].heads,
-            "layers": len(text.layers), "tokenizer_kwargs": {"clean": "lower"},
+            "tokenizer_kwargs": {"clean": "lower"},
         },
-        "logit_scale": round(scale, 4), "model_name": "starter", "version": VERSION,
-        "license": "MIT",
+        "logit_scale": round(float(vision.head.word_scale.exp()), 4), "model_name": "starter",
+        "version": VERSION, "license": "MIT",
     })  # fmt: skip
-    _samples(vision, text, work)
-    size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
-    print(f"export: {size / 1e6:.2f} MB in {out}")
-
-
-@torch.inference_mode()
-def _samples(vision: VisionTower, text: TextTower, work: Path) -> None:
-    """Inputs and 32-bit outputs of the towers themselves, to hold the files against."""
-    pixels = np.load(work / "pictures.npz")["pixels"][::97][:64]
-    image = normalise(torch.from_numpy(pixels)).contiguous()
-    tokenizer = Tokenizer.from_file(str(work / "tokenizer.json"))
-    tokenizer.enable_truncation(CONTEXT)
-    words = [w for group in (*SYNONYMS.values(), *UNSEEN.values()) for w in group]
-    rows = [e.ids for w in words for e in [tokenizer.encode(f"a photo of a {w}.")]]
-    # The towers read each text without padding, the files with.
-    read = torch.cat([text(torch.tensor([r])) for r in rows])
-    padded = np.array([r + [0] * (CONTEXT - len(r)) for r in rows], np.int32)
-    np.savez(work / "samples.npz", image=image.numpy(), seen=Mirrored(vision)(image).numpy(),
-             text=padded, read=read.numpy())  # fmt: skip
+    total = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
+    print(f"export: {total / 1e6:.2f} MB in {out}")
 
 
 def _json(path: Path, value: object) -> None:

@@ -1,4 +1,4 @@
-"""What the text tower makes of the training words: the fixed side that pictures are aligned with.
+"""What the text tower makes of all words: the fixed side that pictures are aligned with.
 
 The pictures learn the vectors of the text tower itself, not those of its teacher ("locked-image
 tuning" the other way round; Zhai et al., LiT, CVPR 2022): what the tower gets a little wrong about
@@ -8,16 +8,18 @@ a word costs nothing then.
 from __future__ import annotations
 
 import json
+import runpy
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 
-from .student import CONTEXT, TextTower
+from .student import TextTower, open_tokenizer, pack
 from .table import DIM
 from .teacher import Vectors, unit
+from .wordnet import WordNet
 
 Encode = Callable[[Sequence[str]], Vectors]
 TEMPLATES = ("a photo of a {}.", "{}", "a {}", "a blurry photo of a {}.")
@@ -27,9 +29,7 @@ NEAR = 0.5
 
 def text_tower(work: Path) -> Encode:
     """The trained text tower as a function of texts."""
-    tokenizer = Tokenizer.from_file(str(work / "tokenizer.json"))
-    tokenizer.enable_truncation(CONTEXT)
-    tokenizer.enable_padding(pad_id=0, pad_token=tokenizer.id_to_token(0))
+    tokenizer = open_tokenizer()
     state = torch.load(work / "text.pt", weights_only=False)["tower"]  # our own file
     tower = TextTower(state["tokens.weight"].shape[0], DIM)
     tower.load_state_dict(state)
@@ -37,30 +37,64 @@ def text_tower(work: Path) -> Encode:
 
     @torch.inference_mode()
     def encode(texts: Sequence[str]) -> Vectors:
+        lower = [text.lower() for text in texts]
         rows = [
-            tower(torch.tensor([e.ids for e in tokenizer.encode_batch(texts[k : k + 256])]))
-            for k in range(0, len(texts), 256)
+            tower(pack([e.ids for e in tokenizer.encode_batch(lower[k : k + 256])]))
+            for k in range(0, len(lower), 256)
         ]
         return torch.cat(rows).numpy()
 
     return encode
 
 
+def meaning(encode: Encode, words: Sequence[str]) -> Vectors:
+    """Mean vectors of words over the templates."""
+    return unit(sum(encode([t.format(w) for w in words]) for t in TEMPLATES))
+
+
+def _in_package(package: str, file: str) -> Path:
+    """A file of a package that is not imported: these would ask for torchvision."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise SystemExit(f"{package} is missing: `make starter` installs what training needs.")
+    return Path(spec.origin).parent / file
+
+
+def imagenet_classes(encode: Encode, wordnet: WordNet) -> Vectors:
+    """A vector for each of ImageNet's 1,000 classes.
+
+    Its usual name, with the mean of its synset's names (0.3) and the kinds above it (0.2, each
+    further one weighing 0.7 of the one before).
+    """
+    usual = runpy.run_path(str(_in_package("open_clip", "zero_shot_metadata.py")))
+    listed = _in_package("timm", "data/_info/imagenet_synsets.txt")
+    offsets = [int(line[1:]) for line in listed.read_text(encoding="utf-8").split()]
+    lemmas = [[n.lower() for n in wordnet.synsets[o].lemmas] for o in offsets]
+    above = [[wordnet.synsets[a].lemmas[0].lower() for a in wordnet.above(o)[:4]] for o in offsets]
+    texts = sorted({t for group in (*lemmas, *above) for t in group})
+    known = dict(zip(texts, meaning(encode, texts), strict=True))
+    rows = meaning(encode, list(usual["IMAGENET_CLASSNAMES"]))
+    rows = rows + 0.3 * np.stack([np.mean([known[n] for n in names], axis=0) for names in lemmas])
+    for row, kinds in enumerate(above):
+        for step, kind in enumerate(kinds):
+            rows[row] += 0.2 * 0.7**step * known[kind]
+    return unit(rows)
+
+
 def build(work: Path, encode: Encode) -> None:
     """Read the words, nouns and captions of ``table.json`` and write ``prompts.npz``."""
     lists = json.loads((work / "table.json").read_text(encoding="utf-8"))
-
-    def meaning(words: Sequence[str]) -> Vectors:
-        return unit(sum(encode([t.format(w) for w in words]) for t in TEMPLATES))
-
-    words = meaning([w for group in lists["words"] for w in group])
-    nouns = meaning(lists["negatives"])
+    words = meaning(encode, [w for group in lists["words"] for w in group])
+    nouns = meaning(encode, lists["negatives"])
+    classes = imagenet_classes(encode, WordNet())
+    shown = np.concatenate([words, classes])
     captions = [c for group in lists["captions"] for c in group]
     np.savez(
         work / "prompts.npz",
         words=words,
         owner=np.repeat(np.arange(len(lists["words"])), [len(g) for g in lists["words"]]),
-        negatives=nouns[(nouns @ words.T).max(1) < NEAR],
+        classes=classes,
+        negatives=nouns[(nouns @ shown.T).max(1) < NEAR],
         captions=encode(captions),
         caption_owner=np.repeat(
             np.arange(len(lists["captions"])), [len(g) for g in lists["captions"]]

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from . import concepts, negatives
-from .images import caltech, coco_captions, coco_objects
+from .images import coco_records, concept_names
 from .teacher import Meanings, Teacher, Vectors, unit
 from .wordnet import WordNet
 
@@ -52,52 +52,38 @@ def open_teacher(work: Path) -> tuple[WordNet, Teacher, Meanings]:
 
 
 def build(data: Path, work: Path, bank: Path | None, every: int = 1) -> None:
-    """Read the pictures once and write them and the text table into ``work``.
+    """Write the words and captions of all pictures, and the space, into ``work``.
 
-    Of the unrelated nouns and the pictures, one in ``every`` is used.
+    Of the unrelated nouns, one in ``every`` is used.
     """
-    wordnet, teacher, meanings = open_teacher(work)
+    wordnet, _, meanings = open_teacher(work)
     train_nouns, test_nouns = negatives.split(wordnet, bank)
     train_nouns = train_nouns[::every]
     nouns = meanings(train_nouns)
     space = Space.fit(nouns)
 
-    sets = [s(data, train=True)[::every] for s in (caltech, coco_objects)]
     names = list(concepts.CIFAR)
-    names += sorted({c for s in sets for c in s.concept} - set(names))
-    index = {name: i for i, name in enumerate(names)}
+    names += sorted(set(concept_names(data)) - set(names))
     words = [concepts.synonyms(n) for n in names]
     shown = {w for group in words for w in group}
-    captioned = coco_captions(data, train=True)
-    captions = [c for group in captioned.captions for c in group]
     meanings.read(w for group in words for w in group)
     # A noun too like a word that pictures are shown with is no negative.
     vectors = [space(meanings(list(group))) for group in words]
     near = (space(nouns) @ np.concatenate(vectors).T).max(1)
-    keep = [i for i, n in enumerate(train_nouns) if n not in shown and near[i] < 0.5]
+    keep = [n for n, cosine in zip(train_nouns, near, strict=True)
+            if n not in shown and cosine < 0.5]  # fmt: skip
     np.savez(
         work / "table.npz",
         centre=space.centre,
         matrix=space.matrix,
         words=np.concatenate(vectors),
-        owner=np.concatenate([[i] * len(g) for i, g in enumerate(words)]),
-        negatives=space(nouns)[keep],
-        captions=space(teacher(captions)),
-        caption_owner=np.concatenate(
-            [[i] * len(group) for i, group in enumerate(captioned.captions)]
-        ),
+        owner=np.repeat(np.arange(len(words)), [len(g) for g in words]),
     )
-    np.savez(
-        work / "pictures.npz",
-        pixels=np.concatenate([s.pixels for s in sets]),
-        concept=[index[c] for s in sets for c in s.concept],
-        parent=[index.get(p, -1) for s in sets for p in s.parent],
-        captioned=captioned.pixels,
-    )
-    lists = {"concepts": names, "words": words, "negatives": [train_nouns[i] for i in keep],
-             "test_nouns": test_nouns, "captions": captioned.captions}  # fmt: skip
+    captions = [record.captions for record in coco_records(data)]
+    lists = {"concepts": names, "words": words, "negatives": keep, "test_nouns": test_nouns,
+             "captions": captions}  # fmt: skip
     (work / "table.json").write_text(json.dumps(lists), encoding="utf-8")
-    print(f"table: {len(names)} concepts, {len(keep)} negatives, {len(captions)} captions")
+    print(f"table: {len(names)} concepts, {len(keep)} negatives, {len(captions)} photographs")
 
 
 def load_space(work: Path) -> Space:

@@ -14,47 +14,33 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from . import corpus as corpora
-from .concepts import PHRASES, TEMPLATES
+from .concepts import TEMPLATES
 from .corpus import Corpus
 from .precision import autocast
-from .student import CONTEXT, TextTower, train_tokenizer
-from .table import DIM
-
-VOCABULARY = 24000
+from .student import CONTEXT, from_teacher, open_tokenizer, pack
+from .table import load_space
 
 
 @dataclass
 class TextPlan:
     """Choices of a training run."""
 
-    steps: int = 1000
+    steps: int = 1200
     # Then more steps in which half of the words are such as may name what the images show.
-    focus: int = 900
-    focus_lr: float = 1.5e-3
+    focus: int = 400
+    focus_lr: float = 2e-4
     focus_words: int = 12000
-    words: int = 640
-    phrases: int = 48
-    texts: int = 32
-    lr: float = 3e-3
-    contrast: float = 0.15
+    words: int = 224
+    phrases: int = 32
+    texts: int = 64
+    captions: int = 64
+    lr: float = 5e-4
+    contrast: float = 0.1
     scale: float = 15.0
     seed: int = 11
-    chunk: int = 200
+    chunk: int = 128
     # One word in so many is used (a trial takes few).
     every: int = 1
-
-
-def make_tokenizer(corpus: Corpus, path: Path) -> Tokenizer:
-    """Train the tokenizer; nouns count several times so that common ones stay whole."""
-    if path.exists():
-        return Tokenizer.from_file(str(path))
-    times = np.maximum(1, np.round(corpus.weights / corpus.weights.min() * 2)).astype(int)
-    lines = [w for w, n in zip(corpus.words, times, strict=True) for _ in range(n)]
-    frames = [f.replace("{}", "") for f in (*TEMPLATES, *PHRASES)]
-    tokenizer = train_tokenizer([*lines, *corpus.texts, *(frames * 50), *(corpus.parts * 50)],
-                                VOCABULARY)  # fmt: skip
-    tokenizer.save(str(path))
-    return tokenizer
 
 
 class Sampler:
@@ -69,6 +55,7 @@ class Sampler:
 
         self.start, self.end = tokenizer.encode("").ids
         self.words, self.texts = ids(corpus.words), ids(corpus.texts)
+        self.captions = ids(corpus.captions)
         self.parts = ids(corpus.parts)
         self.frames = [ids(t.split("{}")) for t in TEMPLATES]
         self.word_weights = corpus.weights
@@ -114,9 +101,11 @@ class Sampler:
         for t in self.random.integers(len(self.texts), size=plan.texts):
             rows.append(self.texts[t])
             goals.append(corpus.text_vectors[t])
-        return pack(rows, self.start, self.end), F.normalize(
-            torch.from_numpy(np.stack(goals)), dim=-1
-        )
+        for t in self.random.integers(len(self.captions), size=plan.captions):
+            rows.append(self.captions[t])
+            goals.append(corpus.caption_vectors[t])
+        ids = pack([[self.start, *r[: CONTEXT - 2], self.end] for r in rows])
+        return ids, F.normalize(torch.from_numpy(np.stack(goals)), dim=-1)
 
 
 def focused(corpus: Corpus, work: Path, count: int) -> np.ndarray:
@@ -131,13 +120,6 @@ def focused(corpus: Corpus, work: Path, count: int) -> np.ndarray:
     weights = 0.5 * corpus.weights
     weights[nearest] += 0.5 * corpus.weights[nearest] / corpus.weights[nearest].sum()
     return weights / weights.sum()
-
-
-def pack(rows: list[list[int]], start: int, end: int, length: int = 0) -> Tensor:
-    """Rows of ids with their ends, cut and padded to one length."""
-    rows = [[start, *r[: CONTEXT - 2], end] for r in rows]
-    length = length or max(map(len, rows))
-    return torch.tensor([r + [0] * (length - len(r)) for r in rows], dtype=torch.int32)
 
 
 def distil_loss(mine: Tensor, goals: Tensor, plan: TextPlan) -> Tensor:
@@ -155,13 +137,11 @@ def train(work: Path, plan: TextPlan | None = None) -> None:
     plan = plan or TextPlan()
     torch.manual_seed(plan.seed)
     corpus = corpora.build(work, plan.every)
-    tokenizer = make_tokenizer(corpus, work / "tokenizer.json")
+    tokenizer = open_tokenizer()
     sampler = Sampler(corpus, tokenizer, plan)
-    lengths = sorted(map(len, sampler.words))
-    size = tokenizer.get_vocab_size()
-    print(f"text: {len(corpus.words)} words ({np.mean(lengths):.1f} pieces), "
-          f"{len(corpus.texts)} texts, {size} pieces", flush=True)  # fmt: skip
-    tower = TextTower(size, DIM)
+    print(f"text: {len(corpus.words)} words, {len(corpus.texts)} texts, "
+          f"{len(corpus.captions)} captions", flush=True)  # fmt: skip
+    tower = from_teacher(load_space(work))
     optimiser = torch.optim.AdamW(tower.parameters(), lr=plan.lr, betas=(0.9, 0.98),
                                   weight_decay=0.01)  # fmt: skip
     saved, first = work / "text.pt", 0

@@ -102,7 +102,8 @@ def search(
     """Find the images that fit a prompt best.
 
     A query that nothing in the library fits gets "No match": the cut-off is calibrated on the
-    library itself, so that about --false-accept of unrelated queries are answered.
+    library itself, so that about --false-accept of unrelated queries are answered. Where that is
+    not sure, but likelier than chance, the closest images are shown with a word of warning.
     """
     if query and len(query) > 1:
         whole = shlex.quote(" ".join(query))
@@ -185,7 +186,9 @@ def _as_query(text: str) -> str | Path:
 def _print_result(result: Result) -> None:
     for notice in result.notices:
         say(f"note: {notice}")
-    if not result.match:
+    if result.verdict == "unsure":
+        print(f'Not sure that anything here is "{result.query}": {result.explanation()}. Closest:')
+    elif not result.match:
         print(f'No match for "{result.query}": {result.explanation()}.')
         if not result.hits:
             if result.top_score is not None:

@@ -4,7 +4,8 @@ A library is a directory::
 
     library.json     format, model (name, source, content hash, dimension), bank, creation time
     views.lance/     one row per view (the whole image, or one crop of it); Lance, a columnar
-                     format with versions: appends are atomic, readers never see half a batch
+                     format with versions: appends are atomic, readers never see half a batch;
+                     checksums.json in it: sizes and CRC-32 of its files
     bank.npz         text vectors of the neutral phrases, made with the library's model
     statistics.npz   what the "No match" decision needs, for one version of the table
     sidecar.npz      what else a search needs, without opening the table; for one version of it

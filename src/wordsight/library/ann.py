@@ -16,6 +16,7 @@ looked at for a recall@10 of 0.96; the scan has 0.998 and takes no longer
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -103,8 +104,12 @@ class ApproximateIndex:
         with drafted(path) as draft, draft.open("wb") as file:
             np.save(file, self._mean)
             np.save(file, np.int64(len(self._parts)))
+            crc = zlib.crc32(self._mean.data)
             for part in self._parts:
-                np.save(file, faiss.serialize_index(part))
+                codes = faiss.serialize_index(part)
+                np.save(file, codes)
+                crc = zlib.crc32(codes, crc)
+            np.save(file, np.int64(crc))
             file.flush()
             os.fsync(file.fileno())
 
@@ -118,7 +123,13 @@ class ApproximateIndex:
         try:
             with path.open("rb") as file:
                 mean, count = np.load(file), int(np.load(file))
-                parts = [faiss.deserialize_index(np.load(file)) for _ in range(count)]
+                crc, parts = zlib.crc32(mean.data), []
+                for _ in range(count):
+                    codes = np.load(file)
+                    crc = zlib.crc32(codes, crc)
+                    parts.append(faiss.deserialize_index(codes))
+                if crc != int(np.load(file)):
+                    raise ValueError(f"{path} is damaged")
             return cls(parts, mean)
         except (EOFError, RuntimeError, TypeError) as error:
             raise ValueError(f"{path} is no whole index: {error}") from None

@@ -1,16 +1,20 @@
-"""A table after a power cut: the last version that reads, and what was written, on the disk."""
+"""A table after a power cut or a disk's fault: what reads is kept; what was written is synced."""
 
 from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from wordsight.library.table import open_table
+from wordsight.errors import LibraryError
+from wordsight.library.checksums import FOLDERS, Checksums
+from wordsight.library.sidecar import newest_manifest
+from wordsight.library.table import drop_fragments, files_of, open_table
 
-_MANIFESTS = "views.lance/_versions"
 _DERIVED = ("sidecar.npz", "statistics*.npz", "nearby*.npz", "flat.npz", "views-*.ann")
+_LOST = "The next `wordsight index` embeds the rest again."
 
 
 def open_readable(library: Path) -> tuple[Any, list[Path]]:
@@ -18,51 +22,119 @@ def open_readable(library: Path) -> tuple[Any, list[Path]]:
 
     Raises what the newest version's reader raised where none reads.
     """
+    checksums = Checksums.load(library)
+    manifest = f"_versions/{newest_manifest(library / 'views.lance')}"
     try:
+        if manifest in checksums.files and checksums.wrong([manifest]):
+            raise ValueError(f"{manifest} does not hold what was written")
         return open_table(library), []
     except (ValueError, OSError):
         damaged: list[Path] = []
-        for manifest in sorted((library / _MANIFESTS).glob("*.manifest")):  # newest first
+        for path in sorted(checksums.path("_versions").glob("*.manifest")):  # newest first
             try:
-                dataset = open_table(library, (1 << 64) - 1 - int(manifest.stem))
+                if checksums.wrong([f"_versions/{path.name}"]):
+                    raise ValueError
+                dataset = open_table(library, (1 << 64) - 1 - int(path.stem))
             except (ValueError, OSError):
-                damaged.append(manifest)
+                damaged.append(path)
                 continue
             warnings.warn(
                 f"the newest {len(damaged)} version(s) of the library {library} are damaged (a "
                 f"power cut?); {dataset.count_rows(filter='view = 0'):,} images of the one before "
-                "are there. The next `wordsight index` embeds the rest again.",
+                f"are there. {_LOST}",
                 stacklevel=2,
             )
             return dataset, damaged
         raise
 
 
-def repair(library: Path) -> bool:
-    """Put damaged manifests aside, in ``damaged``, so that the table can be written to again."""
-    _, damaged = open_readable(library)
+def check(library: Path, names: Iterable[str]) -> None:
+    """Raise LibraryError where any of these files of the table is not what was written.
+
+    A file that is gone is none: another process may have compacted the table. Raises OSError.
+    """
+    checksums = Checksums.load(library)
+    wrong = checksums.wrong(names)
+    if wrong and checksums.path(wrong[0]).exists():
+        raise LibraryError(
+            f"the table of the library {library} cannot be read: {wrong[0]} does not hold what was "
+            "written there (not copied whole, or a fault of the disk?); copy it again, or index "
+            f"its folders again: wordsight index FOLDER --library {library} embeds what is lost."
+        )
+
+
+def repair(library: Path, *, contents: bool) -> bool:
+    """Put damaged files aside, so that the table can be written to; whether there were any.
+
+    Damaged manifests go to ``damaged``; images in other damaged files are forgotten. Without
+    ``contents`` these are known by their sizes alone. Raises what the table's reader raises.
+    """
+    dataset, damaged = open_readable(library)
+    checksums = Checksums.load(library)
     for manifest in damaged:
         aside = library / "damaged"
         aside.mkdir(exist_ok=True)
         manifest.replace(aside / f"{os.urandom(4).hex()}-{manifest.name}")
+        checksums.files.pop(f"_versions/{manifest.name}", None)
     if damaged:  # numbers of versions are given again
-        (library / _MANIFESTS / "latest_version_hint.json").unlink(missing_ok=True)
+        checksums.save()
+        checksums.path("_versions/latest_version_hint.json").unlink(missing_ok=True)
+    lost = _unreadable_fragments(dataset, checksums, contents)
+    if lost:
+        before = dataset.count_rows()
+        rest = drop_fragments(dataset, lost).count_rows()
+        warnings.warn(
+            f"{len(lost)} of the table's files in {library} did not hold what was written there "
+            f"(a fault of the disk?): {before - rest:,} of {before:,} views are lost. {_LOST}",
+            stacklevel=2,
+        )
+    if damaged or lost:
         for pattern in _DERIVED:
             for file in library.glob(pattern):
                 file.unlink()
-    return bool(damaged)
+    return bool(damaged or lost)
 
 
-def sync(library: Path, synced: set[str]) -> None:
-    """Have the disk keep the table's files that are not among those ``synced`` yet."""
-    for folder in ("data", "_deletions", "_transactions", "_versions"):
-        place = library / "views.lance" / folder
+def _unreadable_fragments(dataset: Any, checksums: Checksums, contents: bool) -> list[int]:
+    """The numbers of the fragments whose files are damaged or gone."""
+    lost = []
+    for fragment in dataset.get_fragments():
+        names = files_of(fragment)
+        known = all(name in checksums.files for name in names)
+        if checksums.wrong(names, contents=contents) or (
+            contents and not known and not _reads(fragment)
+        ):
+            lost.append(int(fragment.fragment_id))
+    return lost
+
+
+def _reads(fragment: Any) -> bool:
+    """Whether all rows of a fragment that nothing is known of can be read."""
+    try:
+        for _ in fragment.to_batches():
+            pass
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+def sync(library: Path) -> None:
+    """Have the disk keep the table's new files, and remember what they hold."""
+    checksums = Checksums.load(library)
+    there: set[str] = set()
+    for folder in FOLDERS:
+        place = checksums.path(folder)
         names = [path.name for path in place.iterdir()] if place.is_dir() else []
-        new = [name for name in names if f"{folder}/{name}" not in synced]
+        new = [name for name in names if f"{folder}/{name}" not in checksums.files]
         for path in [*(place / name for name in new), *([place] if new else [])]:
             file = os.open(path, os.O_RDONLY)
             try:
                 os.fsync(file)
             finally:
                 os.close(file)
-        synced.update(f"{folder}/{name}" for name in new)
+        there.update(f"{folder}/{name}" for name in names)
+    there.discard("_versions/latest_version_hint.json")  # the one file that is written again
+    if there != checksums.files.keys():
+        checksums.add(there - checksums.files.keys())
+        checksums.files = {name: checksums.files[name] for name in there}
+        checksums.save()

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,7 +30,7 @@ from wordsight.library.large import (
 from wordsight.library.places import NAME, fallback_location, is_library
 from wordsight.library.pruned import forget, recoverable, restore
 from wordsight.library.records import Entry, ImageRecord, ModelRecord, id_from_int, id_to_int
-from wordsight.library.recovery import open_readable, repair, sync
+from wordsight.library.recovery import check, open_readable, repair, sync
 from wordsight.library.settings import Settings
 from wordsight.library.sidecar import Sidecar
 from wordsight.library.snapshot import Snapshot, joined
@@ -41,6 +41,7 @@ from wordsight.library.table import (
     NUMBERS,
     STATISTICS,
     create_table,
+    files_of,
     matrix_of,
     open_table,
     to_records,
@@ -98,7 +99,7 @@ class Store(Settings):
         self.model = ModelRecord(**record["model"])
         self._dataset: Any = None
         self._damaged = False  # whether newer versions than the one in view do not read
-        self._synced: set[str] = set()
+        self._checked: set[str] = set()  # files of the table that hold what was written
         self._sidecar: Sidecar | None = None
         self._looked_at: int | None = None  # when the table had last changed, as far as known
         self._snapshot: Snapshot | None = None
@@ -536,6 +537,11 @@ class Store(Settings):
             **own,
         )
 
+    def _check(self, names: Iterable[str]) -> None:
+        """Raise LibraryError where a file of the table does not hold what was written."""
+        check(self.path, (names := set(names)) - self._checked)
+        self._checked |= names
+
     def _whole(self) -> tuple[int, Mapping[str, NDArray[Any]], NDArray[np.float32]]:
         """The version in view, its columns of numbers by name, and its vectors."""
         import numpy as np
@@ -543,9 +549,11 @@ class Store(Settings):
         beside = self._beside()
         if beside:
             with contextlib.suppress(OSError):
+                self._check(beside.flat.files.tolist())
                 return beside.version, beside.numbers, beside.vectors()
             self._sidecar = None  # the table's files are others by now
         dataset = self.dataset
+        self._check(name for part in dataset.get_fragments() for name in files_of(part))
         table = dataset.to_table(columns=list(NUMBERS))
         vectors = np.empty((len(table), self.model.dim), np.float32)
         begin = 0
@@ -693,14 +701,14 @@ class Store(Settings):
         """Be the one writer. Raises LibraryError when another process is, or the disk refuses."""
         with _locked(self.path):
             try:
-                repaired = repair(self.path)
+                repaired = repair(self.path, contents=not self.is_large)
             except (ValueError, OSError) as error:
                 raise self._unreadable(error) from None
             if repaired:
                 self._begin(self._written_record())
             yield
             with writing(self.path):
-                sync(self.path, self._synced)
+                sync(self.path)
 
     def put(self, images: Sequence[ImageRecord], *, replace: bool) -> None:
         """Add images with their views in one atomic step (call it under :meth:`lock`).
@@ -721,7 +729,7 @@ class Store(Settings):
                 ).execute(table)
             else:
                 self.dataset.insert(table, mode="append")
-            sync(self.path, self._synced)
+            sync(self.path)
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove images with all their views; the number of images that were there."""

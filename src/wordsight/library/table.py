@@ -45,6 +45,31 @@ def create_table(library: Path, dim: int) -> None:
     _lance().write_dataset(schema.empty_table(), str(place), schema=schema, mode=mode)
 
 
+def files_of(fragment: Any) -> list[str]:
+    """The files that a fragment of the table consists of, named from the table's folder."""
+    deletions = fragment.metadata.deletion_file
+    names = [f"data/{part.path}" for part in fragment.data_files()]
+    return names + ([deletions.path(fragment.fragment_id)] if deletions else [])
+
+
+def drop_fragments(dataset: Any, numbers: Sequence[int]) -> Any:
+    """The table's next version, without these fragments and without what is left of their images.
+
+    Raises ValueError or OSError where the others cannot be read.
+    """
+    import numpy as np
+
+    lance = _lance()
+    drop = lance.LanceOperation.Delete([], list(numbers), "true")
+    dataset = lance.LanceDataset.commit(dataset, drop, read_version=dataset.version)
+    rows = dataset.to_table(columns=["id", "view"])
+    ids, view = rows["id"].to_numpy(), rows["view"].to_numpy()
+    orphans = np.setdiff1d(ids, ids[view == 0])  # crops whose whole image was in a fragment
+    if len(orphans):
+        dataset.delete(f"id in ({','.join(map(str, orphans))})")
+    return dataset
+
+
 def _schema(dim: int) -> Any:
     import pyarrow as pa
 

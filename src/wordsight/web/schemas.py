@@ -84,6 +84,14 @@ class SearchResult(BaseModel):
 
     query: str
     match: bool
+    verdict: Literal["match", "unsure", "none"] = Field(
+        description="Hits are given for a match and, the closest ones, where it is not sure; for "
+        '"none" only where `anyway` was asked for.'
+    )
+    certainty: float | None = Field(
+        description="How probable it is at most, at even odds, that the library holds what was "
+        "asked for."
+    )
     threshold: float | None
     p_value: float | None
     false_accept: float | None

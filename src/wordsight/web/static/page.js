@@ -137,7 +137,9 @@ function nothing(...lines) {
 
 function show(answer, anyway) {
   const lines = [...answer.notices];
-  if (!answer.match) {
+  if (answer.verdict === "unsure") {
+    lines.push(make("p", { className: "no-match", textContent: "Not sure" }), make("p", { textContent: `Not sure that anything here is “${answer.query}”: ${percent(answer.p_value)} of unrelated prompts score as high. These come closest:`, title: answer.explanation }));
+  } else if (!answer.match) {
     lines.push(make("p", { className: "no-match", textContent: "No match" }), make("p", { textContent: whyNot(answer), title: answer.explanation }));
     if (!anyway && images) lines.push(button("Show the closest anyway", () => search({ anyway: true })));
   } else {

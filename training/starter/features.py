@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..starter.precision import autocast
 from . import images
 from .backbone import Backbone, normalise
+from .precision import autocast
 
 SIZE = 224
 BATCH = 64

@@ -1,4 +1,4 @@
-"""Figures of photographs that no head has seen: ``python -m training.photo.cross_validate``.
+"""Figures of photographs that no head has seen: ``python -m training.starter.cross_validate``.
 
 Five heads, each trained without a fifth of the COCO photographs, on features of one frozen
 backbone. With ``--backbone lite2`` (the published ImageNet weights) nothing measured was trained

@@ -1,1 +1,0 @@
-"""The recipe of a starter for photographs, in the making: see README.md."""
