@@ -21,7 +21,13 @@ from fakes import ColourModel
 from PIL import Image
 
 import wordsight
-from wordsight.errors import LibraryError, ModelError, ModelMismatchError, SourceError
+from wordsight.errors import (
+    LibraryChangedError,
+    LibraryError,
+    ModelError,
+    ModelMismatchError,
+    SourceError,
+)
 from wordsight.library import Store, default_location, files, find, id_from_int, id_to_int
 
 Photos = Callable[..., Path]
@@ -471,7 +477,7 @@ def test_nothing_of_another_model_is_written_to_a_library_in_its_place(
     library.index(folder)
     shutil.rmtree(tmp_path / "lib")
     wordsight.create(tmp_path / "lib", second)
-    with pytest.raises(ModelMismatchError):
+    with pytest.raises(LibraryChangedError):
         library.index(folder)
     with pytest.raises(ModelError, match="unknown model 'colours'"):
         library.add([Image.new("RGB", (9, 9))], ["x"])

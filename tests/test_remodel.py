@@ -18,7 +18,7 @@ from PIL import Image
 import wordsight
 from wordsight import indexing, models, remodel
 from wordsight.cli import main
-from wordsight.errors import LibraryError, ModelError
+from wordsight.errors import LibraryChangedError, LibraryError, ModelError
 from wordsight.library import Store, find, swap
 from wordsight.models import hub, registry
 
@@ -456,7 +456,7 @@ def test_a_writer_that_the_swap_overtakes_writes_with_the_new_model(
     writer = wordsight.open(library.path)
     assert writer.model.name == "colours"
     library.remodel(Other())
-    with pytest.raises(LibraryError, match="made with the model 'others'"):
+    with pytest.raises(LibraryChangedError, match="run the same command again"):
         writer.index(photos("more", green=1))
     writer.index(photos("more", green=1))
     assert [Path(hit.path).name for hit in writer.search("green", k=1).hits] == ["green-0.png"]

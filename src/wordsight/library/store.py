@@ -698,8 +698,14 @@ class Store(Settings):
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Be the one writer. Raises LibraryError when another process is, or the disk refuses."""
+        """Be the one writer. Raises LibraryError when another process is, or the disk refuses.
+
+        LibraryChangedError when a library of another model is in this place by now.
+        """
         with _locked(self.path):
+            model = self.model
+            if self._is_another() and self.model.hash != model.hash:
+                raise self._rewritten()
             try:
                 repaired = repair(self.path, contents=not self.is_large)
             except (ValueError, OSError) as error:
