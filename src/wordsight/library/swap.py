@@ -56,6 +56,8 @@ def swap(library: Path) -> None:
     place.rename(aside)
     try:
         settle(library)
+        if not place.exists():
+            raise LibraryError(f"{draft_of(library)} is there no more; run the same command again.")
     except LibraryError:
         aside.rename(place)
         raise
@@ -123,8 +125,9 @@ def _record(library: Path) -> dict[str, Any]:
 
 
 def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with contextlib.suppress(OSError):  # not all file systems know it of folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
