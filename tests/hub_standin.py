@@ -106,15 +106,14 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
                     data = files[name]
                     digest = _digest(stand_in, data)
                     self.send_response(302)
-                    self.send_header("Location", f"{stand_in.url}/cdn/{commit}/{name}")
+                    self.send_header("Location", f"{stand_in.url}/cdn/{name}?{commit}")
                     self.send_header("X-Repo-Commit", commit)
                     self.send_header("X-Linked-Size", str(len(data)))
                     self.send_header("X-Linked-Etag", f'"{digest}"')
                     self.send_header("Content-Length", "0")
                     self.end_headers()
             elif path.startswith("/cdn/"):
-                commit, _, name = path.removeprefix("/cdn/").partition("/")
-                self._send_file(commit, name)
+                self._send_file(self.path.partition("?")[2], path.removeprefix("/cdn/"))
             else:
                 self._answer(404, b"no such repository")
 

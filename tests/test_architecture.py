@@ -84,5 +84,6 @@ def test_nothing_else_is_named() -> None:
 ON_DISK = {"library.json", "devices.json", "views.lance/checksums.json",
     "skipped.json", "config.json", "detector.json",
            "visual/preprocess_cfg.json", "textual/tokenizer.json",
-           "textual/tokenizer_config.json"}  # fmt: skip
+           "textual/tokenizer_config.json", "preprocessor_config.json",
+           "tokenizer.json", "tokenizer_config.json"}  # fmt: skip
 """Files of a library or of a model, which ARCHITECTURE.md describes."""

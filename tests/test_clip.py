@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from wordsight.errors import ModelError
-from wordsight.models import clip, runtime
+from wordsight.models import clip, preprocess, runtime, tokenizer
 from wordsight.models.clip import ClipModel
 
 RUNTIMES = ["openvino", "onnxruntime"]
@@ -223,7 +223,7 @@ def reference(image: Image.Image, size: int, mode: str) -> np.ndarray:
 def test_preprocessing_is_the_reference(
     models_by_mode: dict[str, ClipModel], width: int, height: int, mode: str, seed: int
 ) -> None:
-    if mode == "shortest" and max(width, height) > clip.MAX_ASPECT * min(width, height):
+    if mode == "shortest" and max(width, height) > preprocess.MAX_ASPECT * min(width, height):
         return  # the ends are cut off first: see the next test
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     image = Image.fromarray(pixels)
@@ -271,7 +271,7 @@ def test_a_strip_does_not_become_gigabytes(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Image.Image, "resize", watched)
         model.preprocess(strip)
-    assert sizes == [(224 * clip.MAX_ASPECT, 224)]
+    assert sizes == [(224 * preprocess.MAX_ASPECT, 224)]
 
 
 def test_images_that_are_not_square(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_any_text_encodes(models_by_mode: dict[str, ClipModel], texts: list[str]
 def test_ftfy_is_skipped_only_where_it_changes_nothing(text: str) -> None:
     import ftfy
 
-    if not clip._MAYBE_BROKEN.search(text):
+    if not tokenizer._MAYBE_BROKEN.search(text):
         assert " ".join(ftfy.fix_text(text).split()) == " ".join(text.split())
 
 
@@ -520,9 +520,9 @@ def test_graphs_of_another_signature(tmp_path: Path, name: str) -> None:
     image = [Image.new("RGB", (3, 3))]
     other = make_clip(tmp_path / "other", image_input="pixels", text_inputs=("tokens",))
     model = ClipModel(other, runtime=name)
-    with pytest.raises(ModelError, match=r"expected the input image \[N, 3, 16, 16\], found pixel"):
+    with pytest.raises(ModelError, match=r"input image or .* \[N, 3, 16, 16\], found pixels"):
         model.encode_images(image)
-    with pytest.raises(ModelError, match=r"input text or .* \[N, 8\], found tokens"):
+    with pytest.raises(ModelError, match=r"input text or .* \[N, 8\] .*found tokens"):
         model.encode_texts(["a"])
     for key, value in (("context", 9), ("dim", 5), ("size", 8)):
         folder = make_clip(tmp_path / f"{name}-{key}")

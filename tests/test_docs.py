@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from wordsight.models.maskrcnn import detectors_info
-from wordsight.models.registry import models_info
+from wordsight.models.registry import ENTRIES, models_info
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -113,6 +113,14 @@ def test_every_model_has_its_licence_on_the_page() -> None:
     for row in [*models_info(), *detectors_info()]:
         line = next((line for line in text.splitlines() if f"`{row['name']}`" in line), "")
         assert row["licence"] in line, row["name"]
+
+
+def test_the_page_says_what_verifies_each_model() -> None:
+    text = (DOCS / "how-to/another-model.md").read_text(encoding="utf-8")
+    for entry in ENTRIES:
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{entry.name}` |"))
+        assert f"`{entry.repository}`, {f'`{entry.revision[:8]}`' if entry.revision else ''}" in row
+        assert all(source in row for source in entry.verified_by)
 
 
 def test_every_page_is_in_the_navigation() -> None:

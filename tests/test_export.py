@@ -25,8 +25,8 @@ from wordsight.classify import Classifier
 from wordsight.cli import main
 from wordsight.errors import HubError, ModelError
 from wordsight.models import hub
-from wordsight.models.clip import LAYOUT
 from wordsight.models.export import PROMPTS, export
+from wordsight.models.layouts import OPEN_CLIP
 from wordsight.models.maskrcnn import load_detector
 
 needs_torch = pytest.mark.skipif(
@@ -209,7 +209,7 @@ def test_an_open_clip_folder(open_clip_folder: Path, tmp_path: Path, runtime: st
     assert done.differences.keys() == {"images", "texts"}
     assert max(done.differences.values()) < 1e-4
     assert leftovers(tmp_path) == ["out"]
-    assert all((tmp_path / "out" / file).is_file() for file in LAYOUT)
+    assert all((tmp_path / "out" / file).is_file() for file in OPEN_CLIP)
 
     name = f"local-dir:{open_clip_folder}"
     original, prepare = open_clip.create_model_from_pretrained(name)
@@ -544,7 +544,7 @@ def test_sources_that_are_none(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
-    for file in LAYOUT:
+    for file in OPEN_CLIP:
         path = Path("ready", file)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

@@ -20,7 +20,7 @@ from hub_standin import COMMIT, StandIn, serve
 import wordsight
 from wordsight.errors import HubError, ModelError
 from wordsight.models import hub, load_model
-from wordsight.models.clip import LAYOUT
+from wordsight.models.layouts import OPEN_CLIP
 
 REPOSITORY = "someone/some-clip"
 BIG = "visual/model.onnx"
@@ -40,7 +40,7 @@ def _own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def files() -> dict[str, bytes]:
     rng = np.random.default_rng(0)
-    found = {name: rng.bytes(200) for name in LAYOUT}
+    found = {name: rng.bytes(200) for name in OPEN_CLIP}
     return found | {BIG: rng.bytes(300_000), "README.md": b"read me", "visual/model.armnn": b"x"}
 
 
@@ -52,7 +52,7 @@ def stand_in(files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def fetch(**options: float) -> Path:
-    return hub.fetch(REPOSITORY, LAYOUT, **options)
+    return hub.fetch(REPOSITORY, OPEN_CLIP, **options)
 
 
 def leftovers(tmp_path: Path) -> list[str]:
@@ -64,7 +64,7 @@ def test_fetches_the_needed_files_only_into_the_shared_cache(
 ) -> None:
     folder = fetch()
     assert folder == tmp_path / "hf/hub/models--someone--some-clip/snapshots" / COMMIT
-    for name in LAYOUT:
+    for name in OPEN_CLIP:
         assert (folder / name).read_bytes() == stand_in.files[name]
     assert not (folder / "README.md").exists()
     assert not (folder / "visual/model.armnn").exists()
@@ -96,7 +96,7 @@ def test_weights_that_a_graph_names_come_with_it(
     pixels = np.zeros((2, 16, 16, 3), np.uint8)
     plain = load_model(folder, runtime=runtime, precision="fp32").encode_pixels(pixels)
     outside(folder, name)
-    files = {file: (folder / file).read_bytes() for file in (*LAYOUT, f"visual/{name}")}
+    files = {file: (folder / file).read_bytes() for file in (*OPEN_CLIP, f"visual/{name}")}
     files |= {"visual/other.bias": b"no graph names it", "README.md": b"read me"}
     with serve(StandIn(REPOSITORY, files)) as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
@@ -126,7 +126,7 @@ def test_the_cache_needs_no_network(stand_in: StandIn) -> None:
     folder = fetch()
     before = len(stand_in.requests)
     assert fetch() == folder
-    assert hub.cached(REPOSITORY, LAYOUT) == folder
+    assert hub.cached(REPOSITORY, OPEN_CLIP) == folder
     assert len(stand_in.requests) == before
 
 
@@ -156,7 +156,7 @@ def test_goes_on_in_the_next_run(stand_in: StandIn, tmp_path: Path) -> None:
     stand_in.cut_after[BIG] = [120_000, *([0] * 8)]
     with pytest.raises(HubError, match=r"stopped at 120,000 bytes.* run it again"):
         fetch()
-    assert hub.cached(REPOSITORY, LAYOUT) is None
+    assert hub.cached(REPOSITORY, OPEN_CLIP) is None
     stand_in.cut_after.clear()
     before = len(stand_in.downloads(BIG))
     folder = fetch()
@@ -174,7 +174,7 @@ def test_refuses_a_truncated_file(stand_in: StandIn) -> None:
     stand_in.instead[BIG] = stand_in.files[BIG][:-7]
     with pytest.raises(HubError, match=r"hash differs|Consistency"):
         fetch()
-    assert hub.cached(REPOSITORY, LAYOUT) is None
+    assert hub.cached(REPOSITORY, OPEN_CLIP) is None
 
 
 def test_refuses_a_file_that_is_too_long(stand_in: StandIn) -> None:
@@ -189,7 +189,7 @@ def test_refuses_a_file_with_another_hash(stand_in: StandIn, name: str, tmp_path
     stand_in.instead[name] = b"?" + right[1:]
     with pytest.raises(HubError, match="its hash differs"):
         fetch()
-    assert hub.cached(REPOSITORY, LAYOUT) is None
+    assert hub.cached(REPOSITORY, OPEN_CLIP) is None
     assert leftovers(tmp_path) == []
     del stand_in.instead[name]
     assert (fetch() / name).read_bytes() == right
@@ -308,10 +308,10 @@ def test_a_repository_of_pytorch_weights(stand_in: StandIn) -> None:
 def test_a_revision(stand_in: StandIn) -> None:
     assert hub.split(f"{REPOSITORY}@{COMMIT}") == (REPOSITORY, COMMIT)
     assert hub.split(REPOSITORY) == (REPOSITORY, "main")
-    folder = hub.fetch(REPOSITORY, LAYOUT, revision=COMMIT)
-    assert hub.cached(REPOSITORY, LAYOUT, COMMIT) == folder
+    folder = hub.fetch(REPOSITORY, OPEN_CLIP, revision=COMMIT)
+    assert hub.cached(REPOSITORY, OPEN_CLIP, COMMIT) == folder
     with pytest.raises(HubError, match="has no revision v9"):
-        hub.fetch(REPOSITORY, LAYOUT, revision="v9")
+        hub.fetch(REPOSITORY, OPEN_CLIP, revision="v9")
 
 
 def test_what_comes_is_told(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
@@ -329,7 +329,7 @@ def test_the_verb_fetches(stand_in: StandIn, capsys: pytest.CaptureFixture[str])
         except SystemExit as end:
             return int(end.code or 0)
 
-    for name in LAYOUT:  # the graphs are read for what they name
+    for name in OPEN_CLIP:  # the graphs are read for what they name
         if name.endswith(".onnx"):
             stand_in.files[name] = b""
     assert main(["models", "fetch", REPOSITORY, "--json"]) == 0
@@ -342,7 +342,7 @@ def test_the_verb_fetches(stand_in: StandIn, capsys: pytest.CaptureFixture[str])
 
 def test_an_unknown_repository(stand_in: StandIn) -> None:
     with pytest.raises(HubError, match=r"has no model nobody/nothing .*status 404"):
-        hub.fetch("nobody/nothing", LAYOUT)
+        hub.fetch("nobody/nothing", OPEN_CLIP)
 
 
 def test_a_repository_of_another_layout(stand_in: StandIn) -> None:
@@ -484,7 +484,7 @@ def test_a_read_only_cache_is_bypassed(stand_in: StandIn, tmp_path: Path) -> Non
     try:
         folder = fetch()
         assert folder.is_relative_to(tmp_path / "own")
-        assert hub.cached(REPOSITORY, LAYOUT) == folder
+        assert hub.cached(REPOSITORY, OPEN_CLIP) == folder
     finally:
         make_writable(tmp_path / "hf")
 
@@ -516,7 +516,7 @@ def test_what_an_earlier_run_fetched_needs_no_room(
     with pytest.raises(HubError, match="go on from there"):
         fetch()
     stand_in.cut_after.clear()
-    left = sum(len(stand_in.files[name]) for name in LAYOUT) + len(stand_in.files[BIG])
+    left = sum(len(stand_in.files[name]) for name in OPEN_CLIP) + len(stand_in.files[BIG])
     monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: type("usage", (), {"free": left}))
     assert (fetch() / BIG).read_bytes() == stand_in.files[BIG]
 
@@ -526,13 +526,13 @@ def test_a_removed_blob_is_fetched_again(stand_in: StandIn) -> None:
     if not (folder / BIG).is_symlink():
         pytest.skip("no symbolic links here")
     (folder / BIG).resolve().unlink()
-    assert hub.cached(REPOSITORY, LAYOUT) is None
+    assert hub.cached(REPOSITORY, OPEN_CLIP) is None
     assert (fetch() / BIG).read_bytes() == stand_in.files[BIG]
 
 
 def test_a_model_from_the_hub_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_clip(tmp_path / "made")
-    files = {name: (folder / name).read_bytes() for name in LAYOUT}
+    files = {name: (folder / name).read_bytes() for name in OPEN_CLIP}
     with serve(StandIn(REPOSITORY, files)) as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
         model = load_model(REPOSITORY, runtime="onnxruntime")
@@ -548,7 +548,7 @@ def test_a_library_asks_for_the_commit_that_it_was_made_with(
 ) -> None:
     def published(folder: str, dim: int) -> dict[str, bytes]:
         made = make_clip(tmp_path / folder, dim=dim)
-        return {name: (made / name).read_bytes() for name in LAYOUT}
+        return {name: (made / name).read_bytes() for name in OPEN_CLIP}
 
     with serve(StandIn(REPOSITORY, published("first", 8))) as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
@@ -575,7 +575,7 @@ def test_a_library_whose_record_names_no_commit_still_opens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_clip(tmp_path / "made")
-    files = {name: (folder / name).read_bytes() for name in LAYOUT}
+    files = {name: (folder / name).read_bytes() for name in OPEN_CLIP}
     with serve(StandIn(REPOSITORY, files)) as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
         record = wordsight.create(tmp_path / "lib", REPOSITORY).path / "library.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from wordsight import models
 from wordsight.cli import main
 from wordsight.errors import HubError, ModelError
 from wordsight.models import hub, load_model, registry
-from wordsight.models.clip import LAYOUT
+from wordsight.models.layouts import LAYOUTS, OPEN_CLIP
 from wordsight.models.maskrcnn import load_detector
 
 PREFERRED = registry.ENTRIES[0]
@@ -40,7 +41,8 @@ def starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     """A hub that has the preferred model."""
     folder = make_clip(tmp_path / "published", dim=12)
-    files = {name: (folder / name).read_bytes() for name in LAYOUT}
+    files = {name: (folder / name).read_bytes() for name in OPEN_CLIP}
+    monkeypatch.setattr(registry.Entry, "sha256", {})  # those of the real files
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     with serve(
         StandIn(PREFERRED.repository, files, commit=PREFERRED.revision or COMMIT)
@@ -49,15 +51,27 @@ def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]
         yield running
 
 
-def test_at_least_five_real_models_with_their_facts() -> None:
-    assert len(registry.ENTRIES) >= 5
+def test_real_models_with_their_facts() -> None:
+    assert len(registry.ENTRIES) >= 8
+    assert {entry.layout for entry in registry.ENTRIES} == set(LAYOUTS)
     for entry in registry.ENTRIES:
-        assert hub.is_repository(entry.repository)
+        assert hub.is_repository(entry.address)
         assert entry.licence
-        assert entry.dim in (512, 768)
+        assert entry.dim in (512, 768, 1152)
         assert entry.cifar10 is None or 50 < entry.cifar10 < 100
-        assert entry.megabytes is None or 100 < entry.megabytes < 5000
+        assert entry.bytes is None or 1e8 < entry.bytes < 5e9
+        assert entry.bytes is None or entry.bytes >= sum(
+            file["bytes"] or 0 for file in entry.files.values()
+        )
+        assert set(entry.files) <= set(LAYOUTS[entry.layout][0])
+        assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in entry.sha256.values())
+        assert entry.revision is None or re.fullmatch("[0-9a-f]{40}", entry.revision)
+        assert entry.verified_by
     assert len(set(registry.NAMES)) == len(registry.NAMES)
+    for name in ("clip-vit-b32", "clip-vit-b16", "clip-vit-l14"):  # not Immich's: GELU
+        entry = registry.find(name)
+        assert entry
+        assert entry.repository.startswith("Xenova/")
 
 
 def test_models_info_lists_what_is_here(starter: Path, online: StandIn) -> None:
@@ -115,7 +129,7 @@ def test_siglip_gets_the_scale_that_its_files_lack(
     folder = make_clip(tmp_path / "siglip", config={"init_logit_bias": -10})
     monkeypatch.setattr(hub, "cached", lambda *args: folder)
     model = load_model("siglip-b16")
-    assert (model.logit_scale, model.logit_bias) == (117.33, -12.93)
+    assert (model.logit_scale, model.logit_bias) == (117.330795, -12.932437)
 
 
 def test_auto_takes_a_cached_model_without_asking(
@@ -132,21 +146,25 @@ def test_auto_takes_a_cached_model_without_asking(
 
 def test_auto_fetches_the_preferred_model(starter: Path, online: StandIn) -> None:
     model = load_model()
-    source = f"{PREFERRED.name}@{PREFERRED.revision}"
+    source = f"{PREFERRED.repository}@{PREFERRED.revision}"
     assert (model.name, model.source, model.dim) == (PREFERRED.name, source, 12)
 
 
-def test_a_name_keeps_the_commit_that_a_library_was_made_with(
-    starter: Path, online: StandIn, tmp_path: Path
+def test_a_library_keeps_repository_and_commit_of_a_name(
+    starter: Path, online: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library = wordsight.create(tmp_path / "lib", PREFERRED.name)
-    assert library.store.model.source == f"{PREFERRED.name}@{PREFERRED.revision}"
-    # The registry may name another commit one day: the library asks for its own.
-    older = {name: (make_clip(tmp_path / "old") / name).read_bytes() for name in LAYOUT}
-    online.older = {COMMIT: older}
-    model = load_model(f"{PREFERRED.name}@{COMMIT}")
-    assert (model.name, model.dim) == (PREFERRED.name, 8)
-    assert wordsight.open(tmp_path / "lib").model.dim == 12
+    made = wordsight.create(tmp_path / "lib", PREFERRED.name).store.model
+    assert (made.name, made.source) == (PREFERRED.name, PREFERRED.address)
+    # The name means another repository one day.
+    with monkeypatch.context() as later:
+        other = registry.ENTRIES[1]
+        later.setattr(models, "find", lambda name: other if name == made.name else None)
+        assert wordsight.open(tmp_path / "lib").model.hash == made.hash
+    # A record of an older version has the name alone.
+    record = tmp_path / "lib/library.json"
+    record.write_text(record.read_text("utf-8").replace(made.source, made.name), "utf-8")
+    library = wordsight.open(tmp_path / "lib")
+    assert (library.store.model.source, library.model.name) == (PREFERRED.name, PREFERRED.name)
 
 
 def test_auto_offline_is_the_starter_with_a_notice(

@@ -41,8 +41,22 @@ PHOTOGRAPH_PROMPTS = (
     "a photographer",
     "a giraffe",
 )
+FIRST = 2000
+"""So many of CIFAR-10's 10,000 test images keep the demo short."""
 _REPLACED = ("library", "scenes", "scenes-library", "photographs-library")
 _MARK = ".wordsight-demo"
+
+
+class _First:
+    """The first images of a source."""
+
+    def __init__(self, source: Source, most: int | None) -> None:
+        self.root, self.name, self.problems = source.root, source.name, source.problems
+        self._items = source.items()[:most]
+
+    def items(self) -> list[Item]:
+        """As of any source."""
+        return self._items
 
 
 def run(
@@ -51,11 +65,13 @@ def run(
     origin: str,
     out: Path,
     *,
+    most: int | None = FIRST,
     say: Callable[[str], None] = print,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run the steps over a labelled CIFAR-10 source, write pictures to ``out``, return the facts.
 
+    Of its images the first ``most`` are used, or all for None.
     What is made in ``out`` replaces what an earlier run made there. Raises LibraryError when
     ``out`` cannot be written, or holds folders of these names that no earlier run made.
     """
@@ -83,12 +99,14 @@ def run(
         ) from None
     say(f"1. Model: {model.name}, {model.dim} dimensions, images of {model.image_size[0]} px")
 
-    items = source.items()
+    part = _First(source, most)
+    items = part.items()
     labels = sorted({item.label for item in items if item.label})
-    say(f"2. CIFAR-10: {len(items):,} test images of {len(labels)} classes, from {origin}")
+    of_all = f"the first {most:,} (--full: all)" if len(items) == most else f"{len(items):,}"
+    say(f"2. CIFAR-10: {of_all} test images of {len(labels)} classes, from {origin}")
 
     library = _fresh_library(out / "library", model)
-    report = library.index_sources([source], progress=progress)
+    report = library.index_sources([part], progress=progress)
     ids, vectors = library.vectors()
     facts["index"] = report.to_json()
     say(

@@ -69,9 +69,9 @@ class Result:
 
     ``verdict`` is "match", "unsure" or "none"; ``match`` says whether it is the first. ``hits`` is
     empty for "none", unless ``anyway`` was asked for. ``decision`` is what the calibrated decision
-    rests on (None where it does not apply: image queries, ``min_score``); ``threshold`` is the z at
-    which one image alone makes a match, or ``min_score``. ``top_score`` and ``top_z`` are those of the best
-    image whether it matched or not. ``notices`` are for the user to read.
+    rests on (None where it does not apply: image queries, ``min_score``); ``threshold`` is the z
+    at which one image alone makes a match, or ``min_score``. ``top_score`` and ``top_z`` are those
+    of the best image whether it matched or not. ``notices`` are for the user to read.
     """
 
     query: str

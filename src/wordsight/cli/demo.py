@@ -26,6 +26,9 @@ def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where pictures are written.")] = Path(
         "demo"
     ),
+    full: Annotated[
+        bool, typer.Option("--full", help="Index all 10,000 test images, not the first 2,000.")
+    ] = False,
     model: ModelOption = "starter",
     runtime: RuntimeOption = Runtime.auto,
     precision: PrecisionOption = Precision.auto,
@@ -39,7 +42,7 @@ def demo(
     once), the official archive (170 MB, from a slow host), or the 20-image sample of the extra
     `sample`, whichever can be had first.
     """
-    from wordsight.demo import run
+    from wordsight.demo import FIRST, run
     from wordsight.sources import cifar10
 
     with Transfer("cifar10") as transfer:
@@ -49,6 +52,7 @@ def demo(
     loaded = load(model, runtime, precision)
     tell = say if as_json else print
     with progress_bar("encoding", "images") as progress:
-        facts = run(loaded, source, source.origin, out, say=tell, progress=progress)
+        most = None if full else FIRST
+        facts = run(loaded, source, source.origin, out, most=most, say=tell, progress=progress)
     if as_json:
         print_json(facts)

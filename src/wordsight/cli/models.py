@@ -65,7 +65,7 @@ def models(context: typer.Context, as_json: JsonOption = False) -> None:
 @models_app.command(
     epilog=examples(
         "wordsight models fetch clip-vit-b32-laion2b",
-        "wordsight models fetch immich-app/ViT-B-32__openai",
+        "wordsight models fetch Xenova/clip-vit-base-patch32",
     )
 )
 def fetch(

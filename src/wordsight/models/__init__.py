@@ -12,8 +12,19 @@ from pathlib import Path
 
 from wordsight.errors import HubError, ModelError
 from wordsight.models import hub
-from wordsight.models.clip import LAYOUT, ClipModel, beside
-from wordsight.models.registry import ENTRIES, NAMES, STARTER, STARTER_FOLDER, Entry, find, located
+from wordsight.models.clip import ClipModel
+from wordsight.models.layouts import FILE_SETS, LAYOUTS, beside
+from wordsight.models.registry import (
+    ENTRIES,
+    NAMES,
+    STARTER,
+    STARTER_FOLDER,
+    Entry,
+    converted,
+    find,
+    located,
+    of_repository,
+)
 from wordsight.models.runtime import writable_cache
 from wordsight.paths import expanded
 
@@ -41,13 +52,13 @@ def load_model(
     """Open a CLIP model.
 
     Args:
-        name: a registry name (`wordsight models` lists them), a directory, a hub repository id
-            ("owner/name"), either of the two with "@revision" (a commit, tag or branch), or
-            "auto": the first model of the registry that is in the cache; else the preferred one, if
-            the hub answers within 4 s and it comes within 15 minutes; else the starter model in the
-            package, with a notice. A name goes before a directory of that name in the working
-            directory; write "./starter" for the latter. The ``source`` of what comes from the hub
-            names the commit.
+        name: a registry name (`wordsight models` lists them), a directory or a hub repository id
+            ("owner/name", or "owner/name@revision") in a layout of
+            :mod:`wordsight.models.layouts`, or "auto": the first model of the registry
+            that is in the cache; else the preferred one, if the hub answers within 4 s and it comes
+            within 15 minutes; else the starter model in the package, with a notice. A name goes
+            before a directory of that name in the working directory; write "./starter" for the
+            latter. The ``source`` of a model from the hub names its commit.
         runtime: "auto", "openvino" or "onnxruntime": see :mod:`wordsight.models.runtime`.
         precision: "auto", "fp32", "bf16" or "int8": see :class:`ClipModel`.
         notice: takes a line that the user should read; without it the line is logged as a warning
@@ -75,31 +86,41 @@ def load_model(
     def starter() -> ClipModel:
         return open_folder(STARTER_FOLDER, STARTER, STARTER)
 
-    def from_hub(folder: Path, name: str, entry: Entry | None = None) -> ClipModel:
-        commit = hub.commit_of(entry.repository if entry else name, LAYOUT[0], folder)
-        return open_folder(folder, f"{name}@{commit}" if commit else name, name, entry)
+    def from_hub(folder: Path, given: str, repository: str, entry: Entry | None) -> ClipModel:
+        commit = hub.commit_of(repository, "config.json", folder)
+        source = f"{repository}@{commit}" if commit else given
+        return open_folder(folder, source, entry.name if entry else repository, entry)
 
     if isinstance(name, Path):
         return open_folder(*_folder(name))
     if name == "auto":
         entry, folder = _auto(notice or _log.warning)
-        return from_hub(folder, entry.name, entry) if entry and folder else starter()
+        if entry and folder:
+            return from_hub(folder, entry.name, entry.repository, entry)
+        return starter()
     if name == STARTER:
         return starter()
-    plain, _, revision = name.partition("@")
-    if entry := find(plain):
-        return from_hub(_entry_folder(entry, revision), plain, entry)
+    if entry := find(name):
+        return from_hub(located(entry) or _fetch_entry(entry), name, entry.repository, entry)
     if os.path.isdir(expanded(name)):  # noqa: PTH112  (a name of any length)
         return open_folder(*_folder(Path(name)))
     if hub.is_repository(name):
         try:
             folder = _fetch(name)
+        except hub.NoGraphsError:  # the hub has it
+            raise
         except HubError as error:
             raise type(error)(f"{error}; there is no directory {name} here either") from error
-        return from_hub(folder, plain)
+        # The registry knows scale and bias of some models whose files lack them.
+        repository = hub.split(name)[0]
+        return from_hub(folder, name, repository, of_repository(repository))
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> ModelError:
     close = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
-    raise ModelError(
+    return ModelError(
         f"unknown model {name!r}: {hint}`wordsight models` lists the names; a directory or a hub "
         "repository id (owner/name) will do too"
     )
@@ -110,22 +131,13 @@ def fetch_model(name: str) -> Path:
 
     Raises ModelError for an unknown name, HubError for what cannot be fetched.
     """
-    plain, _, revision = name.partition("@")
-    if entry := find(plain):
-        return _fetch(f"{entry.repository}@{revision}" if revision else entry.address)
-    if not hub.is_repository(name):
+    entry = find(name)
+    if entry is None and not hub.is_repository(name):
         raise ModelError(
             f"{name}: nothing to fetch; give a name of `wordsight models` or a hub repository id "
             "(owner/name or owner/name@revision)"
         )
-    return _fetch(name)
-
-
-def _entry_folder(entry: Entry, revision: str) -> Path:
-    """The folder of a model of the registry; of a ``revision`` that a library names, no other."""
-    if revision:
-        return _fetch(f"{entry.repository}@{revision}")
-    return located(entry) or _fetch(entry.address)
+    return _fetch_entry(entry) if entry else _fetch(name)
 
 
 def _folder(path: Path) -> tuple[Path, str]:
@@ -137,13 +149,31 @@ def _folder(path: Path) -> tuple[Path, str]:
     return path, str(path)
 
 
-def _fetch(repository: str, reach: float = hub.REACH_SECONDS, limit: float | None = None) -> Path:
+def _fetch(repository: str) -> Path:
+    """Fetch a repository in any layout."""
     name, revision = hub.split(repository)
+    try:
+        return hub.fetch(name, *FILE_SETS, beside=beside, revision=revision)
+    except hub.NoGraphsError as error:
+        if ready := converted(name):
+            raise hub.NoGraphsError(
+                error.reason,
+                f"the same weights are ready to use as {ready.name} ({ready.repository}): "
+                f"--model {ready.name}",
+            ) from error
+        raise
+
+
+def _fetch_entry(
+    entry: Entry, reach: float = hub.REACH_SECONDS, limit: float | None = None
+) -> Path:
+    """Fetch a model of the registry, in fp32, and check what came against what is known of it."""
     return hub.fetch(
-        name,
-        LAYOUT,
+        entry.repository,
+        LAYOUTS[entry.layout][0],
         beside=beside,
-        revision=revision,
+        revision=entry.revision or "main",
+        sha256=entry.sha256,
         reach_seconds=reach,
         limit_seconds=limit,
     )
@@ -164,7 +194,7 @@ def better_than(source: str) -> Entry | None:
 
 def how_to_fetch(entry: Entry = ENTRIES[0]) -> str:
     """How to get the model that "auto" prefers, in words."""
-    size = f" ({entry.megabytes:,} MB)" if entry.megabytes else ""
+    size = f" ({entry.bytes / 1e6:,.0f} MB)" if entry.bytes else ""
     return f"{entry.name}{size} finds more: fetch it with `wordsight models fetch {entry.name}`"
 
 
@@ -185,7 +215,7 @@ def _auto(notice: Callable[[str], None]) -> tuple[Entry | None, Path | None]:
             notice(f"{hub.endpoint()} did not answer a moment ago: {instead}")
             return None, None
     try:
-        return entry, _fetch(entry.address, AUTO_REACH_SECONDS, AUTO_LIMIT_SECONDS)
+        return entry, _fetch_entry(entry, AUTO_REACH_SECONDS, AUTO_LIMIT_SECONDS)
     except HubError as error:
         with contextlib.suppress(OSError):
             if mark and isinstance(error, hub.NoAnswerError):

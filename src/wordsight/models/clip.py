@@ -1,25 +1,12 @@
 """CLIP: images and texts as unit vectors in one space, from a model directory.
 
-The directory is the layout that the Immich project publishes for about sixty open_clip models::
-
-    config.json                     embed_dim, text_cfg (context_length, tokenizer_kwargs), ...
-    visual/model.onnx               float32 [N, 3, H, W] -> float32 [N, D]
-    visual/preprocess_cfg.json      size, mean, std, interpolation, resize_mode, fill_color
-    textual/model.onnx              int32 or int64 [N, context] -> float32 [N, D]
-    textual/tokenizer.json          Hugging Face `tokenizers` form
-    textual/tokenizer_config.json   pad_token
-
-Preprocessing follows open_clip's ``transform.py`` (evaluation) and ``tokenizer.py``; both are
-described by the files, nothing about a particular model is written here.
+Nothing about a particular model is written here, nor of how its files are laid out:
+:mod:`wordsight.models.layouts` reads what they say.
 """
 
 from __future__ import annotations
 
-import html
-import json
 import math
-import re
-import string
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -27,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import ModelError
-from wordsight.models.external_data import external_data, plain_folder
+from wordsight.models.external_data import plain_folder
+from wordsight.models.layouts import beside, describe, pick_output
 from wordsight.models.runtime import Graph, check_choice, open_graph
+from wordsight.models.tokenizer import CLEANING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,38 +28,10 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
     Pixels = npt.NDArray[np.uint8]
 
-LAYOUT = (
-    "config.json",
-    "visual/model.onnx",
-    "visual/preprocess_cfg.json",
-    "textual/model.onnx",
-    "textual/tokenizer.json",
-    "textual/tokenizer_config.json",
-)
-"""The files of a model directory."""
-
-
-def beside(folder: Path) -> list[str]:
-    """Return the files of weights that the graphs of a model directory refer to."""
-    return [
-        f"{tower}/{name}"
-        for tower in ("visual", "textual")
-        for name in external_data(folder / tower / "model.onnx")
-    ]
-
-
-# What CLIP models trained with a softmax end at: open_clip and OpenAI clamp the scale to 100.
-SOFTMAX_SCALE = 100.0
-
 # How many images go through the image tower at once: ViT-B/32 in bf16 makes 131, 153, 173 and 178
 # images/s of them in batches of 16, 32, 64 and 128 (two cores with AMX), and 64 more take 100 MB.
 IMAGE_BATCH = 64
 TEXT_BATCH = 64
-_MOST, _MOST_PIXELS = 1 << 16, 4096  # numbers or tokens, pixels a side: no model has as many
-
-# Images are resized so that the short side fits and then cropped at the centre. Beyond this ratio
-# of sides the ends are cut off first: a 1 x 20,000 strip would otherwise become gigabytes.
-MAX_ASPECT = 16
 
 
 class ClipModel:
@@ -105,11 +66,7 @@ class ClipModel:
         logit_bias: float | None = None,
     ) -> None:
         self.path = Path(path)
-        missing = [file for file in LAYOUT if not (self.path / file).is_file()]
-        if missing:
-            raise ModelError(
-                f"{self.path}: not a whole CLIP model directory ({', '.join(missing)} missing)"
-            )
+        self._files = describe(self.path)
         self.name = name or self.path.resolve().name
         self.source = source or str(self.path.resolve())
         check_choice(runtime, precision)  # now, not when the first image is encoded
@@ -118,22 +75,11 @@ class ClipModel:
         self._lock = threading.Lock()
         self._visual_graph: Graph | None = None
         self._textual_graph: Graph | None = None
-        config = _read_json(self.path / "config.json")
-        text_config = config.get("text_cfg") or {}
-        preprocess = _read_json(self.path / "visual/preprocess_cfg.json")
-        try:
-            self.dim = int(config["embed_dim"])
-            self._context = int(text_config.get("context_length") or 77)
-            self._clean = _cleaning(text_config, self.path / "textual/tokenizer_config.json")
-            self._preprocess = _Preprocess(preprocess)
-            self.logit_scale, self.logit_bias = _logits(config, logit_scale, logit_bias)
-            if not (1 <= self.dim <= _MOST and 2 <= self._context <= _MOST):
-                raise ValueError("embed_dim or context_length")
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise ModelError(
-                f"{self.path}: config.json or visual/preprocess_cfg.json makes no sense "
-                f"({type(error).__name__}: {error}); fetch the model again"
-            ) from error
+        self._context = self._files.tokenizer.context
+        self._clean = CLEANING[self._files.tokenizer.clean]
+        self._preprocess = self._files.preprocess
+        self.logit_scale = self._files.logit_scale if logit_scale is None else logit_scale
+        self.logit_bias = self._files.logit_bias if logit_bias is None else logit_bias
 
     def __repr__(self) -> str:
         return f"ClipModel({self.name!r}, dim={self.dim}, path={str(self.path)!r})"
@@ -143,7 +89,15 @@ class ClipModel:
         """Content hash of the model's files: 16 hex digits, the same on any runtime."""
         from wordsight.models.hub import content_hash
 
-        return content_hash(self.path, [*LAYOUT, *beside(self.path)])
+        return content_hash(self.path, [*self._files.files, *beside(self.path)])
+
+    @cached_property
+    def dim(self) -> int:
+        """Length of the vectors."""
+        if self._files.dim is None:  # neither the files nor the graphs' shapes say it
+            graph = self._textual
+            return int(self._vectors(graph, graph(self._text_feeds(graph, [""]))).shape[-1])
+        return self._files.dim
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -199,7 +153,8 @@ class ClipModel:
         if len(pixels) == 0:
             return np.empty((0, self.dim), np.float32)
         # Four times as large as floats: they are made a batch at a time.
-        return self._run(self._visual, {"image": pixels}, IMAGE_BATCH, self.normalise)
+        graph = self._visual
+        return self._run(graph, dict.fromkeys(graph.inputs, pixels), IMAGE_BATCH, self.normalise)
 
     def encode_texts(self, texts: Sequence[str]) -> Floats:
         """Encode texts: float32 [N, dim], unit length. Long ones are cut to the context."""
@@ -207,10 +162,8 @@ class ClipModel:
 
         if len(texts) == 0:
             return np.empty((0, self.dim), np.float32)
-        ids, mask = self._tokens(texts)
         graph = self._textual
-        feeds = {name: mask if name == "attention_mask" else ids for name in graph.inputs}
-        return self._run(graph, feeds, TEXT_BATCH)
+        return self._run(graph, self._text_feeds(graph, texts), TEXT_BATCH)
 
     def token_ids(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Tokenize texts as the text tower sees them: int64 [N, context]."""
@@ -251,6 +204,22 @@ class ClipModel:
         mask = np.array([e.attention_mask for e in encodings], np.int64).reshape(shape)
         return ids, mask
 
+    def _text_feeds(self, graph: Graph, texts: Sequence[str]) -> dict[str, npt.NDArray[np.int64]]:
+        import numpy as np
+
+        ids, mask = self._tokens(texts)
+        places = np.broadcast_to(np.arange(self._context), ids.shape)
+        others = {
+            "attention_mask": mask,
+            "position_ids": places,
+            "token_type_ids": np.zeros_like(ids),
+        }
+        return {name: others.get(name, ids) for name in graph.inputs}
+
+    def _vectors(self, graph: Graph, outputs: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        shapes = {name: tensor.shape for name, tensor in graph.outputs.items()}
+        return outputs[pick_output(self._files.outputs, shapes) or ""]
+
     def _run(
         self,
         graph: Graph,
@@ -269,11 +238,11 @@ class ClipModel:
         for start in range(0, count, step):
             rows = {name: prepare(array[start : start + step]) for name, array in feeds.items()}
             n = min(step, count - start)
-            vectors = _embedding(graph(rows)).astype(np.float32, copy=False)
+            vectors = self._vectors(graph, graph(rows)).astype(np.float32, copy=False)
             if vectors.shape != (n, self.dim):
                 raise ModelError(
                     f"{graph.path}: gives vectors of shape {list(vectors.shape)} where "
-                    f"config.json says embed_dim {self.dim}; the model's files do not fit together"
+                    f"[{n}, {self.dim}] are expected; the model's files do not fit together"
                 )
             norms = np.linalg.norm(vectors, axis=1, keepdims=True)
             if not np.isfinite(norms).all():
@@ -290,18 +259,28 @@ class ClipModel:
         with self._lock:
             self._textual_graph = None
 
+    def _check_outputs(self, graph: Graph) -> None:
+        found = {name: list(tensor.shape) for name, tensor in graph.outputs.items()}
+        if pick_output(self._files.outputs, found) is None:
+            raise ModelError(
+                f"{graph.path}: expected an output {' or '.join(self._files.outputs)} [N, D], "
+                "found " + ", ".join(f"{name} {shape}" for name, shape in found.items())
+            )
+
     @property
     def _visual(self) -> Graph:
         with self._lock:
             if self._visual_graph is None:
                 height, width = self.image_size
                 graph = open_graph(
-                    plain_folder(self.path / "visual/model.onnx"),
+                    plain_folder(self.path / self._files.image_graph),
                     runtime=self._runtime,
                     precision=self._precision,
                     any_batch=True,
                 )
-                _check_signature(graph, [{"image"}], 4, {1: 3, 2: height, 3: width})
+                shape = {1: 3, 2: height, 3: width}
+                _check_signature(graph, ("image", "pixel_values"), (), 4, shape)
+                self._check_outputs(graph)
                 self._visual_graph = graph
             return self._visual_graph
 
@@ -310,267 +289,42 @@ class ClipModel:
         with self._lock:
             if self._textual_graph is None:
                 graph = open_graph(
-                    plain_folder(self.path / "textual/model.onnx"),
+                    plain_folder(self.path / self._files.text_graph),
                     runtime=self._runtime,
                     precision="bf16" if self._precision == "bf16" else "fp32",
                     cold=True,
                     any_batch=True,
                 )
-                names = [{"text"}, {"input_ids", "attention_mask"}]
-                _check_signature(graph, names, 2, {1: self._context})
+                others = ("attention_mask", "position_ids", "token_type_ids")
+                _check_signature(graph, ("text", "input_ids"), others, 2, {1: self._context})
+                self._check_outputs(graph)
                 self._textual_graph = graph
             return self._textual_graph
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        from tokenizers import Tokenizer
-
-        folder = self.path / "textual"
-        config = _read_json(folder / "tokenizer_config.json")
-        pad = config.get("pad_token")
-        if isinstance(pad, dict):  # older files write the token with its flags
-            pad = pad.get("content")
-        try:
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # the library raises bare exceptions
-            raise ModelError(
-                f"{folder / 'tokenizer.json'}: not a tokenizer ({error}); fetch the model again"
-            ) from error
-        pad_id = tokenizer.token_to_id(pad) if isinstance(pad, str) else None
-        if pad_id is None:
-            raise ModelError(
-                f"{folder / 'tokenizer_config.json'}: pad_token {pad!r} is not in tokenizer.json"
-            )
-        tokenizer.enable_padding(length=self._context, pad_token=pad, pad_id=pad_id)
-        # Truncation leaves room for the start and end tokens, as CLIP was trained.
-        tokenizer.enable_truncation(max_length=self._context)
-        tokenizer.encode_special_tokens = True  # "<|endoftext|>" in a prompt is ordinary text
-        return tokenizer
+        return self._files.tokenizer.open()
 
 
-class _Preprocess:
-    """open_clip's evaluation transform, described by `preprocess_cfg.json`."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        import numpy as np
-
-        size = config["size"]
-        height, width = (size, size) if isinstance(size, int) else (size * 2)[:2]
-        self.size = (int(height), int(width))
-        if not 1 <= min(self.size) <= max(self.size) <= _MOST_PIXELS:
-            raise ValueError(f"size {size!r}")
-        self.mode = str(config.get("resize_mode") or "shortest")
-        if self.mode not in ("shortest", "longest", "squash"):
-            raise ValueError(f"resize_mode {self.mode!r}")
-        self.interpolation = str(config.get("interpolation") or "bicubic")
-        if self.interpolation == "random":  # open_clip: random in training, bicubic afterwards
-            self.interpolation = "bicubic"
-        if self.interpolation not in ("bicubic", "bilinear", "nearest", "lanczos"):
-            raise ValueError(f"interpolation {self.interpolation!r}")
-        self.fill = int(config.get("fill_color") or 0)
-        mean = np.broadcast_to(np.asarray(config["mean"], np.float64), 3)
-        std = np.broadcast_to(np.asarray(config["std"], np.float64), 3)
-        if not ((std > 0).all() and np.isfinite([mean, std]).all()):
-            raise ValueError(f"mean {config['mean']}, std {config['std']}")
-        # (x / 255 - mean) / std as one multiplication and one addition
-        self._scale = (1 / (255 * std)).astype(np.float32)
-        self._shift = (-mean / std).astype(np.float32)
-        self._text = (
-            f"{self.mode} {self.size[1]}x{self.size[0]} {self.interpolation} "
-            f"mean {_numbers(mean)} std {_numbers(std)}"
-        )
-
-    def __str__(self) -> str:
-        return self._text
-
-    def __call__(
-        self, image: Image | npt.NDArray[Any], full_size: tuple[int, int] | None = None
-    ) -> Pixels:
-        import numpy as np
-
-        from wordsight.images import to_rgb
-
-        return np.asarray(self._fit(to_rgb(image), full_size))
-
-    def normalise(self, pixels: Pixels | Sequence[Pixels]) -> Floats:
-        import numpy as np
-
-        planes = np.empty((len(pixels), 3, *self.size), np.float32)
-        # Image by image: one stays in the processor's cache.
-        for image, into in zip(pixels, planes, strict=True):
-            into[...] = image.transpose(2, 0, 1)
-            for colour in range(3):
-                into[colour] *= self._scale[colour]
-                into[colour] += self._shift[colour]
-        return planes
-
-    def _fit(self, image: Image, full_size: tuple[int, int] | None) -> Image:
-        from PIL.Image import Resampling
-
-        height, width = self.size
-        resampling = Resampling[self.interpolation.upper()]
-        if self.mode == "squash":
-            return image.resize((width, height), resampling)
-        if self.mode == "shortest":
-            whole = image.size
-            image = _without_far_ends(image)
-            # A side that is rounded up in the reduced image can move the result by a pixel.
-            full = full_size if full_size and image.size == whole else image.size
-            if height == width:  # torchvision's Resize(int): the long side is truncated
-                w, h = (int(height * side / min(full)) for side in full)
-            else:
-                ratio = min(full[1] / height, full[0] / width)
-                w, h = round(full[0] / ratio), round(full[1] / ratio)
-        else:
-            full = full_size or image.size
-            ratio = max(full[1] / height, full[0] / width)
-            w, h = max(1, round(full[0] / ratio)), max(1, round(full[1] / ratio))
-        return _centre(image.resize((w, h), resampling), width, height, self.fill)
-
-
-def _without_far_ends(image: Image) -> Image:
-    short, long = min(image.size), max(image.size)
-    extra = long - MAX_ASPECT * short
-    if extra <= 0:
-        return image
-    # An even cut keeps the centre where it was.
-    cut = extra // 2
-    if image.width > image.height:
-        return image.crop((cut, 0, image.width - cut, image.height))
-    return image.crop((0, cut, image.width, image.height - cut))
-
-
-def _centre(image: Image, width: int, height: int, fill: int) -> Image:
-    """Crop and pad at the centre (torchvision's and open_clip's rounding)."""
-    if image.width < width or image.height < height:
-        from PIL import Image as pillow
-
-        canvas = pillow.new(
-            "RGB", (max(width, image.width), max(height, image.height)), (fill, fill, fill)
-        )
-        canvas.paste(
-            image, (max(0, (width - image.width) // 2), max(0, (height - image.height) // 2))
-        )
-        image = canvas
-    if image.size == (width, height):
-        return image
-    left = round((image.width - width) / 2)
-    top = round((image.height - height) / 2)
-    return image.crop((left, top, left + width, top + height))
-
-
-def _cleaning(text_config: dict[str, Any], tokenizer_config: Path) -> Any:
-    """Pick how open_clip cleans texts for this model.
-
-    ``tokenizer_kwargs.clean`` says it ("canonicalize" in SigLIP models); without it, CLIP's own
-    tokenizer lowers the case and any other (`hf_tokenizer_name`, or another `tokenizer_class` in
-    `tokenizer_config.json`: M-CLIP's XLM-R) does not.
-    """
-    named = (text_config.get("tokenizer_kwargs") or {}).get("clean")
-    kind = str(_read_json(tokenizer_config).get("tokenizer_class") or "CLIPTokenizer")
-    other = text_config.get("hf_tokenizer_name") or not kind.startswith("CLIPTokenizer")
-    default = "whitespace" if other else "lower"
-    return {
-        "whitespace": _clean_whitespace,
-        "lower": _clean_lower,
-        "canonicalize": _clean_canonicalize,
-    }[named or default]
-
-
-# Outside of these characters ftfy changes nothing, and importing it takes longer than a query.
-_MAYBE_BROKEN = re.compile(r"[^\t\n\r\x20-\x25\x27-\x7e]")
-
-
-def _clean_whitespace(text: str) -> str:
-    if _MAYBE_BROKEN.search(text):
-        import ftfy
-
-        text = ftfy.fix_text(text)
-    text = html.unescape(html.unescape(text))
-    return re.sub(r"\s+", " ", text).strip()
-
-
-def _clean_lower(text: str) -> str:
-    return _clean_whitespace(text).lower()
-
-
-_NO_PUNCTUATION = str.maketrans("_", " ", string.punctuation.replace("_", ""))
-
-
-def _clean_canonicalize(text: str) -> str:
-    # big_vision's `canonicalize_text`: no punctuation, lower case
-    text = _clean_whitespace(text).translate(_NO_PUNCTUATION).lower()
-    return re.sub(r"\s+", " ", text).strip()
-
-
-def _logits(
-    config: dict[str, Any], scale: float | None, bias: float | None
-) -> tuple[float, float | None]:
-    """Pick the factor and the offset that turn a cosine into a logit.
-
-    `config.json` may carry `logit_scale` (the factor itself; a value below 5 is taken for its
-    natural logarithm, which is what checkpoints hold) and `logit_bias`. The published directories
-    carry only `init_logit_bias` (and `init_logit_scale`), where training *started*: the bias tells
-    that a model is of the sigmoid kind (SigLIP), and both are what is left to go by for one.
-    Softmax models end at the factor 100, whatever they started from.
-    """
-    if scale is None and "logit_scale" in config:
-        scale = float(config["logit_scale"])
-        scale = math.exp(scale) if scale < 5 else scale
-    if bias is None:
-        bias = config.get("logit_bias", config.get("init_logit_bias"))
-    if scale is None:
-        scale = SOFTMAX_SCALE
-        if bias is not None and "init_logit_scale" in config:
-            scale = math.exp(float(config["init_logit_scale"]))
-    return scale, None if bias is None else float(bias)
-
-
-def _embedding(outputs: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    if "embedding" in outputs:
-        return outputs["embedding"]
-    return next(array for array in outputs.values() if array.ndim == 2)
-
-
-def _check_signature(graph: Graph, names: list[set[str]], rank: int, axes: dict[int, int]) -> None:
+def _check_signature(
+    graph: Graph, names: Sequence[str], others: Sequence[str], rank: int, axes: dict[int, int]
+) -> None:
     """Refuse a graph that does not take what this module would feed it.
 
-    ``names`` are the sets of input names that are understood, ``axes`` the sizes that dimensions
-    must have where the graph fixes them.
+    It has one input of ``names``, and may have any of ``others``; ``axes`` are the sizes that
+    dimensions must have where the graph fixes them.
     """
     found = {name: list(tensor.shape) for name, tensor in graph.inputs.items()}
     wanted = ["N", *("*" for _ in range(rank - 1))]
     for axis, size in axes.items():
         wanted[axis] = str(size)
-    fits = set(graph.inputs) in names and all(
-        len(tensor.shape) == rank
-        and all(tensor.shape[axis] in (None, size) for axis, size in axes.items())
-        for tensor in graph.inputs.values()
+    fits = len(found.keys() - set(others)) == len(found.keys() & set(names)) == 1 and all(
+        len(shape) == rank and all(shape[axis] in (None, size) for axis, size in axes.items())
+        for shape in found.values()
     )
     if not fits:
-        expected = " or ".join("+".join(sorted(n)) for n in names)
+        more = f" (and perhaps {', '.join(others)})" if others else ""
         raise ModelError(
-            f"{graph.path}: expected the input {expected} [{', '.join(wanted)}], found "
-            + ", ".join(f"{name} {shape}" for name, shape in found.items())
+            f"{graph.path}: expected the input {' or '.join(names)} [{', '.join(wanted)}]{more}, "
+            "found " + ", ".join(f"{name} {shape}" for name, shape in found.items())
         )
-    if not any(len(tensor.shape) == 2 for tensor in graph.outputs.values()):
-        raise ModelError(
-            f"{graph.path}: expected an output embedding [N, D], found "
-            + ", ".join(f"{name} {list(t.shape)}" for name, t in graph.outputs.items())
-        )
-
-
-def _numbers(values: npt.NDArray[np.float64]) -> str:
-    return "/".join(f"{value:.4g}" for value in values)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise ModelError(f"{path}: not JSON ({error}); fetch the model again") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{path}: a JSON object is expected; fetch the model again")
-    return value

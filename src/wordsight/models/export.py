@@ -1,8 +1,9 @@
 """Export: a checkpoint of PyTorch becomes a model directory, and is held against the original.
 
-CLIP models of ``open_clip`` and ``transformers`` become the layout of :mod:`wordsight.models.clip`,
-a Mask R-CNN of ``torchvision`` that of :mod:`wordsight.models.maskrcnn`. This is the only module of
-the package that needs PyTorch (the extra ``export``); running what it writes does not.
+CLIP models of ``open_clip`` and ``transformers`` become a directory in open_clip's layout
+(:mod:`wordsight.models.layouts`), a Mask R-CNN of ``torchvision`` one in that of
+:mod:`wordsight.models.maskrcnn`. This is the only module of the package that needs PyTorch (the
+extra ``export``); running what it writes does not.
 
 After the export the directory is opened as any other and compared with the original on a few odd
 images and prompts, from the pixels and the letters on: preprocessing, tokenizer and towers, or
@@ -32,7 +33,8 @@ from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import HubError, ModelError
 from wordsight.models import hub
-from wordsight.models.clip import LAYOUT, ClipModel
+from wordsight.models.clip import ClipModel
+from wordsight.models.layouts import OPEN_CLIP
 from wordsight.models.maskrcnn import DESCRIPTION, GRAPH, Detections, load_detector
 from wordsight.paths import expanded
 
@@ -221,7 +223,7 @@ def _find(source: str, kind: str, has_pretrained: bool) -> tuple[str, str]:
 
 
 def _kind_of_folder(folder: Path, kind: str) -> str:
-    if all((folder / file).is_file() for file in LAYOUT) or (folder / DESCRIPTION).is_file():
+    if all((folder / file).is_file() for file in OPEN_CLIP) or (folder / DESCRIPTION).is_file():
         raise ModelError(f"{folder}: is a model directory of wordsight already; use it as it is")
     files = {"open_clip": _OPEN_CLIP_CONFIG, "transformers": "config.json"}
     for name, file in files.items():
@@ -287,7 +289,7 @@ class _Clip:
     """`preprocess_cfg.json`."""
     context: int
     clean: str
-    """How texts are cleaned first; see :mod:`wordsight.models.clip`."""
+    """How texts are cleaned first; a key of :data:`wordsight.models.tokenizer.CLEANING`."""
 
 
 def _export_clip(

@@ -16,8 +16,8 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,6 +58,14 @@ _REPOSITORY = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w.][\w./-]*))?")
 
 class NoAnswerError(HubError):
     """The hub did not answer, or only that it cannot."""
+
+
+class NoGraphsError(HubError):
+    """A repository has weights of PyTorch, and no graphs that would open here."""
+
+    def __init__(self, reason: str, way: str) -> None:
+        super().__init__(f"{reason}; {way}")
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +173,11 @@ def listing(
 
 def fetch(
     repository: str,
-    required: Sequence[str],
-    *,
+    *choices: Sequence[str],
     extra: Callable[[str], bool] = lambda name: False,
     beside: Callable[[Path], Iterable[str]] = lambda folder: (),
     revision: str = "main",
+    sha256: Mapping[str, str] | None = None,
     reach_seconds: float = REACH_SECONDS,
     limit_seconds: float | None = None,
 ) -> Path:
@@ -181,10 +189,11 @@ def fetch(
 
     Args:
         repository: "owner/name".
-        required: the files that are needed.
+        choices: sets of files, any of which will do: the first one that the repository has.
         extra: picks further files to fetch where the repository has them.
         beside: tells from the folder of these which further files they refer to.
         revision: a branch, tag or commit.
+        sha256: what is known of the files, by name. What comes must have these hashes.
         reach_seconds: how long the hub may take to answer at all.
         limit_seconds: how long everything may take together; None for any time.
 
@@ -192,19 +201,21 @@ def fetch(
         HubError: the hub cannot be reached, has no such repository or file, a transfer stops or
             what came is not what the hub announced, or there is no room or permission to keep it.
     """
-    folder = cached(repository, required, revision)
-    if folder and cached(repository, [*required, *beside(folder)], revision):
-        return folder
+    for names in choices:
+        folder = cached(repository, names, revision)
+        if folder and cached(repository, [*names, *beside(folder)], revision):
+            return folder
     deadline = None if limit_seconds is None else time.monotonic() + limit_seconds
     commit, files = listing(repository, revision, reach_seconds)
-    _expect(repository, required, files)
+    required = _choose(repository, choices, files)
+    _insist(repository, sha256 or {}, files)
     first = [*(n for n in files if extra(n) and n not in required), *required]
     root = _writable_root()
     folder = _bring(root, repository, revision, commit, [files[n] for n in first], deadline)
-    names = [name for name in beside(folder) if name not in first]
-    _expect(repository, names, files)
-    if names:
-        _bring(root, repository, revision, commit, [files[n] for n in names], deadline)
+    more = [name for name in beside(folder) if name not in first]
+    _choose(repository, [more], files)
+    if more:
+        _bring(root, repository, revision, commit, [files[n] for n in more], deadline)
     return folder
 
 
@@ -379,20 +390,39 @@ def _repo_file(entry: Any) -> RepoFile:
     )
 
 
-def _expect(repository: str, names: Iterable[str], files: dict[str, RepoFile]) -> None:
-    missing = [name for name in names if name not in files]
-    if not missing:
-        return
+def _choose(
+    repository: str, choices: Sequence[Sequence[str]], files: dict[str, RepoFile]
+) -> Sequence[str]:
+    """Choose the first set of files that a repository has."""
+    lacking = [[name for name in names if name not in files] for names in choices]
+    for names, lost in zip(choices, lacking, strict=True):
+        if not lost:
+            return names
     where = f"{endpoint()}/{repository}"
+    missing = ", ".join(sorted(lacking, key=len)[0])
     if any(name.endswith((".safetensors", ".bin", ".pt")) for name in files):
+        some = any(name.endswith(".onnx") for name in files)
+        but = f"and not all that would open here ({missing} missing)" if some else "only"
         out = repository.rpartition("/")[2].lower()
-        raise HubError(
-            f"{where} holds PyTorch weights only; turn them into a model directory: "
-            f"wordsight export {repository} --out models/{out}"
+        raise NoGraphsError(
+            f"{where} holds PyTorch weights {but}",
+            f"turn them into a model directory: wordsight export {repository} --out models/{out}",
         )
     raise HubError(
-        f"{where} has not the files of a model in wordsight's layout: {', '.join(missing)} missing"
+        f"{where} has not the files of a model in a layout that wordsight reads: {missing} missing"
     )
+
+
+def _insist(repository: str, sha256: Mapping[str, str], files: dict[str, RepoFile]) -> None:
+    """Let files be checked against hashes that are known beforehand."""
+    for name in sorted(sha256.keys() & files.keys()):
+        if files[name].sha256 not in (None, sha256[name]):
+            raise HubError(
+                f"{endpoint()}/{repository}/{name}: the hub offers another file than the one that "
+                "is known under this name (its SHA-256 differs); nothing was fetched. Try another "
+                f"HF_ENDPOINT, or take it as it is with --model {repository}"
+            )
+        files[name] = replace(files[name], sha256=sha256[name])
 
 
 def _part(repository: str, file: RepoFile) -> Path | None:

@@ -1,4 +1,4 @@
-"""What must be known of an ONNX file before a runtime opens it: is it whole, and its batch size.
+"""What must be known of an ONNX file before a runtime opens it: is it whole, sizes of its tensors.
 
 An ONNX file is one protobuf message (``onnx.proto``); the few fields that matter here are read
 without the package ``onnx``.
@@ -83,10 +83,31 @@ def fixed_batch(path: Path) -> int | None:
         with path.open("rb") as file:
             # Closed with the last view of it.
             whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        sizes = {_first_dimension(value) for value in _inputs(whole)}
+        sizes = {next(iter(_dimensions(value)), None) for value in _inputs(whole)}
     except (OSError, ValueError, IndexError):
         return None
     return (sizes.pop() or None) if len(sizes) == 1 else None
+
+
+def output_shapes(path: Path) -> dict[str, list[int | None]]:
+    """The shapes of a graph's outputs by name; None for a dimension that may vary.
+
+    Empty for what cannot be read: a runtime says what is wrong with it.
+    """
+    import mmap
+
+    try:
+        with path.open("rb") as file:
+            whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return {
+            _text(value, _NAME): _dimensions(value)
+            for number, graph in _fields(whole)
+            if number == _GRAPH and not isinstance(graph, int)
+            for field, value in _fields(graph)
+            if field == _OUTPUT and not isinstance(value, int)
+        }
+    except (OSError, ValueError, IndexError):
+        return {}
 
 
 def with_free_batch(data: bytes) -> bytes:
@@ -150,16 +171,19 @@ def _weights(graph: memoryview) -> set[str]:
     return {_text(value, _TENSOR_NAME) for value in found}
 
 
-def _first_dimension(value: memoryview) -> int | None:
-    place: int | memoryview = value
-    for wanted in (_TYPE, _TENSOR_TYPE, _SHAPE, _DIM, _DIM_VALUE):
-        if isinstance(place, int):
-            return None
+def _dimensions(value: memoryview) -> list[int | None]:
+    """The shape of a ValueInfoProto: numbers, None for what may vary; empty where it says none."""
+    place = value
+    for wanted in (_TYPE, _TENSOR_TYPE, _SHAPE):
         found = next((inner for number, inner in _fields(place) if number == wanted), None)
-        if found is None:
-            return None
+        if found is None or isinstance(found, int):
+            return []
         place = found
-    return place if isinstance(place, int) else None
+    return [
+        next((n for key, n in _fields(dim) if key == _DIM_VALUE and isinstance(n, int)), None)
+        for number, dim in _fields(place)
+        if number == _DIM and not isinstance(dim, int)
+    ]
 
 
 def _text(message: int | memoryview, wanted: int) -> str:

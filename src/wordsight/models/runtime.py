@@ -33,7 +33,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wordsight.errors import ModelError
-from wordsight.models.onnxfile import check_file, fixed_batch, with_free_batch
+from wordsight.models.onnxfile import check_file, fixed_batch, output_shapes, with_free_batch
 from wordsight.paths import expanded
 from wordsight.privacy import IN_CHILDREN, import_onnxruntime
 
@@ -313,7 +313,8 @@ class _OpenVinoGraph:
         self.path = path
         self.precision = precision
         self.inputs = {_port_name(p): _openvino_tensor(p) for p in compiled.inputs}
-        self.outputs = {_port_name(p): _openvino_tensor(p) for p in compiled.outputs}
+        told = output_shapes(path)
+        self.outputs = {_port_name(p, told): _openvino_tensor(p) for p in compiled.outputs}
         self._compiled = compiled
         self._idle: list[Any] = []
         self._lock = threading.Lock()
@@ -599,10 +600,12 @@ def _cast(feeds: Mapping[str, Array], inputs: Mapping[str, Tensor]) -> dict[str,
     }
 
 
-def _port_name(port: Any) -> str:
-    # A port that is also an inner tensor has several names; that of its node is the graph's own,
-    # and exporters begin inner ones with a slash.
+def _port_name(port: Any, told: Collection[str] = ()) -> str:
+    # A port that is also an inner tensor has several names. The file tells which one is the
+    # graph's own; else it is that of its node, and exporters begin inner ones with a slash.
     names, own = port.get_names(), str(port.get_node().get_friendly_name())
+    if found := names & set(told):
+        return str(min(found))
     if own in names or not names:
         return own
     return str(min(names, key=lambda name: (name.startswith("/"), name)))
