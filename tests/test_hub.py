@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import stat
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from pathlib import Path
 
 import numpy as np
@@ -212,14 +215,64 @@ def test_a_connection_that_breaks_again_and_again(stand_in: StandIn, reset: bool
     assert (fetch() / BIG).read_bytes() == stand_in.files[BIG]
 
 
+@pytest.mark.parametrize(
+    "headers", [{"Retry-After": "7"}, {"RateLimit": '"api";r=0;t=7', "Retry-After": "1"}]
+)
 def test_too_many_requests_wait_as_long_as_the_hub_says(
+    stand_in: StandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    headers: dict[str, str],
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(hub.time, "sleep", waits.append)
+    stand_in.statuses = [(429, headers)]
+    assert (fetch() / BIG).is_file()
+    assert 7 in waits
+    assert "(status 429); trying again in 7 s" in capsys.readouterr().err
+
+
+def test_too_many_requests_wait_until_a_date(
     stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
     monkeypatch.setattr(hub.time, "sleep", waits.append)
-    stand_in.statuses = [(429, {"Retry-After": "7"})]
+    stand_in.statuses = [(429, {"Retry-After": formatdate(time.time() + 20, usegmt=True)})]
     assert (fetch() / BIG).is_file()
-    assert 7 in waits
+    assert any(18 <= wait <= 20 for wait in waits)
+
+
+def test_too_many_requests_without_a_word_wait_longer_and_longer(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(hub.time, "sleep", waits.append)
+    stand_in.statuses = [(429, {})] * 99
+    with pytest.raises(HubError, match=r"status 429\) and does not take more; try again later"):
+        fetch()
+    assert [wait for wait in waits if wait >= 1] == [1, 2, 4, 8, 16]
+    assert capsys.readouterr().err.count("trying again in") == 5
+
+
+def test_no_wait_is_silent(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("wordsight.progress.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("wordsight.progress.LINE_SECONDS", 0.1)
+    stand_in.silent = True
+    with pytest.raises(HubError, match="no answer from"):
+        fetch(reach_seconds=0.4)
+    assert f"{REPOSITORY}: waiting for {stand_in.url}" in capsys.readouterr().err
+    stand_in.silent = False
+    stand_in.rate, stand_in.cut_after[BIG] = 1_000_000, [200_000, *([0] * 8)]
+    with pytest.raises(HubError, match="go on from there"):
+        fetch()
+    told = capsys.readouterr().err
+    assert re.search(rf"{REPOSITORY}: 200\.2 KB of 301\.0 KB, .*/s, \d s left", told)
+    assert f"{REPOSITORY}: 200.2 KB are here; waiting for the server" in told
+    stand_in.cut_after.clear()
+    fetch()
+    assert "0.2 MB are here already" in capsys.readouterr().err
 
 
 def test_too_long_a_wait_is_told(stand_in: StandIn) -> None:

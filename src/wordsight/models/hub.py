@@ -23,8 +23,9 @@ from typing import Any, TypeVar
 
 from wordsight.errors import HubError
 from wordsight.models.runtime import cache_folder, writable_cache
-from wordsight.models.transfer import Transfer, hooked, wait_or_raise
+from wordsight.models.transfer import Patience, Transfer, hooked
 from wordsight.paths import drafted, expanded
+from wordsight.progress import waiting
 
 __all__ = [
     "cache_folder",
@@ -139,15 +140,16 @@ def listing(
     if is_offline():
         raise HubError(f"{repository} is not in the cache and HF_HUB_OFFLINE is set; {WAYS_OUT}")
     api = HfApi(endpoint=endpoint(), library_name="wordsight")
-    patience = PATIENCE_SECONDS if seconds >= REACH_SECONDS else seconds
+    patience = Patience(repository, PATIENCE_SECONDS if seconds >= REACH_SECONDS else seconds)
     while True:
         try:
-            info = within(
-                seconds,
-                lambda: api.model_info(
-                    repository, revision=revision, files_metadata=True, timeout=seconds
-                ),
-            )
+            with waiting(f"{repository}: waiting for {endpoint()}"):
+                info = within(
+                    seconds,
+                    lambda: api.model_info(
+                        repository, revision=revision, files_metadata=True, timeout=seconds
+                    ),
+                )
             files = {f.rfilename: _repo_file(f) for f in info.siblings or ()}
             if not info.sha:
                 raise ValueError("no commit")
@@ -156,9 +158,7 @@ def listing(
             answer = getattr(error, "response", None)
             if getattr(answer, "status_code", None) != 429:
                 raise explain(error, repository, revision) from error
-            left = wait_or_raise(repository, answer.headers, patience)  # type: ignore[union-attr]
-            time.sleep(patience - left)
-            patience = left
+            time.sleep(patience.wait(answer.headers))  # type: ignore[union-attr]
 
 
 def fetch(
@@ -231,7 +231,8 @@ def _bring(
     had = {name: part.stat().st_size for name, part in parts.items() if part and part.exists()}
     total = sum(file.size for file in todo)
     paths = []
-    with progress(repository, endpoint(), total) as (advance, tqdm_class), quiet():
+    patience = Patience(repository, PATIENCE_SECONDS)
+    with progress(repository, endpoint(), total, sum(had.values())) as advance, quiet():
         try:
             # The library copies from the part that is kept here: the largest one counts twice.
             _check_room(root, total + max((file.size for file in todo), default=0))
@@ -241,10 +242,9 @@ def _bring(
                     parts.get(file.name),
                     advance,
                     deadline,
-                    PATIENCE_SECONDS,
+                    patience,
                 )
-                advance(had.get(file.name, 0))
-                path = _download(transfer, repository, file.name, revision, root, tqdm_class)
+                path = _download(transfer, repository, file.name, revision, root)
                 if file.name in parts and not file.check(path):
                     if part := parts[file.name]:
                         part.unlink(missing_ok=True)
@@ -266,12 +266,12 @@ def _bring(
     return _folder_of(str(paths[0]), files[0].name)
 
 
-def _download(
-    transfer: Transfer, repository: str, name: str, revision: str, root: Path, tqdm_class: Any
-) -> Path:
+def _download(transfer: Transfer, repository: str, name: str, revision: str, root: Path) -> Path:
     """Let the library fetch one file, for as long as its attempts bring anything."""
     import httpx2
     from huggingface_hub import hf_hub_download
+
+    from wordsight.models.hub_report import meter
 
     while True:
         had = transfer.have()
@@ -285,7 +285,7 @@ def _download(
                         cache_dir=root,
                         endpoint=endpoint(),
                         library_name="wordsight",
-                        tqdm_class=tqdm_class(transfer),
+                        tqdm_class=meter(transfer),
                     )
                 )
         except httpx2.ProxyError:

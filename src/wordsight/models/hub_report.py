@@ -6,16 +6,13 @@ import contextlib
 import datetime
 import logging
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from wordsight.errors import HubError
 from wordsight.models.transfer import Transfer
-
-LINE_SECONDS = 5.0
-"""How often a line is written where stderr is no terminal."""
+from wordsight.progress import transfer as shown
 
 
 def explain(
@@ -112,69 +109,47 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def progress(
-    title: str, hub: str, total: int
-) -> Iterator[tuple[Callable[[int], None], Callable[[Transfer], Any]]]:
-    """Tell on stderr what comes, how large it is and how far it is.
+def progress(title: str, hub: str, total: int, had: int) -> Iterator[Callable[[int], None]]:
+    """Tell on stderr what comes, how large it is and how far it is; give what takes new bytes.
 
-    Gives what takes new bytes, and what makes a class like tqdm's for the Xet client of a transfer.
+    ``had`` bytes of the ``total`` came in an earlier run.
     """
-    done = 0
-    shown = start = time.monotonic()
-    if total:
-        print(f"fetching {title}: {total / 1e6:,.1f} MB from {hub}", file=sys.stderr, flush=True)
-
-    def line(size: int) -> None:
-        nonlocal done, shown
-        done += size
-        now = time.monotonic()
-        if total and now - shown >= LINE_SECONDS:
-            shown = now
-            print(
-                f"{title}: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB ({done / total:.0%}, "
-                f"{now - start:.0f} s)",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    def bar_class(transfer: Transfer) -> Any:
-        class Bar:
-            def __init__(self, *args: Any, **options: Any) -> None:
-                self.total, self.n = options.get("total"), 0
-
-            def __enter__(self) -> Any:
-                return self
-
-            def __exit__(self, *args: Any) -> None:
-                pass
-
-            def update(self, size: float | None = 1) -> None:
-                if not transfer.over_http:
-                    transfer.count(int(size or 0))
-
-            def close(self) -> None:
-                pass
-
-            refresh = reset = set_description = set_postfix_str = lambda self, *a, **k: None
-
-        return Bar
-
-    if not total or not sys.stderr.isatty():
-        yield line, bar_class
+    if not total:
+        yield lambda size: None
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    here = f"; {had / 1e6:,.1f} MB are here already" if had else ""
+    print(f"fetching {title}: {total / 1e6:,.1f} MB from {hub}{here}", file=sys.stderr, flush=True)
+    done = had
+    with shown(title, had) as report:
 
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(
-        TextColumn("{task.description}"), *columns, console=Console(stderr=True)
-    ) as shown_bar:
-        task = shown_bar.add_task(title, total=total)
-        yield lambda size: shown_bar.advance(task, size), bar_class
+        def advance(size: int) -> None:
+            nonlocal done
+            done += size
+            report(done, total)
+
+        yield advance
+
+
+def meter(transfer: Transfer) -> Any:
+    """Make a class like tqdm's, through which the Xet client counts a transfer's bytes."""
+
+    class Meter:
+        def __init__(self, *args: Any, **options: Any) -> None:
+            self.total, self.n = options.get("total"), 0
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *args: Any) -> None:
+            pass
+
+        def update(self, size: float | None = 1) -> None:
+            if not transfer.over_http:
+                transfer.count(int(size or 0))
+
+        def close(self) -> None:
+            pass
+
+        refresh = reset = set_description = set_postfix_str = lambda self, *a, **k: None
+
+    return Meter

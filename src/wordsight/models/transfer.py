@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +35,14 @@ class Transfer:
         part: keeps the bytes between attempts and runs; None where no cache can be written.
         advance: called with the number of new bytes.
         deadline: of :func:`time.monotonic`; None for any time.
-        patience: how many seconds the hub may ask to wait, altogether.
+        patience: bounds the waits that the hub asks for.
     """
 
     name: str
     part: Path | None
     advance: Callable[[int], None]
     deadline: float | None = None
-    patience: float = 60.0
+    patience: Patience | None = None
     over_http: bool = False
     """Whether bytes were counted here; those of the Xet client come through its progress bar."""
     idle: int = 0
@@ -68,8 +70,8 @@ class Transfer:
 
     def on_response(self, response: Any) -> None:
         """Keep the bytes of an answer, and bound what it asks to wait."""
-        if response.status_code == 429:
-            self.patience = wait_or_raise(self.name, response.headers, self.patience)
+        if response.status_code == 429 and self.patience:
+            self.patience.wait(response.headers)  # the library does, after this
         self._bound_idle(response)
         if response.request.method != "GET" or response.headers.get("Content-Encoding"):
             return
@@ -106,19 +108,53 @@ def hooked(transfer: Transfer) -> Iterator[None]:
         client.event_hooks = before
 
 
-def wait_or_raise(name: str, headers: Any, patience: float) -> float:
-    """Return what is left of ``patience`` (s) after the wait that a status 429 asks for.
+@dataclass
+class Patience:
+    """How long the hub may make us wait with status 429, altogether.
 
-    Raises HubError if that is more than is left.
+    Args:
+        name: what is asked for.
+        left: seconds.
     """
+
+    name: str
+    left: float
+    pause: float = 1.0
+    """The next wait where the hub does not say how long; each is twice the last."""
+
+    def wait(self, headers: Any) -> float:
+        """Say how long an answer asks to wait, and return it (s).
+
+        Raises HubError if that is more than is left.
+        """
+        asked = _asked_wait(headers)
+        seconds = self.pause if asked is None else asked
+        self.pause *= 2
+        what = f"{self.name}: the hub has had too many requests from here (status 429)"
+        if seconds > self.left:
+            asks = "does not take more; try again later"
+            if asked is not None:
+                asks = f"asks to wait {seconds:g} s; try again then"
+            raise HubError(f"{what} and {asks}, or set HF_TOKEN (more requests are allowed)")
+        self.left -= seconds
+        print(f"{what}; trying again in {seconds:g} s", file=sys.stderr, flush=True)
+        return seconds
+
+
+def _asked_wait(headers: Any) -> float | None:
+    """Return the seconds that an answer asks to wait; None if it does not say."""
+    from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
+
+    limits = parse_ratelimit_headers(headers)  # what the hub itself sends
+    if limits and not limits.remaining:
+        return float(limits.reset_in_seconds)
     told = str(headers.get("Retry-After", "")).strip()
-    seconds = float(told) if told.isdigit() else 1.0
-    if seconds > patience:
-        raise HubError(
-            f"{name}: the hub has answered too many requests from here (status 429) and asks to "
-            f"wait {seconds:g} s; try again then, or set HF_TOKEN (more requests are allowed)"
-        )
-    return patience - seconds
+    if told.isdigit():
+        return float(told)
+    try:  # a date
+        return max(0.0, round(parsedate_to_datetime(told).timestamp() - time.time()))
+    except ValueError:
+        return None
 
 
 def _kept(transfer: Transfer, response: Any) -> Any:
