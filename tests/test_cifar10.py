@@ -430,7 +430,7 @@ def test_a_server_that_is_busy_for_long_is_not_waited_for(
     said: list[str] = []
     check_archive_items(load(server, notice=said.append), TEST, "test")
     assert pauses == []
-    fetching, why, instead = said
+    _, why, instead = said
     assert "test.parquet: the server answered 429" in why
     assert cifar10.ARCHIVE in instead
 
