@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +72,24 @@ def photos(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture
+def mount() -> Iterator[Callable[..., Path]]:
+    """Mount an empty file system over a folder: mount(folder, size="1M"). Skips if forbidden."""
+    mounted: list[Path] = []
+
+    def over(folder: Path, size: str = "50%") -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        if (
+            not shutil.which("mount")
+            or subprocess.run(command, check=False, capture_output=True).returncode
+        ):
+            pytest.skip("mounting is not permitted here")
+        mounted.append(folder)
+        return folder
+
+    yield over
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -54,6 +54,13 @@ class Transfer:
         except OSError:
             return 0
 
+    def forget(self) -> None:
+        """Keep no bytes any more."""
+        if self.part:
+            with contextlib.suppress(OSError):
+                self.part.unlink(missing_ok=True)
+        self.part = None
+
     def count(self, size: int) -> None:
         """Note new bytes; raises HubError after the deadline."""
         self.advance(size)
@@ -168,24 +175,31 @@ def _kept(transfer: Transfer, response: Any) -> Any:
         have = 0
     new = response.status_code == 200
 
+    def keep(block: bytes, mode: str) -> str:
+        """Keep a block; on a full disk nothing more is kept, and a cut costs the whole file."""
+        if transfer.part:
+            try:
+                with transfer.part.open(mode) as out:
+                    out.write(block)
+            except OSError:
+                transfer.forget()
+        return "ab"
+
     class Body(httpx2.SyncByteStream):
         def __iter__(self) -> Iterator[bytes]:
-            with contextlib.ExitStack() as stack:
-                out = stack.enter_context(part.open("wb" if new else "ab")) if part else None
-                if part and not new and start < have:
-                    with part.open("rb") as kept:
-                        kept.seek(start)
-                        while block := kept.read(min(_BLOCK, have - kept.tell())):
-                            yield block
-                try:
-                    for block in body:
-                        if out:
-                            out.write(block)
-                            out.flush()
-                        transfer.count(len(block))
+            if part and not new and start < have:
+                with part.open("rb") as kept:
+                    kept.seek(start)
+                    while block := kept.read(min(_BLOCK, have - kept.tell())):
                         yield block
-                except httpx2.ReadError as error:  # a reset: the library goes on after others only
-                    raise httpx2.RemoteProtocolError(str(error)) from error
+            mode = "wb" if new else "ab"
+            try:
+                for block in body:
+                    mode = keep(block, mode)
+                    transfer.count(len(block))
+                    yield block
+            except httpx2.ReadError as error:  # a reset: the library goes on after others only
+                raise httpx2.RemoteProtocolError(str(error)) from error
 
         def close(self) -> None:
             body.close()
