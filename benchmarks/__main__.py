@@ -33,6 +33,7 @@ scale --views 1000 10000 100000 1000000 10000000
 warm_query
 encoder
 pipeline
+colours
 rerun
 memory --model vit starter
 rclip --photos 1000 --small 2000 --runs 1

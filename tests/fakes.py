@@ -81,6 +81,9 @@ class ColourModel:
     def unreadable(self, text: str) -> bool:
         return not text.isascii()
 
+    def unread(self, text: str) -> list[str]:
+        return [word for word in text.split() if self.unreadable(word)]
+
 
 def _noise(data: bytes) -> NDArray[np.float32]:
     seed = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")

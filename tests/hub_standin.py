@@ -25,6 +25,8 @@ class StandIn:
     files: dict[str, bytes]
     url: str = ""
     commit: str = COMMIT
+    older: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    """The files of earlier commits."""
     large: int = 1000
     """Files of at least this many bytes are announced with a SHA-256, as LFS files are."""
     cut_after: dict[str, list[int]] = field(default_factory=dict)
@@ -49,6 +51,12 @@ class StandIn:
     """Bytes a second of a transfer; 0 for no limit."""
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     """Paths asked for, each with its Range header."""
+
+    def at(self, revision: str) -> tuple[str, dict[str, bytes]]:
+        """A commit and its files; of "main" and other names the newest."""
+        if revision in self.older:
+            return revision, self.older[revision]
+        return self.commit, self.files
 
     def downloads(self, name: str) -> list[str | None]:
         return [r for path, r in self.requests if path.startswith("/cdn/") and path.endswith(name)]
@@ -84,26 +92,28 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
                 self._answer(200, stand_in.page, {"Content-Type": "text/html"})
             elif stand_in.status != 200:
                 self._answer(stand_in.status, b"no")
-            elif path in (known + "main", known + stand_in.commit):
-                self._answer(200, json.dumps(_info(stand_in)).encode())
+            elif path in (known + r for r in ("main", stand_in.commit, *stand_in.older)):
+                info = _info(stand_in, path.removeprefix(known))
+                self._answer(200, json.dumps(info).encode())
             elif path.startswith(f"/api/models/{repository}/revision/"):
                 self._answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
             elif path.startswith(f"/{repository}/resolve/"):
-                name = path.removeprefix(f"/{repository}/resolve/").partition("/")[2]
-                if name in stand_in.lost or name not in stand_in.files:
+                revision, _, name = path.removeprefix(f"/{repository}/resolve/").partition("/")
+                commit, files = stand_in.at(revision)
+                if name in stand_in.lost or name not in files:
                     self._answer(404, b"no such file")
                 else:  # the real hub sends to a content network too
-                    data = stand_in.files[name]
+                    data = files[name]
                     digest = _digest(stand_in, data)
                     self.send_response(302)
-                    self.send_header("Location", f"{stand_in.url}/cdn/{name}")
-                    self.send_header("X-Repo-Commit", stand_in.commit)
+                    self.send_header("Location", f"{stand_in.url}/cdn/{name}?{commit}")
+                    self.send_header("X-Repo-Commit", commit)
                     self.send_header("X-Linked-Size", str(len(data)))
                     self.send_header("X-Linked-Etag", f'"{digest}"')
                     self.send_header("Content-Length", "0")
                     self.end_headers()
             elif path.startswith("/cdn/"):
-                self._send_file(path.removeprefix("/cdn/"))
+                self._send_file(self.path.partition("?")[2], path.removeprefix("/cdn/"))
             else:
                 self._answer(404, b"no such repository")
 
@@ -116,8 +126,9 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-        def _send_file(self, name: str) -> None:
-            data = stand_in.instead.get(name, stand_in.files[name])
+        def _send_file(self, revision: str, name: str) -> None:
+            commit, files = stand_in.at(revision)
+            data = stand_in.instead.get(name, files[name])
             start = 0
             asked = self.headers.get("Range")
             if asked and stand_in.ranges:
@@ -129,8 +140,8 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
             self.send_header("Content-Length", str(len(data) - start))
-            self.send_header("X-Repo-Commit", stand_in.commit)
-            self.send_header("ETag", f'"{_digest(stand_in, stand_in.files[name])}"')
+            self.send_header("X-Repo-Commit", commit)
+            self.send_header("ETag", f'"{_digest(stand_in, files[name])}"')
             self.end_headers()
             if self.command == "HEAD":
                 return
@@ -173,13 +184,14 @@ def _digest(stand_in: StandIn, data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
-def _info(stand_in: StandIn) -> dict[str, Any]:
+def _info(stand_in: StandIn, revision: str) -> dict[str, Any]:
+    commit, files = stand_in.at(revision)
     siblings = []
-    for name, data in stand_in.files.items():
+    for name, data in files.items():
         sha1 = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
         entry: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": sha1}
         if len(data) >= stand_in.large:
             sha256 = hashlib.sha256(data).hexdigest()
             entry["lfs"] = {"sha256": sha256, "size": len(data), "pointerSize": 130}
         siblings.append(entry)
-    return {"id": stand_in.repository, "sha": stand_in.commit, "siblings": siblings}
+    return {"id": stand_in.repository, "sha": commit, "siblings": siblings}

@@ -134,6 +134,7 @@ def test_the_command_says_where_it_is_found(
 # -- paths
 
 
+@pytest.mark.filterwarnings("error::UserWarning")  # FastAPI's own root_path is deprecated
 @pytest.mark.parametrize("sent", ["/photos", ""], ids=["passed on", "removed"])
 def test_below_a_path(library: wordsight.Library, sent: str) -> None:
     app = create_app(library, address=Address.of(root_path="/photos"))

@@ -10,6 +10,7 @@ import select
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -801,10 +802,24 @@ def test_where_lines_go_is_looked_at_before_the_work(
         assert "taken/r.jsonl cannot be written" in answer.err
 
 
+def test_deprecations_of_libraries_are_not_shown(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    class SomeDeprecationWarning(UserWarning):
+        """As FastAPI's, which Python does not leave out by itself."""
+
+    def warn() -> list[object]:
+        warnings.warn("call another", SomeDeprecationWarning, stacklevel=1)
+        warnings.warn("the disk is old", UserWarning, stacklevel=1)
+        return []
+
+    monkeypatch.setattr("wordsight.models.registry.models_info", warn)
+    assert run("models").err == "note: the disk is old\n"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
 def test_a_name_does_not_command_the_terminal(run: Cli, photos: Photos) -> None:
     folder = photos(red=1)
-    name, escaped = "a\x1b[31m\nb\u202f日.png", r"a\x1b[31m\nb" + "\u202f日.png"
+    name = "a\x1b[31m\nb\u2028\u202egpj\u202f日.png"
+    escaped = r"a\x1b[31m\nb\u2028\u202egpj" + "\u202f日.png"
     (folder / "red-0.png").rename(folder / name)
     (folder / "no\x07.png").write_text("no")
     index = run("index", folder)
@@ -815,6 +830,6 @@ def test_a_name_does_not_command_the_terminal(run: Cli, photos: Photos) -> None:
     for text in (search.out, classify.out):
         assert escaped in text
         assert text.count("\n") == len(text.splitlines())
-    assert not {"\x1b", "\x07"} & {*index.err, *search.out, *classify.out, *classify.err}
+    assert not {"\x1b", "\x07", "\u202e"} & {*index.err, *search.out, *classify.out, *classify.err}
     found = run("search", "red", "--anyway", "--library", folder, "--json").json
     assert Path(found["hits"][0]["path"]).name == name

@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -72,6 +73,19 @@ def test_fetches_the_needed_files_only_into_the_shared_cache(
     assert not (folder / "README.md").exists()
     assert not (folder / "visual/model.armnn").exists()
     assert leftovers(tmp_path) == []
+
+
+def test_nothing_but_the_model_is_asked_for(stand_in: StandIn) -> None:
+    """From 2.4 the library would ask for a list of programs that might be driving it, once."""
+    program = (
+        "import huggingface_hub.utils\n"  # imported first, it reads the variables
+        "from wordsight.models import hub\n"
+        f"hub.fetch({REPOSITORY!r}, {OPEN_CLIP!r})\n"
+    )
+    allowed = {"HF_HUB_DISABLE_TELEMETRY": "0", "DISABLE_TELEMETRY": "0", "DO_NOT_TRACK": "0"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | allowed)
+    asked = {path for path, _ in stand_in.requests}
+    assert asked == {f"/api/models/{REPOSITORY}/revision/main", *(f"/cdn/{n}" for n in OPEN_CLIP)}
 
 
 def outside(folder: Path, name: str) -> None:
@@ -418,7 +432,7 @@ def test_a_hub_in_trouble(stand_in: StandIn) -> None:
 
 def test_an_endpoint_that_is_no_hub(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in.files["config.json"] = b"{}"
-    monkeypatch.setattr("hub_standin._info", lambda stand_in: {"hello": "world"})
+    monkeypatch.setattr("hub_standin._info", lambda *_: {"hello": "world"})
     with pytest.raises(HubError, match="does not answer as a hub does"):
         fetch()
 
@@ -589,9 +603,52 @@ def test_a_model_from_the_hub_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv("HF_ENDPOINT", running.url)
         model = load_model(REPOSITORY, runtime="onnxruntime")
     local = wordsight.load_model(folder, runtime="onnxruntime")
-    assert (model.name, model.source) == (REPOSITORY, REPOSITORY)
+    assert (model.name, model.source) == (REPOSITORY, f"{REPOSITORY}@{COMMIT}")
     assert model.hash == local.hash
     assert np.array_equal(model.encode_texts(["a dog"]), local.encode_texts(["a dog"]))
+
+
+@pytest.mark.parametrize("given", [REPOSITORY, f"{REPOSITORY}@main"])
+def test_a_library_asks_for_the_commit_that_it_was_made_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    def published(folder: str, dim: int) -> dict[str, bytes]:
+        made = make_clip(tmp_path / folder, dim=dim)
+        return {name: (made / name).read_bytes() for name in OPEN_CLIP}
+
+    with serve(StandIn(REPOSITORY, published("first", 8))) as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        place = wordsight.create(tmp_path / "lib", given).path
+        # The repository is uploaded again.
+        running.older, running.commit = {COMMIT: running.files}, COMMIT[::-1]
+        running.files = published("second", 12)
+        assert load_model(REPOSITORY).dim == 8  # in the cache
+        shutil.rmtree(tmp_path / "hf")
+        assert load_model(REPOSITORY).dim == 12
+        asked = len(running.requests)
+
+        library = wordsight.open(place)
+        assert library.store.model.source == f"{REPOSITORY}@{COMMIT}"
+        assert (library.store.model.name, library.model.dim) == (REPOSITORY, 8)
+        assert len(running.requests) > asked  # fetched again
+        assert load_model(REPOSITORY).dim == 12
+        assert wordsight.open(place).model.path == library.model.path
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert wordsight.open(place).model.hash == library.model.hash  # from the cache
+
+
+def test_a_library_whose_record_names_no_commit_still_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_clip(tmp_path / "made")
+    files = {name: (folder / name).read_bytes() for name in OPEN_CLIP}
+    with serve(StandIn(REPOSITORY, files)) as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        record = wordsight.create(tmp_path / "lib", REPOSITORY).path / "library.json"
+        record.write_text(record.read_text("utf-8").replace(f"@{COMMIT}", ""), "utf-8")
+        library = wordsight.open(tmp_path / "lib")
+        assert library.store.model.source == REPOSITORY
+        assert library.model.source == f"{REPOSITORY}@{COMMIT}"
 
 
 def test_content_hash_sees_names_and_bytes(tmp_path: Path) -> None:

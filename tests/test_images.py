@@ -366,9 +366,12 @@ def test_reason_for_missing_permission() -> None:
         (b'\xef\xbb\xbf<?xml version="1.0"?><svg/>', "SVG or XML"),
         (b"<!DOCTYPE html><html><body>404</body></html>", "a web page"),
         (b"just some words\nin two lines", "text, not an image"),
-        (b"%PDF-1.7\n\xe2\xe3\xcf\xd3", "not an image in a known format"),
-        (bytes(100), "not an image in a known format"),
-        (b"\0\0\0\x18ftypisom\0\0\2\0isommp42" + bytes(50), "not an image in a known format"),
+        (b"%PDF-1.7\n\xe2\xe3\xcf\xd3", "a PDF document, not an image"),
+        (b"PK\3\4\x14\0IMG_1.HEIC", "a ZIP archive"),
+        (bytes(100), "it begins with nothing but zeros"),
+        (b"\0\0\0\x18ftypisom\0\0\2\0isommp42" + bytes(50), "a video or sound"),
+        (b"\0\5\x16\7\0\2\0\0Mac OS X        ", "notes of macOS"),
+        (b"\x93NUMPY\1\0v\0", "not an image in a known format"),
     ],
 )
 def test_other_content_is_refused(tmp_path: Path, data: bytes, why: str) -> None:

@@ -383,7 +383,7 @@ def test_scale_and_bias_of_the_registry_hold_for_the_hub_id(
     entry(monkeypatch, hub, logit_scale=112.7, logit_bias=-16.8)
     for name in ("ours", REPOSITORY):
         model = load_model(name)
-        assert (model.name, model.source) == (name, name)
+        assert (model.name, model.source) == ("ours", f"{REPOSITORY}@{hub.commit}")
         assert (model.logit_scale, model.logit_bias) == (112.7, -16.8)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -21,7 +22,13 @@ from fakes import ColourModel
 from PIL import Image
 
 import wordsight
-from wordsight.errors import LibraryError, ModelMismatchError, SourceError
+from wordsight.errors import (
+    LibraryChangedError,
+    LibraryError,
+    ModelError,
+    ModelMismatchError,
+    SourceError,
+)
 from wordsight.library import Store, default_location, files, find, id_from_int, id_to_int
 
 Photos = Callable[..., Path]
@@ -410,7 +417,7 @@ def test_another_library_in_its_place_is_seen(
     assert len(reader) == 2
     shutil.rmtree(place)
     wordsight.create(place, ColourModel("f" * 16)).index(photos("other", green=2))
-    with pytest.raises(ModelMismatchError):
+    with pytest.raises(ModelError, match="unknown model 'colours'"):  # it asks for its own one
         reader.search("green")
 
 
@@ -471,9 +478,9 @@ def test_nothing_of_another_model_is_written_to_a_library_in_its_place(
     library.index(folder)
     shutil.rmtree(tmp_path / "lib")
     wordsight.create(tmp_path / "lib", second)
-    with pytest.raises(ModelMismatchError):
+    with pytest.raises(LibraryChangedError):
         library.index(folder)
-    with pytest.raises(ModelMismatchError):
+    with pytest.raises(ModelError, match="unknown model 'colours'"):
         library.add([Image.new("RGB", (9, 9))], ["x"])
     assert len(wordsight.open(tmp_path / "lib", second)) == 0
 
@@ -683,3 +690,22 @@ def test_what_goes_wrong_while_reading_ahead_is_raised_where_it_is_needed(
 )
 def test_what_the_store_says_is_shown_without_its_sources(said: str, shown: str) -> None:
     assert files.short(OSError(said)) == shown
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_drive_without_locks_is_told(
+    tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Network drives may answer so (LibrePhotos issue 167)."""
+    fcntl = pytest.importorskip("fcntl")
+    library = wordsight.create(tmp_path / "L", model)  # type: ignore[arg-type]
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(LibraryError, match=r"has no locks.*another drive with --library DIR"):
+        library.add([Image.new("RGB", (9, 9))], ["a"])
+    with pytest.raises(LibraryError, match="has no locks"):
+        wordsight.create(tmp_path / "M", model)  # type: ignore[arg-type]
+    assert len(wordsight.open(tmp_path / "L", model)) == 0  # type: ignore[arg-type]

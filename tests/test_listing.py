@@ -187,6 +187,27 @@ def test_the_nearest_ignore_file_decides(tmp_path: Path) -> None:
     assert listed(tmp_path, "b/") == []
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_ignore_files_of_windows_are_read(tmp_path: Path, encoding: str) -> None:
+    write(tmp_path, "été/a.png", "b.png")
+    (tmp_path / ".wordsightignore").write_bytes("# von mir\r\nété/\r\n".encode(encoding))
+    assert listed(tmp_path) == ["b.png"]
+
+
+def test_paths_that_would_leave_nothing_out_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write(folder, "a.png", "thumbs/b.png")
+    for pattern in ("./thumbs", "../in/thumbs", "!./thumbs", f"{folder.resolve()}/thumbs"):
+        with pytest.raises(SourceError, match="would leave nothing out"):
+            listed(folder, pattern)
+        archive = tar_of(folder)
+        archive.exclude = [pattern]
+        if pattern.lstrip("!").startswith("."):
+            with pytest.raises(SourceError, match="would leave nothing out"):
+                archive.items()
+    assert listed(folder, "/thumbs", str(tmp_path / "other")) == ["a.png"]
+
+
 def test_links_to_folders_are_left_out(tmp_path: Path) -> None:
     write(tmp_path, "in/a.png", "out/b.png")
     (tmp_path / "in" / "link").symlink_to(tmp_path / "out")

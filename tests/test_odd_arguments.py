@@ -72,6 +72,61 @@ def test_empty_paths_are_refused(
         wordsight.open(empty)
 
 
+@pytest.mark.parametrize("empty", ["", " "])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["index", ".", "--library"],
+        ["index", ".", "--model"],
+        ["index", ".", "--crops"],
+        ["index", ".", "--plot"],
+        ["index", "--undo-prune", "-L"],
+        ["search", "red", "--library"],
+        ["search", "red", "--grid"],
+        ["search", "red", "--model"],
+        ["info", "-L"],
+        ["compact", "--library"],
+        ["serve", "--library"],
+        ["serve", "--host"],
+        ["classify", ".", "--output"],
+        ["classify", ".", "--grid"],
+        ["classify", ".", "--model"],
+        ["evaluate", "--queries", "labels", "--library"],
+        ["evaluate", "--queries", "labels", "--synonyms"],
+        ["evaluate", "--queries", "labels", "--plot"],
+        ["evaluate", "--queries", "labels", "--per-query"],
+        ["evaluate", "--queries", "labels", "--failures"],
+        ["demo", "--out"],
+        ["export", "red-0.png", "--out"],
+    ],
+    ids=lambda command: f"{command[0]} {command[-1]}",
+)
+def test_options_that_were_given_nothing_are_refused(
+    command: list[str],
+    empty: str,
+    photos: Photos,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A variable that is not set in a script: nothing is done to the folder it happens to be in."""
+    monkeypatch.chdir(photos(red=1))
+    before = sorted(Path.cwd().rglob("*"))
+    status, out, err = _run(capsys, *command, empty)
+    assert (status, out) == (2, "")
+    assert "is empty" in err
+    assert err.count("\n") == 1
+    assert sorted(Path.cwd().rglob("*")) == before
+
+
+def test_a_variable_of_the_environment_may_be_empty(
+    library: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORDSIGHT_LIBRARY", "")
+    status, out, _ = _run(capsys, "info", "--json")
+    assert status == 0
+    assert str(library) in out
+
+
 def test_an_existing_path_is_an_image_or_an_error(
     library: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,6 +147,21 @@ def test_an_existing_path_is_an_image_or_an_error(
     assert _run(capsys, "search", '"dogs"', "--anyway")[0] == 0  # the words, as the error says
     status, _, _ = _run(capsys, "search", '@" lead.png" + "red"')
     assert status == 0
+
+
+def test_addresses_of_files_are_taken_and_those_of_the_web_are_not(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(library / "red-0.png", library / "a 50%.png")
+    address = (library / "a 50%.png").as_uri()
+    for query in (address, f'@"{address}"'):
+        status, out, _ = _run(capsys, "search", query, "-k", "1")
+        assert (status, out[:11]) == (0, "  1  1.0000")
+    assert len(open_source(library.as_uri()).items()) == 4
+    for command in ("search", "index", "classify"):
+        status, out, err = _run(capsys, command, "https://example.org/dog.jpg")
+        assert (status, out) == (2, "")
+        assert "only local files are opened" in err
 
 
 def test_the_prompt_expands_the_home_and_keeps_spaces(
@@ -156,12 +226,35 @@ def test_prompts_that_it_can_read_are_not(prompt: str) -> None:
     assert not wordsight.load_model("starter").unreadable(prompt)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "unread"),
+    [
+        ("a dog собака", ["собака"]),
+        ("собака на снегу and a dog 🐕, red", ["собака на снегу", "🐕"]),
+        ("dog,собака;cat", ["собака"]),
+        ("a black — “white” dog… <b> & €", []),
+        ("a dog", []),
+        ("café", []),
+    ],
+)
+def test_words_that_the_model_cannot_read_are_told(
+    prompt: str, unread: list[str], library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = wordsight.open(library / ".wordsight")
+    assert opened.model.unread(prompt) == unread
+    notices = opened.search(prompt).notices
+    assert [", ".join(unread) in notice for notice in notices] == [True] * bool(unread)
+    _, _, err = _run(capsys, "search", prompt)
+    assert err.count("cannot read") == bool(unread)
+
+
 def test_byte_level_tokenizers_read_all(test_models: Path) -> None:
     read = 0
     for config in test_models.glob("**/textual/tokenizer.json"):
         if "ByteLevel" in config.read_text(encoding="utf-8"):
             model = wordsight.load_model(config.parent.parent)
             assert not any(map(model.unreadable, [*UNREAD, "a dog"]))
+            assert not any(map(model.unread, [*UNREAD, "a dog собака"]))
             read += 1
     if not read:
         pytest.skip("no model with a byte-level tokenizer is here")

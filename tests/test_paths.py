@@ -18,6 +18,15 @@ def test_a_name_that_nobody_has_is_no_error(
     assert expanded("~nobody-is-called-so/photos") == Path("~nobody-is-called-so/photos")
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "a b.jpg", "été 日本.jpg", "50% #1?.jpg", "%41.jpg"])
+def test_addresses_of_files_are_their_paths(tmp_path: Path, name: str) -> None:
+    """As file managers give them (feh issue 584)."""
+    path = tmp_path / name
+    assert expanded(path.as_uri()) == path
+    assert expanded(path.as_uri().replace("file://", "file://localhost", 1)) == path
+    assert expanded(str(path)) == path
+
+
 def test_a_draft_takes_the_place_of_the_file_once_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 251 + ".txt")  # as long as names may be
     path.write_text("old")

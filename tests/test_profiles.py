@@ -54,6 +54,70 @@ def test_profiles_that_are_broken_or_of_another_mode_change_nothing(
     assert np.array_equal(np.asarray(open_image(data)), np.asarray(image.convert("RGB")))
 
 
+def icc(colours: bytes, space: bytes, kind: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """A profile (ICC.1:2010, clause 7) of these tags and D50 as its white."""
+    white = b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(v * 65536) for v in (0.9642, 1, 0.8249)))
+    tags = {b"wtpt": white, b"desc": b"desc\0\0\0\0\0\0\0\2x" + bytes(79), **tags}
+    start = 128 + 4 + 12 * len(tags)
+    table, bodies = struct.pack(">I", len(tags)), b""
+    for name, body in tags.items():
+        table += struct.pack(">4sII", name, start + len(bodies), len(body))
+        bodies += body + bytes(-len(body) % 4)
+    head = struct.pack(">4x4xI4s4s4s12x4s", 0x02400000, kind, colours, space, b"acsp")
+    head = head.ljust(68, b"\0") + white[8:]
+    return struct.pack(">I", start + len(bodies)) + (head.ljust(128, b"\0") + table + bodies)[4:]
+
+
+def inks() -> bytes:
+    """A CMYK profile whose full inks are dull and whose black is brown."""
+    lab = [(255, 128, 128)]  # paper; each ink takes away what it takes from there
+    taken = ((120, 30, 50), (140, -60, 10), (30, 10, -90), (200, -10, -15))
+    for ink in taken:  # the last ink varies fastest
+        lab = [x for c in lab for x in (c, tuple(map(int.__sub__, c, ink)))]
+    corners = bytes(min(max(v, 0), 255) for c in lab for v in c)
+    matrix = struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9)))
+    line = bytes(range(256))
+    table = b"mft1\0\0\0\0\4\3\2\0" + matrix + 4 * line + corners + 3 * line
+    return icc(b"CMYK", b"Lab ", b"prtr", {b"A2B0": table})
+
+
+def grey(gamma: float) -> bytes:
+    curve = b"curv\0\0\0\0\0\0\0\1" + struct.pack(">H", round(256 * gamma))
+    return icc(b"GRAY", b"XYZ ", b"mntr", {b"kTRC": curve})
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+@pytest.mark.parametrize("min_side", [None, 16])
+@pytest.mark.parametrize(
+    ("profile", "mode"), [(inks(), "CMYK"), (grey(1.0), "L"), (grey(3.0), "L")]
+)
+def test_inks_and_greys_are_as_their_profile_says(
+    profile: bytes, mode: str, kind: str, min_side: int | None
+) -> None:
+    colours = [(0, 0, 0, 0), (255, 0, 0, 0), (0, 255, 0, 0), (0, 0, 255, 0), (0, 0, 0, 255)]
+    colours += [(120, 40, 200, 20), (30, 30, 30, 100)]
+    levels = [0, 20, 60, 128, 190, 230, 255]
+    image = PIL.Image.new(mode, (32 * len(levels), 32))
+    for n, (inked, level) in enumerate(zip(colours, levels, strict=True)):
+        image.paste(inked if mode == "CMYK" else level, (32 * n, 0, 32 * n + 32, 32))
+    by_lcms = ImageCms.profileToProfile(
+        image,
+        ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+        ImageCms.createProfile("sRGB"),
+        outputMode="RGB",
+    )
+    options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
+    data = saved(image, kind, icc_profile=profile, **options)
+    opened = open_image(data, min_side=min_side)
+    unlike = 0
+    for n in range(len(levels)):
+        there = opened.getpixel((opened.width * (2 * n + 1) // (2 * len(levels)), 8))
+        assert np.abs(np.subtract(there, by_lcms.getpixel((32 * n + 16, 16)))).max() <= 4, n
+        plain = image.convert("RGB").getpixel((32 * n + 16, 16))
+        unlike = max(unlike, np.abs(np.subtract(there, plain)).max())
+    assert unlike > 20  # without the profile it would be another picture
+
+
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
 @pytest.mark.parametrize("min_side", [None, 10])
 def test_a_black_drawing_on_nothing_is_black_on_white(mode: str, min_side: int | None) -> None:
@@ -81,6 +145,15 @@ def test_png_tells_its_coding_in_a_chunk() -> None:
     body = b"cICP" + bytes([9, 16, 0, 1])
     chunk = struct.pack(">I", 4) + body + struct.pack(">I", zlib.crc32(body))
     assert min(open_image(data[:33] + chunk + data[33:]).getpixel((0, 0))) >= 250
+
+
+@pytest.mark.parametrize("size", [2_000_000, 40_000_000])
+def test_a_png_with_a_long_profile_is_read(size: int) -> None:
+    """Pillow gives up on those of more than a megabyte (Pillow issue 8363)."""
+    data = saved(PIL.Image.new("RGB", (4, 4), (148, 20, 20)), "PNG")
+    body = b"iCCPtables\0\0" + zlib.compress(SRGB + bytes(size))
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    assert open_image(data[:33] + chunk + data[33:]).getpixel((0, 0)) == (148, 20, 20)
 
 
 def test_what_wordsight_drew_says_so(tmp_path: Path) -> None:

@@ -50,9 +50,11 @@ def test_without_the_extras_the_packages_are_named(monkeypatch: pytest.MonkeyPat
 
 def test_broken_raw_files_are_errors() -> None:
     pytest.importorskip("rawpy", reason="needs the extra raw")
-    for data in (b"FUJIFILMCCD-RAW" + bytes(999), dng()[:400]):
-        with pytest.raises(ImageError):
+    canon = b"II*\0\x10\0\0\0CR\2\0" + bytes(8)
+    for data in (b"FUJIFILMCCD-RAW" + bytes(999), dng()[:400], canon):
+        with pytest.raises(ImageError) as raised:
             open_image(data)
+        assert "b'" not in str(raised.value)  # what LibRaw says comes as bytes
 
 
 @pytest.mark.parametrize("size", [(64, 48), (57, 200), (300, 301), (1000, 16)])

@@ -146,7 +146,25 @@ def test_auto_takes_a_cached_model_without_asking(
 
 def test_auto_fetches_the_preferred_model(starter: Path, online: StandIn) -> None:
     model = load_model()
-    assert (model.name, model.source, model.dim) == (PREFERRED.name, PREFERRED.name, 12)
+    source = f"{PREFERRED.repository}@{PREFERRED.revision}"
+    assert (model.name, model.source, model.dim) == (PREFERRED.name, source, 12)
+
+
+def test_a_library_keeps_repository_and_commit_of_a_name(
+    starter: Path, online: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = wordsight.create(tmp_path / "lib", PREFERRED.name).store.model
+    assert (made.name, made.source) == (PREFERRED.name, PREFERRED.address)
+    # The name means another repository one day.
+    with monkeypatch.context() as later:
+        other = registry.ENTRIES[1]
+        later.setattr(models, "find", lambda name: other if name == made.name else None)
+        assert wordsight.open(tmp_path / "lib").model.hash == made.hash
+    # A record of an older version has the name alone.
+    record = tmp_path / "lib/library.json"
+    record.write_text(record.read_text("utf-8").replace(made.source, made.name), "utf-8")
+    library = wordsight.open(tmp_path / "lib")
+    assert (library.store.model.source, library.model.name) == (PREFERRED.name, PREFERRED.name)
 
 
 def test_auto_offline_is_the_starter_with_a_notice(
@@ -257,4 +275,4 @@ def test_a_later_run_names_the_better_model_that_came(
     run(["index", str(photo)])
     said = capsys.readouterr().err
     assert f"{PREFERRED.name}, which finds more, is on this machine by now" in said
-    assert f"--library DIR --model {PREFERRED.name}" in said
+    assert f"wordsight index --remodel --library {photo / '.wordsight'}" in said

@@ -277,6 +277,26 @@ def test_what_hides_in_an_image_is_not_served(
         assert answer.json()["hits"][0]["id"] == entry.id  # it is still an image
 
 
+@pytest.mark.parametrize(("kind", "size"), [("HEIC", (8064, 6048)), ("JPEG", (12_000, 9_000))])
+def test_photographs_of_48_and_108_megapixels_are_taken(
+    client: TestClient, kind: str, size: tuple[int, int]
+) -> None:
+    out, colour = io.BytesIO(), (20, 20, 220)
+    if kind == "HEIC":
+        heif = pytest.importorskip("pillow_heif", reason="needs the extra heif")
+        if not heif.libheif_info()["HEIF"]:
+            pytest.skip("libheif has no encoder for HEIC here")
+        made = heif.from_pillow(Image.new("RGB", size, colour))
+        made.save(out, quality=30, enc_params={"preset": "ultrafast"})
+    else:
+        Image.new("RGB", size, colour).save(out, kind)
+    searched = client.post("/api/v1/search", content=out.getvalue(), params={"k": 3})
+    assert searched.status_code == 200, searched.text
+    assert all("blue" in hit["path"] for hit in searched.json()["hits"])
+    named = client.post("/api/v1/classify", params={"labels": "red,blue"}, content=out.getvalue())
+    assert named.json()["top"][0]["label"] == "blue", named.text
+
+
 def test_a_decompression_bomb_is_refused(client: TestClient) -> None:
     out = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(out, "PNG")
@@ -899,6 +919,11 @@ def test_metrics_and_readiness(library: wordsight.Library) -> None:
         client.get("/api/v1/search?q=red")
         client.get("/nowhere/made-up")
         text = client.get("/metrics").text
+        library.path.rename(library.path.with_name("away"))
+        assert client.get("/api/v1/ready").status_code == 503  # searches answer so too
+        assert client.get("/api/v1/health").status_code == 200
+        library.path.with_name("away").rename(library.path)
+        assert client.get("/api/v1/ready").status_code == 200
     assert "wordsight_images 36.0" in text
     assert 'wordsight_requests_total{method="GET",route="/api/v1/search",status="200"} 1.0' in text
     assert "wordsight_request_seconds_bucket" in text

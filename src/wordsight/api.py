@@ -49,6 +49,7 @@ class Library:
     def __init__(self, store: Store, model: ClipModel | None = None) -> None:
         self.store = store
         self._model = model
+        self._model_of = store.model.hash
 
     def __repr__(self) -> str:
         return f"Library({str(self.path)!r}, images={len(self)}, model={self.store.model.name!r})"
@@ -70,15 +71,16 @@ class Library:
     def model(self) -> ClipModel:
         """The model of the library; loaded from where it came from when first asked for.
 
-        Raises ModelError when it is not to be had, ModelMismatchError when what is found there
-        is another model by now.
+        So it is again once the library has another one (see :meth:`remodel`). Raises ModelError
+        when it is not to be had, ModelMismatchError when what is found there is another by now.
         """
-        if self._model is None:
+        record = self.store.model
+        if self._model is None or self._model_of != record.hash:
             from wordsight.models import load_model
 
-            model = load_model(self.store.model.source)
+            model = load_model(record.source)
             self.store.check_model(model.name, model.hash)
-            self._model = model
+            self._model, self._model_of = model, record.hash
         return self._model
 
     def index(
@@ -134,6 +136,35 @@ class Library:
             recheck=recheck,
             progress=progress,
         )
+
+    def remodel(
+        self,
+        model: ClipModel | str | Path = "auto",
+        *,
+        prune: bool | Literal["force"] = False,
+        progress: Progress | None = None,
+    ) -> IndexReport | None:
+        """Embed all images again with another model, and search with that one from then on.
+
+        None where the library is of this model already. See :func:`wordsight.remodel.remodel` for
+        what is kept, and the errors; ModelError also where "auto" means the starter here and now,
+        and the library has another model.
+        """
+        from wordsight.remodel import check_auto, remodel
+
+        loaded = _loaded(model)
+        if model == "auto":
+            check_auto(self.store, loaded)
+        report = remodel(
+            self.store,
+            loaded,
+            lambda place: create(place, loaded).store,
+            prune=prune,
+            progress=progress,
+        )
+        if report is not None:
+            self._model, self._model_of = loaded, loaded.hash
+        return report
 
     def undo_prune(self) -> int:
         """Bring back the images that ``index(prune=...)`` removed since the last :meth:`compact`.
@@ -286,6 +317,7 @@ class Library:
             results = run()
         except LibraryChangedError:
             self.store.reload()
+            self.store.refresh()
             results = run()
         return results if isinstance(query, list) else results[0]
 

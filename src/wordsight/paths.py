@@ -11,8 +11,14 @@ from pathlib import Path
 def expanded(path: str | os.PathLike[str]) -> Path:
     """A path with ~ and ~name as the shell takes them: a name that nobody has stays as it is.
 
-    ``Path.expanduser`` raises RuntimeError for those.
+    ``Path.expanduser`` raises RuntimeError for those. Addresses of files, as file managers copy and
+    drop them (``file:///home/me/a%20b.jpg``), become their paths.
     """
+    address = os.fspath(path)
+    if address.startswith("file://"):
+        from urllib.request import url2pathname
+
+        return Path(url2pathname("/" + address.removeprefix("file://").partition("/")[2]))
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 

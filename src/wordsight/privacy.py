@@ -9,7 +9,8 @@ begins with that import. What each library sends, and what forbids it, as its so
 - OpenVINO: each import, to Google Analytics, through the package ``openvino_telemetry``. It has a
   stub in the place of this package where that cannot be imported, and no variable.
 - huggingface_hub and hf_xet, and transformers through them: what else is installed, which agent
-  drives the program, how transfers went. ``HF_HUB_DISABLE_TELEMETRY``.
+  drives the program (from 2.4 it asks the hub for a list of these, ``/api/agent-harnesses``), how
+  transfers went. ``HF_HUB_DISABLE_TELEMETRY``.
 - ``DO_NOT_TRACK`` (https://donottrack.sh) is what others ask, those that come later among them.
 
 Lance, PyArrow, faiss and Pillow send nothing of this kind.

@@ -621,17 +621,24 @@ def _top(values: NDArray[np.float32], k: int) -> NDArray[np.intp]:
 
 
 def _notices(model: ClipModel, query: Query) -> list[str]:
-    texts = [term.text for term in query.terms if term.text is not None]
-    return [
-        f"the prompt is longer than the model reads; only its beginning counts: {text[:60]}..."
-        for text in texts
-        if model.truncated(text)
-    ] + [
-        f"the model {model.name} can read nothing of this, so any other such prompt gets the same "
-        f"answer; write it in a language of the model: {text[:60]}"
-        for text in texts
-        if model.unreadable(text)
-    ]
+    notices = []
+    for text in [term.text for term in query.terms if term.text is not None]:
+        if model.truncated(text):
+            notices.append(
+                "the prompt is longer than the model reads; only its beginning counts: "
+                f"{text[:60]}..."
+            )
+        if model.unreadable(text):
+            notices.append(
+                f"the model {model.name} can read nothing of this, so any other such prompt gets "
+                f"the same answer; write it in a language of the model: {text[:60]}"
+            )
+        elif unread := model.unread(text):
+            notices.append(
+                f"the model {model.name} cannot read {', '.join(unread)[:60]!r}; any other such "
+                "words get the same answer."
+            )
+    return notices
 
 
 class _Clock:

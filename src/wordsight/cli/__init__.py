@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepare_streams()
     # What Pillow thinks of odd metadata is nothing the user can act on.
     warnings.filterwarnings("ignore", module="PIL")
-    warnings.showwarning = lambda message, *_args, **_kw: say(f"note: {message}")
+    warnings.showwarning = _show_warning
     try:
         app(args=list(arguments) if arguments is not None else None)
     except WordsightError as error:
@@ -81,6 +81,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(end.__context__, BrokenPipeError):  # the reader (head, less) went away
             sys.exit(0)
         raise
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], *_args: object, **_: object
+) -> None:
+    """As a line; what libraries tell those who program with them concerns nobody here."""
+    if "Deprecat" not in category.__name__:
+        say(f"note: {message}")
 
 
 def _unwritten(error: OSError) -> None:

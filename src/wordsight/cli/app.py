@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from wordsight.errors import WordsightError
 
 STARTED = time.perf_counter()
 
@@ -36,6 +39,20 @@ app = typer.Typer(
 )
 
 
+def given(option: str) -> Callable[[str], str]:
+    """A parser for an option's value that refuses an empty one, as a variable leaves that is unset.
+
+    ``Path("")`` is the current folder, ``--host ""`` every address of the machine.
+    """
+
+    def parse(text: str) -> str:
+        if not text.strip():
+            raise WordsightError(f"{option} is empty; give it a value, or leave it out.")
+        return text
+
+    return parse
+
+
 class Runtime(str, Enum):
     """What runs the models."""
 
@@ -59,6 +76,7 @@ LibraryOption = Annotated[
         "--library",
         "-L",
         metavar="DIR",
+        parser=given("--library"),
         envvar="WORDSIGHT_LIBRARY",
         help="The library's directory. Default: .wordsight here or in a folder above.",
     ),
@@ -84,11 +102,19 @@ PrecisionOption = Annotated[
 # Of a new model; the model of a library is written in it, so a verb on one asks where it is now.
 ModelOption = Annotated[
     str,
-    typer.Option(metavar="NAME", help="A name of `wordsight models`, a directory, or a hub id."),
+    typer.Option(
+        metavar="NAME",
+        parser=given("--model"),
+        help="A name of `wordsight models`, a directory, or a hub id.",
+    ),
 ]
 
 
 MovedModelOption = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Where the library's model is now, if it has moved."),
+    typer.Option(
+        metavar="NAME",
+        parser=given("--model"),
+        help="Where the library's model is now, if it has moved.",
+    ),
 ]

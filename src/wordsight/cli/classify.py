@@ -18,6 +18,7 @@ from wordsight.cli.app import (
     RuntimeOption,
     app,
     examples,
+    given,
 )
 from wordsight.cli.console import (
     check_files,
@@ -75,10 +76,16 @@ def classify(
         ),
     ] = "1",
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a .csv or .jsonl file instead.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=given("--output"), help="Write a .csv or .jsonl file instead."
+        ),
     ] = None,
     grid: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a picture of the first 20 images.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=given("--grid"), help="Write a picture of the first 20 images."
+        ),
     ] = None,
     model: ModelOption = "auto",
     runtime: RuntimeOption = Runtime.auto,
@@ -143,20 +150,12 @@ def _positive(value: float) -> float:
 
 def _items_of(place: str) -> list[Item]:
     """The images at a path, a file:// URL, or - for the bytes on standard input."""
-    from urllib.parse import urlparse
-    from urllib.request import url2pathname
-
     from wordsight.errors import SourceError
     from wordsight.sources import Item
 
     if place == "-":
         data = sys.stdin.buffer.read()
         return [Item("0" * 16, "-", len(data), 0, None, "-", lambda _item: data)]
-    url = urlparse(place)
-    if url.scheme == "file":
-        place = url2pathname(url.path)
-    elif url.scheme in ("http", "https"):
-        raise SourceError(f"{place}: only local files are opened; download the image first.")
     items = open_place(place).items()
     if not items:
         raise SourceError(f"no image found in {place}.")

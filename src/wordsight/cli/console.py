@@ -18,7 +18,8 @@ from wordsight.progress import lines, transfer
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+# With what breaks lines, and what turns the direction of writing: "\u202egnp.exe" reads "exe.png".
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def say(text: str) -> None:

@@ -16,6 +16,7 @@ from wordsight.cli.app import (
     RuntimeOption,
     app,
     examples,
+    given,
 )
 from wordsight.cli.console import Transfer, print_json, progress_bar, say
 from wordsight.cli.opening import load
@@ -23,9 +24,9 @@ from wordsight.cli.opening import load
 
 @app.command(epilog=examples("wordsight demo --out demo"))
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where pictures are written.")] = Path(
-        "demo"
-    ),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", parser=given("--out"), help="Where pictures are written.")
+    ] = Path("demo"),
     full: Annotated[
         bool, typer.Option("--full", help="Index all 10,000 test images, not the first 2,000.")
     ] = False,

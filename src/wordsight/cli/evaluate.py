@@ -18,6 +18,7 @@ from wordsight.cli.app import (
     RuntimeOption,
     app,
     examples,
+    given,
 )
 from wordsight.cli.console import check_files, check_pictures, count, print_json, say, write_lines
 from wordsight.cli.opening import open_library
@@ -55,18 +56,30 @@ def evaluate(
     synonyms: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help='More words for labels, a line each: "car: auto, sedan".'
+            metavar="FILE",
+            parser=given("--synonyms"),
+            help='More words for labels, a line each: "car: auto, sedan".',
         ),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write Recall@K by method as a picture.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=given("--plot"), help="Write Recall@K by method as a picture."
+        ),
     ] = None,
     per_query: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a .jsonl file, a query a line.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=given("--per-query"), help="Write a .jsonl file, a query a line."
+        ),
     ] = None,
     failures: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the worst queries and what came up as a picture."),
+        typer.Option(
+            metavar="FILE",
+            parser=given("--failures"),
+            help="Write the worst queries and what came up as a picture.",
+        ),
     ] = None,
     model: MovedModelOption = None,
     runtime: RuntimeOption = Runtime.auto,

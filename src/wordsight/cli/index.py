@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
@@ -19,13 +19,15 @@ from wordsight.cli.app import (
     RuntimeOption,
     app,
     examples,
+    given,
 )
 from wordsight.cli.console import check_pictures, count, print_json, progress_bar, say, shown
-from wordsight.cli.opening import open_or_create, open_place
+from wordsight.cli.opening import load, open_or_create, open_place
 from wordsight.errors import WordsightError
 
 if TYPE_CHECKING:
     from wordsight.api import Library
+    from wordsight.models import ClipModel
     from wordsight.report import CropReport, IndexReport
     from wordsight.sources import Source
 
@@ -49,6 +51,7 @@ class _Index(TyperCommand):
         "wordsight index ~/Pictures --crops tiles",
         "wordsight index ~/Pictures --exclude thumbs/ --exclude '*.gif'",
         "wordsight index photos scans.tar --library mine.lib --model clip-vit-b32",
+        "wordsight index --remodel --library ~/Pictures --model clip-vit-b16",
     ),
 )
 def index(
@@ -61,13 +64,16 @@ def index(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Model of a new library: a name of `wordsight models`, a directory, or a hub id.",
+            parser=given("--model"),
+            help="Model of a new library or for --remodel: a name of `wordsight models`, a "
+            "directory, or a hub id.",
         ),
     ] = None,
     crops: Annotated[
         str | None,
         typer.Option(
             metavar="none|maskrcnn|tiles|NAME",
+            parser=given("--crops"),
             help="Embed regions of each image too, found by a detector or as tiles. "
             "Default: as the library was last indexed.",
         ),
@@ -81,7 +87,10 @@ def index(
         ),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write crops per image as a picture.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=given("--plot"), help="Write crops per image as a picture."
+        ),
     ] = None,
     prune: Annotated[
         bool,
@@ -94,6 +103,14 @@ def index(
     prune_force: Annotated[bool, typer.Option("--prune-force", hidden=True)] = False,
     undo_prune: Annotated[
         bool, typer.Option("--undo-prune", help="Bring back what was pruned since `compact`.")
+    ] = False,
+    remodel: Annotated[
+        bool,
+        typer.Option(
+            "--remodel",
+            help="Embed all images of the library again with another model (--model), which takes "
+            "over once all are embedded. Searches go on meanwhile.",
+        ),
     ] = False,
     recheck: Annotated[
         bool,
@@ -116,8 +133,14 @@ def index(
     from wordsight.errors import ModelError, SourceError
     from wordsight.library import default_location
 
+    pruning: bool | Literal["force"] = "force" if prune_force else prune
     if undo_prune:
         return _undo_prune(library, paths, as_json)
+    if remodel:
+        if crops or exclude or recheck or plot:
+            raise typer.BadParameter("--crops, --exclude, --recheck and --plot: not with --remodel")
+        opened = _existing(library, paths)
+        return _remodel(opened, model, runtime, precision, prune=pruning, as_json=as_json)
     if not paths:
         raise typer.BadParameter("Missing argument 'PATH...'.")
     check_pictures(plots=[plot])
@@ -126,13 +149,13 @@ def index(
     opened, fresh = open_or_create(place, model, runtime, precision)
     try:
         if fresh and precision == Precision.int8:
-            _say_int8(opened, sources)
+            _say_int8(opened.model, sources)
         with progress_bar("indexing", "images") as progress:
             report = opened.index_sources(
                 sources,
                 crops=crops,
                 exclude=exclude,
-                prune="force" if prune_force else prune,
+                prune=pruning,
                 recheck=recheck,
                 progress=progress,
             )
@@ -172,24 +195,73 @@ def index(
         say("no plot: this run made no crops (--crops says how).")
 
 
-def _undo_prune(place: Path | None, paths: Sequence[str] | None, as_json: bool) -> None:
+def _existing(place: Path | None, paths: Sequence[str] | None) -> Library:
+    """The library that is named, or that of these paths, or of the current folder."""
     from wordsight.api import Library
     from wordsight.library import Store, default_location, find
 
-    store = Store.open(place or (default_location(paths[0]) if paths else find()))
-    restored = Library(store).undo_prune()
+    return Library(Store.open(place or (default_location(paths[0]) if paths else find())))
+
+
+def _undo_prune(place: Path | None, paths: Sequence[str] | None, as_json: bool) -> None:
+    library = _existing(place, paths)
+    restored = library.undo_prune()
     if as_json:
-        print_json({"restored": restored, "images": len(store), "library": str(store.path)})
+        print_json({"restored": restored, "images": len(library), "library": str(library.path)})
     else:
         print(f"{count(restored, 'image')} brought back.")
-        print(f"Library: {store.path} ({count(len(store), 'image')})")
+        print(f"Library: {library.path} ({count(len(library), 'image')})")
 
 
-def _say_int8(library: Library, sources: Sequence[Source]) -> None:
+def _remodel(
+    library: Library,
+    name: str | None,
+    runtime: Runtime,
+    precision: Precision,
+    *,
+    prune: bool | Literal["force"],
+    as_json: bool,
+) -> None:
+    from wordsight.remodel import check_auto, indexed_sources
+
+    store, before = library.store, library.store.record["model"]
+    model = load(name or "auto", runtime, precision)
+    if name in (None, "auto"):
+        check_auto(store, model)
+    if precision == Precision.int8 and model.hash != store.model.hash:
+        _say_int8(model, indexed_sources(store.entries()))
+    try:
+        with progress_bar("embedding", "images") as progress:
+            report = library.remodel(model, prune=prune, progress=progress)
+    except KeyboardInterrupt:
+        say(_KEPT)
+        raise
+    if as_json:
+        counts = report.to_json() if report else {"images": len(library)}
+        facts = {"model": store.record["model"], "replaced": before if report else None}
+        print_json({**counts, **facts, "library": str(library.path)})
+        return
+    if report is None:
+        print(f"Nothing to do: {library.path} is of the model {before['name']} already.")
+        return
+    for failure in report.failed:
+        say(f"left out {shown(failure.path)}: {failure.reason}")
+    parts = [
+        f"{count(report.images, 'image')} embedded again in {report.seconds:.1f} s",
+        *([f"{report.unchanged} of them before"] if report.unchanged else []),
+        *([f"{report.removed} left out"] if report.removed else []),
+    ]
+    print(f"{', '.join(parts)}.")
+    if report.crops and report.crops.per_image:
+        _print_crops(report.crops)
+    print(f"Library: {library.path} ({store.model.name}, no longer {before['name']})")
+
+
+def _say_int8(model: ClipModel, sources: Sequence[Source]) -> None:
     """What int8 changes, before anything is indexed with it."""
     from wordsight.indexing import check_int8
 
-    check = check_int8(library.model, sources)
+    check = check_int8(model, sources)
     say(
         f"int8: of the ten images nearest to each of {check.images}, {check.recall:.2f} are those "
         f"of fp32 (cosine {check.cosine:.4f})"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from wordsight.cli.app import JsonOption, app, examples
+from wordsight.cli.app import JsonOption, app, examples, given
 from wordsight.cli.console import print_json, print_table, progress_bar, say
 from wordsight.progress import size
 
@@ -110,7 +110,9 @@ def export(
             "torchvision Mask R-CNN (a file), or a model's name together with --pretrained.",
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The directory to write.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", parser=given("--out"), help="The directory to write.")
+    ],
     pretrained: Annotated[
         str | None,
         typer.Option(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,10 +64,10 @@ def open_or_create(
 ) -> tuple[Library, bool]:
     """The library, and whether it was made now."""
     import wordsight
+    from wordsight.library import is_library
     from wordsight.models.registry import STARTER
 
-    records = (place / "library.json", place / ".wordsight/library.json")
-    if any(os.path.isfile(record) for record in records):  # noqa: PTH113  (of any length)
+    if is_library(place) or is_library(place / ".wordsight"):
         opened = open_library(place, model, runtime, precision)
         if model is None:
             _say_better(opened)
@@ -89,6 +89,6 @@ def _say_better(library: Library) -> None:
     if better := better_than(library.store.model.source):
         say(
             f"note: this library was made with the starter model; {better.name}, which finds more, "
-            "is on this machine by now. To go over to it, index the same images into another "
-            f"library: --library DIR --model {better.name}"
+            "is on this machine by now. To go over to it, which embeds all images again: "
+            f"wordsight index --remodel --library {shlex.quote(str(library.path))}"
         )

@@ -22,6 +22,7 @@ from wordsight.cli.app import (
     RuntimeOption,
     app,
     examples,
+    given,
 )
 from wordsight.cli.console import check_pictures, count, print_json, say, shown
 from wordsight.cli.opening import open_library
@@ -55,7 +56,10 @@ def search(
     ] = 10,
     library: LibraryOption = None,
     grid: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the hits as a labelled picture.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=given("--grid"), help="Write the hits as a labelled picture."
+        ),
     ] = None,
     show: Annotated[
         bool,
@@ -178,6 +182,8 @@ def _as_query(text: str) -> str | Path:
             )
         if name and os.path.exists(path):  # noqa: PTH110
             return path
+    if text.strip().startswith(("http://", "https://")):
+        raise WordsightError(f"{text}: only local files are opened; download the image first.")
     if Path(text.strip()).suffix.lower() in IMAGE_SUFFIXES:
         raise WordsightError(f"{text}: there is no such file.")
     return text

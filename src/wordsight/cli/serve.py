@@ -18,6 +18,7 @@ from wordsight.cli.app import (
     RuntimeOption,
     app,
     examples,
+    given,
 )
 from wordsight.cli.console import count, print_json
 from wordsight.cli.opening import open_library
@@ -36,7 +37,8 @@ from wordsight.errors import WordsightError, reason
 def serve(
     library: LibraryOption = None,
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Address to listen on.")
+        str,
+        typer.Option(metavar="ADDRESS", parser=given("--host"), help="Address to listen on."),
     ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(metavar="N", help="Port; 0 picks a free one.", min=0, max=65535)

@@ -17,7 +17,8 @@ _KEPT = {b"tRNS", b"iCCP", b"cICP", b"sRGB", b"gAMA", b"eXIf", b"acTL", b"fcTL",
 def mended(kind: str, data: bytes) -> bytes | None:
     """The bytes of the same picture that decode; None where nothing is known to do.
 
-    A PNG loses text, however long, and ancillary chunks that fail their check. A JPEG without its
+    A PNG loses text, however long, a profile of more than a megabyte, and ancillary chunks that
+    fail their check. A JPEG without its
     end marker gets one, if no pixel is missing.
     """
     try:
@@ -32,13 +33,28 @@ def _png(data: bytes) -> bytes | None:
         length, name = struct.unpack(">I4s", data[at : at + 8])
         chunk = data[at : at + 12 + length]
         critical = not name[0] & 0x20
-        if critical or (name in _KEPT and zlib.crc32(chunk[4:-4]) == _crc(chunk)):
+        whole = name in _KEPT and zlib.crc32(chunk[4:-4]) == _crc(chunk)
+        if critical or (whole and not (name == b"iCCP" and _is_too_long(chunk[8:-4]))):
             parts.append(chunk)
         at += 12 + length
         if name == b"IEND":
             break
     result = b"".join(parts)
     return result if len(result) < len(data) else None
+
+
+def _is_too_long(profile: bytes) -> bool:
+    """Whether Pillow refuses the picture for the length of this profile: tables may take megabytes.
+
+    The body of an iCCP chunk: a name, a null byte, the method, the compressed profile.
+    """
+    from PIL.PngImagePlugin import MAX_TEXT_CHUNK
+
+    packed = profile[profile.find(b"\0") + 2 :]
+    try:
+        return len(zlib.decompressobj().decompress(packed, MAX_TEXT_CHUNK + 1)) > MAX_TEXT_CHUNK
+    except zlib.error:
+        return True
 
 
 def _crc(chunk: bytes) -> int:

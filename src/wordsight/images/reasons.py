@@ -29,6 +29,13 @@ def why_not_an_image(header: bytes) -> str:
         return "SVG or XML, not a pixel image"
     if start.startswith((b"<!doctype", b"<html")):
         return "a web page, not an image"
+    if not header.strip(b"\0"):
+        return "it begins with nothing but zeros; it was not copied or downloaded whole"
+    if header[4:8] == b"ftyp":
+        return "a video or sound (MP4, MOV), not an image"
+    for first, what in _NO_IMAGES.items():
+        if header.startswith(first):
+            return f"{what}, not an image"
     for first, kind in _OTHERS.items():
         if header[: len(first)] == first:
             return f"not supported: {kind}"
@@ -44,6 +51,12 @@ def why_not_an_image(header: bytes) -> str:
     return "not an image in a known format (JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC, AVIF)"
 
 
+_NO_IMAGES = {
+    b"\0\5\x16\7": "notes of macOS on the file that it is named after (AppleDouble)",
+    b"%PDF": "a PDF document",
+    b"PK\3\4": "a ZIP archive",
+    b"\x1f\x8b": "a gzip archive",
+}
 _OTHERS = {
     b"8BPS": "Photoshop",
     b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
@@ -57,7 +70,11 @@ _OTHERS = {
 
 def why_broken(kind: str, error: Exception) -> str:
     """What a decoder's error says of the file."""
-    text = " ".join(str(error).split())
+    said = error.args[0] if error.args else ""
+    # LibRaw's errors come as bytes.
+    text = " ".join(
+        (said.decode(errors="replace") if isinstance(said, bytes) else str(error)).split()
+    )
     if type(error).__name__ == "DecompressionBombError":  # inside a decoder, not ours
         return f"too large ({text})"
     if isinstance(error, UnsupportedError):

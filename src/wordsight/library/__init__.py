@@ -22,10 +22,13 @@ index names the views that may be nearest, and these are read and scored exactly
 to one version of the table, and searches see that version; the writer makes the next one when it
 is done.
 
+A library is replaced whole (``index --remodel``) by one that is made in a hidden directory beside
+it: see :mod:`wordsight.library.swap`.
+
 Nothing else in wordsight knows how a library is stored.
 """
 
-from wordsight.library.places import default_location, find
+from wordsight.library.places import default_location, find, is_library
 from wordsight.library.records import (
     Entry,
     ImageRecord,
@@ -48,4 +51,5 @@ __all__ = [
     "find",
     "id_from_int",
     "id_to_int",
+    "is_library",
 ]

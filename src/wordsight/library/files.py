@@ -37,6 +37,12 @@ def writing(path: Path) -> Iterator[None]:
                 f"the library {path} cannot be written to: permission denied; "
                 "choose another place with --library DIR."
             ) from None
+        if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP):
+            raise LibraryError(
+                f"the drive of the library {path} has no locks, as some network drives, and two "
+                "runs at once would spoil it; keep the library on another drive with --library DIR "
+                "(the images may stay)."
+            ) from None
         raise LibraryError(f"the library {path} could not be written: {short(error)}") from error
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from wordsight.errors import LibraryError
+from wordsight.library.swap import settle
 
 NAME = ".wordsight"
 
@@ -34,6 +35,15 @@ def default_location(first: str | Path) -> Path:
     return fallback_location(folder)
 
 
+def is_library(place: Path) -> bool:
+    """Whether there is a library in this place; one whose replacement was cut off is put there."""
+    record = place / "library.json"
+    if os.path.isfile(record):  # noqa: PTH113  (a path of any length)
+        return True
+    settle(place)
+    return os.path.isfile(record)  # noqa: PTH113
+
+
 def find(start: str | Path | None = None) -> Path:
     """The library of a folder or of the nearest folder above it, as git finds its repository.
 
@@ -42,7 +52,7 @@ def find(start: str | Path | None = None) -> Path:
     here = Path(start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
         for place in (folder / NAME, fallback_location(folder)):
-            if (place / "library.json").is_file():
+            if is_library(place):
                 return place
     raise LibraryError(
         f"no library in {here} or above it; make one with: wordsight index FOLDER, "

@@ -38,6 +38,8 @@ def open_readable(library: Path) -> tuple[Any, list[Path]]:
             except (ValueError, OSError):
                 damaged.append(path)
                 continue
+            if not damaged:  # another library took this place just now
+                return dataset, []
             warnings.warn(
                 f"the newest {len(damaged)} version(s) of the library {library} are damaged (a "
                 f"power cut?); {dataset.count_rows(filter='view = 0'):,} images of the one before "

@@ -35,6 +35,16 @@ class Settings:
     def exclude(self, patterns: Sequence[str]) -> None:
         self._choose("exclude", list(patterns), self.exclude)
 
+    @property
+    def replaces(self) -> str | None:
+        """The id of the library whose place this one takes, or took (see swap.py)."""
+        identity = self._written_record().get("replaces")
+        return None if identity is None else str(identity)
+
+    @replaces.setter
+    def replaces(self, identity: str) -> None:
+        self._choose("replaces", identity, self.replaces)
+
     def _choose(self, name: str, value: object, before: object) -> None:
         if value != before:
             record = {**self._written_record(), name: value}

@@ -27,13 +27,14 @@ from wordsight.library.large import (
     exact_bytes,
     indexed_versions,
 )
-from wordsight.library.places import NAME, fallback_location
+from wordsight.library.places import NAME, fallback_location, is_library
 from wordsight.library.pruned import forget, recoverable, restore
 from wordsight.library.records import Entry, ImageRecord, ModelRecord, id_from_int, id_to_int
 from wordsight.library.recovery import check, open_readable, repair, sync
 from wordsight.library.settings import Settings
 from wordsight.library.sidecar import Sidecar
 from wordsight.library.snapshot import Snapshot, joined
+from wordsight.library.swap import clear
 from wordsight.library.table import (
     BLOCK,
     DESCRIPTION,
@@ -141,9 +142,9 @@ class Store(Settings):
             raise LibraryError(
                 f"{shown} is not valid UTF-8, so no library can be there; choose another place."
             ) from None
-        if os.path.exists(path / "library.json"):  # noqa: PTH110  (a path of any length)
+        if is_library(path):
             raise LibraryError(f"{path} already holds a library; open it, or choose another place.")
-        if os.path.exists(path) and (  # noqa: PTH110
+        if os.path.exists(path) and (  # noqa: PTH110  (a path of any length)
             not path.is_dir() or any(path.iterdir())
         ):
             # What an interrupted create left behind is ours to overwrite.
@@ -185,9 +186,9 @@ class Store(Settings):
         path = Path(path).absolute()
         file = path / "library.json"
         try:
-            if not file.is_file():  # a folder of images, as default_location was given it
+            if not is_library(path):  # a folder of images, as default_location was given it
                 for place in (path / NAME, fallback_location(path.resolve())):
-                    if (place / "library.json").is_file():
+                    if is_library(place):
                         path, file = place, place / "library.json"
                         break
             record = json.loads(file.read_text(encoding="utf-8"))
@@ -239,16 +240,24 @@ class Store(Settings):
         if dataset is None:
             try:
                 dataset, damaged = open_readable(self.path)
-                self._damaged = bool(damaged)
-                self._dataset = dataset
             except (ValueError, OSError) as error:
+                self._expect_no_other()
                 raise self._unreadable(error) from None
+            self._expect_no_other()
+            self._damaged = bool(damaged)
+            self._dataset = dataset
         return dataset
 
     def _unreadable(self, error: Exception) -> LibraryError:
         return LibraryError(
             f"the table of the library {self.path} cannot be read ({short(error)}); "
             "restore the directory, or index again into another one."
+        )
+
+    def _rewritten(self) -> LibraryChangedError:
+        return LibraryChangedError(
+            f"the library {self.path} was rewritten by another process meanwhile; "
+            "run the same command again."
         )
 
     @property
@@ -261,6 +270,8 @@ class Store(Settings):
         """The sidecar, while it is what shows the newest version: until the table is opened."""
         if self._dataset is None and self._sidecar is None:
             self._sidecar = self._saved_sidecar()
+            if self._sidecar:
+                self._expect_no_other()
         return self._sidecar if self._dataset is None else None
 
     def _saved_sidecar(self) -> Sidecar | None:
@@ -277,22 +288,23 @@ class Store(Settings):
         That of another library too, which was made in the place of this one.
         """
         dataset, beside = self._dataset, self._sidecar
-        unopened = dataset is None and beside is None
-        if unopened or (self._loading and not self._loading.done()):
-            return False  # the next read opens the newest, or one is doing so
+        if self._loading and not self._loading.done():
+            return False  # it is opening the newest
+        if dataset is None and beside is None:
+            return self._is_another()  # else the next read opens the newest
         try:
             changed = (self.path / "views.lance/_versions").stat().st_mtime_ns
             if changed == self._looked_at:
                 return False
-            record = self._written_record()
-            if record.get("id") != self.record.get("id"):
-                self._begin(record)
+            if self._is_another():
                 return True
             if dataset is not None:
                 is_current = self._damaged or dataset.latest_version == dataset.version
             else:
                 is_current = beside is not None and beside.is_current()
         except OSError as error:
+            if self._is_another():
+                return True
             raise self._unreadable(error) from None
         # A later change may bear the same time, as clocks tick, if this one is recent.
         self._looked_at = changed if time.time_ns() - changed > _RECENT_NS else None
@@ -300,6 +312,20 @@ class Store(Settings):
             return False
         self._dataset = self._sidecar = self._looked_at = None
         return True
+
+    def _is_another(self) -> bool:
+        """Whether another library is in this place by now, which is then the one in view."""
+        if not is_library(self.path):
+            return False
+        record = self._written_record()
+        if record.get("id") == self.record.get("id"):
+            return False
+        self._begin(record)
+        return True
+
+    def _expect_no_other(self) -> None:
+        if self._is_another():
+            raise self._rewritten()
 
     def reload(self) -> None:
         """Forget what is in memory; the next read opens the newest version."""
@@ -336,13 +362,15 @@ class Store(Settings):
     def _read(self, action: Callable[[], T]) -> T:
         """Run a read again on the newest version when a compaction took its files away.
 
-        Raises LibraryError when that cannot be read either.
+        Raises LibraryError when that cannot be read either, LibraryChangedError when another
+        library is in this place: what the caller made with its model fits no more.
         """
         try:
             return action()
         except (OSError, ValueError) as error:
             if not is_unread(error):
                 raise
+        self._expect_no_other()
         self.reload()
         try:
             return action()
@@ -555,10 +583,7 @@ class Store(Settings):
             except (OSError, ValueError) as error:
                 if not is_unread(error):
                     raise
-                raise LibraryChangedError(
-                    f"the library {self.path} was rewritten by another process meanwhile; "
-                    "run the same command again."
-                ) from None
+                raise self._rewritten() from None
         for row in found:
             row["id"] = id_from_int(row["id"])
             row["box"] = tuple(row["box"]) if row["box"] else None
@@ -591,6 +616,7 @@ class Store(Settings):
             self._bank = phrases, saved["vectors"].astype(np.float32)
             return self._bank
         except (ValueError, KeyError) as error:
+            self._expect_no_other()
             raise LibraryError(
                 f"{self.path / 'bank.npz'} is damaged or missing ({short(error)}); "
                 "index again into another directory."
@@ -672,8 +698,14 @@ class Store(Settings):
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Be the one writer. Raises LibraryError when another process is, or the disk refuses."""
+        """Be the one writer. Raises LibraryError when another process is, or the disk refuses.
+
+        LibraryChangedError when a library of another model is in this place by now.
+        """
         with _locked(self.path):
+            model = self.model
+            if self._is_another() and self.model.hash != model.hash:
+                raise self._rewritten()
             try:
                 repaired = repair(self.path, contents=not self.is_large)
             except (ValueError, OSError) as error:
@@ -751,6 +783,7 @@ class Store(Settings):
         """
         for unfinished in self.path.glob("*.new"):  # of processes that were killed
             unfinished.unlink(missing_ok=True)
+        clear(self.path)  # likewise
         if self.is_large:
             if indexed_versions(self.path)[-1:] != [self.version]:
                 self._opened = LargeVersion.make(self.path, self.dataset)

@@ -58,7 +58,7 @@ def load_model(
             that is in the cache; else the preferred one, if the hub answers within 4 s and it comes
             within 15 minutes; else the starter model in the package, with a notice. A name goes
             before a directory of that name in the working directory; write "./starter" for the
-            latter.
+            latter. The ``source`` of a model from the hub names its commit.
         runtime: "auto", "openvino" or "onnxruntime": see :mod:`wordsight.models.runtime`.
         precision: "auto", "fp32", "bf16" or "int8": see :class:`ClipModel`.
         notice: takes a line that the user should read; without it the line is logged as a warning
@@ -70,10 +70,12 @@ def load_model(
             15 seconds.
     """
 
-    def open_folder(folder: Path, source: str, entry: Entry | None = None) -> ClipModel:
+    def open_folder(
+        folder: Path, source: str, name: str | None = None, entry: Entry | None = None
+    ) -> ClipModel:
         return ClipModel(
             folder,
-            name=None if source == str(folder) else source,
+            name=name,
             source=source,
             runtime=runtime,
             precision=precision,
@@ -82,17 +84,24 @@ def load_model(
         )
 
     def starter() -> ClipModel:
-        return open_folder(STARTER_FOLDER, STARTER)
+        return open_folder(STARTER_FOLDER, STARTER, STARTER)
+
+    def from_hub(folder: Path, given: str, repository: str, entry: Entry | None) -> ClipModel:
+        commit = hub.commit_of(repository, "config.json", folder)
+        source = f"{repository}@{commit}" if commit else given
+        return open_folder(folder, source, entry.name if entry else repository, entry)
 
     if isinstance(name, Path):
         return open_folder(*_folder(name))
     if name == "auto":
         entry, folder = _auto(notice or _log.warning)
-        return open_folder(folder, entry.name, entry) if entry and folder else starter()
+        if entry and folder:
+            return from_hub(folder, entry.name, entry.repository, entry)
+        return starter()
     if name == STARTER:
         return starter()
     if entry := find(name):
-        return open_folder(located(entry) or _fetch_entry(entry), entry.name, entry)
+        return from_hub(located(entry) or _fetch_entry(entry), name, entry.repository, entry)
     if os.path.isdir(expanded(name)):  # noqa: PTH112  (a name of any length)
         return open_folder(*_folder(Path(name)))
     if hub.is_repository(name):
@@ -103,7 +112,8 @@ def load_model(
         except HubError as error:
             raise type(error)(f"{error}; there is no directory {name} here either") from error
         # The registry knows scale and bias of some models whose files lack them.
-        return open_folder(folder, name, of_repository(hub.split(name)[0]))
+        repository = hub.split(name)[0]
+        return from_hub(folder, name, repository, of_repository(repository))
     raise _unknown(name)
 
 

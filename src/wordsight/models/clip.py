@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -190,6 +191,31 @@ class ClipModel:
         )
         return asked <= unknown
 
+    def unread(self, text: str) -> list[str]:
+        """Return the parts of a text that the tokenizer does not know, marks aside.
+
+        Of tokenizers that spell every character in bytes it is none.
+        """
+        # What two characters that are in no language have in common stands for the unknown: bytes
+        # they do not share. "▁" is SentencePiece's space.
+        found, one, other = self._encode([text, "\ue000", "\uf8ff"])
+        unknown = {
+            token
+            for token, piece, special in zip(
+                one.ids, one.tokens, one.special_tokens_mask, strict=True
+            )
+            if not special and piece != "▁" and token in other.ids
+        }
+        cleaned = self._clean(text)
+        spans: list[tuple[int, int]] = []
+        for token, (start, end) in zip(found.ids, found.offsets, strict=True):
+            if token not in unknown:
+                continue
+            joins = spans and not cleaned[spans[-1][1] : start].strip()
+            spans.append((spans.pop()[0] if joins else start, end))
+        parts = [cleaned[start:end] for start, end in spans]
+        return [part for part in parts if any(map(_says_something, part))]
+
     def _encode(self, texts: Sequence[str]) -> list[Any]:
         if isinstance(texts, str):
             raise TypeError("give a list of texts, not one string")
@@ -304,6 +330,12 @@ class ClipModel:
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         return self._files.tokenizer.open()
+
+
+def _says_something(character: str) -> bool:
+    """Letters, digits and pictures do; punctuation and the signs of sums and money do not."""
+    category = unicodedata.category(character)
+    return category[0] in "LN" or category == "So"
 
 
 def _check_signature(

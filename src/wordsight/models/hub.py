@@ -30,6 +30,7 @@ from wordsight.progress import waiting
 __all__ = [
     "cache_folder",
     "cached",
+    "commit_of",
     "content_hash",
     "fetch",
     "is_offline",
@@ -124,6 +125,15 @@ def cached(repository: str, required: Sequence[str], revision: str = "main") -> 
         if found and all(isinstance(path, str) and Path(path).is_file() for path in found):
             return _folder_of(str(found[0]), required[0])
     return None
+
+
+def commit_of(repository: str, file: str, folder: Path) -> str | None:
+    """Tell the commit of a repository's folder in the caches, which holds ``file``; None elsewhere.
+
+    The name of the folder is taken for it where the hub library finds the folder by it.
+    """
+    commit = folder.name
+    return commit if cached(repository, [file], commit) == folder else None
 
 
 def listing(

@@ -45,7 +45,10 @@ def open_source(
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116
     except FileNotFoundError:
-        raise SourceError(f"{location}: no such file or folder") from None
+        why = "no such file or folder"
+        if str(location).startswith(("http://", "https://")):
+            why = "only local files are opened; download the images first."
+        raise SourceError(f"{location}: {why}") from None
     except (OSError, ValueError) as error:
         raise SourceError(f"{location}: {unreadable_reason(error)}") from error
     if stat.S_ISDIR(mode):

@@ -17,6 +17,7 @@ from wordsight.sources.listing import (
     Patterns,
     excluding,
     is_derivative,
+    lines_of,
     other_kind,
     raw_twins,
 )
@@ -77,7 +78,7 @@ class FolderSource:
         """Image files by the folder they lie in, relative to the source."""
         found: dict[str, list[_File]] = {}
         seen: set[tuple[int, int]] = set()
-        folders = [(self._folder, excluding(self.exclude))]
+        folders = [(self._folder, excluding(self.exclude, self.root))]
         links: list[tuple[str, Patterns]] = []
         while folders or links:
             # Links wait until all real folders are listed, so that these keep their own names.
@@ -157,7 +158,7 @@ class FolderSource:
         if file is None:
             return patterns
         try:
-            lines = Path(file).read_text(encoding="utf-8-sig", errors="replace").splitlines()
+            lines = lines_of(Path(file).read_bytes())
             relative = self._relative(folder)
             return patterns.within(f"{relative}/" if relative else "", lines)
         except OSError as error:

@@ -6,6 +6,7 @@ that match a path, the last one in the nearest place decides.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -60,14 +61,31 @@ class Patterns:
         return False
 
 
-def excluding(patterns: Sequence[str]) -> Patterns:
-    """The patterns that a user gave. Raises SourceError for what is none."""
+def excluding(patterns: Sequence[str], root: str) -> Patterns:
+    """The patterns that a user gave for a source.
+
+    Raises SourceError for what is none, and for paths from elsewhere (``./thumbs``, or with the
+    ``root`` of the source), which as patterns would leave nothing out.
+    """
+    for pattern in patterns:
+        path = pattern.removeprefix("!")
+        if path.startswith(("./", "../")) or (len(root) > 1 and path.startswith(root)):
+            raise SourceError(
+                f"--exclude: '{pattern}' would leave nothing out; write patterns as they are seen "
+                "from the folder that is indexed, such as '/thumbs' or 'trips/2019/'."
+            )
     try:
         return Patterns().within("", patterns)
     except ValueError as error:
         raise SourceError(
             f"--exclude: {error}; write patterns as in .gitignore, such as 'thumbs/' or '*.gif'."
         ) from None
+
+
+def lines_of(data: bytes) -> list[str]:
+    """The lines of an ignore file: UTF-8, or UTF-16 with its mark, as Notepad may write it."""
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if utf16 else "utf-8-sig", errors="replace").splitlines()
 
 
 def is_derivative(folder: str, name: str) -> bool:

@@ -71,7 +71,7 @@ class TarSource:
         """Offset and size of the image members by name, and the time that these all have."""
         members: dict[str, tuple[int, int]] = {}
         others: dict[str, str] = {}
-        patterns = excluding(self.exclude)
+        patterns = excluding(self.exclude, self.root)
         stamp = 0
         try:
             with open(self._archive, "rb", buffering=0) as file:  # noqa: PTH123

@@ -138,7 +138,6 @@ def create_app(
         openapi_url="/api/v1/openapi.json",
         docs_url=None,  # its page would be fetched from another host
         redoc_url=None,
-        root_path=guard.address.root_path,
         lifespan=lifespan,
     )
     app.state.guard = guard
@@ -326,6 +325,8 @@ def _routes(app: FastAPI, service: Service) -> APIRouter:
         """The model and the vectors are loaded, and searches are answered."""
         if not app.state.ready:
             raise Problem(503, "not ready", {"Retry-After": "1"})
+        if not await asyncio.to_thread((service.library.path / "library.json").is_file):
+            raise Problem(503, "the library is not there", {"Retry-After": "10"})
         return schemas.Health(status="ready", version=__version__)
 
     return api

@@ -284,7 +284,9 @@ class Service:
         """The same library and model, for a thread of its own."""
         from wordsight.api import open as open_library
 
-        return open_library(self.library.path, self.library.model)
+        with self._lock:
+            self.library.store.refresh()  # its model may be another one by now
+            return open_library(self.library.path, self.library.model)
 
 
 def _words(text: str) -> Query:
