@@ -105,7 +105,8 @@ def test_bytes_on_their_way(full: Path, stand_in: StandIn, monkeypatch: pytest.M
 def test_the_hubs_cache(
     tmp_path: Path, mount: Mount, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HOME", str(mount(tmp_path / "hf", size="300k")))
+    small = mount(tmp_path / "hf", size="300k")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(small))
     with serve(stand_in) as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
         with pytest.raises(HubError, match=r"MB are free; make room, or set HF_HOME"):

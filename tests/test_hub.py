@@ -23,8 +23,9 @@ from hub_standin import COMMIT, StandIn, serve
 
 import wordsight
 from wordsight.errors import HubError, ModelError
-from wordsight.models import hub, load_model
+from wordsight.models import hashing, hub, hub_cache, load_model, repositories
 from wordsight.models.layouts import OPEN_CLIP
+from wordsight.models.transfer import within
 
 REPOSITORY = "someone/some-clip"
 BIG = "visual/model.onnx"
@@ -36,7 +37,8 @@ def _own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("WORDSIGHT_CACHE", str(tmp_path / "own"))
-    # The library reads the variable once, and another test may have imported it by now.
+    # The library reads the variables once, and another test may have imported it by now.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf/hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
 
@@ -143,7 +145,7 @@ def test_the_cache_needs_no_network(stand_in: StandIn) -> None:
     folder = fetch()
     before = len(stand_in.requests)
     assert fetch() == folder
-    assert hub.cached(REPOSITORY, OPEN_CLIP) == folder
+    assert hub_cache.cached(REPOSITORY, OPEN_CLIP) == folder
     assert len(stand_in.requests) == before
 
 
@@ -173,7 +175,7 @@ def test_goes_on_in_the_next_run(stand_in: StandIn, tmp_path: Path) -> None:
     stand_in.cut_after[BIG] = [120_000, *([0] * 8)]
     with pytest.raises(HubError, match=r"stopped at 120,000 bytes.* run it again"):
         fetch()
-    assert hub.cached(REPOSITORY, OPEN_CLIP) is None
+    assert hub_cache.cached(REPOSITORY, OPEN_CLIP) is None
     stand_in.cut_after.clear()
     before = len(stand_in.downloads(BIG))
     folder = fetch()
@@ -191,7 +193,7 @@ def test_refuses_a_truncated_file(stand_in: StandIn) -> None:
     stand_in.instead[BIG] = stand_in.files[BIG][:-7]
     with pytest.raises(HubError, match=r"hash differs|Consistency"):
         fetch()
-    assert hub.cached(REPOSITORY, OPEN_CLIP) is None
+    assert hub_cache.cached(REPOSITORY, OPEN_CLIP) is None
 
 
 def test_refuses_a_file_that_is_too_long(stand_in: StandIn) -> None:
@@ -206,7 +208,7 @@ def test_refuses_a_file_with_another_hash(stand_in: StandIn, name: str, tmp_path
     stand_in.instead[name] = b"?" + right[1:]
     with pytest.raises(HubError, match="its hash differs"):
         fetch()
-    assert hub.cached(REPOSITORY, OPEN_CLIP) is None
+    assert hub_cache.cached(REPOSITORY, OPEN_CLIP) is None
     assert leftovers(tmp_path) == []
     del stand_in.instead[name]
     assert (fetch() / name).read_bytes() == right
@@ -372,10 +374,10 @@ def test_a_repository_of_pytorch_weights(stand_in: StandIn) -> None:
 
 
 def test_a_revision(stand_in: StandIn) -> None:
-    assert hub.split(f"{REPOSITORY}@{COMMIT}") == (REPOSITORY, COMMIT)
-    assert hub.split(REPOSITORY) == (REPOSITORY, "main")
+    assert repositories.split(f"{REPOSITORY}@{COMMIT}") == (REPOSITORY, COMMIT)
+    assert repositories.split(REPOSITORY) == (REPOSITORY, "main")
     folder = hub.fetch(REPOSITORY, OPEN_CLIP, revision=COMMIT)
-    assert hub.cached(REPOSITORY, OPEN_CLIP, COMMIT) == folder
+    assert hub_cache.cached(REPOSITORY, OPEN_CLIP, COMMIT) == folder
     with pytest.raises(HubError, match="has no revision v9"):
         hub.fetch(REPOSITORY, OPEN_CLIP, revision="v9")
 
@@ -468,7 +470,7 @@ def test_a_hub_that_never_answers(stand_in: StandIn) -> None:
 def test_the_wait_is_bounded_whatever_hangs() -> None:
     never = threading.Event()
     with pytest.raises(TimeoutError, match=r"waited 0\.1 s"):
-        hub.within(0.1, never.wait)
+        within(0.1, never.wait)
     assert hub.REACH_SECONDS <= 15
     never.set()
 
@@ -550,7 +552,7 @@ def test_a_read_only_cache_is_bypassed(stand_in: StandIn, tmp_path: Path) -> Non
     try:
         folder = fetch()
         assert folder.is_relative_to(tmp_path / "own")
-        assert hub.cached(REPOSITORY, OPEN_CLIP) == folder
+        assert hub_cache.cached(REPOSITORY, OPEN_CLIP) == folder
     finally:
         make_writable(tmp_path / "hf")
 
@@ -569,7 +571,7 @@ def test_no_cache_at_all(stand_in: StandIn, tmp_path: Path) -> None:
 
 def test_no_room(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(hub_cache.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(HubError, match="0 MB are free"):
         fetch()
 
@@ -583,7 +585,9 @@ def test_what_an_earlier_run_fetched_needs_no_room(
         fetch()
     stand_in.cut_after.clear()
     left = sum(len(stand_in.files[name]) for name in OPEN_CLIP) + len(stand_in.files[BIG])
-    monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: type("usage", (), {"free": left}))
+    monkeypatch.setattr(
+        hub_cache.shutil, "disk_usage", lambda path: type("usage", (), {"free": left})
+    )
     assert (fetch() / BIG).read_bytes() == stand_in.files[BIG]
 
 
@@ -592,7 +596,7 @@ def test_a_removed_blob_is_fetched_again(stand_in: StandIn) -> None:
     if not (folder / BIG).is_symlink():
         pytest.skip("no symbolic links here")
     (folder / BIG).resolve().unlink()
-    assert hub.cached(REPOSITORY, OPEN_CLIP) is None
+    assert hub_cache.cached(REPOSITORY, OPEN_CLIP) is None
     assert (fetch() / BIG).read_bytes() == stand_in.files[BIG]
 
 
@@ -654,12 +658,12 @@ def test_a_library_whose_record_names_no_commit_still_opens(
 def test_content_hash_sees_names_and_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
     (tmp_path / "b").write_bytes(b"2")
-    first = hub.content_hash(tmp_path, ["a", "b"])
-    assert first == hub.content_hash(tmp_path, ["b", "a"])
+    first = hashing.content_hash(tmp_path, ["a", "b"])
+    assert first == hashing.content_hash(tmp_path, ["b", "a"])
     assert len(first) == 16
     (tmp_path / "a").write_bytes(b"2")
     (tmp_path / "b").write_bytes(b"1")
-    assert hub.content_hash(tmp_path, ["a", "b"]) != first
+    assert hashing.content_hash(tmp_path, ["a", "b"]) != first
 
 
 def test_content_hash_of_large_files_is_remembered(
@@ -669,12 +673,12 @@ def test_content_hash_of_large_files_is_remembered(
     with big.open("wb") as out:
         out.truncate(33 << 20)
     reads: list[Path] = []
-    digest = hub.file_digest
-    monkeypatch.setattr(hub, "file_digest", lambda p, d: reads.append(p) or digest(p, d))
-    first = hub.content_hash(tmp_path, ["big"])
-    assert hub.content_hash(tmp_path, ["big"]) == first
+    digest = hashing.file_digest
+    monkeypatch.setattr(hashing, "file_digest", lambda p, d: reads.append(p) or digest(p, d))
+    first = hashing.content_hash(tmp_path, ["big"])
+    assert hashing.content_hash(tmp_path, ["big"]) == first
     assert reads == [big]
     with big.open("r+b") as out:
         out.write(b"other")
     os.utime(big, ns=(1, 1))
-    assert hub.content_hash(tmp_path, ["big"]) != first
+    assert hashing.content_hash(tmp_path, ["big"]) != first

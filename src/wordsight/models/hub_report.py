@@ -6,16 +6,44 @@ import contextlib
 import datetime
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from wordsight.errors import HubError
+from wordsight.models.repositories import endpoint
 from wordsight.models.transfer import Transfer
 from wordsight.progress import transfer as shown
 
+WAYS_OUT = (
+    "use a model in the cache (`wordsight models` lists them), a directory that holds one "
+    "(--model DIR, --crops DIR), or a starter of the package (--model starter, "
+    "--crops starter-maskrcnn)"
+)
 
-def explain(
+
+class NoAnswerError(HubError):
+    """The hub did not answer, or only that it cannot."""
+
+
+@contextlib.contextmanager
+def explained(repository: str, revision: str, root: Path | None = None) -> Iterator[None]:
+    """Turn what goes wrong within into a HubError.
+
+    ``root``: the cache that the files come into; None for a question about the repository.
+    """
+    try:
+        with _quiet():
+            yield
+    except HubError:
+        raise
+    except Exception as error:  # of the HTTP library, of the hub library, of the disk
+        if root and isinstance(error, OSError) and error.errno is not None:
+            raise _cannot_keep(repository, root, error) from error
+        raise _explain(error, repository, revision, announced=root is not None) from error
+
+
+def _explain(
     error: BaseException, repository: str, revision: str, announced: bool = False
 ) -> HubError:
     """Say in one line what an error of the transfer means, and what to do.
@@ -30,8 +58,6 @@ def explain(
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
-
-    from wordsight.models.hub import WAYS_OUT, NoAnswerError, endpoint
 
     if isinstance(error, LocalEntryNotFoundError) and error.__cause__:
         error = error.__cause__
@@ -82,7 +108,7 @@ def explain(
     return NoAnswerError(f"{what}: no answer from {hub} ({reason}); {WAYS_OUT}")
 
 
-def cannot_keep(repository: str, root: Path, error: OSError) -> HubError:
+def _cannot_keep(repository: str, root: Path, error: OSError) -> HubError:
     """Say that a file could not be written."""
     return HubError(
         f"cannot keep {repository} in {root} ({error.strerror or error}); make room, or set "
@@ -97,7 +123,7 @@ def one_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """Keep the library's own warnings of retries from stderr."""
     logger = logging.getLogger("huggingface_hub")
     before = logger.level
@@ -109,11 +135,14 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def progress(title: str, hub: str, total: int, had: int) -> Iterator[Callable[[int], None]]:
+def progress(
+    title: str, hub: str, total: int, parts: Iterable[Path | None]
+) -> Iterator[Callable[[int], None]]:
     """Tell on stderr what comes, how large it is and how far it is; give what takes new bytes.
 
-    ``had`` bytes of the ``total`` came in an earlier run.
+    ``parts``: what may be here already, of an earlier run.
     """
+    had = sum(part.stat().st_size for part in parts if part and part.exists())
     if not total:
         yield lambda size: None
         return

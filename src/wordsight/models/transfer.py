@@ -11,17 +11,24 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from wordsight.errors import HubError
+from wordsight.models.runtime import writable_cache
+
+T = TypeVar("T")
 
 ATTEMPTS = 5
 """How many answers in a row may bring nothing."""
+
+STILL_SECONDS = 60.0
+"""How long a transfer may stand still, over all attempts."""
 
 _BLOCK = 1 << 20
 
@@ -46,6 +53,8 @@ class Transfer:
     over_http: bool = False
     """Whether bytes were counted here; those of the Xet client come through its progress bar."""
     idle: int = 0
+    alive: float = field(default_factory=time.monotonic)
+    """When bytes came last, or will as the hub says."""
 
     def have(self) -> int:
         """Return how many bytes are kept."""
@@ -61,15 +70,24 @@ class Transfer:
                 self.part.unlink(missing_ok=True)
         self.part = None
 
+    def stopped(self, why: object) -> HubError:
+        """Return an error that says where the transfer stopped."""
+        return HubError(
+            f"{self.name}: the transfer stopped at {self.have():,} bytes ({why}); run it again to "
+            "go on from there"
+        )
+
     def count(self, size: int) -> None:
         """Note new bytes; raises HubError after the deadline."""
         self.advance(size)
-        self.idle = 0
+        self.idle, self.alive = 0, time.monotonic()
         if self.deadline is not None and time.monotonic() > self.deadline:
             raise HubError(f"{self.name}: it took too long; run it again to go on from there")
 
     def on_request(self, request: Any) -> None:
-        """Ask for the bytes behind those that are kept."""
+        """Ask for the bytes behind those that are kept; raises HubError after a long standstill."""
+        if time.monotonic() - self.alive > STILL_SECONDS:
+            raise self.stopped(f"nothing came for {STILL_SECONDS:.0f} s")
         if request.method == "GET" and (have := self.have()):
             asked = re.match(r"bytes=(\d+)-", request.headers.get("Range", ""))
             request.extensions["wordsight_start"] = int(asked[1]) if asked else 0
@@ -78,7 +96,8 @@ class Transfer:
     def on_response(self, response: Any) -> None:
         """Keep the bytes of an answer, and bound what it asks to wait."""
         if response.status_code == 429 and self.patience:
-            self.patience.wait(response.headers)  # the library does, after this
+            # The library waits, after this.
+            self.alive = time.monotonic() + self.patience.wait(response.headers)
         self._bound_idle(response)
         if response.request.method != "GET" or response.headers.get("Content-Encoding"):
             return
@@ -92,10 +111,7 @@ class Transfer:
         if response.request.method == "GET" and not response.is_redirect:
             self.idle += 1
             if self.idle > ATTEMPTS:
-                raise HubError(
-                    f"{self.name}: the transfer stopped at {self.have():,} bytes, {ATTEMPTS} "
-                    "answers in a row brought nothing; run it again to go on from there"
-                )
+                raise self.stopped(f"{ATTEMPTS} answers in a row brought nothing")
 
 
 @contextlib.contextmanager
@@ -162,6 +178,41 @@ def _asked_wait(headers: Any) -> float | None:
         return max(0.0, round(parsedate_to_datetime(told).timestamp() - time.time()))
     except ValueError:
         return None
+
+
+def within(seconds: float, call: Callable[[], T]) -> T:
+    """Return ``call()``, or raise TimeoutError if it takes longer.
+
+    Time limits of HTTP libraries bound each read, not the whole, and looking up a name has none.
+    """
+    box: list[T | BaseException] = []
+
+    def work() -> None:
+        try:
+            box.append(call())
+        except BaseException as error:
+            box.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not box:
+        raise TimeoutError(f"waited {seconds:g} s")
+    if isinstance(box[0], BaseException):
+        raise box[0]
+    return box[0]
+
+
+def kept_part(digest: str | None, size: int) -> Path | None:
+    """Return where the bytes of a file that is on its way are kept; None without a cache."""
+    folder = writable_cache("parts")
+    if folder is None:
+        return None
+    part = folder / (digest or "unknown")
+    with contextlib.suppress(OSError):
+        if part.stat().st_size >= size:  # a server refuses to send nothing
+            part.unlink()
+    return part
 
 
 def _kept(transfer: Transfer, response: Any) -> Any:
