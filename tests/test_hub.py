@@ -491,6 +491,19 @@ def test_a_transfer_that_stands_still(stand_in: StandIn, monkeypatch: pytest.Mon
         fetch()
 
 
+def test_a_standstill_is_bounded(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in.cut_after[BIG] = [100_000, *([0] * 8)]
+    with pytest.raises(HubError, match="stopped at 100,000 bytes"):
+        fetch()
+    stand_in.cut_after.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr("wordsight.models.transfer.STILL_SECONDS", 0)
+        with pytest.raises(HubError, match=r"nothing came for 0 s\); run it again"):
+            fetch()
+    assert (fetch() / BIG).read_bytes() == stand_in.files[BIG]
+    assert stand_in.downloads(BIG)[-1] == "bytes=100000-"
+
+
 def test_a_time_limit_keeps_what_came(stand_in: StandIn, tmp_path: Path) -> None:
     with pytest.raises(HubError, match="it took too long"):
         fetch(limit_seconds=0)
