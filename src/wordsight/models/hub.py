@@ -47,11 +47,10 @@ def listing(
             raise ValueError("no commit")
         return info.sha, {file.rfilename: RepoFile.of(file) for file in info.siblings or ()}
 
-    with explained(repository, revision):
+    with explained(repository, revision), waiting(f"{repository}: waiting for {endpoint()}"):
         while True:
             try:
-                with waiting(f"{repository}: waiting for {endpoint()}"):
-                    return within(seconds, ask)
+                return within(seconds, ask)
             except HfHubHTTPError as error:
                 if error.response.status_code != 429:
                     raise
