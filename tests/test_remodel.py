@@ -20,7 +20,7 @@ from wordsight import indexing, models, remodel
 from wordsight.cli import main
 from wordsight.errors import LibraryChangedError, LibraryError, ModelError
 from wordsight.library import Store, find, swap
-from wordsight.models import hub, registry
+from wordsight.models import registry
 
 Photos = Callable[..., Path]
 
@@ -514,7 +514,7 @@ def test_from_the_starter_to_what_auto_means(
     assert "of the model starter already" in out
     better = make_clip(tmp_path / "better", dim=12)
     with monkeypatch.context() as cache:
-        cache.setattr(hub, "cached", lambda *_: better)
+        cache.setattr(registry, "cached", lambda *_: better)
         assert "index --remodel --library" in run(capsys, "index", folder)[2]
         code, out, err = run(capsys, "index", "--remodel", "--library", folder, "--json")
     assert code == 0, err

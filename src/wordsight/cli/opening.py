@@ -78,7 +78,7 @@ def open_or_create(
             "note: a library keeps the model that it was made with, here the starter. To have the "
             "other one, stop now and fetch it first; to choose the starter, give --model starter."
         )
-    with waiting(f"preparing a library for {loaded.name}"):
+    with waiting(f"preparing {loaded.name}, once: the phrases that queries are judged against"):
         return wordsight.create(place, loaded), True
 
 
