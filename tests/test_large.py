@@ -351,7 +351,7 @@ def test_an_empty_large_library_says_so(
     large(True)
     result = wordsight.create(tmp_path / "lib", model).search("red")
     assert not result.match
-    assert result.explanation() == "the library is empty"
+    assert result.explanation() == "The library is empty."
 
 
 @pytest.mark.parametrize("wrong", ["lots", "inf", "1e400", "nan"])

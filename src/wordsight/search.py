@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
@@ -100,24 +100,19 @@ class Result:
         return not self.match and d is not None and d.p_value <= d.false_accept
 
     def explanation(self) -> str:
-        """One line: why this is, or is not, a match."""
+        """Say in a sentence why this is, or is not, a match."""
         if self.top_score is None:
-            return "the library is empty"
+            return "The library is empty."
         if self.min_score is not None:
             relation = "reaches" if self.match else "is below"
-            return f"the top score {self.top_score:.3f} {relation} --min-score {self.min_score:g}"
+            return f"The best score, {self.top_score:.3f}, {relation} the cut-off {self.min_score:g}."
         if self.decision is None:
-            return "only words to be found are judged, not images or words to avoid"
+            return "Only words are judged; images and excluded words are just ranked."
         d = self.decision
         if self.lost_to_rivals:
-            return (
-                "the images that come nearest look more like another kind of thing (top cosine "
-                f"{self.top_score:.3f}, top z {d.single:.1f}, share {d.posterior:.2f})"
-            )
-        return (
-            f"unrelated queries score as high here with probability {_share(d.p_value)}, and "
-            f"{d.false_accept:g} is allowed (top cosine {self.top_score:.3f}, top z {d.single:.1f})"
-        )
+            return f"The closest images look more like {d.rival or 'something else'}."
+        often = f"nrelated words score this high {_often(d)} (limit {_percent(d.false_accept)})."
+        return f"Nothing stands out: u{often}" if self.verdict == "none" else f"U{often}"
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``wordsight search --json`` prints."""
@@ -159,8 +154,17 @@ class Result:
         }
 
 
-def _share(p: float) -> str:
-    return "below 0.001" if p < 0.001 else f"{p:.3f}"
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
+
+
+def _often(decision: Decision) -> str:
+    """How often unrelated words score this high; a rate above the limit never looks like it."""
+    if decision.p_value < 0.001:
+        return "less than 0.1 % of the time"
+    rate, limit = _percent(decision.p_value), _percent(decision.false_accept)
+    above = decision.p_value > decision.false_accept and rate == limit
+    return f"{'just over ' if above else ''}{rate} of the time"
 
 
 def _rounded(value: float | None) -> float | None:
@@ -470,6 +474,10 @@ def _ranked_by(
     return lift(fused, mean) if rank_by == "lift" else zscore(fused, mean, sd)
 
 
+_CLOSEST = 5
+"""So many of the best images tell which rival they look like."""
+
+
 def _decide(
     store: Store,
     model: ClipModel,
@@ -489,6 +497,7 @@ def _decide(
     """
     import numpy as np
 
+    from wordsight.bank import kind_texts
     from wordsight.nomatch import posterior
 
     if not len(snapshot.ids) or not any(e.texts for e in encoded):
@@ -505,18 +514,28 @@ def _decide(
             won = _winning_views(snapshot, images, views, crops)
             return posterior(views[won], snapshot.vectors_of(won) @ rivals.T, model.logit_scale)
 
+        def named(decision: Decision, places: NDArray[np.intp]) -> Decision:
+            if decision.match or decision.p_value > false_accept:
+                return decision
+            closest = places[np.argsort(-row[places])[:_CLOSEST]]
+            won = snapshot.vectors_of(_winning_views(snapshot, closest, views, crops))
+            rival = kinds.rivals(vector)[int((won @ rivals.T).mean(axis=0).argmax())]
+            return replace(decision, rival=kind_texts()[rival])
+
         decision = null.decide(
             row, false_accept, posteriors if len(rivals) else None, snapshot.sampled
         )
         if chosen is None:
-            return decision
+            return named(decision, np.arange(len(row)))
         places = np.flatnonzero(chosen)
         among = null.decide(
             row[places],
             false_accept,
             (lambda some: posteriors(places[some])) if len(rivals) else None,
         )
-        return max(decision, among, key=lambda one: one.p_against_rivals)
+        if among.p_against_rivals > decision.p_against_rivals:
+            return named(among, places)
+        return named(decision, np.arange(len(row)))
 
     decisions: list[Decision | None] = []
     for i, query in enumerate(encoded):

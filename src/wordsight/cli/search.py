@@ -189,18 +189,19 @@ def _as_query(text: str) -> str | Path:
     return text
 
 
-def _print_result(result: Result) -> None:
+def _print_result(result: Result, closest: str = "--anyway") -> None:
     for notice in result.notices:
         say(f"note: {notice}")
     if result.verdict == "unsure":
-        print(f'Not sure that anything here is "{result.query}": {result.explanation()}. Closest:')
+        why = result.explanation()
+        print(f'Not sure that anything here is "{result.query}": {why[0].lower()}{why[1:]} Closest:')
     elif not result.match:
-        print(f'No match for "{result.query}": {result.explanation()}.')
+        print(f'No match for "{result.query}". {result.explanation()}')
         if not result.hits:
             if result.top_score is not None:
-                say("(--anyway shows the closest images)")
+                say(f"({closest} shows the closest images.)")
             return
-        print("The closest anyway:")
+        print("Closest images:")
     labels = {hit.id: shown(hit.label or "") for hit in result.hits}
     widest = max(map(len, labels.values()), default=0)
     for hit in result.hits:
