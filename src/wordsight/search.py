@@ -126,6 +126,7 @@ class Result:
             "false_accept": self.decision.false_accept if self.decision else None,
             "posterior": _rounded(self.decision.posterior) if self.decision else None,
             "rivals": self.lost_to_rivals,
+            "rival": self.decision.rival if self.decision else None,
             "min_score": self.min_score,
             "top_score": _rounded(self.top_score),
             "top_z": _rounded(self.top_z),
