@@ -138,9 +138,9 @@ function nothing(...lines) {
 function show(answer, anyway) {
   const lines = [...answer.notices];
   if (answer.verdict === "unsure") {
-    lines.push(make("p", { className: "no-match", textContent: "Not sure" }), make("p", { textContent: `Not sure that anything here is “${answer.query}”. ${answer.explanation} The closest images:`, title: figures(answer) }));
+    lines.push(make("p", { className: "no-match", textContent: "Not sure" }), make("p", { textContent: `Not sure that anything here is “${answer.query}”. ${answer.explanation} The closest images:`, title: scores(answer) }));
   } else if (!answer.match) {
-    lines.push(make("p", { className: "no-match", textContent: "No match" }), make("p", { textContent: whyNot(answer), title: figures(answer) }));
+    lines.push(make("p", { className: "no-match", textContent: "No match" }), make("p", { textContent: whyNot(answer), title: scores(answer) }));
     if (!anyway && images) lines.push(button("Show the closest images", () => search({ anyway: true })));
   } else {
     const what = query.upload || query.like.length ? ", most similar first" : ` for “${answer.query}”`;
@@ -159,7 +159,7 @@ function whyNot(answer) {
   return `${answer.explanation} ${where}Try other words, or search with a picture of what you mean.`;
 }
 
-const figures = (answer) => answer.top_score === null ? "" : `best cosine ${answer.top_score.toFixed(3)}` + (answer.top_z === null ? "" : `, normalised ${answer.top_z.toFixed(1)}`);
+const scores = (answer) => answer.top_score === null ? "" : `best cosine ${answer.top_score.toFixed(3)}` + (answer.top_z === null ? "" : `, normalised ${answer.top_z.toFixed(1)}`);
 
 function card(hit) {
   const name = hit.label || fileName(hit.path);
