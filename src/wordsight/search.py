@@ -105,7 +105,9 @@ class Result:
             return "The library is empty."
         if self.min_score is not None:
             relation = "reaches" if self.match else "is below"
-            return f"The best score, {self.top_score:.3f}, {relation} the cut-off {self.min_score:g}."
+            return (
+                f"The best score, {self.top_score:.3f}, {relation} the cut-off {self.min_score:g}."
+            )
         if self.decision is None:
             return "Only words are judged; images and excluded words are just ranked."
         d = self.decision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -48,6 +49,14 @@ def prepare_streams() -> None:
 def shown(path: str) -> str:
     """A path on one line: control characters, which a terminal would obey, are escapes."""
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], path)
+
+
+def nearby(path: str) -> str:
+    """A path for people: from the current folder where that is shorter, on one line."""
+    if os.path.isabs(path):  # noqa: PTH117  (of an image in an archive too)
+        with contextlib.suppress(ValueError, OSError):  # another drive; no current folder
+            path = min(os.path.relpath(path), path, key=len)
+    return shown(path)
 
 
 def print_json(value: object) -> None:

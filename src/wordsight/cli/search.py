@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,9 +25,9 @@ from wordsight.cli.app import (
     examples,
     given,
 )
-from wordsight.cli.console import check_pictures, count, print_json, say, shown
+from wordsight.cli.console import check_pictures, count, nearby, print_json, say, shown
 from wordsight.cli.opening import open_library
-from wordsight.cli.prompt import loop
+from wordsight.cli.prompt import Session, loop
 from wordsight.errors import WordsightError
 from wordsight.paths import expanded
 
@@ -121,36 +122,47 @@ def search(
             "wordsight index FOLDER --crops maskrcnn (or --crops tiles)"
         )
 
-    def ask(text: str, with_crops: bool) -> Result:
+    def ask(text: str, most: int, *, crops: bool, anyway: bool, label: str | None) -> Result:
         return opened.search(
             _as_query(text),
-            k,
+            most,
             min_score=min_score,
             false_accept=false_accept,
-            anyway=anyway,
             rank_by=rank_by,
-            crops=with_crops,
+            crops=crops,
+            anyway=anyway,
+            label=label,
         )
 
-    def answer(text: str) -> None:
-        result = ask(text, crops is not False)
+    def answer(
+        text: str,
+        *,
+        k: int = k,
+        anyway: bool = anyway,
+        label: str | None = None,
+        after: int = 0,
+    ) -> Result:
+        result = ask(text, k, crops=crops is not False, anyway=anyway, label=label)
+        fresh = replace(result, hits=result.hits[after:])
         if compare:
-            baseline = ask(text, False)
+            baseline = ask(text, k, crops=False, anyway=anyway, label=label)
             _print_comparison(baseline, result, as_json)
         elif as_json:
-            print_json(result.to_json())
+            print_json(fresh.to_json())
         else:
-            _print_result(result)
+            _print_result(fresh, "--anyway" if query else ":anyway")
         if grid or show:
             picture = opened.comparison(baseline, result) if compare else opened.grid(result)
             _show(picture, result.query, grid, show)
         if timings:
             _say_timings(result.timings_ms)
+        return result
 
     if query:
         answer(query[0])
     else:
-        loop(answer, f"{count(len(opened), 'image')}, model {opened.store.model.name}")
+        about = f"{count(len(opened), 'image')}, model {opened.store.model.name}"
+        loop(Session(opened, answer, k=k, anyway=anyway).line, about)
 
 
 def _say_timings(laps: dict[str, float]) -> None:
@@ -194,7 +206,9 @@ def _print_result(result: Result, closest: str = "--anyway") -> None:
         say(f"note: {notice}")
     if result.verdict == "unsure":
         why = result.explanation()
-        print(f'Not sure that anything here is "{result.query}": {why[0].lower()}{why[1:]} Closest:')
+        print(
+            f'Not sure that anything here is "{result.query}": {why[0].lower()}{why[1:]} Closest:'
+        )
     elif not result.match:
         print(f'No match for "{result.query}". {result.explanation()}')
         if not result.hits:
@@ -210,7 +224,7 @@ def _print_result(result: Result, closest: str = "--anyway") -> None:
             parts.append(f"z {hit.z:5.1f}")
         if widest:
             parts.append(labels[hit.id].ljust(widest))
-        parts.append(shown(hit.path))
+        parts.append(nearby(hit.path))
         if hit.view.box:
             x0, y0, x1, y1 = (round(v) for v in hit.view.box)
             parts.append(f"[{hit.view.label or hit.view.kind} at {x0},{y0},{x1},{y1}]")

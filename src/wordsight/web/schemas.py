@@ -104,7 +104,9 @@ class SearchResult(BaseModel):
         description="True where p_value alone would make a match, but the nearest images look more "
         "like another kind of thing."
     )
-    rival: str | None = Field(description="Where rivals is true: the kind that they look most like.")
+    rival: str | None = Field(
+        description="Where rivals is true: the kind that they look most like."
+    )
     model: str
     hits: list[Hit]
     notices: list[str]

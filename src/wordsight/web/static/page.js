@@ -316,11 +316,11 @@ async function classify() {
     const answer = await ask("classify?" + params, { method: "POST", body: toClassify });
     if (mine !== judging) return;
     const first = answer.none_of_these ? "None of these" : answer.top[0].label.replaceAll("_", " ");
+    const closest = answer.top.map((c) => c.label.replaceAll("_", " ")).join(", ");
     $("verdict").replaceChildren(make("p", { className: "no-match", textContent: first }),
-      ...(answer.none_of_these ? [make("p", { textContent: "No label fits this image better than unrelated phrases do. The closest labels:" })] : []),
-      ...answer.top.map((c) => make("div", { className: "bar" }, make("span", { textContent: c.label }),
+      ...(answer.none_of_these ? [make("p", { textContent: `No label fits this image better than unrelated phrases do. Closest: ${closest}.` })] : answer.top.map((c) => make("div", { className: "bar" }, make("span", { textContent: c.label }),
         make("progress", { max: 1, value: c.confidence, ariaLabel: c.label }),
-        make("span", { textContent: `${(100 * c.confidence).toFixed(1)} %` }))));
+        make("span", { textContent: `${(100 * c.confidence).toFixed(1)} %` })))));
   } catch (error) { if (mine === judging) $("verdict").textContent = error.message; }
 }
 
