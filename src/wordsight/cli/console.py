@@ -95,7 +95,7 @@ def text_file(output: Path) -> Iterator[TextIO]:
         with output.open("w", encoding="utf-8", newline="") as file:
             yield file
     except OSError as error:
-        raise WordsightError(f"{output} cannot be written: {reason(error)}.") from None
+        raise WordsightError(f"cannot write {output}: {reason(error)}.") from None
 
 
 def write_lines(output: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -122,7 +122,6 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
-        MofNCompleteColumn,
         Progress,
         ProgressColumn,
         Task,
@@ -135,10 +134,14 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed:.0f} {unit}/s" if task.speed else "")
 
+    class Done(ProgressColumn):
+        def render(self, task: Task) -> Text:  # of an unknown total it says nothing, not 0/?
+            return Text(f"{task.completed:,.0f}/{task.total:,.0f}" if task.total else "")
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        Done(),
         Rate(),
         TimeRemainingColumn(),
     )
@@ -210,7 +213,7 @@ def _transfer_lines(title: str) -> Iterator[Callable[[int, int | None], None]]:
         now = time.monotonic()
         rate, before, began = (done - before) / (now - began), done, now
         if total is None or rate <= 0:
-            return f"{size(done)} are here; waiting for the server"
+            return f"{size(done)} received; waiting for the server"
         return f"{size(done)} of {size(total)}, {size(rate)}/s, {_left((total - done) / rate)}"
 
     with _lines(title, line) as report:
@@ -252,9 +255,9 @@ def check_files(files: Iterable[Path | None]) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise WordsightError(f"{path} cannot be written: {reason(error)}.") from None
+            raise WordsightError(f"cannot write {path}: {reason(error)}.") from None
         if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise WordsightError(f"{path} cannot be written; choose another name.")
+            raise WordsightError(f"cannot write {path}; choose another name.")
 
 
 def _keep_fonts() -> None:
