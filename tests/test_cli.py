@@ -79,7 +79,9 @@ def test_index_then_search(run: Cli, photos: Photos) -> None:
     first = run("index", folder)
     assert first.code == 0
     assert "6 images indexed" in first.out
-    assert f"Library: {folder / '.wordsight'} (6 images)" in first.out
+    assert "Library: photos/.wordsight (6 images)" in first.out
+    assert "images/s" not in first.out  # so few say nothing of the speed
+    assert first.err == 'Next, try: wordsight search "a dog" --library photos\n'
     again = run("index", folder)
     assert (again.code, again.out.splitlines()[0]) == (0, "Nothing to do: 6 images unchanged.")
     found = run("search", "red", "-k", "3", "--library", folder)
@@ -134,7 +136,10 @@ def test_skipped_files_get_a_line_each(run: Cli, photos: Photos) -> None:
     (folder / "empty.png").write_bytes(b"")
     answer = run("index", folder)
     assert answer.code == 0
-    assert answer.err == f"skipped {folder / 'empty.png'}: the file is empty\n"
+    assert answer.err.splitlines() == [
+        "Skipped photos/empty.png: the file is empty",
+        'Next, try: wordsight search "a dog" --library photos',
+    ]
 
 
 def test_only_bad_files_is_an_error(run: Cli, tmp_path: Path) -> None:
@@ -263,7 +268,7 @@ def test_commands_of_the_prompt(
         ("red\n:open 9", "for example: :open 1"),
         ("red\n:save", "for example: :save grid.png"),
         ("red\n:save x.doc", "use one of"),
-        (":label nowhere\nred", "no image of the library has the label"),
+        (":label nowhere\nred", "no image in the library has the label"),
     ],
 )
 def test_commands_say_what_to_type(run: Cli, photos: Photos, line: str, message: str) -> None:
@@ -299,7 +304,7 @@ def test_library_is_found_from_below(
         (["search", "red", "--library", "LIB/../red-0.png"], "is a file; name a library's"),
         (["search", "", "--library", "LIB"], "query is empty"),
         (["search", "a", "dog", "--library", "LIB"], "in quotes: wordsight search 'a dog'"),
-        (["search", "typo.jpg", "--library", "LIB"], "typo.jpg: there is no such file"),
+        (["search", "typo.jpg", "--library", "LIB"], "typo.jpg: no such file"),
         (["search", "red", "--library", "LIB", "--grid", "x.foo"], "as '.foo'; use one of"),
         (["search", "red", "--library", "LIB", "--model", "other"], "was made with the model"),
         (["search", "red", "--library", "LIB", "--false-accept", "2"], "between 0 and 1"),
@@ -321,7 +326,7 @@ def test_library_is_found_from_below(
         (["evaluate", "--library", "LIB", "--queries", "labels", "--k", "x"], "--k takes"),
         (["evaluate", "--library", "LIB", "--queries", "no.csv"], "cannot be read: No such"),
         (["search", "red", "--library", LONG], "cannot be read: File name too long"),
-        (["search", f"{LONG}.jpg", "--library", "LIB"], "there is no such file"),
+        (["search", f"{LONG}.jpg", "--library", "LIB"], "no such file"),
         (["index", "LIB/..", "--library", LONG], "File name too long"),
         (["index", "LIB/..", "--crops", LONG], "no such detector"),
         (["classify", "LIB/../red-0.png", "--labels", "cifar100"], "did you mean cifar10?"),
@@ -357,7 +362,7 @@ def test_a_long_prompt_is_cut_with_a_notice(run: Cli, photos: Photos) -> None:
     run("index", folder)
     answer = run("search", "red " * 40, "-L", folder)
     assert answer.code == 0
-    assert "longer than the model reads" in answer.err
+    assert "too long for the model" in answer.err
 
 
 def test_info_and_compact(run: Cli, photos: Photos) -> None:
@@ -500,7 +505,7 @@ def test_no_temperature_for_a_model_of_sigmoids(photos: Photos, tmp_path: Path) 
     model = ColourModel()
     model.logit_bias = -10.0
     items = open_source(labelled(photos, tmp_path)).items()
-    with pytest.raises(QueryError, match="a sigmoid, not a softmax"):
+    with pytest.raises(QueryError, match="with a sigmoid"):
         fit_on(Classifier(model, ["red", "blue"]), items)
 
 
@@ -699,7 +704,7 @@ def test_output_that_cannot_be_written_is_one_line(buffering: str) -> None:
             text=True,
             check=False,
         )
-    said = "wordsight: the output could not be written (No space left on device).\n"
+    said = "wordsight: could not write the output (No space left on device).\n"
     assert (done.returncode, done.stderr) == (2, said)
 
 
@@ -727,7 +732,7 @@ def test_ctrl_c_says_what_became_of_the_work(
         answer = run("index", folder)
     assert answer.code == 130
     kept, stopped = answer.err.splitlines()
-    assert kept == "what was indexed so far is kept; the same command goes on from there."
+    assert kept == "What is indexed so far is kept. Run the same command again to continue."
     assert stopped == "wordsight: stopped."
     with monkeypatch.context() as patch:  # nothing of a classification is kept
         patch.setattr(Classifier, "judge", pressed)
@@ -754,7 +759,7 @@ def test_a_model_that_fails_late_loses_nothing(
         patch.setattr(ColourModel, "encode_pixels", failing)
         answer = run("index", folder)
     assert answer.code == 2
-    assert answer.err.splitlines()[0].startswith("what was indexed so far is kept")
+    assert answer.err.splitlines()[0].startswith("What is indexed so far is kept")
     assert "64 unchanged" in run("index", folder).out
 
 
@@ -868,7 +873,7 @@ def test_where_lines_go_is_looked_at_before_the_work(
     for words in (classify, evaluate):
         answer = run(*words, "taken/r.jsonl")
         assert (answer.code, answer.err.count("\n")) == (2, 1)
-        assert "taken/r.jsonl cannot be written" in answer.err
+        assert "cannot write taken/r.jsonl" in answer.err
 
 
 def test_deprecations_of_libraries_are_not_shown(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

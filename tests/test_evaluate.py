@@ -166,7 +166,7 @@ def test_coco_images_of_one_name_are_told_apart_by_their_folders(
         load_judgements(library, coco(tmp_path / "c.json", ["1.png"]))
     with pytest.raises(QueryError, match="none of the 1 images"):
         load_judgements(library, coco(tmp_path / "c.json", ["val/1.png"]))
-    with pytest.raises(QueryError, match="judges no images"):
+    with pytest.raises(QueryError, match="contains no judgements of images"):
         load_judgements(library, coco(tmp_path / "c.json", []))
 
 

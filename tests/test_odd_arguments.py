@@ -214,10 +214,10 @@ def test_prompts_that_the_model_cannot_read_are_told(
 ) -> None:
     opened = wordsight.open(library / ".wordsight")
     (notice,) = opened.search(prompt).notices
-    assert "can read nothing" in notice
+    assert "cannot read any of this prompt" in notice
     _, _, err = _run(capsys, "search", prompt)
-    assert err.count("can read nothing") == 1
-    with pytest.raises(WordsightError, match=f"can read nothing.*{prompt}"):
+    assert err.count("cannot read any of this prompt") == 1
+    with pytest.raises(WordsightError, match=f"cannot read these labels: {prompt}"):
         wordsight.classify(library / "red-0.png", ["red", prompt], model=opened.model)
 
 
@@ -270,4 +270,4 @@ def test_the_page_is_told_too(library: Path) -> None:
         if answer.status_code == 405:
             answer = client.post("/api/v1/search", json={"query": "собака"})
         assert answer.status_code == 200, answer.text
-        assert "can read nothing" in answer.text
+        assert "cannot read any of this prompt" in answer.text

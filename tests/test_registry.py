@@ -174,9 +174,9 @@ def test_auto_offline_is_the_starter_with_a_notice(
     assert (model.name, model.source, model.path) == ("starter", "starter", starter)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "using the starter model" in record.message
+    assert "using the small built-in model" in record.message
     assert f"{PREFERRED.name} (609 MB)" in record.message  # what to fetch, and how large it is
-    assert f"`wordsight models fetch {PREFERRED.name}`" in record.message
+    assert f"wordsight models fetch {PREFERRED.name}" in record.message
     assert "\n" not in record.message
 
 
@@ -252,9 +252,9 @@ def test_a_new_library_says_first_that_it_keeps_the_starter(
 ) -> None:
     run(["index", str(photo)])
     said = capsys.readouterr().err
-    assert f"fetch it with `wordsight models fetch {PREFERRED.name}`" in said
-    assert "a library keeps the model that it was made with, here the starter" in said
-    assert "give --model starter" in said
+    assert f"to get it: wordsight models fetch {PREFERRED.name}" in said
+    assert "this library will use the small built-in model" in said
+    assert "without this note: --model starter" in said
     run(["index", str(photo)])  # later, with nothing better here
     assert "starter" not in capsys.readouterr().err
 
@@ -274,5 +274,8 @@ def test_a_later_run_names_the_better_model_that_came(
     monkeypatch.setattr(hub, "cached", lambda repository, *_: Path("here"))
     run(["index", str(photo)])
     said = capsys.readouterr().err
-    assert f"{PREFERRED.name}, which finds more, is on this machine by now" in said
-    assert f"wordsight index --remodel --library {photo / '.wordsight'}" in said
+    assert f"{PREFERRED.name}, which finds more than this library's built-in model" in said
+    assert "wordsight index --remodel --library " in said
+    assert said.rstrip().endswith(".wordsight")
+    run(["index", str(photo)])  # once is enough
+    assert "--remodel" not in capsys.readouterr().err

@@ -123,7 +123,7 @@ def _named_labels(text: str) -> list[str]:
         try:
             return _lines(path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
-            raise QueryError(f"the label file {path} cannot be read: {reason(error)}.") from None
+            raise QueryError(f"cannot read the label file {path}: {reason(error)}.") from None
     if "," not in text and (path.suffix.strip(".").isalnum() or len(path.parts) > 1):
         raise QueryError(f"no label file {text}; write labels like this: dog,cat,car.")
     if meant := get_close_matches(text, LABEL_SETS, cutoff=0.7):
@@ -304,7 +304,7 @@ def needed_evidence(labels: int, false_accept: float) -> float:
     from statistics import NormalDist
 
     if not 0 < false_accept < 1:
-        raise QueryError(f"the false-accept rate must lie between 0 and 1, not {false_accept:g}.")
+        raise QueryError(f"the false-accept rate must be between 0 and 1, not {false_accept:g}.")
     return NormalDist().inv_cdf((1 - false_accept) ** (1 / labels))
 
 

@@ -78,7 +78,7 @@ class IndexReport:
         return self.indexed / self.seconds if self.seconds > 0 else 0.0
 
     def others(self) -> str:
-        """What was not read, in words, and how to read it: ``Not read: 12 RAW, 3 videos``."""
+        """What was not read, in words, and how to read it: ``not read: 12 RAW, 3 videos``."""
         # Formats have no plural.
         counts = [
             f"{number:,} {kind}{'s' if number > 1 and kind.islower() else ''}"
@@ -87,7 +87,7 @@ class IndexReport:
         missing = [kind for kind in _EXTRAS if kind in self.not_read]
         extras = ",".join(_EXTRAS[kind] for kind in missing)
         how = f" ({' and '.join(missing)}: pip install 'wordsight[{extras}]')" if missing else ""
-        return f"Not read: {', '.join(counts)}{how}"
+        return f"not read: {', '.join(counts)}{how}"
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``wordsight index --json`` prints."""

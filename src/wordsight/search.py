@@ -221,7 +221,7 @@ def parse_query(text: str) -> Query:
     """
     stripped = text.strip()
     if not stripped:
-        raise QueryError('the query is empty; say what to look for, for example: "a dog".')
+        raise QueryError('the query is empty; type what to look for, for example: "a dog".')
     if not _TERMS.match(stripped):
         return Query((Term(1.0, text=stripped),))
     terms: list[Term] = []
@@ -230,7 +230,7 @@ def parse_query(text: str) -> Query:
         found = _TERM.match(stripped, position)
         if not found or (terms and not found["sign"]):
             raise QueryError(
-                f"the query cannot be read at: {stripped[position:].strip()[:40]}  "
+                f"cannot read the query at: {stripped[position:].strip()[:40]}  "
                 '(write terms like this: "beach" + "sunset" - 0.5*"people")'
             )
         value = found["straight"] if found["curly"] is None else found["curly"]
@@ -284,8 +284,8 @@ def _encode(
         for term in query.terms:
             if not abs(term.weight) <= _LARGEST_WEIGHT:  # nan too
                 raise QueryError(
-                    f"the weight {term.weight:g} of the query is no number up to "
-                    f"{_LARGEST_WEIGHT:g}; weights between 0 and 1 are usual."
+                    f"the weight {term.weight:g} in the query is too large; use up to "
+                    f"{_LARGEST_WEIGHT:g} (0 to 1 is usual)."
                 )
             if term.text is not None:
                 total += term.weight * text_vectors[row[term.text]]
@@ -295,7 +295,7 @@ def _encode(
                 total += term.weight * model.encode_images([image])[0]
         length = float(np.linalg.norm(total))
         if length < 1e-6:
-            raise QueryError(f"the terms of the query cancel each other out: {query}")
+            raise QueryError(f"the terms of the query cancel out: {query}")
         positive = [row[t.text] for t in query.terms if t.text is not None and t.weight > 0]
         if any(t.image is not None and t.weight > 0 for t in query.terms):
             positive = []  # image to image: its scores are not those of words
@@ -337,11 +337,11 @@ def search(
     if k < 1:
         raise QueryError(f"k must be at least 1, not {k}.")
     if not 0 < false_accept < 1:
-        raise QueryError(f"the false-accept rate must lie between 0 and 1, not {false_accept:g}.")
+        raise QueryError(f"the false-accept rate must be between 0 and 1, not {false_accept:g}.")
     if min_score is not None and not math.isfinite(min_score):
         raise QueryError(f"the cut-off on the score must be a number, not {min_score:g}.")
     if rank_by not in get_args(RankBy):
-        raise QueryError(f"cannot rank by {rank_by!r}; use one of {', '.join(get_args(RankBy))}.")
+        raise QueryError(f"cannot sort by {rank_by!r}; use one of {', '.join(get_args(RankBy))}.")
     parsed = [as_query(query) for query in queries]
     store.check_model(model.name, model.hash)
     if not parsed:
@@ -375,7 +375,7 @@ def search(
         fused, z = np.where(chosen, fused, -np.inf), np.where(chosen, z, -np.inf)
     found = len(snapshot.ids) if chosen is None else int(chosen.sum())
     if not found and len(snapshot.ids):
-        raise QueryError(f"no image of the library has the label '{label}'.")
+        raise QueryError(f"no image in the library has the label '{label}'.")
     clock.lap("decide")
     results = []
     ranked = []
@@ -647,18 +647,16 @@ def _notices(model: ClipModel, query: Query) -> list[str]:
     for text in [term.text for term in query.terms if term.text is not None]:
         if model.truncated(text):
             notices.append(
-                "the prompt is longer than the model reads; only its beginning counts: "
-                f"{text[:60]}..."
+                f"the prompt is too long for the model; only its beginning counts: {text[:60]}..."
             )
         if model.unreadable(text):
             notices.append(
-                f"the model {model.name} can read nothing of this, so any other such prompt gets "
-                f"the same answer; write it in a language of the model: {text[:60]}"
+                f"the model {model.name} cannot read any of this prompt, so the results mean "
+                f"nothing; write it in a language that the model knows: {text[:60]}"
             )
         elif unread := model.unread(text):
             notices.append(
-                f"the model {model.name} cannot read {', '.join(unread)[:60]!r}; any other such "
-                "words get the same answer."
+                f"the model {model.name} cannot read {', '.join(unread)[:60]!r} and ignores it."
             )
     return notices
 

@@ -127,8 +127,8 @@ def evaluate(
     )
     if judgements.missing:
         say(
-            f"note: {len(judgements.missing)} of the images or labels in your judgements are not in "
-            f"the library, for example {', '.join(judgements.missing[:5])}."
+            f"note: {len(judgements.missing)} judged images or labels are not in the library, for "
+            f"example {', '.join(judgements.missing[:5])}."
         )
     evaluation = run(opened, judgements, ks=ks)
     if as_json:

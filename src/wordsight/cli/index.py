@@ -292,7 +292,8 @@ def _print_indexed(report: IndexReport, place: Path) -> None:
         rate = f" ({report.images_per_second:.0f} images/s)" if report.indexed >= _TINY else ""
         print(f"{', '.join(done)} in {report.seconds:.1f} s{rate}.")
     if report.not_read:
-        print(report.others())
+        others = report.others()
+        print(f"{others[0].upper()}{others[1:]}.")
     if report.crops and report.crops.per_image:
         _print_crops(report.crops)
     print(f"Library: {nearby(str(place))} ({count(report.images, 'image')})")

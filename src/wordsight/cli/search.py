@@ -48,8 +48,8 @@ def search(
         list[str] | None,  # of which there may be one: a second means that quotes are missing
         typer.Argument(
             metavar="QUERY",
-            help="Words; an image file (finds similar images); or terms in double quotes, joined by "
-            '+ and -, with weights (@"file" is an image). Without a query: an interactive prompt.',
+            help="Words; an image file (finds similar images); or terms in double quotes, joined "
+            'by + and -, with weights (@"file" is an image). Without it: an interactive prompt.',
         ),
     ] = None,
     k: Annotated[int, typer.Option("-k", metavar="N", help="Number of results.", min=1)] = 10,
@@ -83,8 +83,8 @@ def search(
     rank_by: Annotated[
         Literal["auto", "score", "lift", "z"],
         typer.Option(
-            help="Sort by cosine (score), by how far it is above that of unrelated phrases (lift), or "
-            "by that in standard deviations (z). auto: lift with crops, else score."
+            help="Sort by cosine (score), by how far it is above that of unrelated phrases "
+            "(lift), or by that in standard deviations (z). auto: lift with crops, else score."
         ),
     ] = "auto",
     crops: Annotated[

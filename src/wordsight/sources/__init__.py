@@ -40,7 +40,7 @@ def open_source(
 
         return load("test", progress=progress, notice=notice)
     if not str(location).strip():  # of an unset variable in a script; to the system it is "."
-        raise SourceError("an empty path was given; name a folder or a file (. is this folder).")
+        raise SourceError("the path is empty; name a folder or a file (. is this folder).")
     path = str(expanded(location))
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116
