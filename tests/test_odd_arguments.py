@@ -53,22 +53,22 @@ def test_empty_paths_are_refused(
     for command in (["index", empty], ["index", ".", empty], ["classify", empty]):
         status, out, err = _run(capsys, *command, "--model", "starter")
         assert (status, out) == (2, "")
-        assert "empty path" in err
+        assert "path is empty" in err
         assert err.count("\n") == 1
     assert not Path(".wordsight").exists()
     library = wordsight.create(tmp_path / "L", model)  # type: ignore[arg-type]
     for paths in (empty, [empty], ["red-0.png", empty]):
-        with pytest.raises(SourceError, match="empty path"):
+        with pytest.raises(SourceError, match="path is empty"):
             library.index(paths)
     assert len(library) == 0
-    with pytest.raises(SourceError, match="empty path"):
+    with pytest.raises(SourceError, match="path is empty"):
         open_source(empty)
     for images in (empty, [empty]):
-        with pytest.raises(QueryError, match="empty path"):
+        with pytest.raises(QueryError, match="path is empty"):
             wordsight.classify(images, ["red", "blue"], model=model)  # type: ignore[arg-type]
-    with pytest.raises(LibraryError, match="empty path"):
+    with pytest.raises(LibraryError, match="path is empty"):
         wordsight.create(empty, model)  # type: ignore[arg-type]
-    with pytest.raises(LibraryError, match="empty path"):
+    with pytest.raises(LibraryError, match="path is empty"):
         wordsight.open(empty)
 
 
@@ -161,7 +161,7 @@ def test_addresses_of_files_are_taken_and_those_of_the_web_are_not(
     for command in ("search", "index", "classify"):
         status, out, err = _run(capsys, command, "https://example.org/dog.jpg")
         assert (status, out) == (2, "")
-        assert "only local files are opened" in err
+        assert "only local files can be opened" in err
 
 
 def test_the_prompt_expands_the_home_and_keeps_spaces(
@@ -181,7 +181,7 @@ def test_the_prompt_expands_the_home_and_keeps_spaces(
     status, out, err = _run(capsys, "search", "--json")
     assert status == 0
     assert out.count('{"query"') == 3
-    assert "~/gone.jpg: there is no such file" in err
+    assert "~/gone.jpg: no such file" in err
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ def test_auto_goes_on_with_a_transfer_that_was_cut(
     online.cut_after["visual/model.onnx"] = [100, *([0] * 8)]
     notices: list[str] = []
     assert load_model("auto", notice=notices.append).name == "starter"
-    assert "run it again to go on from there: using the starter" in notices[0]
+    assert "run it again to go on from there: using the small built-in" in notices[0]
     assert load_model("auto", notice=notices.append).name == PREFERRED.name
     assert online.downloads("visual/model.onnx")[-1] == "bytes=100-"
     assert len(notices) == 1
@@ -256,14 +256,14 @@ def test_a_new_library_says_first_that_it_keeps_the_starter(
     assert "this library will use the small built-in model" in said
     assert "without this note: --model starter" in said
     run(["index", str(photo)])  # later, with nothing better here
-    assert "starter" not in capsys.readouterr().err
+    assert "note:" not in capsys.readouterr().err
 
 
 def test_the_starter_by_choice_needs_no_words(
     starter: Path, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(["index", str(photo), "--model", "starter"])
-    assert "starter" not in capsys.readouterr().err
+    assert "note:" not in capsys.readouterr().err
 
 
 def test_a_later_run_names_the_better_model_that_came(
@@ -276,6 +276,5 @@ def test_a_later_run_names_the_better_model_that_came(
     said = capsys.readouterr().err
     assert f"{PREFERRED.name}, which finds more than this library's built-in model" in said
     assert "wordsight index --remodel --library " in said
-    assert said.rstrip().endswith(".wordsight")
     run(["index", str(photo)])  # once is enough
     assert "--remodel" not in capsys.readouterr().err

@@ -387,7 +387,7 @@ def test_only_words_to_be_found_are_judged(library: wordsight.Library) -> None:
 
 @pytest.mark.parametrize("weight", [float("nan"), float("inf"), -2000.0])
 def test_weights_without_measure_are_refused(library: wordsight.Library, weight: float) -> None:
-    with pytest.raises(QueryError, match="is no number up to 1000"):
+    with pytest.raises(QueryError, match="must be a number up to 1000"):
         library.search(Query((Term(weight, text="red"),)))
     with pytest.raises(QueryError, match="the weight inf"):
         library.search("1" * 400 + '*"red"')

@@ -365,7 +365,7 @@ def open(path: str | Path | None = None, model: ClipModel | str | Path | None = 
 
 def _check_path(path: str | Path | None) -> None:
     if isinstance(path, str) and not path.strip():  # to the system it is the current folder
-        raise LibraryError("the path of the library is empty; name its directory.")
+        raise LibraryError("the library's path is empty; name its directory.")
 
 
 def _loaded(model: ClipModel | str | Path) -> ClipModel:

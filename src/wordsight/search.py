@@ -284,7 +284,7 @@ def _encode(
         for term in query.terms:
             if not abs(term.weight) <= _LARGEST_WEIGHT:  # nan too
                 raise QueryError(
-                    f"the weight {term.weight:g} in the query is too large; use up to "
+                    f"the weight {term.weight:g} in the query must be a number up to "
                     f"{_LARGEST_WEIGHT:g} (0 to 1 is usual)."
                 )
             if term.text is not None:

@@ -297,7 +297,7 @@ def _print_indexed(report: IndexReport, place: Path) -> None:
     if report.crops and report.crops.per_image:
         _print_crops(report.crops)
     print(f"Library: {nearby(str(place))} ({count(report.images, 'image')})")
-    if report.images:
+    if report.indexed:
         say(f"Next, try: {_next_step(place)}")
 
 

@@ -47,7 +47,7 @@ def open_source(
     except FileNotFoundError:
         why = "no such file or folder"
         if str(location).startswith(("http://", "https://")):
-            why = "only local files are opened; download the images first."
+            why = "only local files can be opened; download the images first."
         raise SourceError(f"{location}: {why}") from None
     except (OSError, ValueError) as error:
         raise SourceError(f"{location}: {unreadable_reason(error)}") from error
