@@ -530,7 +530,7 @@ def test_from_the_starter_to_what_auto_means(
     code, out, err = run(capsys, "index", folder, "--remodel", "--model", "starter")
     assert code == 0, err
     assert out.startswith("2 images embedded again in ")
-    assert out.endswith(f"(starter, no longer {registry.ENTRIES[0].name})\n")
+    assert out.endswith(f"(model starter, before {registry.ENTRIES[0].name})\n")
     other = wordsight.create(tmp_path / "lib", ColourModel())
     with pytest.raises(ModelError, match="only the built-in model"):
         other.remodel()
