@@ -30,7 +30,7 @@ def open_raw(file: IO[bytes]) -> Any:
     try:
         return _Raw(rawpy.imread(cast("BinaryIO", file)))
     except (rawpy.LibRawFileUnsupportedError, rawpy.LibRawNotImplementedError):
-        raise UnsupportedError("a RAW file of a camera that LibRaw does not know") from None
+        raise UnsupportedError("a RAW file from a camera that LibRaw does not support") from None
 
 
 class _Raw:
