@@ -99,7 +99,7 @@ class Result:
         d = self.decision
         if d is None or self.match:
             return False
-        return d.p_value <= (1 / math.e if self.verdict == "none" else d.false_accept)
+        return d.p_value <= d.false_accept
 
     def explanation(self) -> str:
         """Say in a sentence why this is, or is not, a match."""
