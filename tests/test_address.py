@@ -78,7 +78,7 @@ def test_addresses(url: str | None, root: str | None, origin: str, path: str) ->
     ],
 )
 def test_what_is_no_address_is_refused(url: str | None, root: str | None) -> None:
-    with pytest.raises(ValueError, match=r"root path|address of a server"):
+    with pytest.raises(ValueError, match=r"root path|server address"):
         Address.of(url, root)
 
 

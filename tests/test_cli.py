@@ -554,7 +554,9 @@ def test_evaluate_labels(run: Cli, photos: Photos, tmp_path: Path) -> None:
         assert answer["methods"][method]["map"] == pytest.approx(1)
     table = run("evaluate", "--queries", "labels", "--library", "lib", "--k", "1,5").out
     assert "baseline" in table
-    assert "recall@5" in table
+    rows = [line for line in table.splitlines() if line.startswith("recall@5")]
+    assert rows[0].split() == ["recall@5", *2 * ["1.000", "[1.000,", "1.000]"]]
+    assert max(map(len, table.splitlines())) <= 80
 
 
 def test_evaluate_writes_pictures_and_lines(run: Cli, photos: Photos, tmp_path: Path) -> None:
