@@ -10,7 +10,7 @@ from wordsight.cli.console import say
 from wordsight.errors import WordsightError
 
 
-def loop(answer: Callable[[str], None], about: str) -> None:
+def loop(answer: Callable[[str], object], about: str) -> None:
     """Read prompts until ``exit``, ``quit`` or the end of input; errors do not end it."""
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     if interactive:

@@ -25,6 +25,7 @@ from wordsight.cli.app import (
     given,
 )
 from wordsight.cli.console import check_pictures, count, print_json, say, shown
+from wordsight.cli.hits import made_relative, print_csv, print_paths, put_into
 from wordsight.cli.opening import open_library
 from wordsight.cli.prompt import loop
 from wordsight.errors import WordsightError
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
         "wordsight search holiday.jpg",
         'wordsight search \'"beach" + "sunset" - 0.5*"people"\'',
         'wordsight search \'@"rex.jpg" + "snow"\' --grid hits.png',
+        'wordsight search "a dog" --after 2023-07 --near 48.1,11.6,5km --sort taken',
+        'wordsight search "a dog" --where "camera like \'Pixel%\'" --copy-to dogs',
     )
 )
 def search(
@@ -92,6 +95,64 @@ def search(
             help="Let the best crop of an image count. Default: if it has any.",
         ),
     ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SQL",
+            help="Only images that this is true of, as \"taken >= '2023-07' and camera like "
+            "'Pixel%'\". Columns: taken, camera, lens, latitude, longitude, orientation, media, "
+            "keywords, path, label, width, height, size.",
+        ),
+    ] = None,
+    after: Annotated[
+        str | None,
+        typer.Option(metavar="DATE", help="Only images taken from then on: 2023, 2023-07, ..."),
+    ] = None,
+    before: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Only images taken before that began.")
+    ] = None,
+    inside: Annotated[
+        Path | None,
+        typer.Option("--in", metavar="FOLDER", parser=given("--in"), help="Only images in there."),
+    ] = None,
+    near: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAT,LON,DISTANCE", help="Only images taken near there: 48.1,11.6,5km"
+        ),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Only images with this label.")] = None,
+    sort: Annotated[
+        Literal["score", "taken", "-taken"],
+        typer.Option(help="Order of the hits: best first, or by capture time (-: newest first)."),
+    ] = "score",
+    paths: Annotated[
+        bool, typer.Option("--paths", help="Print the paths of the hits alone.")
+    ] = False,
+    zero: Annotated[
+        bool, typer.Option("--null", "-0", help="The same, ended by zero bytes (for xargs -0).")
+    ] = False,
+    relative: Annotated[
+        bool, typer.Option("--relative", help="Paths from the current folder.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the hits as CSV.")] = False,
+    copy_to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            parser=given("--copy-to"),
+            help="Copy the hits there, numbered; nothing is overwritten.",
+        ),
+    ] = None,
+    link_to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", parser=given("--link-to"), help="Link to the hits from there, numbered."
+        ),
+    ] = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 1 where nothing matches, as grep does.")
+    ] = False,
     compare: Annotated[
         bool, typer.Option("--compare", help="Show the ranking without and with crops.")
     ] = False,
@@ -112,7 +173,13 @@ def search(
     if query and len(query) > 1:
         whole = shlex.quote(" ".join(query))
         raise WordsightError(f"write the query as one, in quotes: wordsight search {whole}")
+    formats = [as_json, paths or zero, as_csv, compare and not as_json]
+    if sum(formats) > 1:
+        raise WordsightError("choose one: --json, --paths (or -0), --csv, --compare")
+    if not query and (exit_code or copy_to or link_to):
+        raise WordsightError("say what to look for: --exit-code, --copy-to, --link-to need a query")
     check_pictures([grid])
+    chosen = _filter(where, after, before, inside, near)
     opened = open_library(library, model, runtime, precision, preload=crops is not False)
 
     if (crops or compare) and not opened.has_crops:
@@ -130,15 +197,28 @@ def search(
             anyway=anyway,
             rank_by=rank_by,
             crops=with_crops,
+            label=label,
+            where=chosen,
+            sort=sort,
         )
 
-    def answer(text: str) -> None:
+    def answer(text: str) -> Result:
         result = ask(text, crops is not False)
+        for folder in filter(None, (copy_to, link_to)):
+            put_into(result.hits, expanded(folder), link=folder is link_to)
+        if relative:
+            result = made_relative(result)
         if compare:
             baseline = ask(text, False)
             _print_comparison(baseline, result, as_json)
         elif as_json:
             print_json(result.to_json())
+        elif paths or zero or as_csv:
+            _say_doubts(result)
+            if as_csv:
+                print_csv(result.hits)
+            else:
+                print_paths(result.hits, zero=zero)
         else:
             _print_result(result)
         if grid or show:
@@ -146,11 +226,42 @@ def search(
             _show(picture, result.query, grid, show)
         if timings:
             _say_timings(result.timings_ms)
+        return result
 
     if query:
-        answer(query[0])
+        result = answer(query[0])
+        if exit_code and result.verdict == "none":
+            raise typer.Exit(1)
     else:
         loop(answer, f"{count(len(opened), 'image')}, model {opened.store.model.name}")
+
+
+def _filter(
+    where: str | None,
+    after: str | None,
+    before: str | None,
+    inside: Path | None,
+    near: str | None,
+) -> str | None:
+    """The options that choose images as one filter."""
+    from wordsight.library import filters
+
+    return filters.joined(
+        where,
+        after if after is None else filters.after(after),
+        before if before is None else filters.before(before),
+        inside if inside is None else filters.inside(inside),
+        near if near is None else filters.near(near),
+    )
+
+
+def _say_doubts(result: Result) -> None:
+    """Beside output for programs, what people should know of it."""
+    for notice in result.notices:
+        say(f"note: {notice}")
+    if result.verdict != "match":
+        found = "not sure" if result.verdict == "unsure" else "no match"
+        say(f'note: {found} for "{result.query}": {result.explanation()}')
 
 
 def _say_timings(laps: dict[str, float]) -> None:
