@@ -133,7 +133,8 @@ def test_copies_are_numbered_and_overwrite_nothing(run: Cli, folder: Path) -> No
             assert copy.stat().st_mtime == pytest.approx(Path(path).stat().st_mtime)
     assert len(list(Path("out/found").iterdir())) == 6
     nothing = run("search", "a phrase about nothing in it", "--copy-to", "none")
-    assert "0 images copied" in nothing.err
+    assert "no image for none" in nothing.err
+    assert not Path("none").exists()
 
 
 def test_links(run: Cli, folder: Path) -> None:  # noqa: F811

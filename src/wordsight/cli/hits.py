@@ -62,6 +62,9 @@ def put_into(hits: Sequence[Hit], folder: Path, *, link: bool) -> None:
     that nothing is overwritten. What cannot be copied is said and left out. Raises WordsightError
     when the folder cannot be written.
     """
+    if not hits:
+        say(f"no image for {folder}")
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         numbers = _free_numbers(folder)
