@@ -245,7 +245,7 @@ def test_an_older_library_is_searched_as_before(
         result = opened.search("red", 3)
         assert result.match
         assert result.hits[0].metadata == {}
-        with pytest.raises(QueryError, match="wordsight index FOLDER adds it"):
+        with pytest.raises(QueryError, match="wordsight index FOLDER adds it, without"):
             opened.search("red", where="taken > '2023'")
         assert opened.search("red", where="path like '%red%'").match
 

@@ -173,7 +173,7 @@ def test_an_older_library_says_what_it_gained(run: Cli, folder: Path) -> None:  
 
     Store.open(folder).dataset.drop_columns(list(METADATA))
     answer = run("search", "red", "--after", "2023")
-    assert "wordsight index FOLDER adds it" in answer.err
+    assert "wordsight index FOLDER adds it, without" in answer.err
     answer = run("index", folder)
     assert "25 of them now with metadata" in answer.out
     assert "Nothing to do" in run("index", folder).out

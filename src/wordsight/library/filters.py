@@ -19,9 +19,10 @@ _DATE = re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d:\d\d(:\d\d)?)?)?)?")
 _PLACE = re.compile(r"\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*,\s*([\d.]+)\s*(km|m)\s*")
 _EARTH_KM = 6371.0
 _NOISE = re.compile(
-    r"Invalid user input: |Schema error: |Error during planning: |Error parsing statement: "
-    r"SELECT 1 FROM t WHERE .*(?=\(sql parser)|, _row\w+(?=[,.])|, \S+\.rs:\d+(:\d+)?"
-)
+    r"Error resolving filter expression .* and view = 0: |Error parsing statement: SELECT 1 FROM t "
+    r"WHERE .*(?=\(sql parser)|Invalid user input: |Schema error: |Error during planning: "
+    r"|, _row\w+(?=[,.])|, \S+\.rs:\d+(:\d+)?"
+)  # what Lance says around what is wrong
 _HINT = "for example: \"taken >= '2023-07' and camera like 'Pixel%'\""
 
 
@@ -100,10 +101,17 @@ def matching(dataset: Any, where: str) -> NDArray[np.int64]:
         found = dataset.to_table(columns=["id"], filter=f"({where}) and view = 0")
     except (ValueError, OSError) as error:
         dataset.count_rows(filter="view = 0")  # if this can be read, it is the expression
-        said = " ".join(_NOISE.sub("", str(error).splitlines()[0]).split())[:300].rstrip(". ")
+        said = (
+            " ".join(_NOISE.sub("", str(error).splitlines()[0]).split())[:300]
+            .replace("'Utf8'", "text")
+            .rstrip(". ")
+        )
         missing = [name for name in METADATA if name not in dataset.schema.names]
         if any(re.search(rf"\b{name}\b", where) for name in missing):
-            said = "this library does not hold that yet; wordsight index FOLDER adds it"
+            raise QueryError(
+                f"this library does not hold yet what the filter asks for: {where}  "
+                "(wordsight index FOLDER adds it, without embedding anew)"
+            ) from None
         raise QueryError(f"the filter cannot be read: {where}  ({said}; {_HINT})") from None
     return np.asarray(found["id"].to_numpy(), np.int64)
 

@@ -67,7 +67,7 @@ FORMAT = 1
 _COMPACT_FRAGMENTS = 8  # an indexing run leaves no more
 _MOST_FRAGMENTS = 64  # nor many small changes these
 _DESCRIBED = 2_000_000  # up to so many views paths and labels are kept in memory, 100 bytes each
-_MATCHING = 32  # filters whose images are remembered
+_MATCHING = 32  # filters whose answers are remembered
 _RECENT_NS = 2_000_000_000
 
 T = TypeVar("T")
@@ -114,7 +114,7 @@ class Store(Settings):
         self.kinds: Kinds | None = None
         """What queries are held against, once a search has made it."""
         self._calibrations: dict[str, tuple[int, Calibration]] = {}
-        self._matching: dict[str, tuple[int, NDArray[np.int64]]] = {}  # ids, by filter
+        self._matching: dict[str, tuple[int, NDArray[np.bool_]]] = {}  # by filter
         self._described: tuple[int, Any] | None = None  # what rows() gives, as one table
         self._asked = -1
         self._counts: dict[bool, tuple[int, int]] = {}
@@ -451,18 +451,15 @@ class Store(Settings):
         """
         import numpy as np
 
-        def read() -> NDArray[np.int64]:
-            if snapshot.sampled is not None:
-                return self._large().matching(where)
-            return matching(self.dataset, where)
-
-        version, found = self._matching.get(where, (None, None))
-        if found is None or version != snapshot.version:
-            found = self._read(read)
+        if snapshot.sampled is not None:
+            return np.isin(snapshot.ids, self._read(lambda: self._large().matching(where)))
+        version, passes = self._matching.get(where, (None, None))
+        if passes is None or version != snapshot.version:
+            passes = np.isin(snapshot.ids, self._read(lambda: matching(self.dataset, where)))
             if len(self._matching) >= _MATCHING:
                 self._matching.clear()
-            self._matching[where] = snapshot.version, found
-        return np.isin(snapshot.ids, found)
+            self._matching[where] = snapshot.version, passes
+        return passes
 
     @property
     def is_large(self) -> bool:
