@@ -149,9 +149,11 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
             most = cuts.pop(0) if cuts else stand_in.cut_every or len(data)
             block = max(1, stand_in.rate // 10) if stand_in.rate else len(data) or 1
             for at in range(start, min(len(data), start + most), block):
+                if stand_in.silent:
+                    done.wait(20)
                 self.wfile.write(data[at : min(at + block, start + most)])
                 if stand_in.rate:
-                    time.sleep(0.1)
+                    done.wait(0.1)  # tests may have patched time.sleep
             if start + most < len(data):
                 self.wfile.flush()
                 if stand_in.reset:

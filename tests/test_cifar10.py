@@ -427,8 +427,12 @@ def test_a_server_that_is_busy_for_long_is_not_waited_for(
 ) -> None:
     server.hub = PARQUET
     server.refusals = [(429, "3600")]
-    check_archive_items(load(server), TEST, "test")
+    said: list[str] = []
+    check_archive_items(load(server, notice=said.append), TEST, "test")
     assert pauses == []
+    _, why, instead = said
+    assert "test.parquet: the server answered 429" in why
+    assert cifar10.ARCHIVE in instead
 
 
 def test_server_without_ranges_sends_all_again(server: Server, cache: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +45,26 @@ def test_the_tour_of_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Library, "grid", noted)
     source = cifar10.load("test")
     said: list[str] = []
+    shown: list[str] = []
+
+    @contextmanager
+    def show(title: str) -> Iterator[Callable[[int, int], None]]:
+        assert shown[-1:] in ([], ["done"]), "a terminal has room for one bar"
+        shown.append(title)
+        last = []
+        yield lambda done, total: last.append((done, total))
+        assert title == "pictures" or last[-1][0] == last[-1][1]
+        shown.append("done")
+
     facts = demo.run(
-        wordsight.load_model("starter"), source, source.origin, tmp_path / "out", say=said.append
+        wordsight.load_model("starter"),
+        source,
+        source.origin,
+        tmp_path / "out",
+        say=said.append,
+        show=show,
     )
+    assert shown[::2] == ["images", "pictures", "photographs"]
     # No bird is among the twenty, and no piano; two of them are of each of the others.
     assert [search["match"] for search in facts["searches"]] == [True] * 5 + [False] * 2
     assert len(facts["searches"]) == len(demo.PROMPTS)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +23,9 @@ from hub_standin import COMMIT, StandIn, serve
 
 import wordsight
 from wordsight.errors import HubError, ModelError
-from wordsight.models import hub, load_model
+from wordsight.models import hashing, hub, hub_cache, load_model, repositories
 from wordsight.models.layouts import OPEN_CLIP
+from wordsight.models.transfer import within
 
 REPOSITORY = "someone/some-clip"
 BIG = "visual/model.onnx"
@@ -33,7 +37,8 @@ def _own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("WORDSIGHT_CACHE", str(tmp_path / "own"))
-    # The library reads the variable once, and another test may have imported it by now.
+    # The library reads the variables once, and another test may have imported it by now.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf/hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
 
@@ -140,7 +145,7 @@ def test_the_cache_needs_no_network(stand_in: StandIn) -> None:
     folder = fetch()
     before = len(stand_in.requests)
     assert fetch() == folder
-    assert hub.cached(REPOSITORY, OPEN_CLIP) == folder
+    assert hub_cache.cached(REPOSITORY, OPEN_CLIP) == folder
     assert len(stand_in.requests) == before
 
 
@@ -170,7 +175,7 @@ def test_goes_on_in_the_next_run(stand_in: StandIn, tmp_path: Path) -> None:
     stand_in.cut_after[BIG] = [120_000, *([0] * 8)]
     with pytest.raises(HubError, match=r"stopped at 120,000 bytes.* run it again"):
         fetch()
-    assert hub.cached(REPOSITORY, OPEN_CLIP) is None
+    assert hub_cache.cached(REPOSITORY, OPEN_CLIP) is None
     stand_in.cut_after.clear()
     before = len(stand_in.downloads(BIG))
     folder = fetch()
@@ -188,7 +193,7 @@ def test_refuses_a_truncated_file(stand_in: StandIn) -> None:
     stand_in.instead[BIG] = stand_in.files[BIG][:-7]
     with pytest.raises(HubError, match=r"hash differs|Consistency"):
         fetch()
-    assert hub.cached(REPOSITORY, OPEN_CLIP) is None
+    assert hub_cache.cached(REPOSITORY, OPEN_CLIP) is None
 
 
 def test_refuses_a_file_that_is_too_long(stand_in: StandIn) -> None:
@@ -203,7 +208,7 @@ def test_refuses_a_file_with_another_hash(stand_in: StandIn, name: str, tmp_path
     stand_in.instead[name] = b"?" + right[1:]
     with pytest.raises(HubError, match="its hash differs"):
         fetch()
-    assert hub.cached(REPOSITORY, OPEN_CLIP) is None
+    assert hub_cache.cached(REPOSITORY, OPEN_CLIP) is None
     assert leftovers(tmp_path) == []
     del stand_in.instead[name]
     assert (fetch() / name).read_bytes() == right
@@ -226,14 +231,63 @@ def test_a_connection_that_breaks_again_and_again(stand_in: StandIn, reset: bool
     assert (fetch() / BIG).read_bytes() == stand_in.files[BIG]
 
 
+@pytest.mark.parametrize(
+    "headers", [{"Retry-After": "7"}, {"RateLimit": '"api";r=0;t=7', "Retry-After": "1"}]
+)
 def test_too_many_requests_wait_as_long_as_the_hub_says(
+    stand_in: StandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    headers: dict[str, str],
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(hub.time, "sleep", waits.append)
+    stand_in.statuses = [(429, headers)]
+    assert (fetch() / BIG).is_file()
+    assert 7 in waits
+    assert "(status 429); trying again in 7 s" in capsys.readouterr().err
+
+
+def test_too_many_requests_wait_until_a_date(
     stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
     monkeypatch.setattr(hub.time, "sleep", waits.append)
-    stand_in.statuses = [(429, {"Retry-After": "7"})]
+    stand_in.statuses = [(429, {"Retry-After": formatdate(time.time() + 20, usegmt=True)})]
     assert (fetch() / BIG).is_file()
-    assert 7 in waits
+    assert any(18 <= wait <= 20 for wait in waits)
+
+
+def test_too_many_requests_without_a_word_wait_longer_and_longer(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(hub.time, "sleep", waits.append)
+    stand_in.statuses = [(429, {})] * 99
+    with pytest.raises(HubError, match=r"status 429\) and does not take more; try again later"):
+        fetch()
+    assert [wait for wait in waits if wait >= 1] == [1, 2, 4, 8, 16]
+    assert capsys.readouterr().err.count("trying again in") == 5
+
+
+def test_no_wait_is_silent(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("wordsight.progress.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("wordsight.progress.LINE_SECONDS", 0.1)
+    stand_in.silent = True
+    with pytest.raises(HubError, match="no answer from"):
+        fetch(reach_seconds=0.4)
+    assert f"{REPOSITORY}: waiting for {stand_in.url}" in capsys.readouterr().err
+    stand_in.silent = False
+    stand_in.rate, stand_in.cut_after[BIG] = 500_000, [200_000, *([0] * 8)]
+    with pytest.raises(HubError, match="go on from there"):
+        fetch()
+    told = capsys.readouterr().err
+    assert re.search(rf"{REPOSITORY}: [\d.]+ K?B of 301\.0 KB, [\d.]+ [KM]B/s, \d+ s left", told)
+    stand_in.cut_after.clear()
+    fetch()
+    assert "0.2 MB are here already" in capsys.readouterr().err
 
 
 def test_too_long_a_wait_is_told(stand_in: StandIn) -> None:
@@ -320,10 +374,10 @@ def test_a_repository_of_pytorch_weights(stand_in: StandIn) -> None:
 
 
 def test_a_revision(stand_in: StandIn) -> None:
-    assert hub.split(f"{REPOSITORY}@{COMMIT}") == (REPOSITORY, COMMIT)
-    assert hub.split(REPOSITORY) == (REPOSITORY, "main")
+    assert repositories.split(f"{REPOSITORY}@{COMMIT}") == (REPOSITORY, COMMIT)
+    assert repositories.split(REPOSITORY) == (REPOSITORY, "main")
     folder = hub.fetch(REPOSITORY, OPEN_CLIP, revision=COMMIT)
-    assert hub.cached(REPOSITORY, OPEN_CLIP, COMMIT) == folder
+    assert hub_cache.cached(REPOSITORY, OPEN_CLIP, COMMIT) == folder
     with pytest.raises(HubError, match="has no revision v9"):
         hub.fetch(REPOSITORY, OPEN_CLIP, revision="v9")
 
@@ -416,7 +470,7 @@ def test_a_hub_that_never_answers(stand_in: StandIn) -> None:
 def test_the_wait_is_bounded_whatever_hangs() -> None:
     never = threading.Event()
     with pytest.raises(TimeoutError, match=r"waited 0\.1 s"):
-        hub.within(0.1, never.wait)
+        within(0.1, never.wait)
     assert hub.REACH_SECONDS <= 15
     never.set()
 
@@ -435,6 +489,19 @@ def test_a_transfer_that_stands_still(stand_in: StandIn, monkeypatch: pytest.Mon
     monkeypatch.setattr(hub, "listing", then_silence)
     with pytest.raises(HubError, match="no answer from"):
         fetch()
+
+
+def test_a_standstill_is_bounded(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in.cut_after[BIG] = [100_000, *([0] * 8)]
+    with pytest.raises(HubError, match="stopped at 100,000 bytes"):
+        fetch()
+    stand_in.cut_after.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr("wordsight.models.transfer.STILL_SECONDS", 0)
+        with pytest.raises(HubError, match=r"nothing came for 0 s\); run it again"):
+            fetch()
+    assert (fetch() / BIG).read_bytes() == stand_in.files[BIG]
+    assert stand_in.downloads(BIG)[-1] == "bytes=100000-"
 
 
 def test_a_time_limit_keeps_what_came(stand_in: StandIn, tmp_path: Path) -> None:
@@ -498,7 +565,7 @@ def test_a_read_only_cache_is_bypassed(stand_in: StandIn, tmp_path: Path) -> Non
     try:
         folder = fetch()
         assert folder.is_relative_to(tmp_path / "own")
-        assert hub.cached(REPOSITORY, OPEN_CLIP) == folder
+        assert hub_cache.cached(REPOSITORY, OPEN_CLIP) == folder
     finally:
         make_writable(tmp_path / "hf")
 
@@ -517,7 +584,7 @@ def test_no_cache_at_all(stand_in: StandIn, tmp_path: Path) -> None:
 
 def test_no_room(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(hub_cache.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(HubError, match="0 MB are free"):
         fetch()
 
@@ -531,7 +598,9 @@ def test_what_an_earlier_run_fetched_needs_no_room(
         fetch()
     stand_in.cut_after.clear()
     left = sum(len(stand_in.files[name]) for name in OPEN_CLIP) + len(stand_in.files[BIG])
-    monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: type("usage", (), {"free": left}))
+    monkeypatch.setattr(
+        hub_cache.shutil, "disk_usage", lambda path: type("usage", (), {"free": left})
+    )
     assert (fetch() / BIG).read_bytes() == stand_in.files[BIG]
 
 
@@ -540,7 +609,7 @@ def test_a_removed_blob_is_fetched_again(stand_in: StandIn) -> None:
     if not (folder / BIG).is_symlink():
         pytest.skip("no symbolic links here")
     (folder / BIG).resolve().unlink()
-    assert hub.cached(REPOSITORY, OPEN_CLIP) is None
+    assert hub_cache.cached(REPOSITORY, OPEN_CLIP) is None
     assert (fetch() / BIG).read_bytes() == stand_in.files[BIG]
 
 
@@ -602,12 +671,12 @@ def test_a_library_whose_record_names_no_commit_still_opens(
 def test_content_hash_sees_names_and_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
     (tmp_path / "b").write_bytes(b"2")
-    first = hub.content_hash(tmp_path, ["a", "b"])
-    assert first == hub.content_hash(tmp_path, ["b", "a"])
+    first = hashing.content_hash(tmp_path, ["a", "b"])
+    assert first == hashing.content_hash(tmp_path, ["b", "a"])
     assert len(first) == 16
     (tmp_path / "a").write_bytes(b"2")
     (tmp_path / "b").write_bytes(b"1")
-    assert hub.content_hash(tmp_path, ["a", "b"]) != first
+    assert hashing.content_hash(tmp_path, ["a", "b"]) != first
 
 
 def test_content_hash_of_large_files_is_remembered(
@@ -617,12 +686,12 @@ def test_content_hash_of_large_files_is_remembered(
     with big.open("wb") as out:
         out.truncate(33 << 20)
     reads: list[Path] = []
-    digest = hub.file_digest
-    monkeypatch.setattr(hub, "file_digest", lambda p, d: reads.append(p) or digest(p, d))
-    first = hub.content_hash(tmp_path, ["big"])
-    assert hub.content_hash(tmp_path, ["big"]) == first
+    digest = hashing.file_digest
+    monkeypatch.setattr(hashing, "file_digest", lambda p, d: reads.append(p) or digest(p, d))
+    first = hashing.content_hash(tmp_path, ["big"])
+    assert hashing.content_hash(tmp_path, ["big"]) == first
     assert reads == [big]
     with big.open("r+b") as out:
         out.write(b"other")
     os.utime(big, ns=(1, 1))
-    assert hub.content_hash(tmp_path, ["big"]) != first
+    assert hashing.content_hash(tmp_path, ["big"]) != first

@@ -66,7 +66,8 @@ def test_machines_that_share_a_cache_keep_a_form_each(
     kept = {}
     for has in (True, False):
         monkeypatch.setattr(runtime, "_cpu_has", lambda *_, has=has: has)
-        kept[has] = runtime._int8_copy(path)
+        with runtime._int8_graph(path) as kept[has]:
+            pass
     assert kept[True] != kept[False]
     # Without 8-bit dot products sums of two products saturate: weights of 7 bits.
     assert {has: greatest(copy) for has, copy in kept.items()} == {True: 127, False: 64}

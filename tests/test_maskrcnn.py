@@ -334,7 +334,7 @@ def test_the_registry_describes_its_detectors():
 @pytest.fixture
 def empty_hub(tmp_path, monkeypatch):
     """An empty cache, and no network."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("WORDSIGHT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return tmp_path / "hub"

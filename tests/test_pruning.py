@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,25 +15,6 @@ import wordsight
 from wordsight.cli import main
 
 Photos = Callable[..., Path]
-
-
-@pytest.fixture
-def mount() -> Iterator[Callable[[Path], None]]:
-    """Mount an empty file system over a folder; skips where that is not permitted."""
-    mounted: list[Path] = []
-
-    def over(folder: Path) -> None:
-        command = ["mount", "-t", "tmpfs", "tmpfs", str(folder)]
-        if (
-            not shutil.which("mount")
-            or subprocess.run(command, check=False, capture_output=True).returncode
-        ):
-            pytest.skip("mounting is not permitted here")
-        mounted.append(folder)
-
-    yield over
-    for folder in mounted:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def two_folders(photos: Photos) -> Path:

@@ -16,7 +16,7 @@ import wordsight
 from wordsight import models
 from wordsight.cli import main
 from wordsight.errors import HubError, ModelError
-from wordsight.models import hub, load_model, registry
+from wordsight.models import load_model, registry, repositories
 from wordsight.models.layouts import LAYOUTS, OPEN_CLIP
 from wordsight.models.maskrcnn import load_detector
 
@@ -55,7 +55,7 @@ def test_real_models_with_their_facts() -> None:
     assert len(registry.ENTRIES) >= 8
     assert {entry.layout for entry in registry.ENTRIES} == set(LAYOUTS)
     for entry in registry.ENTRIES:
-        assert hub.is_repository(entry.address)
+        assert repositories.is_repository(entry.address)
         assert entry.licence
         assert entry.dim in (512, 768, 1152)
         assert entry.cifar10 is None or 50 < entry.cifar10 < 100
@@ -127,7 +127,7 @@ def test_siglip_gets_the_scale_that_its_files_lack(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_clip(tmp_path / "siglip", config={"init_logit_bias": -10})
-    monkeypatch.setattr(hub, "cached", lambda *args: folder)
+    monkeypatch.setattr(registry, "cached", lambda *args: folder)
     model = load_model("siglip-b16")
     assert (model.logit_scale, model.logit_bias) == (117.330795, -12.932437)
 
@@ -138,7 +138,9 @@ def test_auto_takes_a_cached_model_without_asking(
     folder = make_clip(tmp_path / "cached")
     second = registry.ENTRIES[1]
     monkeypatch.setattr(
-        hub, "cached", lambda repository, *rest: folder if repository == second.repository else None
+        registry,
+        "cached",
+        lambda repository, *rest: folder if repository == second.repository else None,
     )
     assert load_model("auto").name == second.name
     assert caplog.records == []
@@ -271,7 +273,7 @@ def test_a_later_run_names_the_better_model_that_came(
 ) -> None:
     run(["index", str(photo), "--model", "starter"])
     capsys.readouterr()
-    monkeypatch.setattr(hub, "cached", lambda repository, *_: Path("here"))
+    monkeypatch.setattr(registry, "cached", lambda repository, *_: Path("here"))
     run(["index", str(photo)])
     said = capsys.readouterr().err
     assert f"{PREFERRED.name}, which finds more, is on this machine by now" in said

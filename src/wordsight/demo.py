@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from wordsight.models.clip import ClipModel
     from wordsight.search import Result
     from wordsight.sources import Item, Source
+
+Show = Callable[[str], AbstractContextManager["Progress | None"]]
+"""Shows how far a piece of work is that takes time, by its title, until it is done."""
 
 PROMPTS = (
     "a dog",
@@ -67,7 +71,7 @@ def run(
     *,
     most: int | None = FIRST,
     say: Callable[[str], None] = print,
-    progress: Progress | None = None,
+    show: Show = lambda title: nullcontext(),
 ) -> dict[str, Any]:
     """Run the steps over a labelled CIFAR-10 source, write pictures to ``out``, return the facts.
 
@@ -105,8 +109,9 @@ def run(
     of_all = f"the first {most:,} (--full: all)" if len(items) == most else f"{len(items):,}"
     say(f"2. CIFAR-10: {of_all} test images of {len(labels)} classes, from {origin}")
 
-    library = _fresh_library(out / "library", model)
-    report = library.index_sources([part], progress=progress)
+    with show("images") as progress:
+        library = _fresh_library(out / "library", model)
+        report = library.index_sources([part], progress=progress)
     ids, vectors = library.vectors()
     facts["index"] = report.to_json()
     say(
@@ -137,10 +142,11 @@ def run(
     facts["searches"] = [answer.to_json() for answer in results]
 
     say('7. Zero-shot classification with "a photo of a {}.":')
-    facts["classification"] = _classify(model, items, ids, vectors, keep, say)
+    with show("pictures"):
+        facts["classification"] = _classify(model, items, ids, vectors, keep, say)
 
-    facts["crops"] = _crops(model, items, out, keep, say, progress)
-    facts["photographs"] = _photographs(model, out, keep, say)
+    facts["crops"] = _crops(model, items, out, keep, say, show)
+    facts["photographs"] = _photographs(model, out, keep, say, show)
 
     facts["seconds"] = round(time.perf_counter() - started, 2)
     say(f"12. Done in {facts['seconds']:.1f} s. Pictures to look at:")
@@ -156,7 +162,7 @@ def _crops(
     out: Path,
     keep: Callable[[Any, str], None],
     say: Callable[[str], None],
-    progress: Progress | None,
+    show: Show,
 ) -> dict[str, Any]:
     """Small objects: scenes with several of the images, searched without and with crops."""
     from wordsight import render
@@ -164,10 +170,12 @@ def _crops(
     from wordsight.scenes import write_scenes
 
     shutil.rmtree(out / "scenes", ignore_errors=True)
-    truth = write_scenes(out / "scenes", items, _SCENES)
-    library = _fresh_library(out / "scenes-library", model)
-    library.index(out / "scenes", progress=progress)
-    report = library.index(out / "scenes", crops=_PROPOSER, progress=progress)
+    with show("scenes") as progress:
+        truth = write_scenes(out / "scenes", items, _SCENES)
+        library = _fresh_library(out / "scenes-library", model)
+        library.index(out / "scenes", progress=progress)
+    with show("crops of the scenes") as progress:
+        report = library.index(out / "scenes", crops=_PROPOSER, progress=progress)
     assert report.crops is not None
     facts = report.crops.to_json()
     say(
@@ -209,12 +217,14 @@ def _photographs(
     out: Path,
     keep: Callable[[Any, str], None],
     say: Callable[[str], None],
+    show: Show,
 ) -> list[dict[str, Any]]:
     """Search the photographs of the package, whole and by their crops."""
     from wordsight import render
 
-    library = _fresh_library(out / "photographs-library", model)
-    library.index(_PHOTOGRAPHS, crops=_PROPOSER)
+    with show("photographs") as progress:
+        library = _fresh_library(out / "photographs-library", model)
+        library.index(_PHOTOGRAPHS, crops=_PROPOSER, progress=progress)
     say(f"11. Photographs: {len(library)} that come with wordsight, searched with crops:")
     results = library.search(list(PHOTOGRAPH_PROMPTS), k=1, anyway=True)
     tiles = []

@@ -32,7 +32,7 @@ tail of this law counts: beyond its 90 % point it falls off as the bank's own to
 (:class:`Tailed`). Under a model that draws every image to the few words it knows well, that is
 nearly half as fast as a Gumbel law would have it.
 
-Half of the bank are everyday things, because queries are: a thing that is in no picture is found
+A third of the bank are everyday things, as queries are: a thing that is in no picture is found
 beside things that are, and gets more than an abstract phrase does. Some of these a library holds.
 
 **Verdict.** Between a match and none lies "unsure": the stated rate is missed, but the p-value

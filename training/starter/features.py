@@ -32,6 +32,17 @@ def _pieces(picture: Image.Image, random: np.random.Generator) -> Iterator[Image
         yield part if random.random() < 0.5 else part.transpose(flip)
 
 
+def _moved(picture: Image.Image, random: np.random.Generator) -> Image.Image:
+    """Mirrored half of the time, and half of the time shifted by up to three pixels."""
+    if random.random() < 0.5:
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if random.random() < 0.5:
+        return picture
+    padded = np.pad(np.asarray(picture), ((3, 3), (3, 3), (0, 0)), mode="reflect")
+    y, x = random.integers(0, 7, 2)
+    return Image.fromarray(padded[y : y + picture.height, x : x + picture.width])
+
+
 Encode = Callable[[Iterable[images.Pixels]], torch.Tensor]
 
 
@@ -83,13 +94,12 @@ def build(backbone: Backbone, data: Path, device: str = "cpu", every: int = 1) -
     encode = encoder(backbone, device)
     random = np.random.default_rng(0)
     found: dict[str, object] = {}
-    # One CIFAR picture in three: a head needs no more, and the ten classes take turns.
-    for name, pictures in (
-        ("cifar", images.cifar(data, train=True)[:: 3 * every]),
-        ("caltech", images.caltech(data, train=True)[::every]),
-    ):
-        found[name] = encode(images.prepare(p.open(), SIZE) for p in pictures)
-        found[f"{name}_concept"] = [p.concept for p in pictures]
+    cifar, caltech = images.cifar(data, train=True)[::every], images.caltech(data, train=True)
+    found["cifar"] = encode(images.prepare(_moved(p.open(), random), SIZE) for p in cifar)
+    found["cifar_concept"] = [p.concept for p in cifar]
+    caltech = caltech[::every]
+    found["caltech"] = encode(images.prepare(p.open(), SIZE) for p in caltech)
+    found["caltech_concept"] = [p.concept for p in caltech]
     photographs = [p.open() for p in images.coco(data)[::every]]
     for name, prepare in (("coco", images.prepare), ("squashed", images.squash)):
         found[name] = encode(prepare(p, SIZE) for p in photographs)

@@ -67,9 +67,11 @@ class Goals:
         return cls(names, *(torch.from_numpy(saved[f]).to(device) for f in fields))
 
     def __post_init__(self) -> None:
-        """Where the words of each concept begin, and how many it has."""
+        """Where the words of each concept begin, how many it has, and their mean vector."""
         self.count = torch.bincount(self.owner, minlength=len(self.concepts))
         self.first = self.count.cumsum(0) - self.count
+        sums = torch.zeros(len(self.count), DIM, device=self.words.device)
+        self.centres = F.normalize(sums.index_add_(0, self.owner, self.words), dim=-1)
 
     def draw(self) -> Tensor:
         """One word of each concept, then unrelated nouns."""
@@ -85,6 +87,12 @@ def word_loss(head: Head, seen: Tensor, concept: Tensor, goals: Goals) -> Tensor
     scale = head.word_scale.exp().clamp(max=LARGEST_SCALE)
     logits = scale * seen[known] @ goals.draw().T
     return F.cross_entropy(logits, concept[known], label_smoothing=0.02)
+
+
+def near_loss(seen: Tensor, concept: Tensor, goals: Goals) -> Tensor:
+    """Cosine distance to the mean vector of the own concept's words; -1 is no concept."""
+    known = concept >= 0
+    return (1 - (seen[known] * goals.centres[concept[known]]).sum(-1)).mean()
 
 
 def class_loss(head: Head, seen: Tensor, posterior: Tensor) -> Tensor:

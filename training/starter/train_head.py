@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from . import features
 from .backbone import Backbone
-from .head import Goals, Head, caption_loss, class_loss, word_loss
+from .head import Goals, Head, caption_loss, class_loss, near_loss, word_loss
 
 _PREFIX = "backbone."
 
@@ -25,12 +25,14 @@ class HeadPlan:
 
     steps: int = 900
     rate: float = 1e-3
-    decay: float = 1e-2
+    decay: float = 0.1
     mixed: int = 512
     labelled: int = 384
     photographs: int = 160
-    class_weight: float = 1.0
-    caption_weight: float = 1.0
+    class_weight: float = 2.0
+    caption_weight: float = 0.5
+    # Draws pictures to the words of their concept, so that like words find them too.
+    near_weight: float = 2.0
     seed: int = 0
 
 
@@ -72,7 +74,9 @@ def train(
         loss = plan.class_weight * class_loss(head, head(x, logits), logits.softmax(-1))
         pick = torch.randint(len(labelled), (plan.labelled,))
         x = labelled[pick]
-        loss = loss + word_loss(head, head(x, classify(x).detach()), concept[pick], goals)
+        vectors = head(x, classify(x).detach())
+        loss = loss + word_loss(head, vectors, concept[pick], goals)
+        loss = loss + plan.near_weight * near_loss(vectors, concept[pick], goals)
         some = used[torch.randperm(len(used))[: plan.photographs]]
         x = views[torch.randint(2, (len(some),)), some]
         vectors = head(x, classify(x).detach())

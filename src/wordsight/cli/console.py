@@ -7,14 +7,13 @@ import json
 import os
 import re
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from wordsight.errors import WordsightError, reason
+from wordsight.progress import lines, transfer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -70,15 +69,6 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def size(number: float) -> str:
-    """Bytes as a person reads them."""
-    for unit in ("B", "KB", "MB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} GB"
-
-
 @contextmanager
 def text_file(output: Path) -> Iterator[TextIO]:
     """A text file to write; WordsightError where it cannot be written."""
@@ -95,19 +85,15 @@ def write_lines(output: Path, rows: Iterable[dict[str, Any]]) -> None:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-LINE_SECONDS = 5.0
-"""In a pipe, how long work goes on without a line about it."""
-
-
 @contextmanager
 def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on a terminal; in a pipe, a line every few seconds."""
 
     def line(done: int, total: int | None) -> str:
-        return f"{done:,} of {total:,} {unit}" if total else "preparing"
+        return f"{title}: {done:,} of {total:,} {unit}" if total else f"{title}: preparing"
 
     if not sys.stderr.isatty():
-        with _lines(title, line) as report:
+        with lines(line) as report:
             yield report
         return
     from rich.console import Console
@@ -159,82 +145,12 @@ class Transfer:
         """Say a line; from now on the download is shown."""
         say(text)
         if self._report is None:
-            shown = _transfer_bar if sys.stderr.isatty() else _transfer_lines
-            self._report = self._open.enter_context(shown(self._title))
+            self._report = self._open.enter_context(transfer(self._title))
 
     def progress(self, done: int, total: int | None) -> None:
         """Note that ``done`` of ``total`` bytes are here."""
         if self._report:
             self._report(done, total)
-
-
-@contextmanager
-def _transfer_bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
-def _transfer_lines(title: str) -> Iterator[Callable[[int, int | None], None]]:
-    before, began = 0, time.monotonic()  # at the last line
-
-    def line(done: int, total: int | None) -> str:
-        nonlocal before, began
-        now = time.monotonic()
-        rate, before, began = (done - before) / (now - began), done, now
-        if total is None or rate <= 0:
-            return f"{size(done)} are here; waiting for the server"
-        return f"{size(done)} of {size(total)}, {size(rate)}/s, {_left((total - done) / rate)}"
-
-    with _lines(title, line) as report:
-        yield report
-
-
-def _left(seconds: float) -> str:
-    return f"{seconds:.0f} s left" if seconds < 100 else f"{seconds / 60:.0f} min left"
-
-
-@contextmanager
-def _lines(
-    title: str, line: Callable[[int, int | None], str]
-) -> Iterator[Callable[[int, int | None], None]]:
-    """Say a line about what was last reported every few seconds, whether or not it changed."""
-    last: tuple[int, int | None] = (0, None)
-    finished = threading.Event()
-
-    def report(done: int, total: int | None) -> None:
-        nonlocal last
-        last = (done, total)
-
-    def tell() -> None:
-        while not finished.wait(LINE_SECONDS):
-            say(f"{title}: {line(*last)}")
-
-    teller = threading.Thread(target=tell, daemon=True, name="progress")
-    teller.start()
-    try:
-        yield report
-    finally:
-        finished.set()
-        teller.join()
 
 
 def check_files(files: Iterable[Path | None]) -> None:

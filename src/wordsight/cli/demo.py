@@ -52,8 +52,14 @@ def demo(
         say(f"note: {source.notice}")
     loaded = load(model, runtime, precision)
     tell = say if as_json else print
-    with progress_bar("encoding", "images") as progress:
-        most = None if full else FIRST
-        facts = run(loaded, source, source.origin, out, most=most, say=tell, progress=progress)
+    facts = run(
+        loaded,
+        source,
+        source.origin,
+        out,
+        most=None if full else FIRST,
+        say=tell,
+        show=lambda title: progress_bar(title, "done"),
+    )
     if as_json:
         print_json(facts)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wordsight.cli.app import JsonOption, LibraryOption, app, examples
-from wordsight.cli.console import count, print_json, size
+from wordsight.cli.console import count, print_json
+from wordsight.progress import size
 
 if TYPE_CHECKING:
     pass

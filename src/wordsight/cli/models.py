@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from wordsight.cli.app import JsonOption, app, examples, given
-from wordsight.cli.console import print_json, print_table, progress_bar, say, size
+from wordsight.cli.console import print_json, print_table, progress_bar, say
+from wordsight.progress import size
 
 models_app = typer.Typer(invoke_without_command=True)
 app.add_typer(models_app, name="models")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from wordsight.cli.app import Precision, Runtime
 from wordsight.cli.console import Transfer, say
+from wordsight.progress import waiting
 
 if TYPE_CHECKING:
     from wordsight.api import Library
@@ -77,7 +78,8 @@ def open_or_create(
             "note: a library keeps the model that it was made with, here the starter. To have the "
             "other one, stop now and fetch it first; to choose the starter, give --model starter."
         )
-    return wordsight.create(place, loaded), True
+    with waiting(f"preparing a library for {loaded.name}"):
+        return wordsight.create(place, loaded), True
 
 
 def _say_better(library: Library) -> None:

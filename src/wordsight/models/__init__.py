@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wordsight.errors import HubError, ModelError
-from wordsight.models import hub
+from wordsight.models import hub, repositories
 from wordsight.models.clip import ClipModel
+from wordsight.models.hub_cache import commit_of
+from wordsight.models.hub_report import WAYS_OUT, NoAnswerError
 from wordsight.models.layouts import FILE_SETS, LAYOUTS, beside
 from wordsight.models.registry import (
     ENTRIES,
@@ -87,7 +89,7 @@ def load_model(
         return open_folder(STARTER_FOLDER, STARTER, STARTER)
 
     def from_hub(folder: Path, given: str, repository: str, entry: Entry | None) -> ClipModel:
-        commit = hub.commit_of(repository, "config.json", folder)
+        commit = commit_of(repository, "config.json", folder)
         source = f"{repository}@{commit}" if commit else given
         return open_folder(folder, source, entry.name if entry else repository, entry)
 
@@ -104,15 +106,15 @@ def load_model(
         return from_hub(located(entry) or _fetch_entry(entry), name, entry.repository, entry)
     if os.path.isdir(expanded(name)):  # noqa: PTH112  (a name of any length)
         return open_folder(*_folder(Path(name)))
-    if hub.is_repository(name):
+    if repositories.is_repository(name):
         try:
             folder = _fetch(name)
-        except hub.NoGraphsError:  # the hub has it
+        except repositories.NoGraphsError:  # the hub has it
             raise
         except HubError as error:
             raise type(error)(f"{error}; there is no directory {name} here either") from error
         # The registry knows scale and bias of some models whose files lack them.
-        repository = hub.split(name)[0]
+        repository = repositories.split(name)[0]
         return from_hub(folder, name, repository, of_repository(repository))
     raise _unknown(name)
 
@@ -132,7 +134,7 @@ def fetch_model(name: str) -> Path:
     Raises ModelError for an unknown name, HubError for what cannot be fetched.
     """
     entry = find(name)
-    if entry is None and not hub.is_repository(name):
+    if entry is None and not repositories.is_repository(name):
         raise ModelError(
             f"{name}: nothing to fetch; give a name of `wordsight models` or a hub repository id "
             "(owner/name or owner/name@revision)"
@@ -151,12 +153,12 @@ def _folder(path: Path) -> tuple[Path, str]:
 
 def _fetch(repository: str) -> Path:
     """Fetch a repository in any layout."""
-    name, revision = hub.split(repository)
+    name, revision = repositories.split(repository)
     try:
         return hub.fetch(name, *FILE_SETS, beside=beside, revision=revision)
-    except hub.NoGraphsError as error:
+    except repositories.NoGraphsError as error:
         if ready := converted(name):
-            raise hub.NoGraphsError(
+            raise repositories.NoGraphsError(
                 error.reason,
                 f"the same weights are ready to use as {ready.name} ({ready.repository}): "
                 f"--model {ready.name}",
@@ -205,21 +207,21 @@ def _auto(notice: Callable[[str], None]) -> tuple[Entry | None, Path | None]:
         return entry, folder
     entry = ENTRIES[0]
     instead = f"using the starter model of the package; {how_to_fetch(entry)}"
-    if hub.is_offline():
+    if repositories.is_offline():
         notice(f"HF_HUB_OFFLINE is set and no CLIP model is in the cache: {instead}")
         return None, None
     memory = writable_cache("hub")
     mark = memory / "unreachable" if memory else None
     with contextlib.suppress(OSError):
         if mark and 0 <= time.time() - mark.stat().st_mtime < AUTO_RETRY_SECONDS:
-            notice(f"{hub.endpoint()} did not answer a moment ago: {instead}")
+            notice(f"{repositories.endpoint()} did not answer a moment ago: {instead}")
             return None, None
     try:
         return entry, _fetch_entry(entry, AUTO_REACH_SECONDS, AUTO_LIMIT_SECONDS)
     except HubError as error:
         with contextlib.suppress(OSError):
-            if mark and isinstance(error, hub.NoAnswerError):
+            if mark and isinstance(error, NoAnswerError):
                 mark.touch()
-        reason = str(error).removesuffix(hub.WAYS_OUT).removesuffix("; ").removesuffix(", or ")
+        reason = str(error).removesuffix(WAYS_OUT).removesuffix("; ").removesuffix(", or ")
         notice(f"{reason}: {instead}")
         return None, None

@@ -88,7 +88,7 @@ class ClipModel:
     @cached_property
     def hash(self) -> str:
         """Content hash of the model's files: 16 hex digits, the same on any runtime."""
-        from wordsight.models.hub import content_hash
+        from wordsight.models.hashing import content_hash
 
         return content_hash(self.path, [*self._files.files, *beside(self.path)])
 

@@ -32,8 +32,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import HubError, ModelError
-from wordsight.models import hub
+from wordsight.models import hub, repositories
 from wordsight.models.clip import ClipModel
+from wordsight.models.hub_cache import cached
+from wordsight.models.hub_report import WAYS_OUT
 from wordsight.models.layouts import OPEN_CLIP
 from wordsight.models.maskrcnn import DESCRIPTION, GRAPH, Detections, load_detector
 from wordsight.paths import expanded
@@ -209,7 +211,7 @@ def _find(source: str, kind: str, has_pretrained: bool) -> tuple[str, str]:
         return _kind_of_folder(path, kind), str(path)
     if name.startswith("maskrcnn_") or kind == "maskrcnn":
         return "maskrcnn", name
-    if name.startswith("hf-hub:") or hub.is_repository(name):
+    if name.startswith("hf-hub:") or repositories.is_repository(name):
         folder = _from_hub(name.removeprefix("hf-hub:"), kind)
         return _kind_of_folder(folder, kind), str(folder)
     if kind == "transformers" or path.suffix or os.sep in name or name != source:
@@ -238,23 +240,23 @@ def _kind_of_folder(folder: Path, kind: str) -> str:
 
 def _from_hub(repository: str, kind: str) -> Path:
     """Fetch a checkpoint into the shared cache; return its folder."""
-    if not hub.is_repository(repository):
+    if not repositories.is_repository(repository):
         raise ModelError(f"{repository}: not a hub repository id (owner/name)")
     sets = [files for name in _SETS if kind in ("auto", name) for files in _SETS[name]]
     for files in sets:
-        if folder := hub.cached(repository, files):
+        if folder := cached(repository, files):
             return folder
     try:
         names = set(hub.list_files(repository))
     except HubError as error:
-        reason = str(error).removesuffix(f"; {hub.WAYS_OUT}")
+        reason = str(error).removesuffix(f"; {WAYS_OUT}")
         raise HubError(f"{reason}; there is no folder {repository} here either") from error
     for files in sets:
         if names.issuperset(files):
             return hub.fetch(repository, files, extra=_is_beside_weights)
     raise ModelError(
-        f"{hub.endpoint()}/{repository}: not a checkpoint of open_clip or transformers (none of "
-        f"{', '.join(' + '.join(files) for files in sets)})"
+        f"{repositories.endpoint()}/{repository}: not a checkpoint of open_clip or transformers "
+        f"(none of {', '.join(' + '.join(files) for files in sets)})"
     )
 
 

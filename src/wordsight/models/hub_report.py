@@ -6,19 +6,44 @@ import contextlib
 import datetime
 import logging
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from wordsight.errors import HubError
+from wordsight.models.repositories import endpoint
 from wordsight.models.transfer import Transfer
+from wordsight.progress import transfer as shown
 
-LINE_SECONDS = 5.0
-"""How often a line is written where stderr is no terminal."""
+WAYS_OUT = (
+    "use a model in the cache (`wordsight models` lists them), a directory that holds one "
+    "(--model DIR, --crops DIR), or a starter of the package (--model starter, "
+    "--crops starter-maskrcnn)"
+)
 
 
-def explain(
+class NoAnswerError(HubError):
+    """The hub did not answer, or only that it cannot."""
+
+
+@contextlib.contextmanager
+def explained(repository: str, revision: str, root: Path | None = None) -> Iterator[None]:
+    """Turn what goes wrong within into a HubError.
+
+    ``root``: the cache that the files come into; None for a question about the repository.
+    """
+    try:
+        with _quiet():
+            yield
+    except HubError:
+        raise
+    except Exception as error:  # of the HTTP library, of the hub library, of the disk
+        if root and isinstance(error, OSError) and error.errno is not None:
+            raise _cannot_keep(repository, root, error) from error
+        raise _explain(error, repository, revision, announced=root is not None) from error
+
+
+def _explain(
     error: BaseException, repository: str, revision: str, announced: bool = False
 ) -> HubError:
     """Say in one line what an error of the transfer means, and what to do.
@@ -33,8 +58,6 @@ def explain(
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
-
-    from wordsight.models.hub import WAYS_OUT, NoAnswerError, endpoint
 
     if isinstance(error, LocalEntryNotFoundError) and error.__cause__:
         error = error.__cause__
@@ -85,7 +108,7 @@ def explain(
     return NoAnswerError(f"{what}: no answer from {hub} ({reason}); {WAYS_OUT}")
 
 
-def cannot_keep(repository: str, root: Path, error: OSError) -> HubError:
+def _cannot_keep(repository: str, root: Path, error: OSError) -> HubError:
     """Say that a file could not be written."""
     return HubError(
         f"cannot keep {repository} in {root} ({error.strerror or error}); make room, or set "
@@ -100,7 +123,7 @@ def one_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """Keep the library's own warnings of retries from stderr."""
     logger = logging.getLogger("huggingface_hub")
     before = logger.level
@@ -113,68 +136,49 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress(
-    title: str, hub: str, total: int
-) -> Iterator[tuple[Callable[[int], None], Callable[[Transfer], Any]]]:
-    """Tell on stderr what comes, how large it is and how far it is.
+    title: str, hub: str, total: int, parts: Iterable[Path | None]
+) -> Iterator[Callable[[int], None]]:
+    """Tell on stderr what comes, how large it is and how far it is; give what takes new bytes.
 
-    Gives what takes new bytes, and what makes a class like tqdm's for the Xet client of a transfer.
+    ``parts``: what may be here already, of an earlier run.
     """
-    done = 0
-    shown = start = time.monotonic()
-    if total:
-        print(f"fetching {title}: {total / 1e6:,.1f} MB from {hub}", file=sys.stderr, flush=True)
-
-    def line(size: int) -> None:
-        nonlocal done, shown
-        done += size
-        now = time.monotonic()
-        if total and now - shown >= LINE_SECONDS:
-            shown = now
-            print(
-                f"{title}: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB ({done / total:.0%}, "
-                f"{now - start:.0f} s)",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    def bar_class(transfer: Transfer) -> Any:
-        class Bar:
-            def __init__(self, *args: Any, **options: Any) -> None:
-                self.total, self.n = options.get("total"), 0
-
-            def __enter__(self) -> Any:
-                return self
-
-            def __exit__(self, *args: Any) -> None:
-                pass
-
-            def update(self, size: float | None = 1) -> None:
-                if not transfer.over_http:
-                    transfer.count(int(size or 0))
-
-            def close(self) -> None:
-                pass
-
-            refresh = reset = set_description = set_postfix_str = lambda self, *a, **k: None
-
-        return Bar
-
-    if not total or not sys.stderr.isatty():
-        yield line, bar_class
+    had = sum(part.stat().st_size for part in parts if part and part.exists())
+    if not total:
+        yield lambda size: None
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    here = f"; {had / 1e6:,.1f} MB are here already" if had else ""
+    print(f"fetching {title}: {total / 1e6:,.1f} MB from {hub}{here}", file=sys.stderr, flush=True)
+    done = had
+    with shown(title, had) as report:
 
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(
-        TextColumn("{task.description}"), *columns, console=Console(stderr=True)
-    ) as shown_bar:
-        task = shown_bar.add_task(title, total=total)
-        yield lambda size: shown_bar.advance(task, size), bar_class
+        def advance(size: int) -> None:
+            nonlocal done
+            done += size
+            report(done, total)
+
+        yield advance
+
+
+def meter(transfer: Transfer) -> Any:
+    """Make a class like tqdm's, through which the Xet client counts a transfer's bytes."""
+
+    class Meter:
+        def __init__(self, *args: Any, **options: Any) -> None:
+            self.total, self.n = options.get("total"), 0
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *args: Any) -> None:
+            pass
+
+        def update(self, size: float | None = 1) -> None:
+            if not transfer.over_http:
+                transfer.count(int(size or 0))
+
+        def close(self) -> None:
+            pass
+
+        refresh = reset = set_description = set_postfix_str = lambda self, *a, **k: None
+
+    return Meter

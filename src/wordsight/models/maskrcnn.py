@@ -341,7 +341,7 @@ def detectors_info() -> list[dict[str, Any]]:
     None), ``licence``, ``note``, ``cached`` (whether it opens without the network) and ``path``
     (of its directory, or None).
     """
-    from wordsight.models import hub
+    from wordsight.models.hub_cache import cached
 
     starter = _starter_folder()
     rows: list[dict[str, Any]] = [
@@ -356,7 +356,7 @@ def detectors_info() -> list[dict[str, Any]]:
         }
     ]
     for name, entry in registry().items():
-        folder = hub.cached(entry["repository"], [entry["file"]])
+        folder = cached(entry["repository"], [entry["file"]])
         rows.append(
             {
                 "name": name,
@@ -377,12 +377,13 @@ def _starter_folder() -> Path:
 
 def _locate(source: str | Path) -> tuple[Path, Path, dict[str, Any] | None]:
     """Find (folder, graph, description or None if it is in the folder) of a detector."""
-    from wordsight.models import hub
+    from wordsight.models import hub, repositories
+    from wordsight.models.hub_cache import cached
 
     entries = registry()
     if source == "auto":
         entry = entries[PREFERRED]
-        is_here = hub.cached(entry["repository"], [entry["file"]]) is not None
+        is_here = cached(entry["repository"], [entry["file"]]) is not None
         source = PREFERRED if is_here else STARTER
     if source == STARTER:
         folder = _starter_folder()
@@ -392,8 +393,8 @@ def _locate(source: str | Path) -> tuple[Path, Path, dict[str, Any] | None]:
         return folder, folder / entry["file"], entry["description"]
     elif os.path.isdir(path := expanded(source)):  # noqa: PTH112  (of any length)
         folder = path
-    elif isinstance(source, str) and hub.is_repository(source):
-        name, revision = hub.split(source)
+    elif isinstance(source, str) and repositories.is_repository(source):
+        name, revision = repositories.split(source)
         folder = hub.fetch(
             name,
             [GRAPH, DESCRIPTION],

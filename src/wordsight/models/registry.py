@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wordsight.models import hub
+from wordsight.models.hub_cache import cached
 from wordsight.models.layouts import LAYOUTS
 
 STARTER = "starter"
@@ -107,8 +107,8 @@ def located(entry: Entry) -> Path | None:
     A cache that another tool filled may hold only the latter.
     """
     files = LAYOUTS[entry.layout][0]
-    found = hub.cached(entry.repository, files, entry.revision) if entry.revision else None
-    return found or hub.cached(entry.repository, files)
+    found = cached(entry.repository, files, entry.revision) if entry.revision else None
+    return found or cached(entry.repository, files)
 
 
 def models_info() -> list[dict[str, Any]]:

@@ -33,11 +33,13 @@ import shutil
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wordsight.errors import ModelError
@@ -430,13 +432,16 @@ class _OnnxRuntimeGraph:
                 "ONNX Runtime computes in fp32 here: use --runtime openvino for bf16, "
                 "or --precision fp32 (or auto)"
             )
+        self.path = path
         self.precision = "int8" if precision == "int8" else "fp32"
-        if precision == "int8":
-            path, cold = _int8_copy(path, free_batch=free_batch), False
-            free_batch = False  # the copy has it
         providers = _providers(onnxruntime.get_available_providers(), precision)
         self._session: Any = None
-        if cold and providers == ["CPUExecutionProvider"] and path.stat().st_size > _LARGE:
+        if precision == "int8":
+            with _int8_graph(path, free_batch=free_batch) as graph:
+                self._session = onnxruntime.InferenceSession(
+                    str(graph), _session_options(at_once=at_once), providers=providers
+                )
+        elif cold and providers == ["CPUExecutionProvider"] and path.stat().st_size > _LARGE:
             # A full disk or a damaged cache must not stop anybody.
             with contextlib.suppress(Exception):
                 self._session = onnxruntime.InferenceSession(
@@ -448,7 +453,6 @@ class _OnnxRuntimeGraph:
             *_model_and_options(path, _session_options(at_once=at_once), free_batch=free_batch),
             providers=providers,
         )
-        self.path = path
         self.inputs = {t.name: _onnx_tensor(t) for t in self._session.get_inputs()}
         self.outputs = {t.name: _onnx_tensor(t) for t in self._session.get_outputs()}
 
@@ -504,15 +508,16 @@ def _mapped_copy(path: Path, *, free_batch: bool = False) -> Path:
     return _kept_copy(f"{_fingerprint(path)}{kind}-{onnxruntime.__version__}", write)
 
 
-def _int8_copy(path: Path, *, free_batch: bool = False) -> Path:
+@contextlib.contextmanager
+def _int8_graph(path: Path, *, free_batch: bool = False) -> Iterator[Path]:
     """The graph with its matrix products in int8 (dynamic quantisation), made once and kept.
 
-    Raises ModelError when the package ``onnx`` is missing or the cache cannot be written.
+    Where the cache cannot take it, it is made for this time, with a warning. Raises ModelError when
+    the package ``onnx`` is missing or there is no room for that either.
     """
     try:
         import onnx
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-        from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+        from onnxruntime.quantization import quantize_dynamic  # noqa: F401
     except ImportError as error:
         raise ModelError(
             f"int8 needs the package onnx ({_one_line(error)}): pip install 'wordsight[int8]'"
@@ -520,30 +525,54 @@ def _int8_copy(path: Path, *, free_batch: bool = False) -> Path:
 
     # Without 8-bit dot products (VNNI) sums of two products saturate at 16 bits: one bit less.
     narrow = not _cpu_has("avx512_vnni", "avx_vnni", "asimddp")
+    kind = "int8-narrow" if narrow else "int8"  # machines of both kinds may share the cache
+    kind += "-any-batch" if free_batch else ""
 
     def write(making: Path) -> None:
-        graph = onnx.load(path)
-        if free_batch:
-            del graph.graph.value_info[:]  # shapes with the old batch in them
-            for value in [*graph.graph.input, *graph.graph.output]:
-                value.type.tensor_type.shape.dim[0].dim_param = "batch"
-        add_pre_process_metadata(graph)  # else it warns, through the root logger
-        quantize_dynamic(
-            graph,
-            making / "model.onnx",
-            op_types_to_quantize=["MatMul", "Gemm"],
-            per_channel=True,
-            reduce_range=narrow,
-            weight_type=QuantType.QInt8,
-            use_external_data_format=path.stat().st_size > 1 << 30,
-        )
+        _write_int8(path, making / "model.onnx", narrow=narrow, free_batch=free_batch)
 
-    try:
-        kind = "int8-narrow" if narrow else "int8"  # machines of both kinds may share the cache
-        kind += "-any-batch" if free_batch else ""
-        return _kept_copy(f"{_fingerprint(path)}-{kind}-{onnx.__version__}", write)
-    except OSError as error:
-        raise ModelError(f"the int8 form of {path} cannot be kept ({error})") from error
+    with contextlib.ExitStack() as opened:
+        try:
+            copy = _kept_copy(f"{_fingerprint(path)}-{kind}-{onnx.__version__}", write)
+        except OSError as error:
+            why = error.strerror or error
+            try:
+                making = Path(opened.enter_context(TemporaryDirectory(ignore_cleanup_errors=True)))
+                write(making)
+            except OSError:
+                raise ModelError(
+                    f"the int8 form of {path} cannot be written to {cache_folder()} ({why}); make "
+                    "room, or set WORDSIGHT_CACHE to another folder"
+                ) from error
+            warnings.warn(
+                f"{cache_folder()} cannot take the int8 form of {path} ({why}): it is made anew "
+                "each time",
+                stacklevel=2,
+            )
+            copy = making / "model.onnx"
+        yield copy
+
+
+def _write_int8(path: Path, copy: Path, *, narrow: bool, free_batch: bool) -> None:
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+
+    graph = onnx.load(path)
+    if free_batch:
+        del graph.graph.value_info[:]  # shapes with the old batch in them
+        for value in [*graph.graph.input, *graph.graph.output]:
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    add_pre_process_metadata(graph)  # else it warns, through the root logger
+    quantize_dynamic(
+        graph,
+        copy,
+        op_types_to_quantize=["MatMul", "Gemm"],
+        per_channel=True,
+        reduce_range=narrow,
+        weight_type=QuantType.QInt8,
+        use_external_data_format=path.stat().st_size > 1 << 30,
+    )
 
 
 def _cpu_has(*flags: str) -> bool:

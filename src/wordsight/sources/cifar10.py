@@ -138,10 +138,13 @@ def load(
     for download in reversed(downloads):
         if (folder / download.file).is_file():
             return _open(folder / download.file, split)
-    reasons = []
+    reasons: list[str] = []
+    tell = notice or _log.warning
     for download in downloads:
+        if reasons and not _is_offline():
+            tell(reasons[-1])
         try:
-            return _open(_fetched(download, folder, progress, notice or _log.warning), split)
+            return _open(_fetched(download, folder, progress, tell), split)
         except SourceError as error:
             reasons.append(str(error))
     reason = "; ".join(reasons)
@@ -160,7 +163,7 @@ def _fetched(
 ) -> Path:
     """Download a file into the cache folder. Raises SourceError."""
     url, target = download.address, folder / download.file
-    if os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in ("1", "true", "yes", "on"):
+    if _is_offline():
         raise SourceError(f"{url}: not tried, because HF_HUB_OFFLINE is set")
     part = target.with_name(target.name + ".part")
     had = part.stat().st_size if part.is_file() else 0
@@ -179,6 +182,10 @@ def _fetched(
 
 def _open(file: Path, split: str) -> Cifar10:
     return open_parquet(file) if file.suffix == ".parquet" else open_archive(file, split)
+
+
+def _is_offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in ("1", "true", "yes", "on")
 
 
 def _cache_folder() -> Path:

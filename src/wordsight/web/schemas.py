@@ -77,8 +77,8 @@ class Hit(BaseModel):
     width: int
     height: int
     metadata: dict[str, Any] = Field(
-        description="What is known of the file: taken, camera, lens, latitude, longitude, "
-        "orientation, media, keywords."
+        description="What is known of the file: taken, camera, lens, orientation, media, keywords; "
+        "never where it was taken."
     )
     view: View
 
