@@ -168,6 +168,13 @@ def test_no_match_among_what_a_filter_lets_pass(each_way: wordsight.Library) -> 
     assert not only_blue.match  # there is red in the library, but not among these
 
 
+def test_unrelated_queries_get_no_more_answers_among_a_part(library: wordsight.Library) -> None:
+    queries = [f"something unrelated number {n}" for n in range(400)]
+    for where in ("camera = 'Pixel 7'", "path like '%red%'", "taken < '2021-03'"):
+        matched = [result.match for result in library.search(queries, where=where)]
+        assert np.mean(matched) <= 0.05 + 0.03  # the rate, and two deviations of 400
+
+
 def test_a_filter_and_a_label(tmp_path: Path, model: ColourModel) -> None:
     made = wordsight.create(tmp_path / "lib", model)  # type: ignore[arg-type]
     images = [PIL.Image.new("RGB", (8, 8), ANCHORS["red"])] * 4
