@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from fakes import ANCHORS, ColourModel
+from test_large import random_library
 from test_metadata import bag, exif, xmp
 
 import wordsight
@@ -229,6 +230,26 @@ def test_times_are_ordered_by_their_zones(tmp_path: Path, model: ColourModel) ->
     made.index(tmp_path)
     hits = made.search("red", sort="taken", anyway=True).hits
     assert [Path(hit.path).stem for hit in hits] == ["east", "middle", "west"]
+
+
+def test_a_filter_that_most_of_a_large_library_passes(
+    tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is neither read whole, nor taken for less than it is."""
+    monkeypatch.setattr("wordsight.library.large._SAMPLE", 400)
+    library = random_library(tmp_path / "lib", model, 4000)
+    where, queries = "label <> 'l3'", ["red", *(f"unrelated {n}" for n in range(99))]
+    exact = library.search(queries, 5, where=where, anyway=True)
+    monkeypatch.setenv("WORDSIGHT_EXACT_MB", "0.1")
+    large = wordsight.open(tmp_path / "lib", model)  # type: ignore[arg-type]
+    assert large.store.is_large
+    vectors = model.encode_texts(["red"])
+    assert len(large.store.around(vectors, k=5, where=where).rows) < 1000
+    near = large.search(queries, 5, where=where, anyway=True)
+    same = [a.hits[0].id == b.hits[0].id for a, b in zip(near, exact, strict=True)]
+    assert np.mean(same) > 0.9
+    assert all(hit.label != "l3" for result in near for hit in result.hits)
+    assert np.mean([result.match for result in near[1:]]) <= 0.05 + 0.05
 
 
 # Libraries of before

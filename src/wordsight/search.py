@@ -513,12 +513,15 @@ def _decide(
     """
     import numpy as np
 
+    from wordsight.library.large import FAIR
     from wordsight.nomatch import posterior
 
     if not len(snapshot.ids) or not any(e.texts for e in encoded):
         return [None] * len(encoded)
     null = store.null(crops=crops)
     kinds = _kinds(store, model)
+    # Of a large library, as the store gave them: all that were chosen, or a part drawn at random.
+    drawn = 0 if chosen is None else int(chosen[: snapshot.sampled or 0].sum())
 
     def judge(
         row: NDArray[np.float32], vector: NDArray[np.float32], views: NDArray[np.float32]
@@ -539,6 +542,7 @@ def _decide(
             row[places],
             false_accept,
             (lambda some: posteriors(places[some])) if len(rivals) else None,
+            drawn if drawn >= FAIR else None,
         )
         return max(decision, among, key=lambda one: one.p_against_rivals)
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 EXACT_MIB = 1024
 _SAMPLE = 8_000  # views of a large library that stand for all of them, about
 _FEWEST = 30  # images at least, or all, that these views are of
+FAIR = 200  # images of it at least stand for all that a filter lets pass
 NEAREST = 200  # views at least that the approximate index names, to be scored exactly
 _NEAREST_OF = 10_000  # and one in so many: the more views, the closer they lie to each other
 _MOST_NEAREST = 4000

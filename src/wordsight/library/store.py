@@ -23,6 +23,7 @@ from wordsight.library.files import (
 )
 from wordsight.library.filters import matching
 from wordsight.library.large import (
+    FAIR,
     NEAREST,
     LargeVersion,
     drop_indexes,
@@ -478,8 +479,12 @@ class Store(Settings):
         """In a large library: a random part of the images, and those near to the queries [Q, D].
 
         Enough to rank the ``k`` nearest images, at most 4,000 views a query; of whole images alone
-        without ``crops``. With a filter (``where``), all images that it lets pass are there too.
+        without ``crops``. With a filter (``where``), all images that it lets pass are there too;
+        where these are too large for that themselves, those of the random part stand for them
+        (:data:`~wordsight.library.large.FAIR` or more), and so many more of the nearest are there.
         """
+        import math
+
         import numpy as np
 
         def read() -> Snapshot:
@@ -487,7 +492,15 @@ class Store(Settings):
             sample, _ = self._sampled(large, crops)
             rows = large.nearest(queries, k, crops)
             if where is not None:
-                rows = np.union1d(rows, large.rows_of(large.matching(where), crops))
+                passing = large.matching(where)
+                theirs = large.rows_of(passing, crops)
+                drawn = int(np.isin(sample.ids, passing).sum())
+                if drawn < FAIR or len(theirs) * self.model.dim * 4 <= exact_bytes():
+                    rows = np.union1d(rows, theirs)
+                else:
+                    rows = large.nearest(
+                        queries, math.ceil(k * len(large.ids) / len(theirs)), crops
+                    )
             place = np.searchsorted(sample.ids, large.ids[rows])  # a snapshot's ids are in order
             known = sample.ids[np.minimum(place, len(sample.ids) - 1)] == large.ids[rows]
             rows = rows[~known]
