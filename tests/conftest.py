@@ -33,6 +33,12 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     monkeypatch.delenv("WORDSIGHT_LIBRARY", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _no_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written to stderr does not depend on how busy the machine is."""
+    monkeypatch.setattr("wordsight.progress.FIRST_SECONDS", 600)
+
+
 def _folder(variable: str) -> Path:
     value = os.environ.get(variable)
     if not value or not Path(value).is_dir():

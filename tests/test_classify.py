@@ -156,11 +156,13 @@ def test_labels_from_everywhere(tmp_path: Path) -> None:
     (tmp_path / "l.txt").write_text("# mine\none thing\n\nanother\n")
     assert read_labels(tmp_path / "l.txt") == ["one thing", "another"]
     assert read_labels(["a", "b"]) == ["a", "b"]
+    assert read_labels("dog") == read_labels(["dog"]) == ["dog"]
+    assert 200 <= len(read_labels("everyday")) <= 250
     many = [f"label {n}" for n in range(100)]
     assert read_labels(",".join(many)) == many  # more than a file's name may have
 
 
-@pytest.mark.parametrize("labels", ["dog,", ["one"], [], ["a", "a"], "no-such-set"])
+@pytest.mark.parametrize("labels", [",", [" "], [], ["a", "a"], "none.txt", "a/b", "imagnet"])
 def test_bad_labels(labels: str | list[str]) -> None:
     with pytest.raises(QueryError) as error:
         read_labels(labels)

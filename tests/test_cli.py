@@ -79,7 +79,9 @@ def test_index_then_search(run: Cli, photos: Photos) -> None:
     first = run("index", folder)
     assert first.code == 0
     assert "6 images indexed" in first.out
-    assert f"Library: {folder / '.wordsight'} (6 images)" in first.out
+    assert "Library: photos/.wordsight (6 images)" in first.out
+    assert "images/s" not in first.out  # so few say nothing of the speed
+    assert first.err == 'Next, try: wordsight search "a dog" --library photos\n'
     again = run("index", folder)
     assert (again.code, again.out.splitlines()[0]) == (0, "Nothing to do: 6 images unchanged.")
     found = run("search", "red", "-k", "3", "--library", folder)
@@ -111,7 +113,7 @@ def test_labels_make_a_column_and_no_control_characters(run: Cli, photos: Photos
     run("index", folder)
     lines = run("search", "red", "--library", folder).out.splitlines()
     assert len(lines) == 3
-    assert len({line.index(str(folder)) for line in lines}) == 1  # the paths stand below each other
+    assert len({line.index("photos/") for line in lines}) == 1  # the paths stand below each other
     assert not any("\x1b" in line for line in lines)
 
 
@@ -134,7 +136,10 @@ def test_skipped_files_get_a_line_each(run: Cli, photos: Photos) -> None:
     (folder / "empty.png").write_bytes(b"")
     answer = run("index", folder)
     assert answer.code == 0
-    assert answer.err == f"skipped {folder / 'empty.png'}: the file is empty\n"
+    assert answer.err.splitlines() == [
+        "Skipped photos/empty.png: the file is empty",
+        'Next, try: wordsight search "a dog" --library photos',
+    ]
 
 
 def test_only_bad_files_is_an_error(run: Cli, tmp_path: Path) -> None:
@@ -175,7 +180,7 @@ def test_no_match_in_words_and_anyway(run: Cli, photos: Photos) -> None:
     assert answer.code == 0
     assert answer.out.startswith('No match for "the quiet of the evening"')
     closest = run("search", "the quiet of the evening", "-L", folder, "--anyway", "-k", "2")
-    assert "The closest anyway:" in closest.out
+    assert "Closest images:" in closest.out
     assert len(closest.out.splitlines()) == 4
     cut = run("search", "red", "-L", folder, "--min-score", "0.9999", "--json").json
     assert (cut["match"], cut["hits"]) == (False, [])
@@ -220,7 +225,58 @@ def test_loop_in_a_pipe(run: Cli, photos: Photos) -> None:
     assert lines[1].startswith("No match")
     assert "blue-" in lines[2]
     assert len(lines) == 3
-    assert "cannot be read" in answer.err
+    assert "cannot read the query" in answer.err
+
+
+def test_commands_of_the_prompt(
+    run: Cli, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = photos(red=3, blue=3)
+    (folder / "sky").mkdir()
+    for path in folder.glob("blue-*.png"):
+        path.rename(folder / "sky" / path.name)
+    run("index", folder)
+    opened: list[str] = []
+    monkeypatch.setattr("typer.launch", opened.append)
+
+    def say(*lines: str) -> Run:
+        answer = run("search", "-k", "2", "-L", folder, stdin="\n".join(lines))
+        assert answer.code == 0
+        return answer
+
+    assert ":save FILE" in say(":help").err
+    more = say("red", ":more", ":more", ":more").out.splitlines()
+    assert [line.split()[0] for line in more] == ["1", "2", "3", "4", "5", "6"]
+    assert "no more results" in say("red", ":more", ":more", ":more").err
+    nothing = say("the quiet of the evening")
+    assert (len(nothing.out.splitlines()), ":anyway shows" in nothing.err) == (1, True)
+    closest = say("the quiet of the evening", ":anyway", ":more").out
+    assert [line.split()[0] for line in closest.splitlines() if "photos" in line] == list("1234")
+    say("red", ":open 2")
+    assert Path(opened[0]).name.startswith("red-")
+    assert all("sky" in line for line in say(":label sky", "red", ":anyway").out.splitlines()[-2:])
+    assert "red-" in say(":label sky", "red", ":label").out
+    assert say("red", ":save grid.png").err == "Saved grid.png.\n"
+    assert Image.open(tmp_path / "grid.png").width > 300
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (":nonsense", ":help lists them"),
+        (":more", "search for something first"),
+        ("red\n:open 9", "for example: :open 1"),
+        ("red\n:save", "for example: :save grid.png"),
+        ("red\n:save x.doc", "use one of"),
+        (":label nowhere\nred", "no image in the library has the label"),
+    ],
+)
+def test_commands_say_what_to_type(run: Cli, photos: Photos, line: str, message: str) -> None:
+    folder = photos(red=2)
+    run("index", folder)
+    answer = run("search", "-L", folder, stdin=line)
+    assert (answer.code, message in answer.err) == (0, True)
+    assert "Traceback" not in answer.err
 
 
 def test_loop_json_is_a_line_a_prompt(run: Cli, photos: Photos) -> None:
@@ -248,7 +304,7 @@ def test_library_is_found_from_below(
         (["search", "red", "--library", "LIB/../red-0.png"], "is a file; name a library's"),
         (["search", "", "--library", "LIB"], "query is empty"),
         (["search", "a", "dog", "--library", "LIB"], "in quotes: wordsight search 'a dog'"),
-        (["search", "typo.jpg", "--library", "LIB"], "typo.jpg: there is no such file"),
+        (["search", "typo.jpg", "--library", "LIB"], "typo.jpg: no such file"),
         (["search", "red", "--library", "LIB", "--grid", "x.foo"], "as '.foo'; use one of"),
         (["search", "red", "--library", "LIB", "--model", "other"], "was made with the model"),
         (["search", "red", "--library", "LIB", "--false-accept", "2"], "between 0 and 1"),
@@ -256,11 +312,11 @@ def test_library_is_found_from_below(
         (["index", "EMPTY"], "no image found"),
         (["index", "LIB/..", "--model", "nonsense", "--library", "new"], "unknown model"),
         (["info"], "no library in"),
-        (["classify", "LIB/../red-0.png", "--labels", "dog,"], "at least two labels"),
+        (["classify", "LIB/../red-0.png", "--labels", ","], "no labels given"),
         (["classify", "LIB/../red-0.png", "--labels", "a,b,a"], "given twice: a"),
-        (["classify", "LIB/../red-0.png", "--labels", "nowhere.txt"], "neither a label set"),
+        (["classify", "LIB/../red-0.png", "--labels", "nowhere.txt"], "no label file nowhere.txt"),
         (["classify", "LIB/../red-0.png", "--template", "a photo"], "no place for the label"),
-        (["classify", "LIB/../red-0.png", "--output", "x.doc"], ".csv or a .jsonl"),
+        (["classify", "LIB/../red-0.png", "--output", "x.doc"], "must end in .csv or .jsonl"),
         (["classify", "LIB/../red-0.png", "--temperature", "inf"], "between 1e-6 and 1e6"),
         (["search", "red", "--library", "LIB", "--min-score", "nan"], "must be a number"),
         (["classify", "https://example.org/a.jpg"], "only local files"),
@@ -269,11 +325,11 @@ def test_library_is_found_from_below(
         (["evaluate", "--library", "LIB", "--queries", "labels", "--plot", "x.gif"], "'.gif'"),
         (["evaluate", "--library", "LIB", "--queries", "labels", "--k", "x"], "--k takes"),
         (["evaluate", "--library", "LIB", "--queries", "no.csv"], "cannot be read: No such"),
-        (["search", "red", "--library", LONG], "cannot be read: File name too long"),
-        (["search", f"{LONG}.jpg", "--library", "LIB"], "there is no such file"),
+        (["search", "red", "--library", LONG], ": File name too long"),
+        (["search", f"{LONG}.jpg", "--library", "LIB"], "no such file"),
         (["index", "LIB/..", "--library", LONG], "File name too long"),
         (["index", "LIB/..", "--crops", LONG], "no such detector"),
-        (["classify", "LIB/../red-0.png", "--labels", LONG], "neither a label set"),
+        (["classify", "LIB/../red-0.png", "--labels", "cifar100"], "did you mean cifar10?"),
     ],
 )
 def test_errors_are_one_line_and_exit_2(
@@ -306,7 +362,7 @@ def test_a_long_prompt_is_cut_with_a_notice(run: Cli, photos: Photos) -> None:
     run("index", folder)
     answer = run("search", "red " * 40, "-L", folder)
     assert answer.code == 0
-    assert "longer than the model reads" in answer.err
+    assert "too long for the model" in answer.err
 
 
 def test_info_and_compact(run: Cli, photos: Photos) -> None:
@@ -336,7 +392,7 @@ def test_compare_crops_with_whole_images(run: Cli, photos: Photos, tmp_path: Pat
     options = ("-L", folder, "--compare", "--anyway", "-k", "2", "--rank-by", "score")
     text = run("search", "red", *options, "--grid", tmp_path / "c.png")
     assert "Baseline" in text.out
-    assert "Moved:" in text.out
+    assert "moved up, " in text.out
     assert Image.open(tmp_path / "c.png").width > 600
     both = run("search", "red", *options, "--json").json
     assert both["baseline"]["hits"][0]["view"]["kind"] == "image"
@@ -358,8 +414,26 @@ def test_classify_none_of_these_and_closed(run: Cli, photos: Photos) -> None:
     picture = photos(red=1) / "red-0.png"
     labels = "--labels=green,blue"
     assert run("classify", picture, labels, "--json").json[0]["none_of_these"] is True
-    assert "none of these" in run("classify", picture, labels).out
+    said = run("classify", picture, labels).out
+    assert "none of these (closest: " in said
+    assert "%" not in said  # no confidence in what was just turned down
     assert run("classify", picture, labels, "--json", "--closed").json[0]["none_of_these"] is False
+
+
+def test_one_label_is_told_from_what_it_is_not(run: Cli, photos: Photos) -> None:
+    folder = photos(red=1, blue=1)
+    said = run("classify", folder, "--labels=red").out
+    assert "red-0.png:  red " in said
+    assert "blue-0.png:  not a red\n" in said
+    rows = run("classify", folder, "--labels=red", "--json").json
+    sure = {Path(row["path"]).stem: row["top"][0]["confidence"] for row in rows}
+    assert sure["red-0"] > 0.5 > sure["blue-0"]
+
+
+def test_photographs_get_everyday_labels(run: Cli, photos: Photos) -> None:
+    found = run("classify", photos(red=1), "--json", "--closed", "--top", "300").json[0]["top"]
+    assert len(found) > 200
+    assert {"dog", "teddy bear"} <= {candidate["label"] for candidate in found}
 
 
 def test_classify_goes_on_after_a_bad_image(run: Cli, photos: Photos) -> None:
@@ -368,7 +442,7 @@ def test_classify_goes_on_after_a_bad_image(run: Cli, photos: Photos) -> None:
     answer = run("classify", folder, "--labels=red,blue")
     assert answer.code == 0
     assert "red-0.png:  red" in answer.out
-    assert "skipped" in answer.err
+    assert "Skipped" in answer.err
     alone = run("classify", folder / "a-bad.png", "--labels=red,blue")
     assert alone.code == 2
 
@@ -397,7 +471,7 @@ def test_classify_a_labelled_folder_to_files(run: Cli, photos: Photos, tmp_path:
     table = tmp_path / "out.csv"
     answer = run("classify", root, "--labels=red,blue,green", "--output", table)
     assert answer.code == 0
-    assert "24 images with a known label: accuracy 1.0000" in answer.err
+    assert "24 images with known labels: accuracy 1.0000" in answer.err
     with table.open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 24
@@ -411,7 +485,7 @@ def test_classify_a_labelled_folder_to_files(run: Cli, photos: Photos, tmp_path:
 def test_classify_with_a_fitted_temperature(run: Cli, photos: Photos, tmp_path: Path) -> None:
     root = labelled(photos, tmp_path)
     answer = run("classify", root, "--labels=red,blue", "--temperature", root, "--json")
-    assert "temperature fitted" in answer.err
+    assert "Temperature fitted" in answer.err
     # All right and far from the border: confidence goes up to match.
     assert min(row["top"][0]["confidence"] for row in answer.json) > 0.99
     warm = run("classify", root, "--labels=red,blue", "--temperature", "100", "--json").json
@@ -431,7 +505,7 @@ def test_no_temperature_for_a_model_of_sigmoids(photos: Photos, tmp_path: Path) 
     model = ColourModel()
     model.logit_bias = -10.0
     items = open_source(labelled(photos, tmp_path)).items()
-    with pytest.raises(QueryError, match="a sigmoid, not a softmax"):
+    with pytest.raises(QueryError, match="with a sigmoid"):
         fit_on(Classifier(model, ["red", "blue"]), items)
 
 
@@ -442,7 +516,7 @@ def test_files_of_labels_may_begin_with_a_byte_order_mark(
     (tmp_path / "labels.txt").write_text("red\nblue\n", encoding="utf-8-sig")
     (tmp_path / "synonyms.txt").write_text("red: crimson\n", encoding="utf-8-sig")
     answer = run("classify", root, "--labels", tmp_path / "labels.txt")
-    assert "24 images with a known label" in answer.err
+    assert "24 images with known labels" in answer.err
     run("index", root, "--library", "lib")
     answer = run(
         *("evaluate", "--queries", "labels", "--library", "lib", "--json"),
@@ -630,7 +704,7 @@ def test_output_that_cannot_be_written_is_one_line(buffering: str) -> None:
             text=True,
             check=False,
         )
-    said = "wordsight: the output could not be written (No space left on device).\n"
+    said = "wordsight: could not write the output (No space left on device).\n"
     assert (done.returncode, done.stderr) == (2, said)
 
 
@@ -658,7 +732,7 @@ def test_ctrl_c_says_what_became_of_the_work(
         answer = run("index", folder)
     assert answer.code == 130
     kept, stopped = answer.err.splitlines()
-    assert kept == "what was indexed so far is kept; the same command goes on from there."
+    assert kept == "What is indexed so far is kept. Run the same command again to continue."
     assert stopped == "wordsight: stopped."
     with monkeypatch.context() as patch:  # nothing of a classification is kept
         patch.setattr(Classifier, "judge", pressed)
@@ -685,7 +759,7 @@ def test_a_model_that_fails_late_loses_nothing(
         patch.setattr(ColourModel, "encode_pixels", failing)
         answer = run("index", folder)
     assert answer.code == 2
-    assert answer.err.splitlines()[0].startswith("what was indexed so far is kept")
+    assert answer.err.splitlines()[0].startswith("What is indexed so far is kept")
     assert "64 unchanged" in run("index", folder).out
 
 
@@ -799,7 +873,7 @@ def test_where_lines_go_is_looked_at_before_the_work(
     for words in (classify, evaluate):
         answer = run(*words, "taken/r.jsonl")
         assert (answer.code, answer.err.count("\n")) == (2, 1)
-        assert "taken/r.jsonl cannot be written" in answer.err
+        assert "cannot write taken/r.jsonl" in answer.err
 
 
 def test_deprecations_of_libraries_are_not_shown(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ def sandbox(tmp_path: Path) -> Path:
     def picture(name: str, colour: tuple[int, int, int]) -> None:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.array(colour) + rng.integers(-40, 40, (96, 128, 3))
+        pixels = np.array(colour) + rng.integers(-40, 40, (480, 640, 3))
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
 
     for folder in ("photos", "home/Pictures", "frames"):

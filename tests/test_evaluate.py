@@ -162,11 +162,11 @@ def test_coco_images_of_one_name_are_told_apart_by_their_folders(
     paths = {entry.id: entry.path for entry in library.store.entries()}
     assert paths[ids[place]] == str(more / "2.png")
     # By the name alone none of them is meant.
-    with pytest.raises(QueryError, match=r"several images of the library are called 1\.png"):
+    with pytest.raises(QueryError, match=r"several images in the library are named 1\.png"):
         load_judgements(library, coco(tmp_path / "c.json", ["1.png"]))
     with pytest.raises(QueryError, match="none of the 1 images"):
         load_judgements(library, coco(tmp_path / "c.json", ["val/1.png"]))
-    with pytest.raises(QueryError, match="judges no images"):
+    with pytest.raises(QueryError, match="contains no judgements of images"):
         load_judgements(library, coco(tmp_path / "c.json", []))
 
 

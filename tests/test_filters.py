@@ -112,7 +112,7 @@ def test_what_filters_let_pass(
     each_way: wordsight.Library, where: str, expected: list[str] | None
 ) -> None:
     if expected is None:
-        with pytest.raises(QueryError, match="no image of the library fits the filter"):
+        with pytest.raises(QueryError, match="no image in the library fits the filter"):
             found(each_way, where)
     else:
         assert found(each_way, where) == expected

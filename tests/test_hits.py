@@ -49,7 +49,7 @@ def test_filters(run: Cli, folder: Path, options: list[str], expected: list[str]
     answer = run("search", "red", "--paths", "--anyway", *options)
     if expected is None:
         assert (answer.code, answer.out) == (2, "")
-        assert "no image of the library" in answer.err
+        assert "no image in the library" in answer.err
     else:
         assert (answer.code, names(answer.out)) == (0, expected)
 

@@ -273,7 +273,7 @@ def test_too_many_requests_without_a_word_wait_longer_and_longer(
 def test_no_wait_is_silent(
     stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("wordsight.progress.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("wordsight.progress.FIRST_SECONDS", 0.05)
     monkeypatch.setattr("wordsight.progress.LINE_SECONDS", 0.1)
     stand_in.silent = True
     with pytest.raises(HubError, match="no answer from"):

@@ -134,7 +134,7 @@ def test_combinations_and_images_in_a_large_library(
     library = random_library(tmp_path / "random", model, 400)
     labelled = library.search('"red" + "blue"', label="l4", k=50, anyway=True)
     assert [hit.label for hit in labelled.hits] == ["l4"] * 40
-    with pytest.raises(QueryError, match="no image of the library has the label 'pink'"):
+    with pytest.raises(QueryError, match="no image in the library has the label 'pink'"):
         library.search("red", label="pink")
 
 
@@ -245,7 +245,7 @@ def test_a_label_that_is_no_text_is_not_there(
     library = random_library(tmp_path / "lib", model, 300)
     for wanted in (False, True):
         large(wanted)
-        with pytest.raises(QueryError, match="no image of the library has the label"):
+        with pytest.raises(QueryError, match="no image in the library has the label"):
             wordsight.open(library.path, model).search("red", label="\udcff")
 
 
@@ -351,7 +351,7 @@ def test_an_empty_large_library_says_so(
     large(True)
     result = wordsight.create(tmp_path / "lib", model).search("red")
     assert not result.match
-    assert result.explanation() == "the library is empty"
+    assert result.explanation() == "The library is empty."
 
 
 @pytest.mark.parametrize("wrong", ["lots", "inf", "1e400", "nan"])

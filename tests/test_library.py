@@ -704,8 +704,10 @@ def test_a_drive_without_locks_is_told(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(LibraryError, match=r"has no locks.*another drive with --library DIR"):
+    with pytest.raises(
+        LibraryError, match=r"does not support file locks.*another drive with --library DIR"
+    ):
         library.add([Image.new("RGB", (9, 9))], ["a"])
-    with pytest.raises(LibraryError, match="has no locks"):
+    with pytest.raises(LibraryError, match="does not support file locks"):
         wordsight.create(tmp_path / "M", model)  # type: ignore[arg-type]
     assert len(wordsight.open(tmp_path / "L", model)) == 0  # type: ignore[arg-type]

@@ -113,8 +113,8 @@ def test_files_of_other_kinds_are_counted(
     assert json.loads(capsys.readouterr().out)["not_read"] == counts  # "c" is counted once
     run("index", folder, "--library", place)
     assert (
-        "not read: 3 RAW, 2 videos, 1 JPEG XL, 1 PSD "
-        "(RAW and JPEG XL: pip install 'wordsight[raw,jxl]')\n"
+        "Not read: 3 RAW, 2 videos, 1 JPEG XL, 1 PSD "
+        "(RAW and JPEG XL: pip install 'wordsight[raw,jxl]').\n"
     ) in capsys.readouterr().out
     run("index", folder, "--library", place, "--exclude", "*.mp4", "--exclude", "c/", "--json")
     assert json.loads(capsys.readouterr().out)["not_read"]["RAW"] == 2
@@ -198,12 +198,12 @@ def test_paths_that_would_leave_nothing_out_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     write(folder, "a.png", "thumbs/b.png")
     for pattern in ("./thumbs", "../in/thumbs", "!./thumbs", f"{folder.resolve()}/thumbs"):
-        with pytest.raises(SourceError, match="would leave nothing out"):
+        with pytest.raises(SourceError, match="would exclude nothing"):
             listed(folder, pattern)
         archive = tar_of(folder)
         archive.exclude = [pattern]
         if pattern.lstrip("!").startswith("."):
-            with pytest.raises(SourceError, match="would leave nothing out"):
+            with pytest.raises(SourceError, match="would exclude nothing"):
                 archive.items()
     assert listed(folder, "/thumbs", str(tmp_path / "other")) == ["a.png"]
 

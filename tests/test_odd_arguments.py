@@ -53,22 +53,22 @@ def test_empty_paths_are_refused(
     for command in (["index", empty], ["index", ".", empty], ["classify", empty]):
         status, out, err = _run(capsys, *command, "--model", "starter")
         assert (status, out) == (2, "")
-        assert "empty path" in err
+        assert "path is empty" in err
         assert err.count("\n") == 1
     assert not Path(".wordsight").exists()
     library = wordsight.create(tmp_path / "L", model)  # type: ignore[arg-type]
     for paths in (empty, [empty], ["red-0.png", empty]):
-        with pytest.raises(SourceError, match="empty path"):
+        with pytest.raises(SourceError, match="path is empty"):
             library.index(paths)
     assert len(library) == 0
-    with pytest.raises(SourceError, match="empty path"):
+    with pytest.raises(SourceError, match="path is empty"):
         open_source(empty)
     for images in (empty, [empty]):
-        with pytest.raises(QueryError, match="empty path"):
+        with pytest.raises(QueryError, match="path is empty"):
             wordsight.classify(images, ["red", "blue"], model=model)  # type: ignore[arg-type]
-    with pytest.raises(LibraryError, match="empty path"):
+    with pytest.raises(LibraryError, match="path is empty"):
         wordsight.create(empty, model)  # type: ignore[arg-type]
-    with pytest.raises(LibraryError, match="empty path"):
+    with pytest.raises(LibraryError, match="path is empty"):
         wordsight.open(empty)
 
 
@@ -161,7 +161,7 @@ def test_addresses_of_files_are_taken_and_those_of_the_web_are_not(
     for command in ("search", "index", "classify"):
         status, out, err = _run(capsys, command, "https://example.org/dog.jpg")
         assert (status, out) == (2, "")
-        assert "only local files are opened" in err
+        assert "only local files can be opened" in err
 
 
 def test_the_prompt_expands_the_home_and_keeps_spaces(
@@ -181,7 +181,7 @@ def test_the_prompt_expands_the_home_and_keeps_spaces(
     status, out, err = _run(capsys, "search", "--json")
     assert status == 0
     assert out.count('{"query"') == 3
-    assert "~/gone.jpg: there is no such file" in err
+    assert "~/gone.jpg: no such file" in err
 
 
 @pytest.mark.parametrize(
@@ -214,10 +214,10 @@ def test_prompts_that_the_model_cannot_read_are_told(
 ) -> None:
     opened = wordsight.open(library / ".wordsight")
     (notice,) = opened.search(prompt).notices
-    assert "can read nothing" in notice
+    assert "cannot read any of this prompt" in notice
     _, _, err = _run(capsys, "search", prompt)
-    assert err.count("can read nothing") == 1
-    with pytest.raises(WordsightError, match=f"can read nothing.*{prompt}"):
+    assert err.count("cannot read any of this prompt") == 1
+    with pytest.raises(WordsightError, match=f"cannot read these labels: {prompt}"):
         wordsight.classify(library / "red-0.png", ["red", prompt], model=opened.model)
 
 
@@ -270,4 +270,4 @@ def test_the_page_is_told_too(library: Path) -> None:
         if answer.status_code == 405:
             answer = client.post("/api/v1/search", json={"query": "собака"})
         assert answer.status_code == 200, answer.text
-        assert "can read nothing" in answer.text
+        assert "cannot read any of this prompt" in answer.text

@@ -13,7 +13,7 @@ from wordsight import progress
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.05)
-    monkeypatch.setattr(progress, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(progress, "FIRST_SECONDS", 0.05)
 
 
 def lines(capsys: pytest.CaptureFixture[str], number: int) -> list[str]:

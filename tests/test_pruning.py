@@ -111,7 +111,7 @@ def test_most_of_a_source_goes_with_force_alone(
     main_(["index", "--undo-prune", "--library", place, "--json"])
     assert json.loads(capsys.readouterr().out)["restored"] == 3
     main_(["index", "--undo-prune", str(folder), "--library", place])
-    assert capsys.readouterr().out.startswith("0 images brought back")
+    assert capsys.readouterr().out.startswith("0 images restored")
 
 
 def main_(arguments: list[str]) -> None:

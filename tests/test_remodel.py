@@ -20,7 +20,7 @@ from wordsight import indexing, models, remodel
 from wordsight.cli import main
 from wordsight.errors import LibraryChangedError, LibraryError, ModelError
 from wordsight.library import Store, find, swap
-from wordsight.models import hub, registry
+from wordsight.models import registry
 
 Photos = Callable[..., Path]
 
@@ -511,10 +511,10 @@ def test_from_the_starter_to_what_auto_means(
     code, out, err = run(capsys, "index", "--remodel", "--library", folder)
     assert (code, out.count("\n")) == (0, 1)
     assert "Nothing to do" in out
-    assert "of the model starter already" in out
+    assert "already uses starter" in out
     better = make_clip(tmp_path / "better", dim=12)
     with monkeypatch.context() as cache:
-        cache.setattr(hub, "cached", lambda *_: better)
+        cache.setattr(registry, "cached", lambda *_: better)
         assert "index --remodel --library" in run(capsys, "index", folder)[2]
         code, out, err = run(capsys, "index", "--remodel", "--library", folder, "--json")
     assert code == 0, err
@@ -526,13 +526,13 @@ def test_from_the_starter_to_what_auto_means(
     # Nothing is in the cache any more: no way back without a word.
     code, out, err = run(capsys, "index", "--remodel", "--library", folder)
     assert (code, out) == (2, "")
-    assert "no other model than the starter is here" in err
+    assert "only the built-in model is on this machine" in err
     code, out, err = run(capsys, "index", folder, "--remodel", "--model", "starter")
     assert code == 0, err
     assert out.startswith("2 images embedded again in ")
-    assert out.endswith(f"(starter, no longer {registry.ENTRIES[0].name})\n")
+    assert out.endswith(f"(model starter, before {registry.ENTRIES[0].name})\n")
     other = wordsight.create(tmp_path / "lib", ColourModel())
-    with pytest.raises(ModelError, match="no other model than the starter"):
+    with pytest.raises(ModelError, match="only the built-in model"):
         other.remodel()
 
 
@@ -556,4 +556,4 @@ def test_an_index_option_that_means_nothing_here(
 ) -> None:
     code, _, err = run(capsys, "index", "--remodel", "-L", library.path, "--crops", "tiles")
     assert code == 2
-    assert "not with --remodel" in err
+    assert "--remodel does not go with" in err

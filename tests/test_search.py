@@ -66,7 +66,8 @@ def test_match_and_no_match(library: wordsight.Library) -> None:
     assert not nothing.match
     assert nothing.hits == []
     assert nothing.top_score is not None
-    assert "unrelated queries" in nothing.explanation()
+    assert nothing.explanation().startswith("Nothing stands out: unrelated words score this high ")
+    assert nothing.explanation().endswith(" % of the time (limit 5 %).")
     anyway = library.search("a phrase about nothing in it", anyway=True)
     assert not anyway.match
     assert len(anyway.hits) == 10
@@ -138,7 +139,7 @@ def test_no_queries_have_no_answers(library: wordsight.Library) -> None:
 def test_empty_library_matches_nothing(tmp_path: Path, model: ColourModel) -> None:
     result = wordsight.create(tmp_path / "lib", model).search("red")
     assert (result.match, result.hits) == (False, [])
-    assert result.explanation() == "the library is empty"
+    assert result.explanation() == "The library is empty."
 
 
 def test_small_library_still_decides(tmp_path: Path, photos: Photos, model: ColourModel) -> None:
@@ -335,13 +336,32 @@ def test_a_near_miss_is_explained() -> None:
         posterior=0.07,
     )
     result = Result("a cat", False, 5.0, [], "m", {}, decision, top_score=0.5, top_z=9.0)
-    assert "another kind of thing" in result.explanation()
-    assert "probability" not in result.explanation()
+    assert result.explanation() == "The closest images look more like something else."
+    named = replace(result, decision=replace(decision, rival="a horse"))
+    assert named.explanation() == "The closest images look more like a horse."
     assert result.to_json()["posterior"] == 0.07
     assert result.to_json()["rivals"] is True
     alone = Result("a cat", False, 5.0, [], "m", {}, replace(decision, p_value=0.3), None, 0.5)
-    assert "probability 0.300" in alone.explanation()
+    assert alone.explanation() == (
+        "Nothing stands out: unrelated words score this high 30 % of the time (limit 5 %)."
+    )
     assert alone.to_json()["rivals"] is False
+
+
+@pytest.mark.parametrize(
+    ("p_value", "often"),
+    [
+        (0.0002, "less than 0.1 %"),
+        (0.012, "1.2 %"),
+        (0.0503, "just over 5 %"),  # else it would look as if it were allowed
+        (0.534, "53 %"),
+    ],
+)
+def test_rates_are_said_in_per_cent(p_value: float, often: str) -> None:
+    decision = Decision(p_value <= 0.05, p_value, p_value, 0.05, 5.0, 5.0, 2.0, 2.0)
+    result = Result("a cat", decision.match, 5.0, [], "m", {}, decision, top_score=0.5)
+    said = f"nrelated words score this high {often} of the time (limit 5 %)."
+    assert result.explanation().endswith(said)
 
 
 def test_a_cut_off_finds_whatever_reaches_it_in_any_order(library: wordsight.Library) -> None:
@@ -360,12 +380,14 @@ def test_a_cut_off_finds_whatever_reaches_it_in_any_order(library: wordsight.Lib
 def test_only_words_to_be_found_are_judged(library: wordsight.Library) -> None:
     result = library.search('- "red" - "blue"')
     assert result.match
-    assert result.explanation() == "only words to be found are judged, not images or words to avoid"
+    assert result.explanation() == (
+        "Only words are judged; images and excluded words are just ranked."
+    )
 
 
 @pytest.mark.parametrize("weight", [float("nan"), float("inf"), -2000.0])
 def test_weights_without_measure_are_refused(library: wordsight.Library, weight: float) -> None:
-    with pytest.raises(QueryError, match="is no number up to 1000"):
+    with pytest.raises(QueryError, match="must be a number up to 1000"):
         library.search(Query((Term(weight, text="red"),)))
     with pytest.raises(QueryError, match="the weight inf"):
         library.search("1" * 400 + '*"red"')

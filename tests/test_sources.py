@@ -755,7 +755,7 @@ def test_coco_files_that_make_no_sense(folder: Path, data: object, why: str) -> 
 def test_coco_without_files(folder: Path) -> None:
     with pytest.raises(SourceError, match=r"gone\.json: no such file"):
         read_coco(folder / "gone.json")
-    with pytest.raises(SourceError, match="no COCO file was given"):
+    with pytest.raises(SourceError, match="no COCO file given"):
         read_coco()
 
 

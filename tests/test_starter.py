@@ -35,7 +35,7 @@ def some(data: Path, starter: ClipModel) -> tuple[list[Item], NDArray[np.float32
 
 def test_it_is_small_and_has_its_papers() -> None:
     files = [path for path in STARTER_FOLDER.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 12e6
+    assert sum(path.stat().st_size for path in files) <= 24e6
     names = {path.name for path in files}
     assert {"MODEL_CARD.md", "LICENSE", "config.json", "tokenizer.json"} <= names
 

@@ -275,7 +275,7 @@ class Library:
             try:
                 image = self.image(hit, min_side=360)
             except WordsightError:
-                lines.append("(the file is gone)")
+                lines.append("(file missing)")
                 image, box = render.missing_image(), None
             move: int | Literal["new"] | None = None
             if old is not None:
@@ -365,7 +365,7 @@ def open(path: str | Path | None = None, model: ClipModel | str | Path | None = 
 
 def _check_path(path: str | Path | None) -> None:
     if isinstance(path, str) and not path.strip():  # to the system it is the current folder
-        raise LibraryError("an empty path was given for the library; name its directory.")
+        raise LibraryError("the library's path is empty; name its directory.")
 
 
 def _loaded(model: ClipModel | str | Path) -> ClipModel:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wordsight.models.clip import ClipModel
     from wordsight.sources import Item
 
-LABEL_SETS = ("cifar10", "caltech101", "imagenet")
+LABEL_SETS = ("everyday", "cifar10", "caltech101", "imagenet")
 DEFAULT_TEMPLATE = "a photo of a {}."
 
 # Our own wordings, for ensembles: how an image is seen, not what else is in it.
@@ -93,29 +93,27 @@ class Classification:
 
 
 def read_labels(labels: str | Path | Sequence[str]) -> list[str]:
-    """Labels from a set's name, a file (a label a line, # comments), "dog,cat,car", or a list.
+    """Labels from a set's name, a file (a label per line, # comments), "dog,cat,car", or a list.
 
-    Raises QueryError for fewer than two labels, duplicates, or a file that cannot be read.
+    One label is enough. Raises QueryError for no label, duplicates, or a file that cannot be read.
     """
     names = _named_labels(str(labels)) if isinstance(labels, (str, Path)) else list(labels)
     names = [" ".join(name.split()) for name in names]
     names = [name for name in names if name]
-    if len(names) < 2:
-        raise QueryError(
-            f"at least two labels are needed, {len(names)} given; "
-            "write them with commas, for example: dog,cat,car."
-        )
+    if not names:
+        raise QueryError("no labels given; separate them with commas, for example: dog,cat,car.")
     double = (
         sorted({name for name in names if names.count(name) > 1})
         if len(set(names)) < len(names)
         else []
     )
     if double:
-        raise QueryError(f"labels must differ; given twice: {', '.join(double[:5])}.")
+        raise QueryError(f"labels must be different; given twice: {', '.join(double[:5])}.")
     return names
 
 
 def _named_labels(text: str) -> list[str]:
+    from difflib import get_close_matches
     from importlib.resources import files
 
     if text in LABEL_SETS:
@@ -125,13 +123,12 @@ def _named_labels(text: str) -> list[str]:
         try:
             return _lines(path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
-            raise QueryError(f"the label file {path} cannot be read: {reason(error)}.") from None
-    if "," in text:
-        return text.split(",")
-    raise QueryError(
-        f"'{text}' is neither a label set ({', '.join(LABEL_SETS)}), nor a file, "
-        'nor labels with commas ("dog,cat,car").'
-    )
+            raise QueryError(f"cannot read the label file {path}: {reason(error)}.") from None
+    if "," not in text and (path.suffix.strip(".").isalnum() or len(path.parts) > 1):
+        raise QueryError(f"no label file {text}; write labels like this: dog,cat,car.")
+    if meant := get_close_matches(text, LABEL_SETS, cutoff=0.7):
+        raise QueryError(f"no label set '{text}'; did you mean {meant[0]}?")
+    return text.split(",")
 
 
 def _lines(text: str) -> list[str]:
@@ -148,7 +145,7 @@ def check_template(template: str) -> str:
     """The template itself. Raises QueryError when it has no place for the label."""
     if "{}" not in template and "{label}" not in template:
         raise QueryError(
-            f'the template "{template}" has no place for the label; write {{}} there: '
+            f'the template "{template}" has no place for the label; put {{}} there, for example: '
             '"a photo of a {}."'
         )
     return template
@@ -210,8 +207,8 @@ class Classifier:
         self.closed = closed
         if unread := [label for label in self.labels if model.unreadable(label)]:
             raise QueryError(
-                f"the model {model.name} can read nothing of these labels, so they are all one to "
-                f"it: {', '.join(unread[:5])}; write them in a language of the model."
+                f"the model {model.name} cannot read these labels: {', '.join(unread[:5])}; "
+                "write them in a language that it knows."
             )
         self._text = label_vectors(model, self.labels, templates)
         # The bank in the same wordings as the labels: what matters is what is said, not how.
@@ -230,9 +227,19 @@ class Classifier:
         return scaled
 
     def confidences(self, image_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 [N, L]: softmax over the labels, or a sigmoid each for models made with one."""
+        """float32 [N, L]: softmax over the labels, or a sigmoid each for models made with one.
+
+        The softmax of a single label is one over it and the bank's neutral phrases, "not this".
+        """
+        import numpy as np
+
         logits = self.logits(image_vectors)
-        return sigmoid(logits) if self.model.logit_bias is not None else softmax(logits)
+        if self.model.logit_bias is not None:
+            return sigmoid(logits)
+        if len(self.labels) > 1:
+            return softmax(logits)
+        others = self.model.logit_scale / self.temperature * (image_vectors @ self._bank.T)
+        return softmax(np.concatenate([logits, others], axis=1))[:, :1]
 
     def evidence(self, image_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [N]: the best label's cosine in standard deviations above the bank's mean."""
@@ -270,7 +277,7 @@ class Classifier:
 
 def _not_empty(image: Any) -> Any:
     if isinstance(image, str) and not image.strip():
-        raise QueryError("an empty path was given; name an image file.")
+        raise QueryError("the path is empty; name an image file.")
     return image
 
 
@@ -297,7 +304,7 @@ def needed_evidence(labels: int, false_accept: float) -> float:
     from statistics import NormalDist
 
     if not 0 < false_accept < 1:
-        raise QueryError(f"the false-accept rate must lie between 0 and 1, not {false_accept:g}.")
+        raise QueryError(f"the false-accept rate must be between 0 and 1, not {false_accept:g}.")
     return NormalDist().inv_cdf((1 - false_accept) ** (1 / labels))
 
 
@@ -364,10 +371,12 @@ def fit_on(classifier: Classifier, items: Sequence[Item]) -> float:
     """
     import numpy as np
 
+    if len(classifier.labels) < 2:
+        raise QueryError("a temperature can only be fitted on two or more labels.")
     if classifier.model.logit_bias is not None:
         raise QueryError(
-            f"{classifier.model.name} judges each label on its own (a sigmoid, not a softmax), "
-            "which no temperature makes right; leave the folder out."
+            f"{classifier.model.name} scores each label on its own (with a sigmoid), so a "
+            "temperature cannot calibrate it; leave the folder out."
         )
     place = {label: i for i, label in enumerate(classifier.labels)}
     labelled = [item for item in items if item.label in place]
@@ -376,8 +385,8 @@ def fit_on(classifier: Classifier, items: Sequence[Item]) -> float:
     ]
     if len(found) < 20:
         raise QueryError(
-            f"a temperature needs at least 20 images in folders named like the labels, "
-            f"{len(found)} found."
+            f"fitting a temperature takes at least 20 images in folders named like the labels; "
+            f"found {len(found)}."
         )
     logits = classifier.logits(np.stack([vector for vector, _ in found])) * classifier.temperature
     return fit_temperature(logits, np.array([place[str(item.label)] for _, item in found]))

@@ -40,10 +40,10 @@ _PHOTOGRAPHS = Path(__file__).with_name("photographs")
 PHOTOGRAPH_PROMPTS = (
     "a cat",
     "a cup of coffee",
-    "coins",
-    "a rocket",
-    "a photographer",
-    "a giraffe",
+    "a man in uniform",
+    "a tripod",
+    "a man with a camera",
+    "a violin",
 )
 FIRST = 2000
 """So many of CIFAR-10's 10,000 test images keep the demo short."""
@@ -231,7 +231,7 @@ def _photographs(
     for result in results:
         best = result.hits[0]
         found = f"{Path(best.path).name}, score {best.score:.3f}"
-        verdict = {"match": "", "unsure": "not sure", "none": "No match"}[result.verdict]
+        verdict = {"match": "", "unsure": "Not sure", "none": "No match"}[result.verdict]
         say(f'   "{result.query}": ' + (f"{verdict} (closest: {found})" if verdict else found))
         verdict = f"{verdict}; the closest" if verdict else f"{best.score:.3f}"
         tiles.append(render.Tile(library.image(best), [result.query, verdict], box=best.view.box))
@@ -247,7 +247,7 @@ def _fresh_library(place: Path, model: ClipModel) -> api.Library:
 
 def _line(result: Result) -> str:
     if result.verdict == "none":
-        return f'"{result.query}": No match; {result.explanation()}'
+        return f'"{result.query}": No match. {result.explanation()}'
     found = [hit.label or "?" for hit in result.hits]
     counts = sorted({label: found.count(label) for label in found}.items(), key=lambda x: -x[1])
     names = ", ".join(f"{count} {label}" for label, count in counts)

@@ -114,8 +114,9 @@ def check_int8(
     check = Int8Check(len(pixels), float((ours * theirs).sum(axis=1).mean()), float(np.mean(same)))
     if check.recall < least:
         raise ModelError(
-            f"int8 changes what {model.name} finds: of the ten images nearest to each of "
-            f"{check.images}, {check.recall:.2f} are those of fp32; index without --precision int8."
+            f"int8 changes the results of {model.name}: only {check.recall:.0%} of the ten nearest "
+            f"images are the same as with fp32 (checked on {check.images}); index without "
+            "--precision int8."
         )
     return check
 
@@ -501,7 +502,7 @@ class _Run:
                 self.spoilt.append(item.id)
             raise
         if "software" in image.info:
-            raise ImageError(f"{item.path}: drawn by wordsight (a grid, plot or card); passed over")
+            raise ImageError(f"{item.path}: made by wordsight (a grid, plot or card)")
         width, height = image.info["full_size"]
         decoded = _Decoded(item, digest, width, height, regions=[])
         decoded.metadata = image.info["metadata"]

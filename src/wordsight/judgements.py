@@ -93,7 +93,7 @@ def _labels(
     if not wanted:
         named = "the library" if queries == "labels" else queries
         raise QueryError(
-            f"{named} has no labels: images must lie in class folders (dog/1.jpg, cat/2.jpg)."
+            f"{named} has no labels: put images in class folders (dog/1.jpg, cat/2.jpg)."
         )
     places: dict[str, list[int]] = {}
     for place, label in enumerate(label_of):
@@ -102,7 +102,7 @@ def _labels(
     present = [label for label in wanted if label in places]
     if not present:
         raise QueryError(
-            f"the library holds no image with a label of {queries} "
+            f"the library has no image with a label of {queries} "
             f"({', '.join(wanted[:5])}, ...); index that folder first."
         )
     pairs = [(word, label) for label in present for word in (label, *synonyms.get(label, ()))]
@@ -159,9 +159,9 @@ class _Gallery:
         )
         if len(found) > 1:
             raise QueryError(
-                f"several images of the library are called {file_name} "
-                f"({', '.join(path[1:] for path, _, _ in found[:2])}, ...), so the judgements do "
-                "not say which is meant; index one of the folders alone."
+                f"several images in the library are named {file_name} "
+                f"({', '.join(path[1:] for path, _, _ in found[:2])}, ...), so it is "
+                "unclear which one the judgements mean; index only one of the folders."
             )
         found = found or _ending(named, file_name.rpartition("/")[2]) or named
         return found[0][2] if len(found) == 1 else None
@@ -255,10 +255,10 @@ def _objects(
 
 def _none_there(path: Path, what: str, missing: Sequence[str]) -> QueryError:
     if not missing:
-        return QueryError(f"{path} judges no images.")
+        return QueryError(f"{path} contains no judgements of images.")
     return QueryError(
-        f"none of the {len(missing)} {what} of {path} is in the library "
-        f"(first: {', '.join(missing[:5])}); index the images first."
+        f"none of the {len(missing)} {what} in {path} are in the library "
+        f"(for example {', '.join(missing[:5])}); index the images first."
     )
 
 
@@ -287,7 +287,7 @@ def _table(library: Library, path: Path) -> Judgements:
             graded[place] = max(grade, graded.get(place, 0.0))
     if not found:
         if not missing:
-            raise QueryError(f"{path} has no judgements; write query,relevant-id, a line each.")
+            raise QueryError(f"{path} has no judgements; write one query,relevant-id per line.")
         raise _none_there(path, "ids", missing)
     # A query that nothing answers has no rank to measure.
     relevant = {
@@ -296,7 +296,7 @@ def _table(library: Library, path: Path) -> Judgements:
         if any(graded.values())
     }
     if not relevant:
-        raise QueryError(f"{path} judges no image of the library as relevant: all grades are 0.")
+        raise QueryError(f"{path} has no relevant image of this library: all grades are 0.")
     texts = list(relevant)
     return Judgements(
         texts,
@@ -324,8 +324,8 @@ def _grade(text: str, where: str) -> float:
         grade = math.nan
     if not 0 <= grade < math.inf:
         raise QueryError(
-            f"{where}: the third column says how relevant the image is, as a number from 0 "
-            f"(not relevant), not '{text}'."
+            f"{where}: the third column is the relevance of the image, a number from 0 up "
+            f"(0: not relevant), not '{text}'."
         )
     return grade
 

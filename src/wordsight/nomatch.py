@@ -332,6 +332,8 @@ class Decision:
     posterior: float | None = None
     """Share of the seemingly matching images that is the query's rather than its rivals'; None
     where it has no rivals."""
+    rival: str | None = None
+    """Where rivals turned a match down: the one that the closest images look most like."""
 
     @property
     def certainty(self) -> float:

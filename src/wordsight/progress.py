@@ -11,8 +11,8 @@ from contextlib import contextmanager
 LINE_SECONDS = 5.0
 """In a pipe, how long work goes on without a line about it."""
 
-WAIT_SECONDS = 2.0
-"""How long an answer is waited for without a word."""
+FIRST_SECONDS = 2.0
+"""How long it goes on without the first one: work may have been told of until it began."""
 
 Report = Callable[[int, "int | None"], None]
 """Takes how much is done, and how much there is in all, if that is known."""
@@ -30,16 +30,13 @@ def size(number: float) -> str:
 @contextmanager
 def waiting(text: str) -> Iterator[None]:
     """Say what is waited for, every few seconds until it is there; nothing if that is soon."""
-    with lines(lambda done, total: text, WAIT_SECONDS):
+    with lines(lambda done, total: text):
         yield
 
 
 @contextmanager
-def lines(line: Callable[[int, int | None], str], first: float | None = None) -> Iterator[Report]:
-    """Say a line about what was last reported every few seconds, whether or not it changed.
-
-    The first comes after ``first`` seconds, if that is given.
-    """
+def lines(line: Callable[[int, int | None], str]) -> Iterator[Report]:
+    """Say a line about what was last reported every few seconds, whether or not it changed."""
     last: tuple[int, int | None] = (0, None)
     finished = threading.Event()
 
@@ -48,7 +45,7 @@ def lines(line: Callable[[int, int | None], str], first: float | None = None) ->
         last = (done, total)
 
     def tell() -> None:
-        pause = LINE_SECONDS if first is None else first
+        pause = FIRST_SECONDS
         while not finished.wait(pause):
             print(line(*last), file=sys.stderr, flush=True)
             pause = LINE_SECONDS

@@ -74,8 +74,8 @@ def check_auto(store: Store, model: ClipModel) -> None:
 
     if model.source == STARTER != store.model.source:
         raise ModelError(
-            f"no other model than the starter is here, and the library {store.path} was made with "
-            f"{store.model.name}; {how_to_fetch()}, or give --model NAME."
+            f"only the built-in model is on this machine, and the library {store.path} uses "
+            f"{store.model.name}. {how_to_fetch()}, or give --model NAME."
         )
 
 
@@ -118,8 +118,8 @@ def remodel(
             raise LibraryError(
                 f"{len(lost):,} of {len(entries):,} images of the library {store.path} could not "
                 f"be read ({lost[0].path}: {why.get(lost[0].path, 'it is gone')}), so it keeps its "
-                "model for now; the same command goes on from here, or leave out what cannot be "
-                "read: --prune=force"
+                "model for now. Run the same command again to continue, or leave these images "
+                "out: --prune=force"
             )
         report.removed = len(entries) - report.images
         swap(store.path)
@@ -140,9 +140,9 @@ def _staying(store: Store, entries: Sequence[Entry], prune: bool | Literal["forc
         held = [entry for entry in gone if entry.id not in may_go]
         if held:
             raise LibraryError(
-                f"{len(held):,} of {len(entries):,} images of the library {store.path} are not "
-                f"there to be embedded again ({_places(held)}); connect their drive, or leave out "
-                f"what is gone: {'--prune=force' if prune else '--prune, or --prune=force'}"
+                f"{len(held):,} of {len(entries):,} images of the library {store.path} are "
+                f"missing ({_places(held)}); connect their drive, or leave "
+                f"them out: {'--prune=force' if prune else '--prune, or --prune=force'}"
             )
     return [entry for entry in entries if entry.id in there]
 

@@ -82,7 +82,7 @@ class IndexReport:
         return self.indexed / self.seconds if self.seconds > 0 else 0.0
 
     def others(self) -> str:
-        """What was not read, in words, and how it would be: ``not read: 12 RAW, 3 videos``."""
+        """What was not read, in words, and how to read it: ``not read: 12 RAW, 3 videos``."""
         # Formats have no plural.
         counts = [
             f"{number:,} {kind}{'s' if number > 1 and kind.islower() else ''}"

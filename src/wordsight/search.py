@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
@@ -102,29 +102,28 @@ class Result:
 
     @property
     def lost_to_rivals(self) -> bool:
-        """Whether nothing matches because the images look more like another kind of thing."""
+        """Whether there is less of a match because the images look more like another kind."""
         d = self.decision
-        return not self.match and d is not None and d.p_value <= d.false_accept
+        if d is None or self.match:
+            return False
+        return d.p_value <= (1 / math.e if self.verdict == "none" else d.false_accept)
 
     def explanation(self) -> str:
-        """One line: why this is, or is not, a match."""
+        """Say in a sentence why this is, or is not, a match."""
         if self.top_score is None:
-            return "the library is empty"
+            return "The library is empty."
         if self.min_score is not None:
             relation = "reaches" if self.match else "is below"
-            return f"the top score {self.top_score:.3f} {relation} --min-score {self.min_score:g}"
+            return (
+                f"The best score, {self.top_score:.3f}, {relation} the cut-off {self.min_score:g}."
+            )
         if self.decision is None:
-            return "only words to be found are judged, not images or words to avoid"
+            return "Only words are judged; images and excluded words are just ranked."
         d = self.decision
         if self.lost_to_rivals:
-            return (
-                "the images that come nearest look more like another kind of thing (top cosine "
-                f"{self.top_score:.3f}, top z {d.single:.1f}, share {d.posterior:.2f})"
-            )
-        return (
-            f"unrelated queries score as high here with probability {_share(d.p_value)}, and "
-            f"{d.false_accept:g} is allowed (top cosine {self.top_score:.3f}, top z {d.single:.1f})"
-        )
+            return f"The closest images look more like {d.rival or 'something else'}."
+        often = f"nrelated words score this high {_often(d)} (limit {_percent(d.false_accept)})."
+        return f"Nothing stands out: u{often}" if self.verdict == "none" else f"U{often}"
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``wordsight search --json`` prints."""
@@ -138,6 +137,7 @@ class Result:
             "false_accept": self.decision.false_accept if self.decision else None,
             "posterior": _rounded(self.decision.posterior) if self.decision else None,
             "rivals": self.lost_to_rivals,
+            "rival": self.decision.rival if self.decision else None,
             "min_score": self.min_score,
             "top_score": _rounded(self.top_score),
             "top_z": _rounded(self.top_z),
@@ -167,8 +167,17 @@ class Result:
         }
 
 
-def _share(p: float) -> str:
-    return "below 0.001" if p < 0.001 else f"{p:.3f}"
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
+
+
+def _often(decision: Decision) -> str:
+    """How often unrelated words score this high; a rate above the limit never looks like it."""
+    if decision.p_value < 0.001:
+        return "less than 0.1 % of the time"
+    rate, limit = _percent(decision.p_value), _percent(decision.false_accept)
+    above = decision.p_value > decision.false_accept and rate == limit
+    return f"{'just over ' if above else ''}{rate} of the time"
 
 
 def _rounded(value: float | None) -> float | None:
@@ -222,7 +231,7 @@ def parse_query(text: str) -> Query:
     """
     stripped = text.strip()
     if not stripped:
-        raise QueryError('the query is empty; say what to look for, for example: "a dog".')
+        raise QueryError('the query is empty; type what to look for, for example: "a dog".')
     if not _TERMS.match(stripped):
         return Query((Term(1.0, text=stripped),))
     terms: list[Term] = []
@@ -231,7 +240,7 @@ def parse_query(text: str) -> Query:
         found = _TERM.match(stripped, position)
         if not found or (terms and not found["sign"]):
             raise QueryError(
-                f"the query cannot be read at: {stripped[position:].strip()[:40]}  "
+                f"cannot read the query at: {stripped[position:].strip()[:40]}  "
                 '(write terms like this: "beach" + "sunset" - 0.5*"people")'
             )
         value = found["straight"] if found["curly"] is None else found["curly"]
@@ -285,8 +294,8 @@ def _encode(
         for term in query.terms:
             if not abs(term.weight) <= _LARGEST_WEIGHT:  # nan too
                 raise QueryError(
-                    f"the weight {term.weight:g} of the query is no number up to "
-                    f"{_LARGEST_WEIGHT:g}; weights between 0 and 1 are usual."
+                    f"the weight {term.weight:g} in the query must be a number up to "
+                    f"{_LARGEST_WEIGHT:g} (0 to 1 is usual)."
                 )
             if term.text is not None:
                 total += term.weight * text_vectors[row[term.text]]
@@ -296,7 +305,7 @@ def _encode(
                 total += term.weight * model.encode_images([image])[0]
         length = float(np.linalg.norm(total))
         if length < 1e-6:
-            raise QueryError(f"the terms of the query cancel each other out: {query}")
+            raise QueryError(f"the terms of the query cancel out: {query}")
         positive = [row[t.text] for t in query.terms if t.text is not None and t.weight > 0]
         if any(t.image is not None and t.weight > 0 for t in query.terms):
             positive = []  # image to image: its scores are not those of words
@@ -346,11 +355,11 @@ def search(
     if k < 1:
         raise QueryError(f"k must be at least 1, not {k}.")
     if not 0 < false_accept < 1:
-        raise QueryError(f"the false-accept rate must lie between 0 and 1, not {false_accept:g}.")
+        raise QueryError(f"the false-accept rate must be between 0 and 1, not {false_accept:g}.")
     if min_score is not None and not math.isfinite(min_score):
         raise QueryError(f"the cut-off on the score must be a number, not {min_score:g}.")
     if rank_by not in get_args(RankBy):
-        raise QueryError(f"cannot rank by {rank_by!r}; use one of {', '.join(get_args(RankBy))}.")
+        raise QueryError(f"cannot sort by {rank_by!r}; use one of {', '.join(get_args(RankBy))}.")
     if sort not in get_args(Sort):
         raise QueryError(f"cannot sort by {sort!r}; use one of {', '.join(get_args(Sort))}.")
     chosen_by = filters.joined(where, None if label is None else filters.with_label(label))
@@ -390,7 +399,7 @@ def search(
         labelled = f"has the label '{label}'" if label is not None else ""
         fits = f"fits the filter: {where}" if where is not None else ""
         both = " and ".join(filter(None, (labelled, fits)))
-        raise QueryError(f"no image of the library {both}.")
+        raise QueryError(f"no image in the library {both}.")
     clock.lap("decide")
     results = []
     ranked = []
@@ -494,6 +503,10 @@ def _ranked_by(
     return lift(fused, mean) if rank_by == "lift" else zscore(fused, mean, sd)
 
 
+_CLOSEST = 5
+"""So many of the best images tell which rival they look like."""
+
+
 def _decide(
     store: Store,
     model: ClipModel,
@@ -513,6 +526,7 @@ def _decide(
     """
     import numpy as np
 
+    from wordsight.bank import kind_texts
     from wordsight.library.large import FAIR
     from wordsight.nomatch import posterior
 
@@ -532,11 +546,19 @@ def _decide(
             won = _winning_views(snapshot, images, views, crops)
             return posterior(views[won], snapshot.vectors_of(won) @ rivals.T, model.logit_scale)
 
+        def named(decision: Decision, places: NDArray[np.intp]) -> Decision:
+            if decision.match or decision.p_value > false_accept:
+                return decision
+            closest = places[np.argsort(-row[places])[:_CLOSEST]]
+            won = snapshot.vectors_of(_winning_views(snapshot, closest, views, crops))
+            rival = kinds.rivals(vector)[int((won @ rivals.T).mean(axis=0).argmax())]
+            return replace(decision, rival=kind_texts()[rival])
+
         decision = null.decide(
             row, false_accept, posteriors if len(rivals) else None, snapshot.sampled
         )
         if chosen is None:
-            return decision
+            return named(decision, np.arange(len(row)))
         places = np.flatnonzero(chosen)
         among = null.decide(
             row[places],
@@ -544,7 +566,9 @@ def _decide(
             (lambda some: posteriors(places[some])) if len(rivals) else None,
             drawn if drawn >= FAIR else None,
         )
-        return max(decision, among, key=lambda one: one.p_against_rivals)
+        if among.p_against_rivals > decision.p_against_rivals:
+            return named(among, places)
+        return named(decision, np.arange(len(row)))
 
     decisions: list[Decision | None] = []
     for i, query in enumerate(encoded):
@@ -663,18 +687,16 @@ def _notices(model: ClipModel, query: Query) -> list[str]:
     for text in [term.text for term in query.terms if term.text is not None]:
         if model.truncated(text):
             notices.append(
-                "the prompt is longer than the model reads; only its beginning counts: "
-                f"{text[:60]}..."
+                f"the prompt is too long for the model; only its beginning counts: {text[:60]}..."
             )
         if model.unreadable(text):
             notices.append(
-                f"the model {model.name} can read nothing of this, so any other such prompt gets "
-                f"the same answer; write it in a language of the model: {text[:60]}"
+                f"the model {model.name} cannot read any of this prompt, so the results mean "
+                f"nothing; write it in a language that the model knows: {text[:60]}"
             )
         elif unread := model.unread(text):
             notices.append(
-                f"the model {model.name} cannot read {', '.join(unread)[:60]!r}; any other such "
-                "words get the same answer."
+                f"the model {model.name} cannot read {', '.join(unread)[:60]!r} and ignores it."
             )
     return notices
 

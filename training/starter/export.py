@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -123,6 +125,19 @@ def load_towers(work: Path) -> tuple[ImageTower, int, TextTower]:
     return vision.eval(), seen["size"], text.eval()
 
 
+def english(tokenizer: dict[str, Any]) -> dict[str, Any]:
+    """A tokenizer's file without the letters of other scripts: the tower has never read a word of
+    them, so they are unknown, and a prompt in them is told. Numbers of tokens stay."""
+    vocabulary = tokenizer["model"]["vocab"]
+    tokenizer["model"]["vocab"] = {
+        f"[foreign{number}]"
+        if any(c.isalpha() and "LATIN" not in unicodedata.name(c, "") for c in token)
+        else token: number
+        for token, number in vocabulary.items()
+    }
+    return tokenizer
+
+
 def write(work: Path, out: Path) -> None:
     """Write all files of the model but its card."""
     vision, size, text = load_towers(work)
@@ -130,7 +145,7 @@ def write(work: Path, out: Path) -> None:
     ids = torch.zeros(2, CONTEXT, dtype=torch.int32)
     ids[:, :3] = torch.tensor([101, 5, 102])
     _onnx(text, ids, "text", out / "textual/model.onnx")
-    open_tokenizer().save(str(out / "textual/tokenizer.json"))
+    _json(out / "textual/tokenizer.json", english(json.loads(open_tokenizer().to_str())))
     _json(out / "textual/tokenizer_config.json", {
         "bos_token": "[CLS]", "eos_token": "[SEP]", "unk_token": "[UNK]", "pad_token": PAD,
         "model_max_length": CONTEXT, "tokenizer_class": "PreTrainedTokenizerFast",

@@ -93,7 +93,7 @@ def _show_warning(
 
 
 def _unwritten(error: OSError) -> None:
-    say(f"wordsight: the output could not be written ({reason(error)}).")
+    say(f"wordsight: could not write the output ({reason(error)}).")
 
 
 def run() -> None:

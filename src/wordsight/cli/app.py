@@ -47,7 +47,7 @@ def given(option: str) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         if not text.strip():
-            raise WordsightError(f"{option} is empty; give it a value, or leave it out.")
+            raise WordsightError(f"{option} is empty; give it a value or omit it.")
         return text
 
     return parse
@@ -87,15 +87,13 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 RuntimeOption = Annotated[
-    Runtime, typer.Option(help="What runs the model; auto: OpenVINO on a CPU, if it is installed.")
+    Runtime, typer.Option(help="Inference runtime; auto: OpenVINO on a CPU if it is installed.")
 ]
 
 
 PrecisionOption = Annotated[
     Precision,
-    typer.Option(
-        help="Numbers that the model computes with; auto: bf16 where the CPU has it, else fp32."
-    ),
+    typer.Option(help="Numeric precision; auto: bf16 if the CPU supports it, else fp32."),
 ]
 
 
@@ -115,6 +113,6 @@ MovedModelOption = Annotated[
     typer.Option(
         metavar="NAME",
         parser=given("--model"),
-        help="Where the library's model is now, if it has moved.",
+        help="Where to find the library's model, if it has moved.",
     ),
 ]

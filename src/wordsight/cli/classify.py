@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wordsight.bank import with_article
 from wordsight.cli.app import (
     JsonOption,
     ModelOption,
@@ -24,10 +25,10 @@ from wordsight.cli.console import (
     check_files,
     check_pictures,
     count,
+    nearby,
     print_json,
     progress_bar,
     say,
-    shown,
     text_file,
     write_lines,
 )
@@ -54,24 +55,25 @@ def classify(
         str,
         typer.Option(
             metavar="LABELS",
-            help='cifar10, caltech101, imagenet, a file with a label a line, or "dog,cat,car".',
+            help="A label set (everyday, cifar10, caltech101, imagenet), a file with one label per "
+            'line, or "dog,cat,car". A single label sorts "dog" from "not a dog".',
         ),
-    ] = "cifar10",
+    ] = "everyday",
     top: Annotated[
-        int, typer.Option(metavar="N", help="How many labels to name for an image.", min=1)
+        int, typer.Option(metavar="N", help="How many labels to show per image.", min=1)
     ] = 3,
     template: Annotated[
-        str, typer.Option(metavar="TEXT", help="How a label is put into words; {} is the label.")
+        str, typer.Option(metavar="TEXT", help="Prompt template; {} stands for the label.")
     ] = "a photo of a {}.",
     ensemble: Annotated[
-        bool, typer.Option("--ensemble", help="Put labels into words in many ways and average.")
+        bool, typer.Option("--ensemble", help="Average over many prompt templates.")
     ] = False,
     closed: Annotated[bool, typer.Option("--closed", help='Never answer "none of these".')] = False,
     temperature: Annotated[
         str,
         typer.Option(
             metavar="T|FOLDER",
-            help="Makes confidences right: a number that divides the logits, or a folder of class "
+            help="Calibrates confidences: a number that divides the logits, or a folder of class "
             "folders to fit it on.",
         ),
     ] = "1",
@@ -92,15 +94,15 @@ def classify(
     precision: PrecisionOption = Precision.auto,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which labels fit images best.
+    """Find the labels that fit images best.
 
-    An image that no label fits better than neutral phrases do gets "none of these". Where the
-    images lie in class folders named like the labels, the accuracy is printed too.
+    If no label fits an image better than unrelated phrases do, the answer is "none of these". If
+    the images are in class folders named like the labels, the accuracy is printed too.
     """
     from wordsight.classify import ENSEMBLE, Classifier, encode_items, fit_on
 
     if output and output.suffix.lower() not in (".csv", ".jsonl"):
-        raise WordsightError(f"{output}: write results to a .csv or a .jsonl file.")
+        raise WordsightError(f"{output}: the name must end in .csv or .jsonl.")
     check_files([output])
     check_pictures([grid])
     items = [item for place in images for item in _items_of(place)]
@@ -112,7 +114,7 @@ def classify(
         classifier.temperature = _positive(float(temperature))
     except ValueError:
         classifier.temperature = fit_on(classifier, open_place(temperature).items())
-        say(f"temperature fitted on {temperature}: {classifier.temperature:.3f}")
+        say(f"Temperature fitted on {temperature}: {classifier.temperature:.3f}")
 
     rows: list[dict[str, Any]] = []
     good: list[tuple[Item, Any]] = []
@@ -121,22 +123,22 @@ def classify(
             row: dict[str, Any] = {"path": item.path}
             if isinstance(vector, str):
                 row["error"] = vector
-                say(f"skipped {shown(item.path)}: {vector}")
+                say(f"Skipped {nearby(item.path)}: {vector}")
             else:
                 good.append((item, vector))
                 judged = classifier.judge(vector[None], top)[0]
                 row |= judged.to_json()
                 if not (output or as_json):
-                    print(_classified(shown(item.path), judged))
+                    print(_classified(nearby(item.path), judged, alone=len(classifier.labels) == 1))
             rows.append(row)
             progress(done, len(items))
     if output:
         (_write_table if output.suffix.lower() == ".csv" else write_lines)(output, rows)
-        say(f"{count(len(rows), 'image')} written to {output}")
+        say(f"Results for {count(len(rows), 'image')} written to {output}.")
     elif as_json:
         print_json(rows)
     if not good:
-        raise WordsightError("none of the images could be read.")
+        raise WordsightError("no image could be read.")
     _report_accuracy(classifier, good)
     if grid:
         _draw_classified(classifier, good[:20], grid)
@@ -144,7 +146,7 @@ def classify(
 
 def _positive(value: float) -> float:
     if not 1e-6 <= value <= 1e6:  # far beyond use; more overflows
-        raise WordsightError(f"the temperature must lie between 1e-6 and 1e6, not {value:g}.")
+        raise WordsightError(f"the temperature must be between 1e-6 and 1e6, not {value:g}.")
     return value
 
 
@@ -162,11 +164,13 @@ def _items_of(place: str) -> list[Item]:
     return items
 
 
-def _classified(path: str, judged: Classification) -> str:
-    candidates = "  ".join(f"{c.label} {c.confidence:.1%}" for c in judged.top)
-    return (
-        f"{path}:  {'none of these (' + candidates + ')' if judged.none_of_these else candidates}"
-    )
+def _classified(path: str, judged: Classification, *, alone: bool) -> str:
+    """The line of an image. No confidence of a label that was just turned down."""
+    if not judged.none_of_these:
+        return f"{path}:  " + "  ".join(f"{c.label} {c.confidence:.1%}" for c in judged.top)
+    if alone:
+        return f"{path}:  not {with_article(judged.top[0].label)}"
+    return f"{path}:  none of these (closest: {', '.join(c.label for c in judged.top)})"
 
 
 def _write_table(output: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -192,6 +196,8 @@ def _report_accuracy(classifier: Classifier, good: Sequence[tuple[Item, Any]]) -
 
     from wordsight.evaluate import classification_report
 
+    if len(classifier.labels) < 2:
+        return
     place = {label: i for i, label in enumerate(classifier.labels)}
     known = [(vector, place[item.label]) for item, vector in good if item.label in place]
     if not known:
@@ -201,7 +207,7 @@ def _report_accuracy(classifier: Classifier, good: Sequence[tuple[Item, Any]]) -
         np.array([truth for _, truth in known]),
     )
     say(
-        f"{count(report.images, 'image')} with a known label: accuracy {report.accuracy:.4f}, "
+        f"{count(report.images, 'image')} with known labels: accuracy {report.accuracy:.4f}, "
         f"top-3 {report.top3_accuracy:.4f}, expected calibration error {report.ece:.4f}"
     )
 
@@ -225,4 +231,4 @@ def _draw_classified(
         for (item, _), found in zip(good, judged, strict=True)
     ]
     render.save(render.classification_montage(rows, title="Top labels"), output)
-    say(f"grid: {output}")
+    say(f"Picture: {output}")

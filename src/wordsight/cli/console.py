@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -49,6 +50,14 @@ def shown(path: str) -> str:
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], path)
 
 
+def nearby(path: str) -> str:
+    """A path for people: from the current folder where that is shorter, on one line."""
+    if os.path.isabs(path):  # noqa: PTH117  (of an image in an archive too)
+        with contextlib.suppress(ValueError, OSError):  # another drive; no current folder
+            path = min(os.path.relpath(path), path, key=len)
+    return shown(path)
+
+
 def print_json(value: object) -> None:
     """One line of JSON; in ASCII where the output's encoding has not all characters."""
     has_all = (sys.stdout.encoding or "").lower().startswith("utf")
@@ -76,7 +85,7 @@ def text_file(output: Path) -> Iterator[TextIO]:
         with output.open("w", encoding="utf-8", newline="") as file:
             yield file
     except OSError as error:
-        raise WordsightError(f"{output} cannot be written: {reason(error)}.") from None
+        raise WordsightError(f"cannot write {output}: {reason(error)}.") from None
 
 
 def write_lines(output: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -99,7 +108,6 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
-        MofNCompleteColumn,
         Progress,
         ProgressColumn,
         Task,
@@ -112,10 +120,14 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed:.0f} {unit}/s" if task.speed else "")
 
+    class Done(ProgressColumn):
+        def render(self, task: Task) -> Text:  # of an unknown total it says nothing, not 0/?
+            return Text(f"{task.completed:,.0f}/{task.total:,.0f}" if task.total else "")
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        Done(),
         Rate(),
         TimeRemainingColumn(),
     )
@@ -159,9 +171,9 @@ def check_files(files: Iterable[Path | None]) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise WordsightError(f"{path} cannot be written: {reason(error)}.") from None
+            raise WordsightError(f"cannot write {path}: {reason(error)}.") from None
         if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise WordsightError(f"{path} cannot be written; choose another name.")
+            raise WordsightError(f"cannot write {path}; choose another name.")
 
 
 def _keep_fonts() -> None:

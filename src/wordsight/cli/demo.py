@@ -25,7 +25,7 @@ from wordsight.cli.opening import load
 @app.command(epilog=examples("wordsight demo --out demo"))
 def demo(
     out: Annotated[
-        Path, typer.Option(metavar="DIR", parser=given("--out"), help="Where pictures are written.")
+        Path, typer.Option(metavar="DIR", parser=given("--out"), help="Folder for the pictures.")
     ] = Path("demo"),
     full: Annotated[
         bool, typer.Option("--full", help="Index all 10,000 test images, not the first 2,000.")
@@ -35,13 +35,13 @@ def demo(
     precision: PrecisionOption = Precision.auto,
     as_json: JsonOption = False,
 ) -> None:
-    """Show it all on CIFAR-10, step by step.
+    """Take a guided tour on CIFAR-10, step by step.
 
-    Finds test images by words, says "No match", classifies, measures, and writes pictures.
+    Searches test images by words, shows "No match", classifies, evaluates, and saves pictures.
 
-    The data come from WORDSIGHT_CIFAR10 (a folder or file), the cache, the Hugging Face hub (24 MB,
-    once), the official archive (170 MB, from a slow host), or the 20-image sample of the extra
-    `sample`, whichever can be had first.
+    The data come from the first of these that is available: WORDSIGHT_CIFAR10 (a folder or file),
+    the cache, the Hugging Face hub (24 MB, once), the official archive (170 MB, from a slow
+    server), or the 20-image sample of the extra `sample`.
     """
     from wordsight.demo import FIRST, run
     from wordsight.sources import cifar10

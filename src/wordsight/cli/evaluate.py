@@ -20,13 +20,22 @@ from wordsight.cli.app import (
     examples,
     given,
 )
-from wordsight.cli.console import check_files, check_pictures, count, print_json, say, write_lines
+from wordsight.cli.console import (
+    check_files,
+    check_pictures,
+    count,
+    print_json,
+    print_table,
+    say,
+    write_lines,
+)
 from wordsight.cli.opening import open_library
 from wordsight.errors import WordsightError, reason
 
 if TYPE_CHECKING:
     from wordsight.api import Library
     from wordsight.evaluate import Evaluation
+    from wordsight.metrics import Estimate
     from wordsight.search import Hit
 
 
@@ -42,35 +51,40 @@ def evaluate(
         typer.Option(
             metavar="QUERIES",
             help="labels (those of the library), a folder or .tar with class folders, a COCO "
-            "captions or instances .json, or a .csv of query,relevant-id[,grade].",
+            "captions or instances .json, or a .csv with query,relevant-id[,grade].",
         ),
     ],
     library: LibraryOption = None,
     k: Annotated[
-        str, typer.Option("--k", metavar="K,K,...", help="The K of Recall@K and the others.")
+        str, typer.Option("--k", metavar="K,K,...", help="Values of K for Recall@K and the others.")
     ] = "1,5,10",
     template: Annotated[
         list[str] | None,
-        typer.Option(metavar="TEXT", help="How a label is put into words; several are averaged."),
+        typer.Option(
+            metavar="TEXT",
+            help="Prompt template for labels ({} is the label); several are averaged.",
+        ),
     ] = None,
     synonyms: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
             parser=given("--synonyms"),
-            help='More words for labels, a line each: "car: auto, sedan".',
+            help='A file of synonyms, one label per line: "car: auto, sedan".',
         ),
     ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", parser=given("--plot"), help="Write Recall@K by method as a picture."
+            metavar="FILE", parser=given("--plot"), help="Save a plot of Recall@K for each method."
         ),
     ] = None,
     per_query: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", parser=given("--per-query"), help="Write a .jsonl file, a query a line."
+            metavar="FILE",
+            parser=given("--per-query"),
+            help="Write a .jsonl file, one query per line.",
         ),
     ] = None,
     failures: Annotated[
@@ -78,7 +92,7 @@ def evaluate(
         typer.Option(
             metavar="FILE",
             parser=given("--failures"),
-            help="Write the worst queries and what came up as a picture.",
+            help="Save a picture of the worst queries and their results.",
         ),
     ] = None,
     model: MovedModelOption = None,
@@ -86,9 +100,9 @@ def evaluate(
     precision: PrecisionOption = Precision.auto,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how well a library is searched.
+    """Measure how well search works on a library.
 
-    Recall@K, MRR, mAP, nDCG and precision, a row a method, with 95 % intervals.
+    Recall@K, MRR, mAP, nDCG and precision of each method, with 95 % intervals.
     """
     from wordsight import render
     from wordsight.evaluate import evaluate as run
@@ -99,7 +113,9 @@ def evaluate(
     except ValueError:
         ks = []
     if not ks or ks[0] < 1:
-        raise WordsightError(f"--k takes whole numbers from 1 with commas (1,5,10), not '{k}'.")
+        raise WordsightError(
+            f"--k takes whole numbers from 1, separated by commas (1,5,10), not '{k}'."
+        )
     check_files([per_query])
     check_pictures([failures], plots=[plot])
     opened = open_library(library, model, runtime, precision)
@@ -111,8 +127,8 @@ def evaluate(
     )
     if judgements.missing:
         say(
-            f"note: {len(judgements.missing)} judged ids or labels are not in the library "
-            f"(first: {', '.join(judgements.missing[:5])})"
+            f"note: {len(judgements.missing)} judged images or labels are not in the library, for "
+            f"example {', '.join(judgements.missing[:5])}."
         )
     evaluation = run(opened, judgements, ks=ks)
     if as_json:
@@ -125,20 +141,20 @@ def evaluate(
             for name, values in evaluation.methods.items()
         }
         render.save(render.recall_plot(recall, title="Recall@K"), plot)
-        say(f"plot: {plot}")
+        say(f"Plot: {plot}")
     if per_query:
         write_lines(per_query, evaluation.per_query())
-        say(f"per query: {per_query}")
+        say(f"Per query: {per_query}")
     if failures:
         render.save(_failures(opened, evaluation), failures)
-        say(f"failures: {failures}")
+        say(f"Failures: {failures}")
 
 
 def _read_synonyms(path: Path) -> dict[str, list[str]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise WordsightError(f"the synonyms {path} cannot be read: {reason(error)}.") from None
+        raise WordsightError(f"cannot read the synonyms {path}: {reason(error)}.") from None
     found: dict[str, list[str]] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
@@ -151,27 +167,39 @@ def _read_synonyms(path: Path) -> dict[str, list[str]]:
 
 
 def _print_evaluation(evaluation: Evaluation, ks: Sequence[int]) -> None:
-    """A table, a row per method: the figure and half the width of its 95 % interval."""
+    """A row per metric: its value and 95 % interval by each method, within 80 columns."""
     keys = [*(f"recall@{n}" for n in ks), "mrr", "map", f"ndcg@{ks[-1]}", f"precision@{ks[-1]}"]
     methods = dict(evaluation.methods)
     if evaluation.image_to_text:
         methods["image to text"] = evaluation.image_to_text
-    width = max(len(name) for name in methods)
+    queries = len(evaluation.judgements.texts)
     print(
-        f"{count(len(evaluation.judgements.texts), 'query').replace('querys', 'queries')}, "
-        f"{count(evaluation.gallery, 'image')}; 95 % intervals by bootstrap over queries"
+        f"{queries:,} {'query' if queries == 1 else 'queries'}, "
+        f"{count(evaluation.gallery, 'image')}; 95 % intervals (bootstrap over queries)"
     )
-    print(f"{'':<{width}}  " + "  ".join(f"{key:>19}" for key in keys) + "  median rank")
-    for name, values in methods.items():
-        cells = [
-            f"{values[key].value:.3f} [{values[key].low:.3f},{values[key].high:.3f}]"
-            for key in keys
-        ]
-        rank = values["median_rank"].value
-        print(f"{name:<{width}}  " + "  ".join(f"{cell:>19}" for cell in cells) + f"  {rank:>11g}")
-    for size, part in evaluation.by_size.items():
+
+    def cell(key: str, figure: Estimate) -> str:
+        if key == "median_rank":
+            return f"{figure.value:g}"
+        return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+
+    names = list(methods)
+    side_by_side = 3 if len(names) <= 3 else 2
+    for place in range(0, len(names), side_by_side):
+        part = names[place : place + side_by_side]
+        print()
+        print_table(
+            [
+                ["", *part],
+                *(
+                    [key.replace("_", " "), *(cell(key, methods[name][key]) for name in part)]
+                    for key in [*keys, "median_rank"]
+                ),
+            ]
+        )
+    for size, objects in evaluation.by_size.items():
         print(f"\nObjects of {size} of the image's area:")
-        _print_evaluation(part, ks)
+        _print_evaluation(objects, ks)
 
 
 def _failures(library: Library, evaluation: Evaluation) -> Any:
@@ -199,7 +227,7 @@ def _failures(library: Library, evaluation: Evaluation) -> Any:
             )
         ]
         parts.append((judgements.texts[place], tiles))
-    return render.sections(parts, title="The worst queries, and what came up", cell=140)
+    return render.sections(parts, title="The worst queries and their results", cell=140)
 
 
 def _picture(library: Library, hit: Hit) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +23,7 @@ from wordsight.cli.app import (
     examples,
     given,
 )
-from wordsight.cli.console import check_pictures, count, print_json, progress_bar, say, shown
+from wordsight.cli.console import check_pictures, count, nearby, print_json, progress_bar, say
 from wordsight.cli.opening import load, open_or_create, open_place
 from wordsight.errors import WordsightError
 
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
     from wordsight.sources import Source
 
 
-_KEPT = "what was indexed so far is kept; the same command goes on from there."
+_KEPT = "What is indexed so far is kept. Run the same command again to continue."
+_TINY = 100
+"""A rate of fewer images says more about starting up."""
 
 
 class _Index(TyperCommand):
@@ -74,47 +78,49 @@ def index(
         typer.Option(
             metavar="none|maskrcnn|tiles|NAME",
             parser=given("--crops"),
-            help="Embed regions of each image too, found by a detector or as tiles. "
-            "Default: as the library was last indexed.",
+            help="Also embed regions of each image, found by a detector or cut as tiles. "
+            "Default: same as the last time this library was indexed.",
         ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PATTERN",
-            help="Leave out what matches, as in .gitignore; may be repeated. The library remembers "
-            "the patterns until you give others ('' forgets them).",
+            help="Skip what matches, as in .gitignore; may be repeated. The library remembers "
+            "the patterns until you give others ('' clears them).",
         ),
     ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", parser=given("--plot"), help="Write crops per image as a picture."
+            metavar="FILE", parser=given("--plot"), help="Save a plot of crops per image."
         ),
     ] = None,
     prune: Annotated[
         bool,
         typer.Option(
             "--prune",
-            help="Remove images that are gone from these paths, or excluded now; none where a "
-            "drive may be missing or more than half are gone, unless with --prune=force.",
+            help="Remove images that are gone from these paths or now excluded. Removes nothing if "
+            "a drive may be missing or more than half are gone; --prune=force does.",
         ),
     ] = False,
     prune_force: Annotated[bool, typer.Option("--prune-force", hidden=True)] = False,
     undo_prune: Annotated[
-        bool, typer.Option("--undo-prune", help="Bring back what was pruned since `compact`.")
+        bool, typer.Option("--undo-prune", help="Restore images pruned since the last `compact`.")
     ] = False,
     remodel: Annotated[
         bool,
         typer.Option(
             "--remodel",
-            help="Embed all images of the library again with another model (--model), which takes "
-            "over once all are embedded. Searches go on meanwhile.",
+            help="Embed all images of the library again with another model (--model). The library "
+            "can be searched meanwhile, and switches when all images are done.",
         ),
     ] = False,
     recheck: Annotated[
         bool,
-        typer.Option("--recheck", help="Read all files, also where size and time are the same."),
+        typer.Option(
+            "--recheck", help="Read all files again, even if their size and time have not changed."
+        ),
     ] = False,
     runtime: RuntimeOption = Runtime.auto,
     precision: PrecisionOption = Precision.auto,
@@ -122,13 +128,13 @@ def index(
 ) -> None:
     """Add images to a library, or bring it up to date.
 
-    Files that have not changed are skipped, so run it again whenever you like. Images that
-    cannot be read are listed at the end and stop nothing; RAW files, videos and other kinds that
-    are not read are counted.
+    Files that have not changed are skipped, so you can run it again at any time. Images that
+    cannot be read are listed at the end; the rest are indexed. RAW files, videos and other kinds
+    that are not read are counted.
 
-    Left out: hidden files; the folders #recycle, @Recycle, @eaDir, #snapshot, .thumbnails and
-    lost+found; previews in *.photoslibrary; a RAW file beside its JPEG or HEIC; what a
-    .wordsightignore file in a folder names; what --exclude names.
+    Skipped: hidden files; the folders #recycle, @Recycle, @eaDir, #snapshot, .thumbnails and
+    lost+found; previews in *.photoslibrary; a RAW file beside its JPEG or HEIC; files named in
+    a .wordsightignore file or by --exclude.
     """
     from wordsight.errors import ModelError, SourceError
     from wordsight.library import default_location
@@ -138,11 +144,13 @@ def index(
         return _undo_prune(library, paths, as_json)
     if remodel:
         if crops or exclude or recheck or plot:
-            raise typer.BadParameter("--crops, --exclude, --recheck and --plot: not with --remodel")
+            raise typer.BadParameter(
+                "--remodel does not go with --crops, --exclude, --recheck or --plot."
+            )
         opened = _existing(library, paths)
         return _remodel(opened, model, runtime, precision, prune=pruning, as_json=as_json)
     if not paths:
-        raise typer.BadParameter("Missing argument 'PATH...'.")
+        raise typer.BadParameter("name a folder or images to index.")
     check_pictures(plots=[plot])
     sources = [open_place(path) for path in paths]
     place = library or default_location(paths[0])
@@ -176,9 +184,9 @@ def index(
         print_json({**report.to_json(), "library": str(opened.path)})
     else:
         for failure in report.failed:
-            say(f"skipped {shown(failure.path)}: {failure.reason}")
+            say(f"Skipped {nearby(failure.path)}: {failure.reason}")
     if unusable:
-        raise WordsightError("none of the images could be read; nothing was indexed.")
+        raise WordsightError("no image could be read, so nothing was indexed.")
     if not as_json:
         _print_indexed(report, opened.path)
     if plot and report.crops and report.crops.per_image:
@@ -190,9 +198,9 @@ def index(
             xlabel=f"crops by {report.crops.proposer}",
         )
         render.save(picture, plot)
-        say(f"plot: {plot}")
+        say(f"Plot: {plot}")
     elif plot:
-        say("no plot: this run made no crops (--crops says how).")
+        say("No plot: this run made no crops. To make some, add --crops tiles or maskrcnn.")
 
 
 def _existing(place: Path | None, paths: Sequence[str] | None) -> Library:
@@ -209,8 +217,8 @@ def _undo_prune(place: Path | None, paths: Sequence[str] | None, as_json: bool) 
     if as_json:
         print_json({"restored": restored, "images": len(library), "library": str(library.path)})
     else:
-        print(f"{count(restored, 'image')} brought back.")
-        print(f"Library: {library.path} ({count(len(library), 'image')})")
+        print(f"{count(restored, 'image')} restored.")
+        print(f"Library: {nearby(str(library.path))} ({count(len(library), 'image')})")
 
 
 def _remodel(
@@ -242,19 +250,20 @@ def _remodel(
         print_json({**counts, **facts, "library": str(library.path)})
         return
     if report is None:
-        print(f"Nothing to do: {library.path} is of the model {before['name']} already.")
+        print(f"Nothing to do: {nearby(str(library.path))} already uses {before['name']}.")
         return
     for failure in report.failed:
-        say(f"left out {shown(failure.path)}: {failure.reason}")
+        say(f"Left out {nearby(failure.path)}: {failure.reason}")
     parts = [
         f"{count(report.images, 'image')} embedded again in {report.seconds:.1f} s",
-        *([f"{report.unchanged} of them before"] if report.unchanged else []),
+        *([f"{report.unchanged} of them by an earlier run"] if report.unchanged else []),
         *([f"{report.removed} left out"] if report.removed else []),
     ]
     print(f"{', '.join(parts)}.")
     if report.crops and report.crops.per_image:
         _print_crops(report.crops)
-    print(f"Library: {library.path} ({store.model.name}, no longer {before['name']})")
+    place = nearby(str(library.path))
+    print(f"Library: {place} (model {store.model.name}, before {before['name']})")
 
 
 def _say_int8(model: ClipModel, sources: Sequence[Source]) -> None:
@@ -263,8 +272,8 @@ def _say_int8(model: ClipModel, sources: Sequence[Source]) -> None:
 
     check = check_int8(model, sources)
     say(
-        f"int8: of the ten images nearest to each of {check.images}, {check.recall:.2f} are those "
-        f"of fp32 (cosine {check.cosine:.4f})"
+        f"int8: {check.recall:.0%} of the ten nearest images are the same as with fp32 "
+        f"(checked on {check.images}; cosine {check.cosine:.4f})"
     )
 
 
@@ -282,15 +291,29 @@ def _print_indexed(report: IndexReport, place: Path) -> None:
             *([f"{report.removed} removed"] if report.removed else []),
             *([f"{len(report.failed)} skipped"] if report.failed else []),
         ]
-        print(
-            f"{', '.join(done)} in {report.seconds:.1f} s "
-            f"({report.images_per_second:.0f} images/s)."
-        )
+        rate = f" ({report.images_per_second:.0f} images/s)" if report.indexed >= _TINY else ""
+        print(f"{', '.join(done)} in {report.seconds:.1f} s{rate}.")
     if report.not_read:
-        print(report.others())
+        others = report.others()
+        print(f"{others[0].upper()}{others[1:]}.")
     if report.crops and report.crops.per_image:
         _print_crops(report.crops)
-    print(f"Library: {place} ({count(report.images, 'image')})")
+    print(f"Library: {nearby(str(place))} ({count(report.images, 'image')})")
+    if report.indexed:
+        say(f"Next, try: {_next_step(place)}")
+
+
+def _next_step(library: Path) -> str:
+    """A search of this library, with no more options than it takes from the current folder."""
+    from wordsight.errors import LibraryError
+    from wordsight.library import find
+
+    command = 'wordsight search "a dog"'
+    with contextlib.suppress(LibraryError):
+        if find().resolve() == library.resolve():
+            return command
+    named = library.parent if library.name == ".wordsight" else library
+    return f"{command} --library {shlex.quote(nearby(str(named)))}"
 
 
 def _print_crops(crops: CropReport) -> None:
@@ -298,7 +321,6 @@ def _print_crops(crops: CropReport) -> None:
     names = ", ".join(f"{name} {count}" for name, count in list(facts["labels"].items())[:8])
     print(
         f"Crops by {facts['proposer']}: {facts['crops']:,} in {count(facts['images'], 'image')} "
-        f"(min {facts['min']}, median {facts['median']:g}, max {facts['max']} an image); "
-        f"{facts['propose_seconds']:.1f} s proposing, {facts['encode_seconds']:.1f} s encoding"
+        f"({facts['min']} to {facts['max']} per image, median {facts['median']:g})"
         + (f"\n  labels: {names}" if names else "")
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @app.command(epilog=examples("wordsight info --library ~/Pictures"))
 def info(library: LibraryOption = None, as_json: JsonOption = False) -> None:
-    """Say what a library holds and what it was made with."""
+    """Show what a library contains and how it was made."""
     from wordsight.library import Store, find
 
     facts = Store.open(library or find()).info()
@@ -35,7 +35,7 @@ def info(library: LibraryOption = None, as_json: JsonOption = False) -> None:
 
 @app.command(epilog=examples("wordsight compact --library ~/Pictures"))
 def compact(library: LibraryOption = None, as_json: JsonOption = False) -> None:
-    """Merge a library's small files and drop its old versions."""
+    """Merge a library's small files and delete its old versions."""
     from wordsight.api import Library
     from wordsight.library import Store, find
 

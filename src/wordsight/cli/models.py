@@ -17,10 +17,10 @@ app.add_typer(models_app, name="models")
 
 @models_app.callback(epilog=examples("wordsight models", "wordsight models fetch clip-vit-b16"))
 def models(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the models and detectors that have a name.
+    """List the models and detectors that you can use by name.
 
-    Models for --model, detectors for --crops: with size, licence, published accuracy,
-    and whether they are on this machine.
+    Models for --model and detectors for --crops, with size, licence, published accuracy,
+    and whether they are already on this machine.
     """
     if context.invoked_subcommand:
         return
@@ -76,9 +76,9 @@ def fetch(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch a model from the hub into the cache.
+    """Download a model from the hub into the cache.
 
-    It tells the size first and how far it is. A transfer that was cut goes on where it stopped,
+    Shows the size first, then the progress. An interrupted download continues where it stopped,
     in this run or the next.
     """
     from wordsight.models import fetch_model
@@ -129,17 +129,17 @@ def export(
         float | None,
         typer.Option(
             metavar="X",
-            help="The difference to the original that is accepted. Default: 0.001 for vectors, "
+            help="Largest accepted difference from the original. Default: 0.001 for vectors, "
             "0.01 for detectors.",
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn a PyTorch checkpoint into a model directory.
+    """Convert a PyTorch checkpoint to a model directory.
 
-    It is checked against the original: what differs by more than the tolerance is not kept. Takes
-    CLIP models of open_clip and transformers, and Mask R-CNN of torchvision. Needs the extra
-    export: pip install "wordsight[export]"; the directory runs without it.
+    The result is checked against the original and is deleted if it differs by more than the
+    tolerance. Takes CLIP models of open_clip and transformers, and Mask R-CNN of torchvision.
+    Needs the extra export: pip install "wordsight[export]"; the directory runs without it.
     """
     from wordsight.models.export import export as run
 
@@ -152,18 +152,20 @@ def export(
         return
     differences = ", ".join(f"{what} {value:.1e}" for what, value in done.differences.items())
     compared = ", ".join(f"{count} {what}" for what, count in done.compared.items())
-    print(f"Differences to the original: {differences} ({compared}; tolerance {done.tolerance:g})")
+    print(
+        f"Differences from the original: {differences} ({compared}; tolerance {done.tolerance:g})"
+    )
     facts = done.facts
     if done.kind == "maskrcnn":
         if not done.compared["boxes"]:
-            say("note: the original found nothing in the test pictures, and so did the export")
+            say("note: neither the original nor the export found anything in the test pictures.")
         if not facts["labels"]:
             say(
-                "note: the weights do not name their labels; write the names into "
+                "note: the weights do not name their labels; add the names to "
                 f'{done.path / "detector.json"}: "labels": ["background", "cat", ...]'
             )
         print(f"{done.path}: {size(done.bytes)} in {done.seconds:.1f} s")
-        say(f"use it:  wordsight index PHOTOS --crops {done.path}")
+        say(f"Next, try: wordsight index PHOTOS --crops {done.path}")
         return
     height, width = facts["image_size"]
     bias = "" if facts["logit_bias"] is None else f", bias {facts['logit_bias']:.4g}"
@@ -172,4 +174,4 @@ def export(
         f"{facts['context']} tokens, logit scale {facts['logit_scale']:.4g}{bias}; "
         f"{size(done.bytes)} in {done.seconds:.1f} s"
     )
-    say(f"use it:  wordsight index PHOTOS --model {done.path}")
+    say(f"Next, try: wordsight index PHOTOS --model {done.path}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wordsight.cli.app import Precision, Runtime
-from wordsight.cli.console import Transfer, say
+from wordsight.cli.console import Transfer, nearby, say
 from wordsight.progress import waiting
 
 if TYPE_CHECKING:
@@ -75,20 +75,22 @@ def open_or_create(
     loaded = load(model or "auto", runtime, precision)
     if model in (None, "auto") and loaded.source == STARTER:
         say(
-            "note: a library keeps the model that it was made with, here the starter. To have the "
-            "other one, stop now and fetch it first; to choose the starter, give --model starter."
+            "note: this library will use the small built-in model. For the larger one, stop now "
+            "and fetch it first. To use the built-in model without this note: --model starter."
         )
-    with waiting(f"preparing a library for {loaded.name}"):
+    with waiting(f"preparing {loaded.name}, once: the phrases that queries are judged against"):
         return wordsight.create(place, loaded), True
 
 
 def _say_better(library: Library) -> None:
-    """Of a library made with the starter: which model is here by now, and how to go over to it."""
+    """Name, once a library, the better model that is here by now, and how to go over to it."""
     from wordsight.models import better_than
 
-    if better := better_than(library.store.model.source):
+    better = better_than(library.store.model.source)
+    if better and library.store.suggested != better.name:
+        library.store.suggested = better.name
         say(
-            f"note: this library was made with the starter model; {better.name}, which finds more, "
-            "is on this machine by now. To go over to it, which embeds all images again: "
-            f"wordsight index --remodel --library {shlex.quote(str(library.path))}"
+            f"note: {better.name}, which finds more than this library's built-in model, is now on "
+            "this machine. To switch to it (embeds all images again): "
+            f"wordsight index --remodel --library {shlex.quote(nearby(str(library.path)))}"
         )

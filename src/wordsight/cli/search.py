@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,10 +25,10 @@ from wordsight.cli.app import (
     examples,
     given,
 )
-from wordsight.cli.console import check_pictures, count, print_json, say, shown
+from wordsight.cli.console import check_pictures, count, nearby, print_json, say, shown
 from wordsight.cli.hits import made_relative, print_csv, print_paths, put_into
 from wordsight.cli.opening import open_library
-from wordsight.cli.prompt import loop
+from wordsight.cli.prompt import Session, loop
 from wordsight.errors import WordsightError
 from wordsight.paths import expanded
 
@@ -50,49 +51,50 @@ def search(
         list[str] | None,  # of which there may be one: a second means that quotes are missing
         typer.Argument(
             metavar="QUERY",
-            help="Words; an image file (more like this); or terms in double quotes, weighed and "
-            'joined by + and - (@"file" is an image). Without it: an interactive prompt.',
+            help="Words; an image file (finds similar images); or terms in double quotes, joined "
+            'by + and -, with weights (@"file" is an image). Without it: an interactive prompt.',
         ),
     ] = None,
-    k: Annotated[
-        int, typer.Option("-k", metavar="N", help="How many images, at most.", min=1)
-    ] = 10,
+    k: Annotated[int, typer.Option("-k", metavar="N", help="Number of results.", min=1)] = 10,
     library: LibraryOption = None,
     grid: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", parser=given("--grid"), help="Write the hits as a labelled picture."
-        ),
+        typer.Option(metavar="FILE", parser=given("--grid"), help="Save the results as a picture."),
     ] = None,
     show: Annotated[
         bool,
-        typer.Option("--show", help="Show that picture: in the terminal if it can, else open it."),
+        typer.Option(
+            "--show",
+            help="Show the results as a picture, in the terminal if it can display images.",
+        ),
     ] = False,
     min_score: Annotated[
         float | None,
         typer.Option(
-            metavar="X", help="A fixed cut-off on the cosine instead of the calibrated one."
+            metavar="X", help="Use this cut-off on the cosine instead of the calibrated one."
         ),
     ] = None,
     false_accept: Annotated[
         float,
-        typer.Option(metavar="P", help="Share of unrelated queries that may be answered."),
+        typer.Option(
+            metavar="P", help="How often unrelated words may match: 0.01 is strict, 0.3 lenient."
+        ),
     ] = 0.05,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Show the closest images even when none matches.")
+        bool, typer.Option("--anyway", help="Show the closest images even if nothing matches.")
     ] = False,
     rank_by: Annotated[
         Literal["auto", "score", "lift", "z"],
         typer.Option(
-            help="Order by cosine (score), by how far it lies above what unrelated phrases get "
-            "(lift), or by that in deviations (z). auto: lift where crops count, else cosine."
+            help="Sort by cosine (score), by how far it is above that of unrelated phrases "
+            "(lift), or by that in standard deviations (z). auto: lift with crops, else score."
         ),
     ] = "auto",
     crops: Annotated[
         bool | None,
         typer.Option(
             "--crops/--no-crops",
-            help="Let the best crop of an image count. Default: if it has any.",
+            help="Search in crops too, where the library has them. Default: yes.",
         ),
     ] = None,
     where: Annotated[
@@ -154,73 +156,81 @@ def search(
         bool, typer.Option("--exit-code", help="Exit with 1 where nothing matches, as grep does.")
     ] = False,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Show the ranking without and with crops.")
+        bool, typer.Option("--compare", help="Compare the rankings without and with crops.")
     ] = False,
     timings: Annotated[
-        bool, typer.Option("--timings", help="Say where the time went, on standard error.")
+        bool, typer.Option("--timings", help="Show where the time went (on standard error).")
     ] = False,
     model: MovedModelOption = None,
     runtime: RuntimeOption = Runtime.auto,
     precision: PrecisionOption = Precision.auto,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the images that fit a prompt best.
+    """Find the images that best fit a prompt.
 
-    A query that nothing in the library fits gets "No match": the cut-off is calibrated on the
-    library itself, so that about --false-accept of unrelated queries are answered. Where that is
-    not sure, but likelier than chance, the closest images are shown with a word of warning.
+    If nothing in the library fits, the answer is "No match". The cut-off is calibrated on the
+    library itself, so that unrelated words match about as often as --false-accept says. If a match
+    is likelier than chance but not certain, you see the closest images under "Not sure".
     """
     if query and len(query) > 1:
         whole = shlex.quote(" ".join(query))
-        raise WordsightError(f"write the query as one, in quotes: wordsight search {whole}")
+        raise WordsightError(f"put the query in quotes: wordsight search {whole}")
     formats = [as_json, paths or zero, as_csv, compare and not as_json]
     if sum(formats) > 1:
         raise WordsightError("choose one: --json, --paths (or -0), --csv, --compare")
     if not query and (exit_code or copy_to or link_to):
         raise WordsightError("say what to look for: --exit-code, --copy-to, --link-to need a query")
     check_pictures([grid])
-    chosen = _filter(where, after, before, inside, near)
+    chosen, only = _filter(where, after, before, inside, near), label
     opened = open_library(library, model, runtime, precision, preload=crops is not False)
 
     if (crops or compare) and not opened.has_crops:
         raise WordsightError(
-            f"the library {opened.path} has no crops; add them with: "
+            f"the library {nearby(str(opened.path))} has no crops; add them with: "
             "wordsight index FOLDER --crops maskrcnn (or --crops tiles)"
         )
 
-    def ask(text: str, with_crops: bool) -> Result:
+    def ask(text: str, most: int, *, crops: bool, anyway: bool, label: str | None) -> Result:
         return opened.search(
             _as_query(text),
-            k,
+            most,
             min_score=min_score,
             false_accept=false_accept,
-            anyway=anyway,
             rank_by=rank_by,
-            crops=with_crops,
-            label=label,
+            crops=crops,
+            anyway=anyway,
+            label=only if label is None else label,
             where=chosen,
             sort=sort,
         )
 
-    def answer(text: str) -> Result:
-        result = ask(text, crops is not False)
+    def answer(
+        text: str,
+        *,
+        k: int = k,
+        anyway: bool = anyway,
+        label: str | None = None,
+        after: int = 0,
+    ) -> Result:
+        result = ask(text, k, crops=crops is not False, anyway=anyway, label=label)
         for folder in filter(None, (copy_to, link_to)):
             put_into(result.hits, expanded(folder), link=folder is link_to)
         if relative:
             result = made_relative(result)
+        fresh = replace(result, hits=result.hits[after:])
         if compare:
-            baseline = ask(text, False)
+            baseline = ask(text, k, crops=False, anyway=anyway, label=label)
             _print_comparison(baseline, result, as_json)
         elif as_json:
-            print_json(result.to_json())
+            print_json(fresh.to_json())
         elif paths or zero or as_csv:
-            _say_doubts(result)
+            _say_doubts(fresh)
             if as_csv:
-                print_csv(result.hits)
+                print_csv(fresh.hits)
             else:
-                print_paths(result.hits, zero=zero)
+                print_paths(fresh.hits, zero=zero)
         else:
-            _print_result(result)
+            _print_result(fresh, "--anyway" if query else ":anyway")
         if grid or show:
             picture = opened.comparison(baseline, result) if compare else opened.grid(result)
             _show(picture, result.query, grid, show)
@@ -233,7 +243,8 @@ def search(
         if exit_code and result.verdict == "none":
             raise typer.Exit(1)
     else:
-        loop(answer, f"{count(len(opened), 'image')}, model {opened.store.model.name}")
+        about = f"{count(len(opened), 'image')}, model {opened.store.model.name}"
+        loop(Session(opened, answer, k=k, anyway=anyway).line, about)
 
 
 def _filter(
@@ -267,17 +278,17 @@ def _say_doubts(result: Result) -> None:
 def _say_timings(laps: dict[str, float]) -> None:
     """Where the time of one search went; ``load`` and ``encode`` run side by side when cold."""
     meaning = {
-        "encode": "query to vector, the model's loading with it",
-        "load": "vectors and statistics not yet in memory by then",
+        "encode": "encoding the query, including loading the model",
+        "load": "reading vectors and statistics into memory",
         "score": "cosines, fusion, normalisation",
         "decide": "match or no match",
-        "hits": "ranking, and what is known of the hits",
-        "total": "all of these",
+        "hits": "ranking, and reading the details of the results",
+        "total": "all of the above",
     }
     for name, what in meaning.items():
         say(f"{name:<8} {laps[name]:>9.1f} ms   {what}")
     since = (time.perf_counter() - STARTED) * 1000
-    say(f"{'process':<8} {since:>9.1f} ms   since the command's modules were imported")
+    say(f"{'process':<8} {since:>9.1f} ms   since the command started")
 
 
 def _as_query(text: str) -> str | Path:
@@ -288,30 +299,33 @@ def _as_query(text: str) -> str | Path:
         path = expanded(name)
         if name and os.path.isdir(path):  # noqa: PTH112  (whatever was typed, a path or not)
             raise WordsightError(
-                f"{name}: this is a folder, not an image; to find the words, write them in double "
-                f"quotes: {shlex.quote(chr(34) + name + chr(34))}"
+                f"{name} is a folder, not an image; to search for the word, use double quotes: "
+                f"{shlex.quote(chr(34) + name + chr(34))}"
             )
         if name and os.path.exists(path):  # noqa: PTH110
             return path
     if text.strip().startswith(("http://", "https://")):
-        raise WordsightError(f"{text}: only local files are opened; download the image first.")
+        raise WordsightError(f"{text}: only local files can be opened; download the image first.")
     if Path(text.strip()).suffix.lower() in IMAGE_SUFFIXES:
-        raise WordsightError(f"{text}: there is no such file.")
+        raise WordsightError(f"{text}: no such file.")
     return text
 
 
-def _print_result(result: Result) -> None:
+def _print_result(result: Result, closest: str = "--anyway") -> None:
     for notice in result.notices:
         say(f"note: {notice}")
     if result.verdict == "unsure":
-        print(f'Not sure that anything here is "{result.query}": {result.explanation()}. Closest:')
+        why = result.explanation()
+        print(
+            f'Not sure that anything here is "{result.query}": {why[0].lower()}{why[1:]} Closest:'
+        )
     elif not result.match:
-        print(f'No match for "{result.query}": {result.explanation()}.')
+        print(f'No match for "{result.query}". {result.explanation()}')
         if not result.hits:
             if result.top_score is not None:
-                say("(--anyway shows the closest images)")
+                say(f"({closest} shows the closest images.)")
             return
-        print("The closest anyway:")
+        print("Closest images:")
     labels = {hit.id: shown(hit.label or "") for hit in result.hits}
     widest = max(map(len, labels.values()), default=0)
     for hit in result.hits:
@@ -320,7 +334,7 @@ def _print_result(result: Result) -> None:
             parts.append(f"z {hit.z:5.1f}")
         if widest:
             parts.append(labels[hit.id].ljust(widest))
-        parts.append(shown(hit.path))
+        parts.append(nearby(hit.path))
         if hit.view.box:
             x0, y0, x1, y1 = (round(v) for v in hit.view.box)
             parts.append(f"[{hit.view.label or hit.view.kind} at {x0},{y0},{x1},{y1}]")
@@ -352,7 +366,7 @@ def _print_comparison(baseline: Result, crop_aware: Result, as_json: bool) -> No
     up = sum(old[hit.id] > hit.rank for hit in kept)
     down = sum(old[hit.id] < hit.rank for hit in kept)
     new = len(crop_aware.hits) - len(kept)
-    print(f"Moved: {new} new among the {len(crop_aware.hits)}, {up} up, {down} down.")
+    print(f"Of {len(crop_aware.hits)} results, {new} are new, {up} moved up, {down} moved down.")
 
 
 def _show(picture: Any, title: str, grid: Path | None, show: bool) -> None:
@@ -360,7 +374,7 @@ def _show(picture: Any, title: str, grid: Path | None, show: bool) -> None:
 
     if grid:
         render.save(picture, grid)
-        say(f"grid: {grid}")
+        say(f"Picture: {grid}")
     if show:
         escape = render.in_terminal(picture)
         if escape:

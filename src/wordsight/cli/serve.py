@@ -48,31 +48,30 @@ def serve(
         typer.Option(
             envvar="WORDSIGHT_TOKEN",
             metavar="TEXT",
-            help="A secret that requests must carry. Without it, one is made up and printed "
-            "for any --host that others can reach.",
+            help="A secret that requests must include. By default one is generated and printed if "
+            "others can reach --host.",
         ),
     ] = None,
     name: Annotated[
         list[str] | None,
         typer.Option(
             metavar="HOST",
-            help="Another host name that browsers may call this server by "
-            "(may be given several times).",
+            help="Another host name under which browsers may reach this server (may be repeated).",
         ),
     ] = None,
     public_url: Annotated[
         str | None,
         typer.Option(
             metavar="URL",
-            help="Where browsers find this server behind a reverse proxy, with the path if it "
-            "has one. Without --token, one is made up.",
+            help="The address of this server behind a reverse proxy, including any path. Without "
+            "--token, one is generated.",
         ),
     ] = None,
     root_path: Annotated[
         str | None,
         typer.Option(
             metavar="PATH",
-            help="The path under which a proxy shows this server, whether it removes it or not. "
+            help="The path under which a proxy serves this, whether the proxy strips it or not. "
             "Default: that of --public-url.",
         ),
     ] = None,
@@ -81,14 +80,14 @@ def serve(
         typer.Option(
             metavar="ADDRESS",
             help="A proxy (address or network) whose X-Forwarded-Proto and X-Forwarded-For are "
-            "believed (may be given several times). Default: none.",
+            "trusted (may be repeated). Default: none.",
         ),
     ] = None,
     allow_index: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="DIR",
-            help="A folder that may be indexed from the page (may be given several times).",
+            help="A folder that may be indexed from the page (may be repeated).",
             exists=True,
             file_okay=False,
         ),
@@ -124,9 +123,8 @@ def serve(
         token = token.strip()
         if not token:
             raise WordsightError(
-                "the token is empty, and would keep nobody out; give a longer one, or leave "
-                "--token out and unset WORDSIGHT_TOKEN (one is then made up for any --host that "
-                "others can reach)."
+                "the token is empty; give one, or omit --token and unset WORDSIGHT_TOKEN (one is "
+                "then generated if others can reach --host)."
             )
     try:
         address = Address.of(public_url, root_path)
@@ -163,12 +161,12 @@ def serve(
     if as_json:
         print_json(told)
     else:
-        print(f"{count(len(opened), 'image')} of {opened.path}")
-        print(f"open {told['url']}" + ("  (this link works once)" if token else ""))
+        print(f"Serving {count(len(opened), 'image')} of {opened.path}. Press Ctrl-C to stop.")
+        print(f"Open {told['url']}" + ("  (this link works once)" if token else ""))
         if token:
-            print(f"token for programs: {token}")
+            print(f"Token for programs: {token}")
         if address.origin:
-            print(f"a proxy passes that on to {listens}")
+            print(f"Your proxy must forward that to {listens}")
     sys.stdout.flush()
     run(web, listener, proxies)
 

@@ -148,7 +148,7 @@ def _array_to_rgb8(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         pixels = pixels[:, :, None]
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or 0 in pixels.shape:
         raise ImageError(
-            f"an array of shape {list(np.shape(array))} is no image; "
+            f"an array of shape {list(np.shape(array))} is not an image; "
             "give [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]"
         )
     pixels = pixels[:, :, :3]
@@ -159,7 +159,9 @@ def _array_to_rgb8(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     elif pixels.dtype.kind == "f":
         # Resampling overshoots a little, which is clipped; more is another scale.
         if not np.isfinite(pixels).all() or pixels.max() > 1.5 or pixels.min() < -0.5:
-            raise ImageError("float pixels must be from 0 to 1; divide by 255 or convert to uint8")
+            raise ImageError(
+                "float pixels must be between 0 and 1; divide by 255 or convert to uint8"
+            )
         pixels = _unit_to_8(pixels.astype(np.float64))
     elif pixels.dtype != np.uint8:
         raise ImageError(

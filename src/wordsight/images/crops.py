@@ -22,7 +22,7 @@ def crop(image: PIL.Image.Image, box: Sequence[float]) -> PIL.Image.Image:
     width, height = image.size
     if not (x0 <= x1 and y0 <= y1 and x0 < width and y0 < height and x1 > 0 and y1 > 0):
         raise ImageError(
-            f"box {x0:g}, {y0:g}, {x1:g}, {y1:g} has no part in the image of "
+            f"box {x0:g}, {y0:g}, {x1:g}, {y1:g} lies outside the image of "
             f"{width} x {height} pixels; give x0, y0, x1, y1"
         )
     left, top = math.floor(max(x0, 0)), math.floor(max(y0, 0))

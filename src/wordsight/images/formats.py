@@ -113,7 +113,9 @@ def decoder(kind: str) -> Callable[[IO[bytes]], Any]:
         from PIL.AvifImagePlugin import AvifImageFile
 
         if not features.check("avif"):
-            raise ImageError("AVIF is missing in this build of Pillow; install Pillow's own wheel")
+            raise ImageError(
+                "this build of Pillow does not support AVIF; install Pillow's own wheel"
+            )
         return AvifImageFile
     try:
         from pillow_heif import HeifImageFile

@@ -33,7 +33,7 @@ def open_raw(file: IO[bytes]) -> Any:
     try:
         return _Raw(rawpy.imread(cast("BinaryIO", file)), exif)
     except (rawpy.LibRawFileUnsupportedError, rawpy.LibRawNotImplementedError):
-        raise UnsupportedError("a RAW file of a camera that LibRaw does not know") from None
+        raise UnsupportedError("a RAW file from a camera that LibRaw does not support") from None
 
 
 def _tiff_exif(file: IO[bytes]) -> Any:

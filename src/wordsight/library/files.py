@@ -30,20 +30,20 @@ def writing(path: Path) -> Iterator[None]:
         if error.errno == errno.ENOSPC or "No space left" in text or "os error 28" in text:
             raise LibraryError(
                 f"no space left on the disk of the library {path}; free some and run the same "
-                "command again: what was indexed so far is kept."
+                "command again. What is indexed so far is kept."
             ) from None
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM) or "ermission denied" in text:
             raise LibraryError(
-                f"the library {path} cannot be written to: permission denied; "
+                f"cannot write to the library {path}: permission denied; "
                 "choose another place with --library DIR."
             ) from None
         if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP):
             raise LibraryError(
-                f"the drive of the library {path} has no locks, as some network drives, and two "
-                "runs at once would spoil it; keep the library on another drive with --library DIR "
-                "(the images may stay)."
+                f"the drive of the library {path} does not support file locks (some network drives "
+                "do not), so two runs at once could damage it; keep the library on another drive "
+                "with --library DIR. The images can stay."
             ) from None
-        raise LibraryError(f"the library {path} could not be written: {short(error)}") from error
+        raise LibraryError(f"cannot write the library {path}: {short(error)}") from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:

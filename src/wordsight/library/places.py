@@ -55,6 +55,6 @@ def find(start: str | Path | None = None) -> Path:
             if is_library(place):
                 return place
     raise LibraryError(
-        f"no library in {here} or above it; make one with: wordsight index FOLDER, "
+        f"no library in {here} or above it; create one with: wordsight index FOLDER, "
         "or name one with --library DIR."
     )

@@ -59,9 +59,9 @@ def check(library: Path, names: Iterable[str]) -> None:
     wrong = checksums.wrong(names)
     if wrong and checksums.path(wrong[0]).exists():
         raise LibraryError(
-            f"the table of the library {library} cannot be read: {wrong[0]} does not hold what was "
-            "written there (not copied whole, or a fault of the disk?); copy it again, or index "
-            f"its folders again: wordsight index FOLDER --library {library} embeds what is lost."
+            f"cannot read the table of the library {library}: {wrong[0]} is damaged (an incomplete "
+            "copy, or a disk error?); copy it again, or index its folders again: "
+            f"wordsight index FOLDER --library {library} restores what is lost."
         )
 
 

@@ -45,6 +45,16 @@ class Settings:
     def replaces(self, identity: str) -> None:
         self._choose("replaces", identity, self.replaces)
 
+    @property
+    def suggested(self) -> str | None:
+        """The better model that was last suggested to the user, who need not read it again."""
+        name = self._written_record().get("suggested")
+        return None if name is None else str(name)
+
+    @suggested.setter
+    def suggested(self, name: str) -> None:
+        self._choose("suggested", name, self.suggested)
+
     def _choose(self, name: str, value: object, before: object) -> None:
         if value != before:
             record = {**self._written_record(), name: value}

@@ -86,7 +86,7 @@ def _locked(path: Path) -> Iterator[None]:
         except Timeout:
             raise LibraryError(
                 f"another process is writing to the library {path}; "
-                "wait until it has finished (searching goes on meanwhile)."
+                "wait until it has finished. You can search in the meantime."
             ) from None
         try:
             yield
@@ -148,7 +148,7 @@ class Store(Settings):
         except UnicodeEncodeError:  # as Lance takes it
             shown = os.fsencode(path).decode("utf-8", "replace")
             raise LibraryError(
-                f"{shown} is not valid UTF-8, so no library can be there; choose another place."
+                f"the path {shown} is not valid UTF-8; choose another place for the library."
             ) from None
         if is_library(path):
             raise LibraryError(f"{path} already holds a library; open it, or choose another place.")
@@ -203,22 +203,22 @@ class Store(Settings):
             version = record["format"]
             if version > FORMAT:
                 raise LibraryError(
-                    f"the library {path} has format {version}, this wordsight reads up to "
-                    f"{FORMAT}; upgrade with: pip install --upgrade wordsight"
+                    f"the library {path} has format {version}, and this wordsight reads formats up "
+                    f"to {FORMAT}; upgrade with: pip install --upgrade wordsight"
                 )
             return cls(path, record)
         except FileNotFoundError:
             raise LibraryError(
-                f"no library at {path}; make one with: wordsight index FOLDER --library {path}"
+                f"no library at {path}; create one with: wordsight index FOLDER --library {path}"
             ) from None
         except NotADirectoryError:
             raise LibraryError(
-                f"{path} is a file; name a library's directory, or the folder that it is in."
+                f"{path} is a file; name a library's directory, or the folder that contains it."
             ) from None
         except PermissionError:
-            raise LibraryError(f"the library {path} cannot be read: permission denied.") from None
+            raise LibraryError(f"cannot read the library {path}: permission denied.") from None
         except OSError as error:  # no path at all, for example
-            raise LibraryError(f"the library {path} cannot be read: {reason(error)}.") from None
+            raise LibraryError(f"cannot read the library {path}: {reason(error)}.") from None
         except (ValueError, KeyError, TypeError) as error:
             raise LibraryError(
                 f"{file} is damaged ({error}); restore it, or index into another directory."
@@ -258,13 +258,13 @@ class Store(Settings):
 
     def _unreadable(self, error: Exception) -> LibraryError:
         return LibraryError(
-            f"the table of the library {self.path} cannot be read ({short(error)}); "
+            f"cannot read the table of the library {self.path} ({short(error)}); "
             "restore the directory, or index again into another one."
         )
 
     def _rewritten(self) -> LibraryChangedError:
         return LibraryChangedError(
-            f"the library {self.path} was rewritten by another process meanwhile; "
+            f"another process rewrote the library {self.path} in the meantime; "
             "run the same command again."
         )
 

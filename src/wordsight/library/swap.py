@@ -41,7 +41,7 @@ def check_replaceable(library: Path) -> None:
         why = f"{aside} is in the way (move it elsewhere)"
     if why:
         raise LibraryError(
-            f"nothing can take the place of the library {library}: {why}; or index the same images "
+            f"cannot replace the library {library}: {why}; or index the same images "
             "into another directory: --library DIR --model NAME."
         )
 
@@ -57,7 +57,7 @@ def swap(library: Path) -> None:
     try:
         settle(library)
         if not place.exists():
-            raise LibraryError(f"{draft_of(library)} is there no more; run the same command again.")
+            raise LibraryError(f"{draft_of(library)} no longer exists; run the same command again.")
     except LibraryError:
         aside.rename(place)
         raise
@@ -82,7 +82,7 @@ def settle(library: Path) -> None:
         return
     except OSError as error:
         raise LibraryError(
-            f"the library {library} was about to be replaced by {draft}, which cannot be renamed "
+            f"the library {library} is being replaced by {draft}, but that cannot be renamed "
             f"({reason(error)}); rename it yourself."
         ) from None
 

@@ -123,8 +123,8 @@ def _unknown(name: str) -> ModelError:
     close = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     return ModelError(
-        f"unknown model {name!r}: {hint}`wordsight models` lists the names; a directory or a hub "
-        "repository id (owner/name) will do too"
+        f"unknown model {name!r}: {hint}`wordsight models` lists the names; you can also give a "
+        "directory or a hub repository id (owner/name)"
     )
 
 
@@ -197,7 +197,7 @@ def better_than(source: str) -> Entry | None:
 def how_to_fetch(entry: Entry = ENTRIES[0]) -> str:
     """How to get the model that "auto" prefers, in words."""
     size = f" ({entry.bytes / 1e6:,.0f} MB)" if entry.bytes else ""
-    return f"{entry.name}{size} finds more: fetch it with `wordsight models fetch {entry.name}`"
+    return f"{entry.name}{size} finds more; to get it: wordsight models fetch {entry.name}"
 
 
 def _auto(notice: Callable[[str], None]) -> tuple[Entry | None, Path | None]:
@@ -206,7 +206,7 @@ def _auto(notice: Callable[[str], None]) -> tuple[Entry | None, Path | None]:
     if entry:
         return entry, folder
     entry = ENTRIES[0]
-    instead = f"using the starter model of the package; {how_to_fetch(entry)}"
+    instead = f"using the small built-in model. {how_to_fetch(entry)}"
     if repositories.is_offline():
         notice(f"HF_HUB_OFFLINE is set and no CLIP model is in the cache: {instead}")
         return None, None

@@ -178,7 +178,7 @@ class ClipModel:
     def unreadable(self, text: str) -> bool:
         """Tell whether the tokenizer knows nothing of a text, so that all such texts are one to it.
 
-        A character that is in no language (U+E000) shows which tokens stand for the unknown; of
+        A letter that no model learns (Ugaritic) shows which tokens stand for the unknown; of
         tokenizers that spell every character in bytes no text is unreadable.
         """
         asked, unknown = (
@@ -187,7 +187,7 @@ class ClipModel:
                 for token, special in zip(found.ids, found.special_tokens_mask, strict=True)
                 if not special
             }
-            for found in self._encode([text, "\ue000"])
+            for found in self._encode([text, "\U00010380"])
         )
         return asked <= unknown
 
@@ -196,9 +196,9 @@ class ClipModel:
 
         Of tokenizers that spell every character in bytes it is none.
         """
-        # What two characters that are in no language have in common stands for the unknown: bytes
-        # they do not share. "▁" is SentencePiece's space.
-        found, one, other = self._encode([text, "\ue000", "\uf8ff"])
+        # What two letters that no model learns (Ugaritic, Vai) have in common stands for the
+        # unknown: bytes they do not share. "▁" is SentencePiece's space.
+        found, one, other = self._encode([text, "\U00010380", "\ua601"])
         unknown = {
             token
             for token, piece, special in zip(

@@ -106,7 +106,7 @@ def no_match_card(
     width = max([640, *(block.width for block in blocks)])
     card = _no_match(query, lines, width)
     if blocks:
-        blocks.insert(0, _heading("Closest anyway", None, width, size=16))
+        blocks.insert(0, _heading("Closest images", None, width, size=16))
     return _page([card, *blocks])
 
 

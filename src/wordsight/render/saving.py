@@ -63,7 +63,7 @@ def save(picture: Image.Image | Figure, path: str | Path) -> Path:
     size = picture.size if isinstance(picture, Image.Image) else (0, 0)
     if max(size) > _LARGEST_SIDE.get(kind, max(size)):
         raise WordsightError(
-            f"{path}: {size[0]} x {size[1]} pixels are more than a {kind} file holds; "
+            f"{path}: {size[0]} x {size[1]} pixels are too many for a {kind} file; "
             "write a .png, or show fewer images"
         )
     try:

@@ -40,14 +40,14 @@ def open_source(
 
         return load("test", progress=progress, notice=notice)
     if not str(location).strip():  # of an unset variable in a script; to the system it is "."
-        raise SourceError("an empty path was given; name a folder or a file (. is this folder).")
+        raise SourceError("the path is empty; name a folder or a file (. is this folder).")
     path = str(expanded(location))
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116
     except FileNotFoundError:
         why = "no such file or folder"
         if str(location).startswith(("http://", "https://")):
-            why = "only local files are opened; download the images first."
+            why = "only local files can be opened; download the images first."
         raise SourceError(f"{location}: {why}") from None
     except (OSError, ValueError) as error:
         raise SourceError(f"{location}: {unreadable_reason(error)}") from error

@@ -152,7 +152,7 @@ def load(
     if sample:
         return _sample(sample, reason)
     raise SourceError(
-        f"CIFAR-10 could not be had ({reason}); either set WORDSIGHT_CIFAR10 to {ARCHIVE} or to a "
+        f"cannot get CIFAR-10 ({reason}); set WORDSIGHT_CIFAR10 to {ARCHIVE} or to a "
         f"folder of tar shards (test.tar), or put {ARCHIVE} into {folder}, or connect to "
         "the internet once, or install 20 sample images: pip install 'wordsight[sample]'"
     )
@@ -164,11 +164,11 @@ def _fetched(
     """Download a file into the cache folder. Raises SourceError."""
     url, target = download.address, folder / download.file
     if _is_offline():
-        raise SourceError(f"{url}: not tried, because HF_HUB_OFFLINE is set")
+        raise SourceError(f"{url}: not tried because HF_HUB_OFFLINE is set")
     part = target.with_name(target.name + ".part")
     had = part.stat().st_size if part.is_file() else 0
     left = f", of which {had / 1e6:.1f} MB are here" if had else ""
-    notice(f"fetching CIFAR-10: {download.size / 1e6:.1f} MB{left}, once, from {url}")
+    notice(f"downloading CIFAR-10: {download.size / 1e6:.1f} MB{left}, once, from {url}")
     fetch(
         url,
         target,
@@ -207,7 +207,7 @@ def _from_place(place: Path, split: str, md5: str) -> Cifar10:
             return _shards(shards, split, f"{len(shards)} tar shard{many} in {place}")
         if not (place / ARCHIVE).is_file():
             shard = "test.tar" if split == "test" else "train-*.tar"
-            raise SourceError(f"{prefix}: the folder holds neither {shard} nor {ARCHIVE}")
+            raise SourceError(f"{prefix}: the folder contains neither {shard} nor {ARCHIVE}")
         place = place / ARCHIVE
     if not place.is_file():
         raise SourceError(f"{prefix}: no such file or folder")
@@ -314,7 +314,7 @@ def _read_parquet(file: str) -> _Rows:
     except (pa.ArrowException, KeyError, OSError) as error:
         raise SourceError(f"{file}: damaged ({error}); delete it and try again") from error
     if not labels or not all(label in range(len(CLASSES)) for label in labels):
-        raise SourceError(f"{file}: holds no images of CIFAR-10")
+        raise SourceError(f"{file}: contains no CIFAR-10 images")
     return labels, lambda row: bytes(pictures[row].as_py())
 
 

@@ -59,7 +59,7 @@ def read_coco(
     SourceError for a file that is missing, unreadable or not of this format.
     """
     if captions is None and instances is None:
-        raise SourceError("no COCO file was given; name a captions file, an instances file or both")
+        raise SourceError("no COCO file given; name a captions file, an instances file or both")
     records: dict[int, dict[str, Any]] = {}
     texts: dict[int, list[str]] = {}
     objects: dict[int, list[CocoObject]] = {}

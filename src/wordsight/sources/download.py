@@ -111,9 +111,7 @@ class _Transfer:
                 return
             self.part.unlink()
             if before == 0:  # the server's own bytes are wrong, not those of another file before
-                raise SourceError(
-                    f"{self.url}: the downloaded file has another checksum than expected"
-                )
+                raise SourceError(f"{self.url}: the checksum of the downloaded file is wrong")
 
     def _size(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0

@@ -71,8 +71,8 @@ def excluding(patterns: Sequence[str], root: str) -> Patterns:
         path = pattern.removeprefix("!")
         if path.startswith(("./", "../")) or (len(root) > 1 and path.startswith(root)):
             raise SourceError(
-                f"--exclude: '{pattern}' would leave nothing out; write patterns as they are seen "
-                "from the folder that is indexed, such as '/thumbs' or 'trips/2019/'."
+                f"--exclude: '{pattern}' would exclude nothing; write patterns relative to "
+                "the folder that you index, such as '/thumbs' or 'trips/2019/'."
             )
     try:
         return Patterns().within("", patterns)

@@ -118,7 +118,7 @@ class TarSource:
         for magic, command in _COMPRESSED.items():
             if start.startswith(magic):
                 raise SourceError(
-                    f"{self.name}: a compressed archive, whose images cannot be read one by one; "
+                    f"{self.name}: a compressed archive, so images cannot be read one by one; "
                     f"unpack it first: {command} {self.name}"
                 )
 

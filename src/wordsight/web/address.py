@@ -50,19 +50,19 @@ class Address:
             origin = parse_origin(public_url)
             if origin is None or set("?#@") & set(public_url):
                 raise ValueError(
-                    f"'{public_url}' is no address of a server; give one like "
+                    f"'{public_url}' is not a server address; give one like "
                     "https://photos.example.org or https://example.org/photos"
                 )
             root_path = urlsplit(public_url).path if root_path is None else root_path
         path = (root_path or "").rstrip("/")
         if not _ROOT_PATH.fullmatch(path):
             raise ValueError(
-                f"'{root_path}' is no root path; it begins with a slash and has letters, digits, "
-                "and - . _ ~: /photos"
+                f"'{root_path}' is not a root path; it begins with a slash and has letters, "
+                "digits, and - . _ ~, like /photos"
             )
         if path[1:].partition("/")[0] in _OURS:
             raise ValueError(
-                f"the root path '{path}' begins like a path of the server's own; choose another"
+                f"the root path '{path}' clashes with one of the server's own; choose another"
             )
         return cls(origin, path)
 

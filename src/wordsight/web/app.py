@@ -326,7 +326,7 @@ def _routes(app: FastAPI, service: Service) -> APIRouter:
         if not app.state.ready:
             raise Problem(503, "not ready", {"Retry-After": "1"})
         if not await asyncio.to_thread((service.library.path / "library.json").is_file):
-            raise Problem(503, "the library is not there", {"Retry-After": "10"})
+            raise Problem(503, "the library is missing", {"Retry-After": "10"})
         return schemas.Health(status="ready", version=__version__)
 
     return api
@@ -344,7 +344,7 @@ async def _while_there(request: Request, work: Coroutine[Any, Any, bytes]) -> by
         await asyncio.wait((asked, gone), return_when=asyncio.FIRST_COMPLETED)
         if not asked.done():
             gone.result()  # raises what is wrong with the request, where that is why
-            raise Problem(400, "the client has gone")
+            raise Problem(400, "the client disconnected")
         return asked.result()
     finally:
         asked.cancel()
@@ -375,4 +375,4 @@ async def _problem(_request: Request, error: Exception) -> Response:
         return Problem(503, str(error), {"Retry-After": "5"}).response()
     if isinstance(error, WordsightError):
         return Problem(500, str(error)).response()
-    return Problem(500, "something went wrong here; the server's log says more").response()
+    return Problem(500, "something went wrong; see the server's log").response()

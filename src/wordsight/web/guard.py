@@ -134,14 +134,16 @@ class Guard:
         # With a token an address will do for a name: rebinding needs a name of the attacker's.
         if host not in self.hosts and not (self._token and _is_address(host)):
             raise Problem(
-                400, f"this server is not called {host!r} (wordsight serve --name {host} says so)"
+                400,
+                f"this server does not answer to {host!r}; to allow it: wordsight serve "
+                f"--name {host}",
             )
         reads = request.method in ("GET", "HEAD", "OPTIONS")
         if not reads and not self._is_from_here(request, host, port):
             raise Problem(
                 403,
-                "requests from other sites are refused (behind a proxy: wordsight serve "
-                "--public-url says where browsers find this one)",
+                "requests from other sites are refused; behind a proxy, give this server's address "
+                "with: wordsight serve --public-url",
             )
         path = route_path(request.scope)
         if not path:  # the root path alone, from which the page's own links would lead astray
@@ -175,7 +177,7 @@ class Guard:
             return _ask(request, "")
         raise Problem(
             401,
-            "give the server's token as a bearer, or open the link that it printed",
+            "send the server's token as a bearer token, or open the link that it printed",
             {"WWW-Authenticate": "Bearer"},
         )
 
@@ -299,7 +301,7 @@ def _bounded(receive: Receive) -> Receive:
 
 
 def _too_large() -> Problem:
-    return Problem(413, f"an image may have {MAX_BODY // 2**20} MB at most")
+    return Problem(413, f"the image is too large: the limit is {MAX_BODY // 2**20} MB")
 
 
 async def read_upload(request: Request) -> bytes:
@@ -307,7 +309,7 @@ async def read_upload(request: Request) -> bytes:
     try:
         data = await request.body()
     except ClientDisconnect:
-        raise Problem(400, "the image did not arrive whole") from None
+        raise Problem(400, "the image arrived incomplete") from None
     if not data:
-        raise Problem(400, "send the image's bytes as the body of the request")
+        raise Problem(400, "send the image as the body of the request")
     return data

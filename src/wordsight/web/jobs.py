@@ -89,10 +89,13 @@ class Jobs:
         """Index a folder by its id. Raises Problem: 404 unknown folder, 409 another job runs."""
         path = self.folders.get(folder)
         if path is None:
-            raise Problem(404, f"no folder {folder}; the server's owner names them: --allow-index")
+            raise Problem(
+                404,
+                f"folder {folder} is not allowed; to allow folders: wordsight serve --allow-index",
+            )
         with self._lock:
             if self.running:
-                raise Problem(409, "another job is running; wait for it, or cancel it")
+                raise Problem(409, "another job is running; wait for it or cancel it")
             job = Job(secrets.token_hex(8), folder, str(path), crops)
             self._jobs[job.id] = job
             while len(self._jobs) > _KEPT:
@@ -106,7 +109,7 @@ class Jobs:
         try:
             return self._jobs[job]
         except KeyError:
-            raise Problem(404, f"no job {job} since the server was started") from None
+            raise Problem(404, f"no job {job} since the server started") from None
 
     def cancel(self, job: str) -> Job:
         """Ask a job to end; what it has written is kept."""

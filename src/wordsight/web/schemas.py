@@ -105,8 +105,11 @@ class SearchResult(BaseModel):
     top_z: float | None
     explanation: str
     rivals: bool = Field(
-        description="True where p_value alone would make a match, but the nearest images look more "
+        description="True where p_value alone would make more of a match, but the nearest images look more "
         "like another kind of thing."
+    )
+    rival: str | None = Field(
+        description="Where rivals is true: the kind that they look most like."
     )
     model: str
     hits: list[Hit]

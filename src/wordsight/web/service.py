@@ -139,7 +139,7 @@ class Service:
         terms += [self._term(place, 1.0) for place in question.like]
         terms += [self._term(place, -1.0) for place in question.unlike]
         if all(term.weight < 0 for term in terms):
-            raise Problem(400, "say also what to look for, not only what to avoid")
+            raise Problem(400, "also say what to look for, not only what to avoid")
         return Query(tuple(terms))
 
     def _term(self, place: str, weight: float) -> Term:
@@ -205,7 +205,7 @@ class Service:
         try:
             return open_image(read_location(record.path), min_side=side, name=record.path)
         except (ImageError, OSError) as error:
-            raise Problem(410, f"the image is gone or unreadable ({error})") from None
+            raise Problem(410, f"the image is missing or unreadable ({error})") from None
 
     # -- classification
 
@@ -263,7 +263,7 @@ class Service:
         from wordsight.evaluate import DEFAULT_KS, evaluate, load_judgements
 
         if not self._evaluating.acquire(blocking=False):
-            raise Problem(409, "an evaluation is under way; wait for it")
+            raise Problem(409, "an evaluation is already running; wait for it")
         try:
             library = self._open_again()
             found = evaluate(library, load_judgements(library, "labels"))
@@ -293,7 +293,7 @@ class Service:
 def _words(text: str) -> Query:
     query = parse_query(text)
     if any(term.image is not None for term in query.terms):
-        raise Problem(400, 'files are not opened by name here (@"..."); send the image itself')
+        raise Problem(400, 'the server does not open files by name (@"..."); send the image itself')
     return query
 
 

@@ -24,8 +24,8 @@ async function ask(path, options) {
     answer = await response.json();
   } catch {
     if (response?.status >= 400) throw new Error(`${response.status} ${response.statusText}`);
-    const changed = options?.body instanceof File ? " Or was the image changed since it was chosen? Then choose it again." : "";
-    throw new Error(`The server does not answer. Is wordsight serve still running?${changed}`);
+    const changed = options?.body instanceof File ? " If the image has changed since you chose it, choose it again." : "";
+    throw new Error(`The server is not responding. Is wordsight serve still running?${changed}`);
   }
   if (!response.ok) throw new Error(answer.detail || response.statusText);
   return answer;
@@ -138,12 +138,12 @@ function nothing(...lines) {
 function show(answer, anyway) {
   const lines = [...answer.notices];
   if (answer.verdict === "unsure") {
-    lines.push(make("p", { className: "no-match", textContent: "Not sure" }), make("p", { textContent: `Not sure that anything here is “${answer.query}”: ${percent(answer.p_value)} of unrelated prompts score as high. These come closest:`, title: answer.explanation }));
+    lines.push(make("p", { className: "no-match", textContent: "Not sure" }), make("p", { textContent: `Not sure that anything here is “${answer.query}”. ${answer.explanation} The closest images:`, title: scores(answer) }));
   } else if (!answer.match) {
-    lines.push(make("p", { className: "no-match", textContent: "No match" }), make("p", { textContent: whyNot(answer), title: answer.explanation }));
-    if (!anyway && images) lines.push(button("Show the closest anyway", () => search({ anyway: true })));
+    lines.push(make("p", { className: "no-match", textContent: "No match" }), make("p", { textContent: whyNot(answer), title: scores(answer) }));
+    if (!anyway && images) lines.push(button("Show the closest images", () => search({ anyway: true })));
   } else {
-    const what = query.upload || query.like.length ? ", nearest first" : ` for “${answer.query}”`;
+    const what = query.upload || query.like.length ? ", most similar first" : ` for “${answer.query}”`;
     lines.push(`${count(answer.hits.length, "image")}${what}`);
   }
   say(...lines);
@@ -152,21 +152,20 @@ function show(answer, anyway) {
   $("more").hidden = answer.hits.length < shown || shown >= 500;
 }
 
-/** Why nothing matches, in plain words, and what to do; the exact figures are the hover text. */
+/** Why nothing matches, and what to try; the figures are the hover text. */
 function whyNot(answer) {
-  if (answer.p_value === null) return `${answer.explanation[0].toUpperCase()}${answer.explanation.slice(1)}.`;
-  const where = $("label").value ? `among the images labelled ${$("label").value}` : "in this library";
-  const next = "Try other words, or a photograph of what you mean.";
-  if (answer.rivals) return `Nothing ${where} fits “${answer.query}”: the images that come nearest look more like another kind of thing. ${next}`;
-  const [high, most] = [percent(answer.p_value), percent(answer.false_accept)];
-  return `Nothing ${where} fits “${answer.query}” better than it fits unrelated prompts: ${high === most ? `a little more than ${high}` : high} of those score as high, and at most ${most} may be answered (see Options). ${next}`;
+  if (answer.p_value === null) return answer.explanation;
+  const where = $("label").value ? `Only images labelled “${$("label").value}” were searched. ` : "";
+  return `${answer.explanation} ${where}Try other words, or search with a picture of what you mean.`;
 }
+
+const scores = (answer) => answer.top_score === null ? "" : `best cosine ${answer.top_score.toFixed(3)}` + (answer.top_z === null ? "" : `, normalised ${answer.top_z.toFixed(1)}`);
 
 function card(hit) {
   const name = hit.label || fileName(hit.path);
   const image = make("img", { src: `${api}thumbnails/${hit.id}`, alt: "", loading: "lazy" });
   if (isTiny(hit)) image.className = "tiny";
-  image.addEventListener("error", () => image.replaceWith(make("span", { className: "quiet", textContent: "(the file is gone)" })), { once: true });
+  image.addEventListener("error", () => image.replaceWith(make("span", { className: "quiet", textContent: "(file missing)" })), { once: true });
   const frame = make("span", { className: "frame" }, image);
   frame.style.width = `min(100%, ${(isTiny(hit) ? 8 : 9) * hit.width / hit.height}rem)`;
   frame.style.aspectRatio = `${hit.width} / ${hit.height}`;
@@ -198,13 +197,13 @@ function welcome() {
   nothing();
   $("status").className = "empty";
   $("status").textContent = images
-    ? "Type what to look for and press Enter, or drop or paste an image."
+    ? "Type what you are looking for and press Enter, or drop or paste an image."
     : "The library is empty. Index a folder first. ";
-  if (!images) $("status").append(button("Go to Library", () => tab("library")));
+  if (!images) $("status").append(button("Go to the library", () => tab("library")));
   const past = prompts();
   $("recent").hidden = !past.length;
-  $("recent").replaceChildren("Lately: ", ...past.slice(0, 8).map((q) => button(q, () => { setQuery({ q }); search(); })),
-    button("Forget these", () => { localStorage.removeItem("prompts"); recall(); welcome(); }));
+  $("recent").replaceChildren("Recent: ", ...past.slice(0, 8).map((q) => button(q, () => { setQuery({ q }); search(); })),
+    button("Clear", () => { localStorage.removeItem("prompts"); recall(); welcome(); }));
 }
 
 function setQuery(next) {
@@ -237,7 +236,7 @@ async function view(hit) {
   const image = $("view-image");
   image.src = $("open").href = `${api}images/${hit.id}`;
   image.alt = name;
-  image.onerror = () => tell("The image is gone, or cannot be read.");
+  image.onerror = () => tell("This image is missing or cannot be read.");
   image.className = isTiny(hit) ? "tiny" : "";
   // Its place is kept before it comes: what is below must not move from under a finger.
   image.style.aspectRatio = `${hit.width} / ${hit.height}`;
@@ -252,13 +251,13 @@ async function view(hit) {
   $("like").onclick = () => next(() => setQuery({ like: [hit.id] }));
   $("unlike").onclick = () => next(() => { query.unlike = [...new Set([...query.unlike, hit.id])].slice(-10); query.like = query.like.filter((p) => p !== hit.id); });
   $("copy").onclick = async () => {
-    try { await navigator.clipboard.writeText(hit.path); tell("The path is copied."); }
-    catch { tell("The browser does not let the page copy; select the path below."); }
+    try { await navigator.clipboard.writeText(hit.path); tell("Path copied."); }
+    catch { tell("Your browser does not allow copying here. Select the path below instead."); }
   };
   $("where").onclick = async () => {
     try {
       const { location } = await ask(`regions/${hit.id}?location=true`);
-      tell(location ? `Taken at ${location.map((degrees) => degrees.toFixed(5)).join(", ")} (latitude, longitude).` : "The image does not say where it was taken.");
+      tell(location ? `Taken at ${location.map((degrees) => degrees.toFixed(5)).join(", ")} (latitude, longitude).` : "This file does not say where the photograph was taken.");
     } catch (error) { tell(error.message); }
   };
   if (!$("view").open) $("view").showModal();
@@ -296,7 +295,7 @@ async function loadWordings() {
   $("ensemble").onclick = () => { $("template").value = about.ensemble.join("\n"); };
 }
 
-const tooLarge = (file) => file.size > LARGEST && `${file.name} has ${size(file.size)}; an image may have ${size(LARGEST)} at most. Make it smaller first.`;
+const tooLarge = (file) => file.size > LARGEST && `${file.name} is too large: ${size(file.size)}, and the limit is ${size(LARGEST)}. Make it smaller first.`;
 
 function chooseToClassify(file) {
   if (tooLarge(file)) { judging++; $("verdict").textContent = tooLarge(file); return; }
@@ -312,16 +311,16 @@ async function classify() {
   const params = new URLSearchParams({ labels: $("label-set").value || $("labels").value });
   for (const template of $("template").value.split("\n")) if (template.trim()) params.append("template", template.trim());
   const mine = ++judging;
-  $("verdict").textContent = "Looking …";
+  $("verdict").textContent = "Classifying …";
   try {
     const answer = await ask("classify?" + params, { method: "POST", body: toClassify });
     if (mine !== judging) return;
     const first = answer.none_of_these ? "None of these" : answer.top[0].label.replaceAll("_", " ");
+    const closest = answer.top.map((c) => c.label.replaceAll("_", " ")).join(", ");
     $("verdict").replaceChildren(make("p", { className: "no-match", textContent: first }),
-      ...(answer.none_of_these ? [make("p", { textContent: "The image fits none of the labels better than it fits neutral phrases. The closest are:" })] : []),
-      ...answer.top.map((c) => make("div", { className: "bar" }, make("span", { textContent: c.label }),
+      ...(answer.none_of_these ? [make("p", { textContent: `No label fits this image better than unrelated phrases do. Closest: ${closest}.` })] : answer.top.map((c) => make("div", { className: "bar" }, make("span", { textContent: c.label }),
         make("progress", { max: 1, value: c.confidence, ariaLabel: c.label }),
-        make("span", { textContent: `${(100 * c.confidence).toFixed(1)} %` }))));
+        make("span", { textContent: `${(100 * c.confidence).toFixed(1)} %` })))));
   } catch (error) { if (mine === judging) $("verdict").textContent = error.message; }
 }
 
@@ -332,8 +331,8 @@ async function loadLibrary() {
   images = about.images;
   const crops = Object.entries(about.crops).map(([name, n]) => `${count(n, "image")} ${name === "none" ? "without" : `with ${name}`}`);
   facts($("facts"), [["Images", count(about.images, "image")], ["Views", `${count(about.views, "view")} (whole images and crops)`],
-    ["Crops", crops.join(", ")], ["Labels", about.labels.length ? `${about.labels.length}: ${about.labels.slice(0, 12).map((l) => `${l.label} (${l.images})`).join(", ")}${about.labels.length > 12 ? ", …" : ""}` : "none (images lie in no class folders)"],
-    ["Model", `${about.model.name} (${about.model.dim} numbers a view)`], ["Size on disk", size(about.bytes)], ["Made", (about.created || "").slice(0, 10)], ["Place", about.library]]);
+    ["Crops", crops.join(", ")], ["Labels", about.labels.length ? `${about.labels.length}: ${about.labels.slice(0, 12).map((l) => `${l.label} (${l.images})`).join(", ")}${about.labels.length > 12 ? ", …" : ""}` : "none (images are not in class folders)"],
+    ["Model", `${about.model.name} (${about.model.dim} dimensions)`], ["Size on disk", size(about.bytes)], ["Created", (about.created || "").slice(0, 10)], ["Location", about.library]]);
   $("banner").hidden = about.model.name !== "starter";
   const label = $("label").value;
   $("label").replaceChildren(new Option("any", ""), ...about.labels.map((l) => new Option(`${l.label} (${l.images})`, l.label)));
@@ -358,7 +357,7 @@ async function loadFolders() {
   const { jobs } = await ask("index/jobs");
   const running = jobs.find((job) => job.state === "running");
   if (running) follow(running);
-  else if (following) told(jobs[0] || { state: "failed", error: "the server was started anew" }); // its end was missed
+  else if (following) told(jobs[0] || { state: "failed", error: "the server was restarted" }); // its end was missed
 }
 
 function follow(job) {
@@ -368,7 +367,7 @@ function follow(job) {
   $("cancel").disabled = false;
   $("cancel").onclick = () => { $("cancel").disabled = true; ask(`index/jobs/${job.id}`, { method: "DELETE" }).catch((error) => { $("job").textContent = error.message; }); };
   following.onmessage = (event) => told(JSON.parse(event.data));
-  following.onerror = () => { following?.close(); $("job").textContent = "The connection was lost; open this page again to see how the job goes on."; };
+  following.onerror = () => { following?.close(); $("job").textContent = "Connection lost. Reload this page to follow the job."; };
   told(job);
 }
 
@@ -378,7 +377,7 @@ function told(job) {
   if (job.total) { $("progress").max = job.total; $("progress").value = job.done; } else $("progress").removeAttribute("value");
   $("index-form").querySelector("[type=submit]").disabled = running;
   if (running) {
-    $("job").textContent = job.total ? `${job.done.toLocaleString("en")} of ${count(job.total, "image")}` : `Looking into ${job.path} …`;
+    $("job").textContent = job.total ? `${job.done.toLocaleString("en")} of ${count(job.total, "image")}` : `Scanning ${job.path} …`;
     return;
   }
   following?.close();
@@ -386,8 +385,8 @@ function told(job) {
   $("cancel").hidden = true;
   const report = job.report;
   $("job").textContent = {
-    done: report && `Done in ${report.seconds.toFixed(1)} s: ${report.indexed} indexed, ${report.reused} copies of known images, ${report.unchanged} unchanged, ${report.failed.length} skipped.`,
-    cancelled: `Cancelled after ${count(job.done, "image")}; they are kept.`,
+    done: report && `Done in ${report.seconds.toFixed(1)} s: ${report.indexed} indexed, ${report.reused} moved or copied, ${report.unchanged} unchanged, ${report.failed.length} skipped.`,
+    cancelled: `Cancelled. The ${count(job.done, "image")} done so far are kept.`,
     failed: `Failed: ${job.error}`,
   }[job.state];
   loadLibrary().catch(() => {}); // the next visit of this tab says why
@@ -412,12 +411,12 @@ function showEvaluation(answer) {
   $("figures").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
   $("plot").src = `${api}evaluation/plot?${answer.table_version}-${Date.now()}`;
   $("evaluation").hidden = false;
-  $("evaluation-status").textContent = `${answer.queries} prompts over ${count(answer.gallery, "image")}; below each figure its 95 % interval.`;
+  $("evaluation-status").textContent = `${answer.queries} prompts, ${count(answer.gallery, "image")}. The small figures are 95 % intervals.`;
 }
 
 async function runEvaluation() {
   $("run-evaluation").disabled = true;
-  $("evaluation-status").textContent = "Measuring … a large library takes a minute.";
+  $("evaluation-status").textContent = "Measuring … This takes about a minute for a large library.";
   try { showEvaluation(await ask("evaluation", { method: "POST" })); }
   catch (error) { $("evaluation-status").textContent = error.message; }
   $("run-evaluation").disabled = false;
