@@ -946,6 +946,14 @@ def test_location_and_other_metadata_stay_here(
     details = client.get(f"/api/v1/regions/{entry.id}").json()
     assert details["taken"] == {"camera": "Camera One", "taken": "2024:05:01 12:00:00"}
     assert details["location"] is None
+    found = client.get("/api/v1/search?q=red&k=50&anyway=true").json()["hits"]
+    (known,) = [hit["metadata"] for hit in found if hit["id"] == entry.id]
+    assert known == {
+        "media": "photo",
+        "orientation": "landscape",
+        "taken": "2024-05-01T12:00:00",
+        "camera": "Camera One",
+    }
     # Who asks for it gets it.
     asked = client.get(f"/api/v1/regions/{entry.id}?location=true").json()
     assert asked["location"] == pytest.approx([48.20139, 11.05194], abs=1e-5)

@@ -16,7 +16,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
+    from wordsight.images import Metadata
     from wordsight.models.clip import ClipModel
     from wordsight.models.maskrcnn import Detector
     from wordsight.regions import Region, Tiles
@@ -181,6 +182,8 @@ class _Decoded:
     """What is to be encoded: the whole image unless there is a donor, then the crops."""
     regions: list[Region] | None = None
     """None: with a donor, its crops are reused too."""
+    metadata: Metadata | None = None
+    """None: with a donor, its metadata are reused too."""
 
 
 def index(
@@ -206,7 +209,8 @@ def index(
 
     ``crops`` names how regions are proposed (see :func:`wordsight.regions.load_proposer`) or is
     "none"; None means as the library was last indexed. Images that lack crops of that proposer
-    get them, their whole-image vectors stay.
+    get them, their whole-image vectors stay. So it is with what the files say of their pictures,
+    where an older library does not hold that yet.
 
     ``exclude`` are patterns in gitignore's syntax, relative to each source, of what is left out;
     None means as the library was last indexed.
@@ -237,6 +241,7 @@ def index(
         report.failed += [Failure(path, reason) for path, reason in problems]
         if not items and not report.failed and not prune:
             raise SourceError(_no_image(sources, patterns, report))
+        store.add_metadata_columns()
         if crops:
             store.crops = wanted
         store.exclude = patterns
@@ -395,6 +400,7 @@ class _Run:
         return (
             entry is not None
             and not self.recheck
+            and entry.media is not None
             and self._has_vectors(entry, item)
             and entry.label == _label_owner(item, entry).label
         )
@@ -467,30 +473,26 @@ class _Run:
 
     def _decode_within(self, item: Item, held: contextlib.ExitStack) -> _Decoded:
         """Decode one image; what it takes of the memory budget is given back with ``held``."""
-        from wordsight.images import open_image
+        from wordsight.images import open_image, read_metadata
 
         entry = self.known.get(item.id)
-        if (
-            entry and not self.recheck and self._has_vectors(entry, item)
-        ):  # the label alone is another
-            return _Decoded(item, entry.hash, donor=entry.id)
+        if entry and not self.recheck and self._has_vectors(entry, item):
+            # The label alone is another, or metadata are missing.
+            found = None if entry.media else _head_of(item)
+            return _Decoded(item, entry.hash, donor=entry.id, metadata=found)
 
         def reserve(count: int) -> None:
             if item.size <= LARGE_FILE:
                 held.enter_context(self.memory.hold(count))
 
-        source: bytes | Path
         if item.size > LARGE_FILE:
             held.enter_context(self.memory.hold(self.memory.limit))
-        if item.size > LARGE_FILE and item.is_file:
-            source = Path(item.path)
-            digest = _hash_file(source)
-        else:
-            source = item.read()
-            digest = _hash(source)
+        source = item.read() if item.size <= LARGE_FILE or not item.is_file else Path(item.path)
+        digest = _hash(source) if isinstance(source, bytes) else _hash_file(source)
         donor = entry if entry and entry.hash == digest else self.by_hash.get(digest)
         if donor and self._has_crops(donor):
-            return _Decoded(item, digest, donor=donor.id)
+            found = None if donor.media and not self.recheck else read_metadata(source)
+            return _Decoded(item, digest, donor=donor.id, metadata=found)
         input_side = max(self.model.image_size)
         side = reduced_side_for_crops(input_side) if self.proposer else reduced_side(input_side)
         try:
@@ -503,6 +505,7 @@ class _Run:
             raise ImageError(f"{item.path}: made by wordsight (a grid, plot or card)")
         width, height = image.info["full_size"]
         decoded = _Decoded(item, digest, width, height, regions=[])
+        decoded.metadata = image.info["metadata"]
         if donor:
             decoded.donor = donor.id
         else:
@@ -573,8 +576,11 @@ class _Run:
             "mtime_ns": item.mtime_ns,
             "label": owner.label,
         }
+        metadata = donor.metadata if donor else None
+        if decoded.metadata:
+            metadata = asdict(decoded.metadata)
         if donor and decoded.regions is None:
-            return replace(donor, **place)  # type: ignore[arg-type]
+            return replace(donor, metadata=metadata, **place)  # type: ignore[arg-type]
         whole = donor.views[0] if donor else ViewRecord(own.pop(0))
         crops = [
             ViewRecord(vector, "crop", region.box, region.label, region.score)
@@ -586,6 +592,7 @@ class _Run:
             width=decoded.width,
             height=decoded.height,
             crops=self.proposer.name if self.proposer else "none",
+            metadata=metadata,
             views=[whole, *crops],
         )
 
@@ -600,6 +607,7 @@ class _Run:
             report.unchanged += 1
             owner = _label_owner(item, self.known.get(item.id))
             report.relabelled += donor.label != owner.label
+            report.described += donor.metadata is None and decoded.metadata is not None
         else:
             report.reused += 1
         if donor and donor.id != item.id and decoded.hash not in self.moved_hashes:
@@ -647,6 +655,15 @@ def _return_freed_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(-3, 1 << 20)
         libc.malloc_trim(0)
+
+
+def _head_of(item: Item) -> Metadata | None:
+    """What an item's file says of its picture; None where that cannot be read."""
+    from wordsight.images import read_metadata
+
+    with contextlib.suppress(WordsightError, OSError):
+        return read_metadata(Path(item.path) if item.is_file else item.read())
+    return None
 
 
 def _hash(data: bytes) -> str:

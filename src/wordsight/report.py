@@ -53,7 +53,10 @@ class CropReport:
 
 @dataclass(slots=True)
 class IndexReport:
-    """What one run did; the counts are of images. ``relabelled`` are some of the unchanged ones.
+    """What one run did; the counts are of images.
+
+    Some of the unchanged ones are ``relabelled``, or ``described``: a library that was made before
+    metadata were kept has theirs now.
 
     ``kept`` are images that are gone and were not pruned, which ``failed`` says too. ``not_read``
     counts files beside images that were passed over, by their kind ("RAW", "video").
@@ -62,6 +65,7 @@ class IndexReport:
     indexed: int = 0
     unchanged: int = 0
     relabelled: int = 0
+    described: int = 0
     reused: int = 0
     removed: int = 0
     failed: list[Failure] = field(default_factory=list)
@@ -95,6 +99,7 @@ class IndexReport:
             "indexed": self.indexed,
             "unchanged": self.unchanged,
             "relabelled": self.relabelled,
+            "described": self.described,
             "reused": self.reused,
             "removed": self.removed,
             "kept": sum(kept.images for kept in self.kept),

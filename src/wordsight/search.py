@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from wordsight.nomatch import Decision, Kinds, Verdict
 
 RankBy = Literal["auto", "score", "lift", "z"]
+Sort = Literal["score", "taken", "-taken"]
 
 
 class SearchOptions(TypedDict, total=False):
@@ -34,6 +36,8 @@ class SearchOptions(TypedDict, total=False):
     crops: bool
     anyway: bool
     label: str | None
+    where: str | None
+    sort: Sort
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,9 @@ class View:
 class Hit:
     """One ranked image. ``score`` is a cosine; ``z`` counts the image's background deviations.
 
-    ``width`` and ``height`` are those of the upright original, in pixels.
+    ``width`` and ``height`` are those of the upright original, in pixels. ``metadata`` is what is
+    known of its file, by name: taken, camera, lens, latitude, longitude, orientation, media,
+    keywords (see :class:`wordsight.images.Metadata`).
     """
 
     rank: int
@@ -61,6 +67,7 @@ class Hit:
     view: View
     width: int = 0
     height: int = 0
+    metadata: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(slots=True)
@@ -146,6 +153,7 @@ class Result:
                     "label": hit.label,
                     "width": hit.width,
                     "height": hit.height,
+                    "metadata": hit.metadata,
                     "view": {
                         "kind": hit.view.kind,
                         "box": [round(v, 1) for v in hit.view.box] if hit.view.box else None,
@@ -320,6 +328,8 @@ def search(
     crops: bool = True,
     anyway: bool = False,
     label: str | None = None,
+    where: str | None = None,
+    sort: Sort = "score",
 ) -> list[Result]:
     """Rank the images of a library for each query.
 
@@ -329,12 +339,18 @@ def search(
     ("z"); "auto" takes the lift where crops count, so that many crops are no head start, and the
     cosine elsewhere. Hits of images are ordered by cosine. ``min_score`` replaces the calibrated
     decision by a fixed cut-off on the cosine.
-    With a ``label`` only its images are ranked, and a match needs both the library and these
-    images to fit, so that the stated rate still holds.
-    Raises QueryError for empty queries and options that make no sense, and ModelMismatchError for
+    With a ``label``, or a filter in ``where`` (an expression in Lance's SQL over the columns of the
+    table: "taken >= '2023-07' and camera like 'Pixel%'"), only these images are ranked, and a match
+    needs both the library and these images to fit, so that the stated rate still holds.
+    ``sort`` puts the ``k`` hits in the order of their capture times, "-taken" the newest first;
+    those without one come last, and ranks stay those of the ranking.
+    Raises QueryError for empty queries and options that make no sense, where a filter cannot be
+    read or lets no image pass, and ModelMismatchError for
     another model.
     """
     import numpy as np
+
+    from wordsight.library import filters
 
     if k < 1:
         raise QueryError(f"k must be at least 1, not {k}.")
@@ -344,6 +360,9 @@ def search(
         raise QueryError(f"the cut-off on the score must be a number, not {min_score:g}.")
     if rank_by not in get_args(RankBy):
         raise QueryError(f"cannot sort by {rank_by!r}; use one of {', '.join(get_args(RankBy))}.")
+    if sort not in get_args(Sort):
+        raise QueryError(f"cannot sort by {sort!r}; use one of {', '.join(get_args(Sort))}.")
+    chosen_by = filters.joined(where, None if label is None else filters.with_label(label))
     parsed = [as_query(query) for query in queries]
     store.check_model(model.name, model.hash)
     if not parsed:
@@ -358,7 +377,7 @@ def search(
     if store.is_large:
         # The words of combinations are judged one by one, so what is near to them counts too.
         near = np.concatenate([matrix, text_vectors]) if _combines(parsed) else matrix
-        snapshot = store.around(near, k=k, crops=crops, label=label)
+        snapshot = store.around(near, k=k, crops=crops, where=chosen_by)
     else:
         snapshot = store.snapshot()
     if rank_by == "auto":
@@ -369,7 +388,7 @@ def search(
     z = fused - mean
     z /= sd
     clock.lap("score")
-    chosen = None if label is None else store.labelled(snapshot, label)
+    chosen = None if chosen_by is None else store.matching(snapshot, chosen_by)
     decisions = _decide(
         store, model, snapshot, encoded, text_vectors, view_scores, z, false_accept, crops, chosen
     )
@@ -377,7 +396,10 @@ def search(
         fused, z = np.where(chosen, fused, -np.inf), np.where(chosen, z, -np.inf)
     found = len(snapshot.ids) if chosen is None else int(chosen.sum())
     if not found and len(snapshot.ids):
-        raise QueryError(f"no image in the library has the label '{label}'.")
+        labelled = f"has the label '{label}'" if label is not None else ""
+        fits = f"fits the filter: {where}" if where is not None else ""
+        both = " and ".join(filter(None, (labelled, fits)))
+        raise QueryError(f"no image in the library {both}.")
     clock.lap("decide")
     results = []
     ranked = []
@@ -421,6 +443,8 @@ def search(
     for i, (result, (shown, places)) in enumerate(zip(results, ranked, strict=True)):
         calibrated_z = z[i] if encoded[i].texts else None
         result.hits = _hits(shown, [rows[place] for place in places], fused[i], calibrated_z)
+        if sort != "score":
+            result.hits.sort(key=lambda hit: _by_time(hit, newest_first=sort == "-taken"))
     clock.lap("hits")
     for result in results:
         result.timings_ms = clock.laps
@@ -503,12 +527,15 @@ def _decide(
     import numpy as np
 
     from wordsight.bank import kind_texts
+    from wordsight.library.large import FAIR
     from wordsight.nomatch import posterior
 
     if not len(snapshot.ids) or not any(e.texts for e in encoded):
         return [None] * len(encoded)
     null = store.null(crops=crops)
     kinds = _kinds(store, model)
+    # Of a large library, as the store gave them: all that were chosen, or a part drawn at random.
+    drawn = 0 if chosen is None else int(chosen[: snapshot.sampled or 0].sum())
 
     def judge(
         row: NDArray[np.float32], vector: NDArray[np.float32], views: NDArray[np.float32]
@@ -537,6 +564,7 @@ def _decide(
             row[places],
             false_accept,
             (lambda some: posteriors(places[some])) if len(rivals) else None,
+            drawn if drawn >= FAIR else None,
         )
         if among.p_against_rivals > decision.p_against_rivals:
             return named(among, places)
@@ -620,9 +648,19 @@ def _hits(
             view=View(row["kind"], row["box"], row["region_label"]),
             width=row["width"],
             height=row["height"],
+            metadata=row["metadata"],
         )
         for rank, (n, row) in enumerate(zip(order, rows, strict=True), start=1)
     ]
+
+
+def _by_time(hit: Hit, *, newest_first: bool) -> float:
+    """Places hits in time; a time without its zone counts as one of this machine's zone."""
+    try:
+        time = datetime.fromisoformat(hit.metadata["taken"]).timestamp()
+    except (KeyError, ValueError, OverflowError, OSError):
+        return math.inf
+    return -time if newest_first else time
 
 
 _TOP_BLOCK = 128

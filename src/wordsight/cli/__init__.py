@@ -56,7 +56,8 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line.
 
-    Exit status: 0 done, 2 an error that the message explains, 130 stopped by Ctrl-C.
+    Exit status: 0 done, 1 no match (with --exit-code), 2 an error that the message explains, 130
+    stopped by Ctrl-C.
     """
     prepare_streams()
     # What Pillow thinks of odd metadata is nothing the user can act on.

@@ -278,13 +278,15 @@ def _say_int8(model: ClipModel, sources: Sequence[Source]) -> None:
 
 
 def _print_indexed(report: IndexReport, place: Path) -> None:
-    if not (report.indexed or report.reused or report.removed or report.relabelled):
+    changed = report.relabelled or report.described
+    if not (report.indexed or report.reused or report.removed or changed):
         print(f"Nothing to do: {count(report.unchanged, 'image')} unchanged.")
     else:
         done = [
             f"{count(report.indexed, 'image')} indexed",
             f"{report.unchanged} unchanged",
             *([f"{report.relabelled} of them with a new label"] if report.relabelled else []),
+            *([f"{report.described} of them now with metadata"] if report.described else []),
             *([f"{report.reused} reused (moved or copied)"] if report.reused else []),
             *([f"{report.removed} removed"] if report.removed else []),
             *([f"{len(report.failed)} skipped"] if report.failed else []),

@@ -127,7 +127,7 @@ class Session:
         say(f"Saved {nearby(str(path))}.")
 
 
-def loop(answer: Callable[[str], None], about: str) -> None:
+def loop(answer: Callable[[str], object], about: str) -> None:
     """Read prompts until ``exit``, ``quit`` or the end of input; errors do not end it."""
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     if interactive:

@@ -26,6 +26,7 @@ from wordsight.cli.app import (
     given,
 )
 from wordsight.cli.console import check_pictures, count, nearby, print_json, say, shown
+from wordsight.cli.hits import made_relative, print_csv, print_paths, put_into
 from wordsight.cli.opening import open_library
 from wordsight.cli.prompt import Session, loop
 from wordsight.errors import WordsightError
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
         "wordsight search holiday.jpg",
         'wordsight search \'"beach" + "sunset" - 0.5*"people"\'',
         'wordsight search \'@"rex.jpg" + "snow"\' --grid hits.png',
+        'wordsight search "a dog" --after 2023-07 --near 48.1,11.6,5km --sort taken',
+        'wordsight search "a dog" --where "camera like \'Pixel%\'" --copy-to dogs',
     )
 )
 def search(
@@ -94,6 +97,64 @@ def search(
             help="Search in crops too, where the library has them. Default: yes.",
         ),
     ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SQL",
+            help="Only images that this is true of, as \"taken >= '2023-07' and camera like "
+            "'Pixel%'\". Columns: taken, camera, lens, latitude, longitude, orientation, media, "
+            "keywords, path, label, width, height, size.",
+        ),
+    ] = None,
+    after: Annotated[
+        str | None,
+        typer.Option(metavar="DATE", help="Only images taken from then on: 2023, 2023-07, ..."),
+    ] = None,
+    before: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Only images taken before that began.")
+    ] = None,
+    inside: Annotated[
+        Path | None,
+        typer.Option("--in", metavar="FOLDER", parser=given("--in"), help="Only images in there."),
+    ] = None,
+    near: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAT,LON,DISTANCE", help="Only images taken near there: 48.1,11.6,5km"
+        ),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Only images with this label.")] = None,
+    sort: Annotated[
+        Literal["score", "taken", "-taken"],
+        typer.Option(help="Order of the hits: best first, or by capture time (-: newest first)."),
+    ] = "score",
+    paths: Annotated[
+        bool, typer.Option("--paths", help="Print the paths of the hits alone.")
+    ] = False,
+    zero: Annotated[
+        bool, typer.Option("--null", "-0", help="The same, ended by zero bytes (for xargs -0).")
+    ] = False,
+    relative: Annotated[
+        bool, typer.Option("--relative", help="Paths from the current folder.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the hits as CSV.")] = False,
+    copy_to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            parser=given("--copy-to"),
+            help="Copy the hits there, numbered; nothing is overwritten.",
+        ),
+    ] = None,
+    link_to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", parser=given("--link-to"), help="Link to the hits from there, numbered."
+        ),
+    ] = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 1 where nothing matches, as grep does.")
+    ] = False,
     compare: Annotated[
         bool, typer.Option("--compare", help="Compare the rankings without and with crops.")
     ] = False,
@@ -114,7 +175,13 @@ def search(
     if query and len(query) > 1:
         whole = shlex.quote(" ".join(query))
         raise WordsightError(f"put the query in quotes: wordsight search {whole}")
+    formats = [as_json, paths or zero, as_csv, compare and not as_json]
+    if sum(formats) > 1:
+        raise WordsightError("choose one: --json, --paths (or -0), --csv, --compare")
+    if not query and (exit_code or copy_to or link_to):
+        raise WordsightError("say what to look for: --exit-code, --copy-to, --link-to need a query")
     check_pictures([grid])
+    chosen, only = _filter(where, after, before, inside, near), label
     opened = open_library(library, model, runtime, precision, preload=crops is not False)
 
     if (crops or compare) and not opened.has_crops:
@@ -132,7 +199,9 @@ def search(
             rank_by=rank_by,
             crops=crops,
             anyway=anyway,
-            label=label,
+            label=only if label is None else label,
+            where=chosen,
+            sort=sort,
         )
 
     def answer(
@@ -144,12 +213,22 @@ def search(
         after: int = 0,
     ) -> Result:
         result = ask(text, k, crops=crops is not False, anyway=anyway, label=label)
+        for folder in filter(None, (copy_to, link_to)):
+            put_into(result.hits, expanded(folder), link=folder is link_to)
+        if relative:
+            result = made_relative(result)
         fresh = replace(result, hits=result.hits[after:])
         if compare:
             baseline = ask(text, k, crops=False, anyway=anyway, label=label)
             _print_comparison(baseline, result, as_json)
         elif as_json:
             print_json(fresh.to_json())
+        elif paths or zero or as_csv:
+            _say_doubts(fresh)
+            if as_csv:
+                print_csv(fresh.hits)
+            else:
+                print_paths(fresh.hits, zero=zero)
         else:
             _print_result(fresh, "--anyway" if query else ":anyway")
         if grid or show:
@@ -160,10 +239,40 @@ def search(
         return result
 
     if query:
-        answer(query[0])
+        result = answer(query[0])
+        if exit_code and result.verdict == "none":
+            raise typer.Exit(1)
     else:
         about = f"{count(len(opened), 'image')}, model {opened.store.model.name}"
         loop(Session(opened, answer, k=k, anyway=anyway).line, about)
+
+
+def _filter(
+    where: str | None,
+    after: str | None,
+    before: str | None,
+    inside: Path | None,
+    near: str | None,
+) -> str | None:
+    """The options that choose images as one filter."""
+    from wordsight.library import filters
+
+    return filters.joined(
+        where,
+        after if after is None else filters.after(after),
+        before if before is None else filters.before(before),
+        inside if inside is None else filters.inside(inside),
+        near if near is None else filters.near(near),
+    )
+
+
+def _say_doubts(result: Result) -> None:
+    """Beside output for programs, what people should know of it."""
+    for notice in result.notices:
+        say(f"note: {notice}")
+    if result.verdict != "match":
+        found = "not sure" if result.verdict == "unsure" else "no match"
+        say(f'note: {found} for "{result.query}": {result.explanation()}')
 
 
 def _say_timings(laps: dict[str, float]) -> None:

@@ -3,7 +3,8 @@
 from wordsight.images.colour import to_rgb
 from wordsight.images.crops import crop
 from wordsight.images.formats import IMAGE_SUFFIXES, RAW_SUFFIXES, SOFTWARE, readable_suffixes
-from wordsight.images.opening import MAX_PIXELS, decoding_bytes, open_image
+from wordsight.images.metadata import Metadata
+from wordsight.images.opening import MAX_PIXELS, decoding_bytes, open_image, read_metadata
 from wordsight.images.reasons import unreadable_reason
 
 __all__ = [
@@ -11,9 +12,11 @@ __all__ = [
     "MAX_PIXELS",
     "RAW_SUFFIXES",
     "SOFTWARE",
+    "Metadata",
     "crop",
     "decoding_bytes",
     "open_image",
+    "read_metadata",
     "readable_suffixes",
     "to_rgb",
     "unreadable_reason",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator
 from typing import IO, Any
 
 from wordsight.errors import ImageError
+
+_START = 32  # bytes that the size is within
 
 
 def open_jxl(file: IO[bytes]) -> Any:
@@ -31,7 +35,9 @@ class _Jxl:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self.info: dict[str, Any] = {}
+        boxes = {n: bytes(c) for n, c in _boxes(data) if n in (b"Exif", b"xml ")}
+        self.info: dict[str, Any] = {"xmp": boxes.get(b"xml ")}
+        self.exif = _exif(boxes.get(b"Exif", b""))
         self.size = _size(_codestream(data))
 
     def getexif(self) -> dict[int, Any]:
@@ -50,19 +56,41 @@ class _Jxl:
 
 
 def _codestream(data: bytes) -> bytes:
-    """The start of the codestream, inside its boxes or bare (ISO/IEC 18181-2)."""
+    """The start of the codestream, inside its boxes or bare."""
+    stream = b""
+    for name, content in _boxes(data):
+        if name in (b"jxlc", b"jxlp") and len(stream) < _START:  # the first part may be short
+            stream += content[4 if name == b"jxlp" else 0 :][:_START]
+    return stream or data[:_START]
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Names and contents of the boxes of a file that has them (ISO/IEC 18181-2)."""
     at = 0
     while data[:2] != b"\xff\x0a" and at + 8 <= len(data):
         length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         head = 16 if length == 1 else 8
-        if name in (b"jxlc", b"jxlp"):
-            start = at + head + (4 if name == b"jxlp" else 0)
-            return data[start : start + 32]
         length = int.from_bytes(data[at + 8 : at + 16], "big") if length == 1 else length
-        if length < head:
-            break
-        at += length
-    return data[:32]
+        end = at + length if length else len(data)  # 0: to the end of the file
+        yield name, memoryview(data)[at + head : end]
+        if end < at + head:
+            return
+        at = end
+
+
+def _exif(box: bytes) -> Any:
+    """EXIF of its box, which begins with how many bytes lie before it; None without one."""
+    from PIL.Image import Exif
+
+    exif = None
+    with contextlib.suppress(Exception):
+        # Pillow's plug-in writes no such number.
+        bare = box.startswith((b"II*\0", b"MM\0*"))
+        skipped = 0 if bare else 4 + int.from_bytes(box[:4], "big")
+        if len(box) > skipped:
+            exif = Exif()
+            exif.load(b"Exif\0\0" + box[skipped:])
+    return exif
 
 
 def _size(stream: bytes) -> tuple[int, int]:

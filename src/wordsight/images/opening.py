@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from wordsight.errors import ImageError
 from wordsight.images.formats import HEADER_BYTES, SOFTWARE, decoder, kind_of
+from wordsight.images.metadata import Metadata, metadata_of
 from wordsight.images.reasons import (
     UnsupportedError,
     unreadable_reason,
@@ -52,6 +53,7 @@ def open_image(
     JPEG is decoded at 1/8, 1/4 or 1/2 (of its discrete cosine transform, so it costs less time and
     memory too); the rest of the way, and other formats, are averaged over squares of pixels.
     Either way ``info["full_size"]`` of the result is the width and height of the upright original,
+    ``info["metadata"]`` is what the file says of it (:class:`Metadata`),
     and ``info["software"]`` is "wordsight" where wordsight itself drew and saved the picture.
     ``max_pixels`` limits what is decoded, and with it the memory that this takes, four bytes a
     pixel: a JPEG above it passes where the reduced scale is below (a progressive one, whose
@@ -76,6 +78,25 @@ def open_image(
             return _decode(file, name, min_side, max_pixels, reserve)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise ImageError(f"{name}: {unreadable_reason(error)}") from error
+
+
+def read_metadata(source: str | Path | bytes) -> Metadata | None:
+    """What a file says of its picture, from its head alone; None where that cannot be read."""
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(contextlib.suppress(Exception))  # decoders raise nearly every kind
+        file: IO[bytes]
+        if isinstance(source, bytes):
+            file = io.BytesIO(source)
+        else:
+            file = opened.enter_context(open(source, "rb"))  # noqa: PTH123
+        kind = kind_of(file.read(HEADER_BYTES))
+        file.seek(0)
+        if kind is not None:
+            image = decoder(kind)(file)
+            told = kind != "PNG" or "exif" in image.info  # else Pillow would decode it to look
+            turned = told and _orientation(image) in _ON_ITS_SIDE
+            return metadata_of(image, image.size[::-1] if turned else image.size)
+    return None
 
 
 # Decoding
@@ -154,7 +175,8 @@ def _decode_kind(
     orientation = _orientation(image)
     own = _is_own(image)
     result = _upright(reduced_rgb(decoded, factor), orientation)
-    result.info = {"full_size": full[::-1] if orientation in _ON_ITS_SIDE else full}
+    size = full[::-1] if orientation in _ON_ITS_SIDE else full
+    result.info = {"full_size": size, "metadata": metadata_of(image, size)}
     if own:
         result.info["software"] = SOFTWARE
     return result

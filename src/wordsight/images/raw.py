@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from typing import IO, Any, BinaryIO, cast
 
 from wordsight.errors import ImageError
 
+_HEAD = 1 << 20  # bytes: EXIF lies before the pixels
 _PREVIEW_SIDE = 1000  # pixels: cameras' previews are of 1,080 and more, their thumbnails below 500
 _FLIPS = {0: 1, 3: 3, 5: 8, 6: 6}  # LibRaw's turns as EXIF orientations
 _BYTES = (
@@ -27,17 +29,36 @@ def open_raw(file: IO[bytes]) -> Any:
         ) from None
     from wordsight.images.reasons import UnsupportedError
 
+    exif = _tiff_exif(file)
     try:
-        return _Raw(rawpy.imread(cast("BinaryIO", file)))
+        return _Raw(rawpy.imread(cast("BinaryIO", file)), exif)
     except (rawpy.LibRawFileUnsupportedError, rawpy.LibRawNotImplementedError):
         raise UnsupportedError("a RAW file from a camera that LibRaw does not support") from None
 
 
+def _tiff_exif(file: IO[bytes]) -> Any:
+    """EXIF of a RAW file that is a TIFF, as most are; None of others."""
+    from PIL.Image import Exif
+
+    start = file.read(4)
+    file.seek(0)
+    exif = None
+    if start in (b"II*\0", b"MM\0*"):
+        with contextlib.suppress(Exception):
+            # A copy of the head: LibRaw closes or moves the file itself.
+            exif = Exif()
+            exif.load_from_fp(io.BytesIO(file.read(_HEAD)))
+    file.seek(0)
+    return exif
+
+
 class _Raw:
     mode = "RGB"
+    media = "raw"
 
-    def __init__(self, raw: Any) -> None:
+    def __init__(self, raw: Any, exif: Any = None) -> None:
         self._raw = raw
+        self.exif = exif
         self.info: dict[str, Any] = {}
         self._orientation = _FLIPS.get(raw.sizes.flip, 1)
         self._preview = self._large_preview()
@@ -63,6 +84,7 @@ class _Raw:
         if preview.format == rawpy.ThumbFormat.JPEG:
             image: Any = JpegImageFile(io.BytesIO(preview.data))
             turn = image.getexif().get(0x0112)
+            self.exif = self.exif or image.getexif()
             self._orientation = turn if turn in range(1, 9) else self._orientation
         elif preview.format == rawpy.ThumbFormat.BITMAP:
             image = Image.fromarray(preview.data)

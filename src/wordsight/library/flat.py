@@ -88,7 +88,7 @@ def _fill(buffer: memoryview, file: FileIO, begin: int) -> None:
 
 @dataclass(frozen=True)
 class FlatVectors:
-    """The pages of a table's last column, ``vector``: ``dim`` float16 a row, in the rows' order.
+    """The pages of a table's column ``vector``: ``dim`` float16 a row, in the rows' order.
 
     Page ``i`` lies in ``files[i]`` from byte ``begins[i]`` and holds the vectors from ``first[i]``
     to ``first[i + 1]``. ``folder`` is the table's, files are named from there. ``kept`` uint32 [N]
@@ -114,13 +114,16 @@ class FlatVectors:
         folder = Path(dataset.uri)
         files, begins, first, kept = [], [], [0], []
         fragments = dataset.get_fragments()
+        field = dataset.lance_schema.field(_COLUMN).id()
         for fragment in fragments:
             parts = fragment.data_files()
             if len(parts) != 1:
                 return None
             name = f"data/{parts[0].path}"
             start = first[-1]
-            for page in LanceFileReader(str(folder / name)).metadata().columns[-1].pages:
+            # Files lack columns that the table was given later.
+            column = parts[0].column_indices[parts[0].fields.index(field)]
+            for page in LanceFileReader(str(folder / name)).metadata().columns[column].pages:
                 if len(page.buffers) != 1:
                     return None
                 files.append(name)

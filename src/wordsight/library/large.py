@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from wordsight.errors import LibraryError
 from wordsight.library.ann import TRAINING_VECTORS, ApproximateIndex
 from wordsight.library.files import load_arrays, save_arrays
+from wordsight.library.filters import matching
 from wordsight.library.flat import FlatVectors
 from wordsight.library.snapshot import Snapshot
 from wordsight.library.table import BLOCK, NUMBERS, STATISTICS, matrix_of, open_table
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 EXACT_MIB = 1024
 _SAMPLE = 8_000  # views of a large library that stand for all of them, about
 _FEWEST = 30  # images at least, or all, that these views are of
+FAIR = 200  # images of it at least stand for all that a filter lets pass
 NEAREST = 200  # views at least that the approximate index names, to be scored exactly
 _NEAREST_OF = 10_000  # and one in so many: the more views, the closer they lie to each other
 _MOST_NEAREST = 4000
@@ -186,18 +188,15 @@ class LargeVersion:
                 return np.unique(np.concatenate([*rows, np.zeros(0, np.int64)]))
             count *= 2
 
-    def with_label(self, label: str, crops: bool) -> NDArray[np.int64]:
-        """Rows of all views of the images with this label, in order."""
+    def matching(self, where: str) -> NDArray[np.int64]:
+        """Ids of the images that a filter lets pass. Raises QueryError when it is none."""
+        return matching(self.dataset, where)
+
+    def rows_of(self, ids: NDArray[np.int64], crops: bool) -> NDArray[np.int64]:
+        """Rows of all views of these images, in order."""
         import numpy as np
 
-        try:
-            label.encode()
-        except UnicodeEncodeError:  # no label is so
-            return np.zeros(0, np.int64)
-        quoted = label.replace("'", "''")
-        found = self.dataset.to_table(columns=["id"], filter=f"label = '{quoted}' and view = 0")
-        rows = np.flatnonzero(np.isin(self.ids, found["id"].to_numpy()))
-        return self._counting(rows, crops)
+        return self._counting(np.flatnonzero(np.isin(self.ids, ids)), crops)
 
     def sample(self, crops: bool) -> NDArray[np.int64]:
         """Rows of all views of a random part of the images, in order.

@@ -45,7 +45,8 @@ class ImageRecord:
     """One image and its views; ``views[0]`` is the whole image.
 
     ``size`` is in bytes, ``mtime_ns`` in nanoseconds, ``hash`` that of the file's bytes,
-    ``crops`` names how its regions were proposed ("none" when they were not).
+    ``crops`` names how its regions were proposed ("none" when they were not), ``metadata`` is what
+    its file says of it, by the names of the table's columns, or None where that was not read.
     """
 
     id: str
@@ -58,6 +59,7 @@ class ImageRecord:
     height: int
     label: str | None = None
     crops: str = "none"
+    metadata: dict[str, Any] | None = None
     views: list[ViewRecord] = field(default_factory=list)
 
 
@@ -73,6 +75,8 @@ class Entry:
     hash: str
     crops: str
     label: str | None
+    media: str | None
+    """Kind of file, "photo" or "raw"; None where its metadata were not read yet."""
 
 
 def id_to_int(image_id: str) -> int:

@@ -11,6 +11,8 @@ tables have too, so a digest tells whether the manifest is the same one.
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordsight.library.flat import FlatVectors
-from wordsight.library.table import NUMBERS
+from wordsight.library.table import METADATA, NUMBERS, columns_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 _MORE_NUMBERS = ("width", "height")
+_DEGREES = ("latitude", "longitude")  # of METADATA, the rest of which are texts; nan for null
 _WORDS = ("folder", "name", "label", "kind", "region_label")  # folder + name is the path
 _MANIFEST = re.compile(r"\d{20}\.manifest")
 
@@ -89,9 +92,19 @@ class Sidecar:
                 "kind": words["kind"][place],
                 "box": self._box(place),
                 "region_label": words["region_label"][place],
+                **self._metadata(place),
             }
             for place in places
         ]
+
+    def _metadata(self, place: int) -> dict[str, Any]:
+        """What is kept of it; a sidecar that was made before there was any has none."""
+        known: dict[str, Any] = {n: self.words[n][place] for n in METADATA if n in self.words}
+        known |= {n: self.numbers[n].item(place) for n in _DEGREES if n in self.numbers}
+        known |= {n: None for n in _DEGREES if math.isnan(known.get(n, 0.0))}
+        if known.get("keywords"):
+            known["keywords"] = json.loads(known["keywords"])
+        return known
 
     def _box(self, place: int) -> list[float] | None:
         which = self.box.item(place)
@@ -111,12 +124,18 @@ class Sidecar:
         flat = FlatVectors.find(dataset, dim)
         if flat is None or manifest != f"{(1 << 64) - 1 - dataset.version:020d}.manifest":
             return None
-        columns = [*NUMBERS, *_MORE_NUMBERS, "path", "label", "kind", "region_label", "box"]
+        known = columns_of(dataset, METADATA)
+        columns = [*NUMBERS, *_MORE_NUMBERS, "path", "label", "kind", "region_label", "box", *known]
         table = dataset.to_table(columns=columns)
         kept = {name: table[name].to_numpy() for name in (*NUMBERS, *_MORE_NUMBERS)}
+        kept |= {name: table[name].to_numpy() for name in _DEGREES if name in known}
         cut = [path.rpartition("/") for path in table["path"].to_pylist()]
         words = {name: table[name].to_pylist() for name in ("label", "kind", "region_label")}
         words |= {"folder": [a + b for a, b, _ in cut], "name": [name for _, _, name in cut]}
+        for name in (name for name in known if name not in _DEGREES):
+            words[name] = table[name].to_pylist()
+        if "keywords" in words:
+            words["keywords"] = [each and json.dumps(each) for each in words["keywords"]]
         for name, texts in words.items():
             kept |= _Words.of(texts).to_arrays(name)
         boxes = table["box"].to_pylist()
@@ -136,8 +155,10 @@ class Sidecar:
             str(arrays["manifest"]),
             str(arrays["digest"]),
             version,
-            {name: arrays[name] for name in (*NUMBERS, *_MORE_NUMBERS)},
-            {name: _Words.from_arrays(arrays, name) for name in _WORDS},
+            {name: arrays[name] for name in (*NUMBERS, *_MORE_NUMBERS)}
+            | {name: arrays[name] for name in _DEGREES if name in arrays},
+            {name: _Words.from_arrays(arrays, name) for name in _WORDS}
+            | {n: _Words.from_arrays(arrays, n) for n in METADATA if f"{n}.codes" in arrays},
             arrays["boxes"],
             arrays["box"],
             FlatVectors.from_arrays(arrays, table, dim),

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +21,9 @@ from wordsight.library.files import (
     write_atomically,
     writing,
 )
+from wordsight.library.filters import matching
 from wordsight.library.large import (
+    FAIR,
     NEAREST,
     LargeVersion,
     drop_indexes,
@@ -38,10 +41,14 @@ from wordsight.library.swap import clear
 from wordsight.library.table import (
     BLOCK,
     DESCRIPTION,
+    METADATA,
     NUMBERS,
     STATISTICS,
+    add_metadata_columns,
+    columns_of,
     create_table,
     files_of,
+    known_of,
     matrix_of,
     open_table,
     to_records,
@@ -61,6 +68,7 @@ FORMAT = 1
 _COMPACT_FRAGMENTS = 8  # an indexing run leaves no more
 _MOST_FRAGMENTS = 64  # nor many small changes these
 _DESCRIBED = 2_000_000  # up to so many views paths and labels are kept in memory, 100 bytes each
+_MATCHING = 32  # filters whose answers are remembered
 _RECENT_NS = 2_000_000_000
 
 T = TypeVar("T")
@@ -107,7 +115,7 @@ class Store(Settings):
         self.kinds: Kinds | None = None
         """What queries are held against, once a search has made it."""
         self._calibrations: dict[str, tuple[int, Calibration]] = {}
-        self._labels: tuple[int, NDArray[Any]] | None = None
+        self._matching: dict[str, tuple[int, NDArray[np.bool_]]] = {}  # by filter
         self._described: tuple[int, Any] | None = None  # what rows() gives, as one table
         self._asked = -1
         self._counts: dict[bool, tuple[int, int]] = {}
@@ -381,15 +389,18 @@ class Store(Settings):
 
     def entries(self) -> list[Entry]:
         """Every image without its vectors."""
-        table = self._read(
-            lambda: self.dataset.to_table(
-                columns=["id", "path", "root", "size", "mtime_ns", "hash", "crops", "label"],
-                filter="view = 0",
-            )
-        )
-        columns = [table[name].to_pylist() for name in table.column_names]
-        columns[0] = [id_from_int(value) for value in columns[0]]
-        return [Entry(*row) for row in zip(*columns, strict=True)]
+
+        def read() -> Any:
+            dataset = self.dataset
+            names = columns_of(dataset, [field.name for field in fields(Entry)])
+            return dataset.to_table(columns=names, filter="view = 0")
+
+        table = self._read(read)
+        columns = {name: table[name].to_pylist() for name in table.column_names}
+        columns["id"] = [id_from_int(value) for value in columns["id"]]
+        columns.setdefault("media", [None] * len(table))
+        ordered = [columns[field.name] for field in fields(Entry)]
+        return [Entry(*row) for row in zip(*ordered, strict=True)]
 
     def images(self, ids: Sequence[str]) -> list[ImageRecord]:
         """The images of these ids with all their views; unknown ids are left out."""
@@ -434,19 +445,22 @@ class Store(Settings):
         if loading is not None:
             loading.result()
 
-    def labelled(self, snapshot: Snapshot, label: str) -> NDArray[np.bool_]:
-        """Which images of a snapshot have this label: bool [N]."""
+    def matching(self, snapshot: Snapshot, where: str) -> NDArray[np.bool_]:
+        """Which images of a snapshot a filter lets pass (see :mod:`filters`): bool [N].
+
+        Raises QueryError for an expression that is none.
+        """
         import numpy as np
 
         if snapshot.sampled is not None:
-            large = self._large()
-            return np.isin(snapshot.ids, large.ids[large.with_label(label, crops=False)])
-
-        if self._labels is None or self._labels[0] != snapshot.version:
-            mine = self.labels()
-            ordered = [mine.get(id_from_int(value)) for value in snapshot.ids]
-            self._labels = snapshot.version, np.array(ordered, object)
-        return np.asarray(self._labels[1] == label, np.bool_)
+            return np.isin(snapshot.ids, self._read(lambda: self._large().matching(where)))
+        version, passes = self._matching.get(where, (None, None))
+        if passes is None or version != snapshot.version:
+            passes = np.isin(snapshot.ids, self._read(lambda: matching(self.dataset, where)))
+            if len(self._matching) >= _MATCHING:
+                self._matching.clear()
+            self._matching[where] = snapshot.version, passes
+        return passes
 
     @property
     def is_large(self) -> bool:
@@ -460,21 +474,33 @@ class Store(Settings):
         *,
         k: int = 10,
         crops: bool = True,
-        label: str | None = None,
+        where: str | None = None,
     ) -> Snapshot:
         """In a large library: a random part of the images, and those near to the queries [Q, D].
 
         Enough to rank the ``k`` nearest images, at most 4,000 views a query; of whole images alone
-        without ``crops``. With a ``label``, all images that have it are there too.
+        without ``crops``. With a filter (``where``), all images that it lets pass are there too;
+        where these are too large for that themselves, those of the random part stand for them
+        (:data:`~wordsight.library.large.FAIR` or more), and so many more of the nearest are there.
         """
+        import math
+
         import numpy as np
 
         def read() -> Snapshot:
             large = self._large()
             sample, _ = self._sampled(large, crops)
             rows = large.nearest(queries, k, crops)
-            if label is not None:
-                rows = np.union1d(rows, large.with_label(label, crops))
+            if where is not None:
+                passing = large.matching(where)
+                theirs = large.rows_of(passing, crops)
+                drawn = int(np.isin(sample.ids, passing).sum())
+                if drawn < FAIR or len(theirs) * self.model.dim * 4 <= exact_bytes():
+                    rows = np.union1d(rows, theirs)
+                else:
+                    rows = large.nearest(
+                        queries, math.ceil(k * len(large.ids) / len(theirs)), crops
+                    )
             place = np.searchsorted(sample.ids, large.ids[rows])  # a snapshot's ids are in order
             known = sample.ids[np.minimum(place, len(sample.ids) - 1)] == large.ids[rows]
             rows = rows[~known]
@@ -564,7 +590,7 @@ class Store(Settings):
         return int(dataset.version), {name: table[name].to_numpy() for name in NUMBERS}, vectors
 
     def rows(self, rows: Sequence[int], version: int) -> list[dict[str, Any]]:
-        """Path, label, size and box of the views at these places of that version of the table.
+        """Path, label, size, box and metadata of the views at these places of that version.
 
         Raises LibraryChangedError when that version is there no more.
         """
@@ -587,6 +613,7 @@ class Store(Settings):
         for row in found:
             row["id"] = id_from_int(row["id"])
             row["box"] = tuple(row["box"]) if row["box"] else None
+            row["metadata"] = known_of(row)
         return found
 
     def _described_rows(self, places: list[int], version: int) -> Any:
@@ -596,10 +623,11 @@ class Store(Settings):
             (one for one in opened if one is not None and int(one.version) == version), None
         )
         dataset = dataset or open_table(self.path, version)
-        table = dataset.take(places, columns=DESCRIPTION)
+        columns = columns_of(dataset, [*DESCRIPTION, *METADATA])
+        table = dataset.take(places, columns=columns)
         # Who asks a second time will ask again: then from memory, not from the disk.
         if self._asked == version and self.in_memory and dataset.count_rows() <= _DESCRIBED:
-            described = dataset.to_table(columns=DESCRIPTION)
+            described = dataset.to_table(columns=columns)
             self._described = version, described.combine_chunks()
         self._asked = version
         return table
@@ -736,6 +764,11 @@ class Store(Settings):
             else:
                 self.dataset.insert(table, mode="append")
             sync(self.path)
+
+    def add_metadata_columns(self) -> None:
+        """Let an older library hold what files say of their images (under :meth:`lock`)."""
+        with writing(self.path):
+            add_metadata_columns(self.dataset)
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove images with all their views; the number of images that were there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,11 @@ STATISTICS = ("mean", "sd", "image_mean", "image_sd")
 NUMBERS = ("id", "view", *STATISTICS)
 DESCRIPTION = ["id", "path", "label", "width", "height", "kind", "box", "region_label"]
 """Columns that say of a view what it is and where."""
+
+METADATA = (
+    "media", "orientation", "taken", "camera", "lens", "latitude", "longitude", "keywords",
+)  # fmt: skip
+"""Columns for what an image's file says of it; ``media`` is null where that was not read yet."""
 
 BLOCK = 65_536
 """Rows that are read at once where all are passed through."""
@@ -70,6 +75,32 @@ def drop_fragments(dataset: Any, numbers: Sequence[int]) -> Any:
     return dataset
 
 
+def add_metadata_columns(dataset: Any) -> None:
+    """Give a table that was made before there were such columns empty ones.
+
+    Its files stay as they are: the next version names the columns.
+    """
+    import pyarrow as pa
+
+    missing = [field for field in _metadata_fields() if field.name not in dataset.schema.names]
+    if missing:
+        dataset.add_columns(pa.schema(missing))
+
+
+def columns_of(dataset: Any, names: Sequence[str]) -> list[str]:
+    """Those of these columns that a table has; an older one has none of :data:`METADATA`."""
+    there = set(dataset.schema.names)
+    return [name for name in names if name in there]
+
+
+def _metadata_fields() -> list[Any]:
+    import pyarrow as pa
+
+    types = {name: pa.float64() for name in ("latitude", "longitude")}
+    types["keywords"] = pa.list_(pa.string())
+    return [pa.field(name, types.get(name, pa.string())) for name in METADATA]
+
+
 def _schema(dim: int) -> Any:
     import pyarrow as pa
 
@@ -94,6 +125,7 @@ def _schema(dim: int) -> Any:
             pa.field("sd", pa.float32()),
             pa.field("image_mean", pa.float32()),
             pa.field("image_sd", pa.float32()),
+            *_metadata_fields(),
             pa.field("vector", pa.list_(pa.float16(), dim)),
         ]
     )
@@ -137,6 +169,8 @@ def to_table(images: Sequence[ImageRecord], bank: NDArray[np.float32], dim: int)
     }
     for name in _IMAGE_COLUMNS:
         columns[name] = [getattr(image, name) for image, _, _ in views]
+    for name in METADATA:
+        columns[name] = [(image.metadata or {}).get(name) for image, _, _ in views]
     return pa.table(columns, schema=_schema(dim))
 
 
@@ -151,6 +185,7 @@ def to_records(table: Any) -> list[ImageRecord]:
             record = records[row["id"]] = ImageRecord(
                 id=id_from_int(row["id"]),
                 **{key: row[key] for key in _IMAGE_COLUMNS},
+                metadata=known_of(row) or None,
             )
         record.views.append(
             ViewRecord(
@@ -162,6 +197,11 @@ def to_records(table: Any) -> list[ImageRecord]:
             )
         )
     return list(records.values())
+
+
+def known_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row says of its image's file, without what is not known."""
+    return {name: row[name] for name in METADATA if row.get(name) is not None}
 
 
 def matrix_of(column: Any, matrix: NDArray[np.float32] | None = None) -> NDArray[np.float32]:

@@ -76,6 +76,10 @@ class Hit(BaseModel):
     label: str | None
     width: int
     height: int
+    metadata: dict[str, Any] = Field(
+        description="What is known of the file: taken, camera, lens, orientation, media, keywords; "
+        "never where it was taken."
+    )
     view: View
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from wordsight.api import Library
     from wordsight.classify import Classification, Classifier
     from wordsight.library import ImageRecord
+    from wordsight.search import Result
 
 T = TypeVar("T")
 
@@ -114,7 +115,7 @@ class Service:
             try:
                 with self._lock:
                     found = self.library.search(part, **options)
-                answers += [json.dumps(result.to_json()).encode() for result in found]
+                answers += [json.dumps(_placeless(result)).encode() for result in found]
             except QueryError as error:
                 if len(part) == 1:
                     answers.append(error)
@@ -323,6 +324,15 @@ def _tags(record: ImageRecord, folder: int) -> dict[int, Any]:
             return {**exif, **exif.get_ifd(folder)}
     except Exception:  # odd metadata is no reason to show nothing
         return {}
+
+
+def _placeless(result: Result) -> dict[str, Any]:
+    """The answer to a search; where pictures were taken is told of one that is asked for alone."""
+    answer = result.to_json()
+    for hit in answer["hits"]:
+        known = hit["metadata"].items()
+        hit["metadata"] = {k: v for k, v in known if k not in ("latitude", "longitude")}
+    return answer
 
 
 def _taken(record: ImageRecord) -> dict[str, str]:

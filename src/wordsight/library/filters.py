@@ -1,0 +1,129 @@
+"""Filters: expressions in Lance's SQL over the table's columns, and short forms that make them."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from wordsight.errors import QueryError
+from wordsight.library.table import METADATA
+from wordsight.paths import expanded
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_DATE = re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d:\d\d(:\d\d)?)?)?)?")
+_PLACE = re.compile(r"\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*,\s*([\d.]+)\s*(km|m)\s*")
+_EARTH_KM = 6371.0
+_NOISE = re.compile(
+    r"Error resolving filter expression .* and view = 0: |Error parsing statement: SELECT 1 FROM t "
+    r"WHERE .*(?=\(sql parser)|Invalid user input: |Schema error: |Error during planning: "
+    r"|, _row\w+(?=[,.])|, \S+\.rs:\d+(:\d+)?"
+)  # what Lance says around what is wrong
+_HINT = "for example: \"taken >= '2023-07' and camera like 'Pixel%'\""
+
+
+def with_label(label: str) -> str:
+    """Images of this label."""
+    return f"label = {_quoted(label)}"
+
+
+def after(date: str) -> str:
+    """Images taken from this date on ("2023", "2023-07", "2023-07-14", "2023-07-14 18:00").
+
+    By the camera's own clock, as people remember days. Raises QueryError when it is no date.
+    """
+    return f"taken >= {_date(date)}"
+
+
+def before(date: str) -> str:
+    """Images taken before this date began; see :func:`after`."""
+    return f"taken < {_date(date)}"
+
+
+def inside(folder: str | os.PathLike[str]) -> str:
+    """Images in a folder and those below it, or in an archive."""
+    place = os.path.realpath(expanded(folder))
+    below = os.path.join(place, "")  # noqa: PTH118  ("/": all)
+    starts = " or ".join(f"starts_with(path, {_quoted(start)})" for start in (below, f"{place}::"))
+    return f"path = {_quoted(place)} or {starts}"
+
+
+def near(place: str) -> str:
+    """Images taken around a place: "48.1,11.6,5km" is latitude, longitude and the distance.
+
+    Raises QueryError when it is none.
+    """
+    found = _PLACE.fullmatch(place)
+    try:
+        latitude, longitude, distance = (float(number) for number in found.groups()[:3])  # type: ignore[union-attr]
+        possible = abs(latitude) <= 90 and abs(longitude) <= 180
+    except (AttributeError, ValueError):
+        possible = False
+    if not possible or found is None:
+        raise QueryError(
+            f"cannot read the place {place!r}: write latitude, longitude and distance like "
+            "48.1,11.6,5km"
+        )
+    distance /= 1000 if found[4] == "m" else 1
+    # The haversine of the angle between the two, against that of the distance.
+    most = math.sin(min(distance / _EARTH_KM, math.pi) / 2) ** 2
+    return (
+        f"pow(sin(radians(latitude - {latitude!r}) / 2), 2)"
+        f" + {math.cos(math.radians(latitude))!r} * cos(radians(latitude))"
+        f" * pow(sin(radians(longitude - {longitude!r}) / 2), 2) <= {most!r}"
+    )
+
+
+def joined(*filters: str | None) -> str | None:
+    """What all of these let pass; None where none is given."""
+    given = [each for each in filters if each is not None]
+    return (
+        " and ".join(f"({each})" for each in given) if len(given) > 1 else next(iter(given), None)
+    )
+
+
+def matching(dataset: Any, where: str) -> NDArray[np.int64]:
+    """Ids of the images of a table that an expression is true of.
+
+    Raises QueryError when it cannot be read; what the table's reader raises when that fails.
+    """
+    import numpy as np
+
+    try:
+        where.encode()
+    except UnicodeEncodeError:  # nothing in the table is so
+        return np.zeros(0, np.int64)
+    try:
+        found = dataset.to_table(columns=["id"], filter=f"({where}) and view = 0")
+    except (ValueError, OSError) as error:
+        dataset.count_rows(filter="view = 0")  # if this can be read, it is the expression
+        said = (
+            " ".join(_NOISE.sub("", str(error).splitlines()[0]).split())[:300]
+            .replace("'Utf8'", "text")
+            .rstrip(". ")
+        )
+        missing = [name for name in METADATA if name not in dataset.schema.names]
+        if any(re.search(rf"\b{name}\b", where) for name in missing):
+            raise QueryError(
+                f"this library does not hold yet what the filter asks for: {where}  "
+                "(wordsight index FOLDER adds it, without embedding anew)"
+            ) from None
+        raise QueryError(f"the filter cannot be read: {where}  ({said}; {_HINT})") from None
+    return np.asarray(found["id"].to_numpy(), np.int64)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _date(text: str) -> str:
+    if not _DATE.fullmatch(text.strip()):
+        raise QueryError(
+            f"cannot read the date {text!r}: write it like 2023, 2023-07, 2023-07-14 or "
+            "2023-07-14T18:00"
+        )
+    return _quoted(text.strip().replace(" ", "T"))
