@@ -316,9 +316,9 @@ def test_problems_of_shards_are_passed_on(shards: Path) -> None:
 
 def test_useless_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORDSIGHT_CIFAR10", str(tmp_path))
-    with pytest.raises(SourceError, match=r"holds neither train-\*\.tar nor cifar-10-binary"):
+    with pytest.raises(SourceError, match=r"contains neither train-\*\.tar nor cifar-10-binary"):
         cifar10.load("train")
-    with pytest.raises(SourceError, match=r"holds neither test\.tar nor cifar-10-binary"):
+    with pytest.raises(SourceError, match=r"contains neither test\.tar nor cifar-10-binary"):
         cifar10.load("test")
     monkeypatch.setenv("WORDSIGHT_CIFAR10", str(tmp_path / "gone"))
     with pytest.raises(SourceError, match=r"WORDSIGHT_CIFAR10=.*gone: no such file or folder"):
@@ -385,7 +385,7 @@ def test_the_hub_comes_first(server: Server, cache: Path) -> None:
     )
     assert server.requests == [None, "bytes=5000-"]
     assert len(said) == 1  # before the first byte
-    assert re.match(r"fetching CIFAR-10: 0\.\d MB, once, from http://127.*test\.parquet", said[0])
+    assert re.match(r"downloading CIFAR-10: 0\.\d MB, once, from http://127.*test\.parquet", said[0])
     assert seen[-1] == (len(PARQUET), len(PARQUET))
     assert [file.name for file in cache.iterdir() if file.suffix != ".lock"] == [cifar10.PARQUET]
     items = source.items()
