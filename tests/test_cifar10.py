@@ -385,7 +385,9 @@ def test_the_hub_comes_first(server: Server, cache: Path) -> None:
     )
     assert server.requests == [None, "bytes=5000-"]
     assert len(said) == 1  # before the first byte
-    assert re.match(r"downloading CIFAR-10: 0\.\d MB, once, from http://127.*test\.parquet", said[0])
+    assert re.match(
+        r"downloading CIFAR-10: 0\.\d MB, once, from http://127.*test\.parquet", said[0]
+    )
     assert seen[-1] == (len(PARQUET), len(PARQUET))
     assert [file.name for file in cache.iterdir() if file.suffix != ".lock"] == [cifar10.PARQUET]
     items = source.items()

@@ -632,7 +632,7 @@ def test_save_refuses_a_suffix_it_does_not_know(tmp_path: Path, name: str) -> No
 
 @pytest.mark.parametrize("name", ["x.webp", "x.gif", "x.jpg", "x.pdf"])
 def test_save_refuses_what_a_format_cannot_hold(tmp_path: Path, name: str) -> None:
-    with pytest.raises(WordsightError, match=r"1 x 70000 pixels are more than .* write a \.png"):
+    with pytest.raises(WordsightError, match=r"1 x 70000 pixels are too many for .* write a \.png"):
         render.save(Image.new("RGB", (1, 70_000)), tmp_path / name)
     assert not list(tmp_path.iterdir())
     render.save(Image.new("RGB", (1, 70_000)), tmp_path / "x.png")

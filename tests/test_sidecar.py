@@ -150,9 +150,9 @@ def test_a_table_that_is_copied_in_part_is_no_table(
         file.write_bytes(whole[:there].ljust(len(whole) if space else 0, b"\0"))
     if not beside:
         (library.path / "sidecar.npz").unlink()
-    with pytest.raises(LibraryError, match=r"the table .* cannot be read"):
+    with pytest.raises(LibraryError, match=r"cannot read the table|the table .* cannot be read"):
         wordsight.open(library.path, model).search("red", anyway=True)
-    with pytest.raises(LibraryError, match=r"the table .* cannot be read"):
+    with pytest.raises(LibraryError, match=r"cannot read the table|the table .* cannot be read"):
         wordsight.open(library.path, model).vectors()
 
 
