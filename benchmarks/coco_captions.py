@@ -10,28 +10,13 @@ Flickr30k text-to-image R@1/5/10 of OpenAI's ViT-B/32 is 58.8/83.6/90.0 (open_cl
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import wordsight
-from benchmarks.common import finish, parser
+from benchmarks.common import Part, finish, parser
 from wordsight.evaluate import evaluate, load_judgements
-from wordsight.sources import Item, open_source
+from wordsight.sources import open_source
 from wordsight.sources.coco import read_coco
-
-
-@dataclass
-class Part:
-    """Some of the images of an archive."""
-
-    root: str
-    chosen: list[Item]
-    name: str = "part of the COCO captions pack"
-    problems: list[tuple[str, str]] = field(default_factory=list)
-
-    def items(self) -> list[Item]:
-        """The chosen images."""
-        return self.chosen
 
 
 def main() -> None:

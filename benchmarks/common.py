@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import machine, vit
+from wordsight.sources import Item
 
 GIVEN = {
     "data": ("WORDSIGHT_DATA", "", "folder of the data packs"),
@@ -30,6 +32,20 @@ GIVEN = {
     "rclip": ("WORDSIGHT_RCLIP", "", "the rclip command of an environment of its own"),
 }
 """Options whose defaults are named by the environment: the variable, what is below it, the help."""
+
+
+@dataclass
+class Part:
+    """Some of the images of an archive, as a source."""
+
+    root: str
+    chosen: list[Item]
+    name: str = "part of an archive"
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+    def items(self) -> list[Item]:
+        """The chosen images."""
+        return self.chosen
 
 
 def parser(text: str | None, *given: str, optional: str = "") -> argparse.ArgumentParser:

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_models import make_clip
 from fakes import ANCHORS, ColourModel
 from hypothesis import settings
 from PIL import Image
+
+from wordsight import models
+from wordsight.models import registry
 
 # A busy machine is no failure.
 settings.register_profile("no deadline", deadline=None)
@@ -62,6 +66,15 @@ def test_models() -> Path:
 def model() -> ColourModel:
     """A stand-in encoder that knows colours."""
     return ColourModel()
+
+
+@pytest.fixture
+def starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model in the place of the packaged one."""
+    folder = make_clip(tmp_path / "starter-weights")
+    monkeypatch.setattr(models, "STARTER_FOLDER", folder)
+    monkeypatch.setattr(registry, "STARTER_FOLDER", folder)
+    return folder
 
 
 @pytest.fixture

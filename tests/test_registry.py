@@ -29,15 +29,6 @@ def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model in the place of the packaged one."""
-    folder = make_clip(tmp_path / "starter-weights")
-    monkeypatch.setattr(models, "STARTER_FOLDER", folder)
-    monkeypatch.setattr(registry, "STARTER_FOLDER", folder)
-    return folder
-
-
-@pytest.fixture
 def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     """A hub that has the preferred model."""
     folder = make_clip(tmp_path / "published", dim=12)

@@ -490,15 +490,6 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     return int(ended.value.code or 0), said.out, said.err
 
 
-@pytest.fixture
-def starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model in the place of the packaged one."""
-    folder = make_clip(tmp_path / "starter-weights")
-    monkeypatch.setattr(models, "STARTER_FOLDER", folder)
-    monkeypatch.setattr(registry, "STARTER_FOLDER", folder)
-    return folder
-
-
 def test_from_the_starter_to_what_auto_means(
     starter: Path,
     tmp_path: Path,

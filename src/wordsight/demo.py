@@ -51,18 +51,6 @@ _REPLACED = ("library", "scenes", "scenes-library", "photographs-library")
 _MARK = ".wordsight-demo"
 
 
-class _First:
-    """The first images of a source."""
-
-    def __init__(self, source: Source, most: int | None) -> None:
-        self.root, self.name, self.problems = source.root, source.name, source.problems
-        self._items = source.items()[:most]
-
-    def items(self) -> list[Item]:
-        """As of any source."""
-        return self._items
-
-
 def run(
     model: ClipModel,
     source: Source,
@@ -80,6 +68,7 @@ def run(
     ``out`` cannot be written, or holds folders of these names that no earlier run made.
     """
     from wordsight import render
+    from wordsight.sources import Head
 
     started = time.perf_counter()
     facts: dict[str, Any] = {"model": model.name, "origin": origin, "pictures": []}
@@ -103,7 +92,7 @@ def run(
         ) from None
     say(f"1. Model: {model.name}, {model.dim} dimensions, images of {model.image_size[0]} px")
 
-    part = _First(source, most)
+    part = source if most is None else Head(source, most)
     items = part.items()
     labels = sorted({item.label for item in items if item.label})
     of_all = f"the first {most:,} (--full: all)" if len(items) == most else f"{len(items):,}"

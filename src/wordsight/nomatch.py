@@ -336,6 +336,11 @@ class Decision:
     """Where rivals turned a match down: the one that the closest images look most like."""
 
     @property
+    def lost_to_rivals(self) -> bool:
+        """Whether it would be a match without rivals."""
+        return not self.match and self.p_value <= self.false_accept
+
+    @property
     def certainty(self) -> float:
         """How probable it is at most that the library holds what was asked for, at even odds.
 

@@ -45,6 +45,11 @@ def switch_off() -> None:
         _quieten(runtime)
 
 
+def is_offline() -> bool:
+    """Tell whether ``HF_HUB_OFFLINE`` forbids the network."""
+    return os.environ.get("HF_HUB_OFFLINE", "").strip().upper() in ("1", "TRUE", "YES", "ON")
+
+
 def import_onnxruntime() -> Any:
     """ONNX Runtime, told in its own way too."""
     import onnxruntime

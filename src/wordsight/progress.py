@@ -7,6 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
 
 LINE_SECONDS = 5.0
 """In a pipe, how long work goes on without a line about it."""
@@ -60,34 +64,30 @@ def lines(line: Callable[[int, int | None], str]) -> Iterator[Report]:
 
 
 @contextmanager
+def bar(title: str, *columns: ProgressColumn) -> Iterator[Report]:
+    """Show a bar on the terminal, with these columns between it and the time that is left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    every = (TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn())
+    with Progress(*every, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(title, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
+
+
+@contextmanager
 def transfer(title: str, had: int = 0) -> Iterator[Report]:
     """Show bytes that come; ``had`` of them were here before."""
-    with _bar(title) if sys.stderr.isatty() else _rates(title, had) as report:
+    with _bytes(title) if sys.stderr.isatty() else _rates(title, had) as report:
         yield report
 
 
 @contextmanager
-def _bar(title: str) -> Iterator[Report]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+def _bytes(title: str) -> Iterator[Report]:
+    from rich.progress import DownloadColumn, TransferSpeedColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with bar(title, DownloadColumn(), TransferSpeedColumn()) as report:
+        yield report
 
 
 @contextmanager

@@ -103,10 +103,7 @@ class Result:
     @property
     def lost_to_rivals(self) -> bool:
         """Whether there is less of a match because the images look more like another kind."""
-        d = self.decision
-        if d is None or self.match:
-            return False
-        return d.p_value <= d.false_accept
+        return self.decision is not None and self.decision.lost_to_rivals
 
     def explanation(self) -> str:
         """Say in a sentence why this is, or is not, a match."""
@@ -122,8 +119,9 @@ class Result:
         d = self.decision
         if self.lost_to_rivals:
             return f"The closest images look more like {d.rival or 'something else'}."
-        often = f"nrelated words score this high {_often(d)} (limit {_percent(d.false_accept)})."
-        return f"Nothing stands out: u{often}" if self.verdict == "none" else f"U{often}"
+        often = f"words score this high {_often(d)} (limit {_percent(d.false_accept)})."
+        none = self.verdict == "none"
+        return f"Nothing stands out: unrelated {often}" if none else f"Unrelated {often}"
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``wordsight search --json`` prints."""
@@ -344,9 +342,8 @@ def search(
     needs both the library and these images to fit, so that the stated rate still holds.
     ``sort`` puts the ``k`` hits in the order of their capture times, "-taken" the newest first;
     those without one come last, and ranks stay those of the ranking.
-    Raises QueryError for empty queries and options that make no sense, where a filter cannot be
-    read or lets no image pass, and ModelMismatchError for
-    another model.
+    Raises QueryError for empty queries and options that make no sense, and where a filter cannot
+    be read or lets no image pass; ModelMismatchError for another model.
     """
     import numpy as np
 
@@ -540,18 +537,19 @@ def _decide(
     def judge(
         row: NDArray[np.float32], vector: NDArray[np.float32], views: NDArray[np.float32]
     ) -> Decision:
-        rivals = kinds.vectors[kinds.rivals(vector)]
+        names = kinds.rivals(vector)
+        rivals = kinds.vectors[names]
 
         def posteriors(images: NDArray[np.intp]) -> NDArray[np.floating[Any]]:
             won = _winning_views(snapshot, images, views, crops)
             return posterior(views[won], snapshot.vectors_of(won) @ rivals.T, model.logit_scale)
 
         def named(decision: Decision, places: NDArray[np.intp]) -> Decision:
-            if decision.match or decision.p_value > false_accept:
+            if not decision.lost_to_rivals:
                 return decision
             closest = places[np.argsort(-row[places])[:_CLOSEST]]
             won = snapshot.vectors_of(_winning_views(snapshot, closest, views, crops))
-            rival = kinds.rivals(vector)[int((won @ rivals.T).mean(axis=0).argmax())]
+            rival = names[int((won @ rivals.T).mean(axis=0).argmax())]
             return replace(decision, rival=kind_texts()[rival])
 
         decision = null.decide(

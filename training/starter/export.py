@@ -126,8 +126,10 @@ def load_towers(work: Path) -> tuple[ImageTower, int, TextTower]:
 
 
 def english(tokenizer: dict[str, Any]) -> dict[str, Any]:
-    """A tokenizer's file without the letters of other scripts: the tower has never read a word of
-    them, so they are unknown, and a prompt in them is told. Numbers of tokens stay."""
+    """A tokenizer's file without the letters of other scripts; the numbers of its tokens stay.
+
+    The tower has never read a word of them: so they are unknown, and a prompt in them is told.
+    """
     vocabulary = tokenizer["model"]["vocab"]
     tokenizer["model"]["vocab"] = {
         f"[foreign{number}]"

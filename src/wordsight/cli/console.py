@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from wordsight.errors import WordsightError, reason
-from wordsight.progress import lines, transfer
+from wordsight.progress import bar, lines, transfer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -105,15 +105,7 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         with lines(line) as report:
             yield report
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import ProgressColumn, Task
     from rich.text import Text
 
     class Rate(ProgressColumn):
@@ -124,16 +116,8 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         def render(self, task: Task) -> Text:  # of an unknown total it says nothing, not 0/?
             return Text(f"{task.completed:,.0f}/{task.total:,.0f}" if task.total else "")
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        Done(),
-        Rate(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with bar(title, Done(), Rate()) as report:
+        yield report
 
 
 class Transfer:

@@ -12,6 +12,7 @@ import typer
 from wordsight import __version__
 from wordsight.cli.console import check_files, check_pictures, nearby, say
 from wordsight.errors import WordsightError
+from wordsight.paths import expanded
 
 if TYPE_CHECKING:
     from wordsight.api import Library
@@ -120,7 +121,7 @@ class Session:
         result = self._last()
         if not name:
             raise WordsightError("write a file name, for example: :save grid.png")
-        path = Path(name).expanduser()
+        path = expanded(name)
         check_pictures([path])
         check_files([path])
         render.save(self._library.grid(result), path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -44,6 +45,23 @@ def writing(path: Path) -> Iterator[None]:
                 "with --library DIR. The images can stay."
             ) from None
         raise LibraryError(f"cannot write the library {path}: {short(error)}") from error
+
+
+def sync_path(path: Path) -> None:
+    """Have the disk keep a file, or what a folder names. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_record(library: Path) -> dict[str, Any]:
+    """The record of a library (``library.json``); an empty one where none can be read."""
+    with contextlib.suppress(OSError, ValueError):
+        record: dict[str, Any] = json.loads((library / "library.json").read_text("utf-8"))
+        return record
+    return {}
 
 
 def write_atomically(path: Path, data: bytes) -> None:

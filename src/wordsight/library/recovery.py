@@ -10,6 +10,7 @@ from typing import Any
 
 from wordsight.errors import LibraryError
 from wordsight.library.checksums import FOLDERS, Checksums
+from wordsight.library.files import sync_path
 from wordsight.library.sidecar import newest_manifest
 from wordsight.library.table import drop_fragments, files_of, open_table
 
@@ -65,11 +66,12 @@ def check(library: Path, names: Iterable[str]) -> None:
         )
 
 
-def repair(library: Path, *, contents: bool) -> bool:
+def repair(library: Path, checked: set[str], *, contents: bool) -> bool:
     """Put damaged files aside, so that the table can be written to; whether there were any.
 
-    Damaged manifests go to ``damaged``; images in other damaged files are forgotten. Without
-    ``contents`` these are known by their sizes alone. Raises what the table's reader raises.
+    Damaged manifests go to ``damaged``; images in other damaged files are forgotten. Files that
+    are ``checked`` are not read again; those that were read are added. Without ``contents`` all are
+    known by their sizes alone. Raises what the table's reader raises.
     """
     dataset, damaged = open_readable(library)
     checksums = Checksums.load(library)
@@ -81,7 +83,7 @@ def repair(library: Path, *, contents: bool) -> bool:
     if damaged:  # numbers of versions are given again
         checksums.save()
         checksums.path("_versions/latest_version_hint.json").unlink(missing_ok=True)
-    lost = _unreadable_fragments(dataset, checksums, contents)
+    lost = _unreadable_fragments(dataset, checksums, None if not contents else checked)
     if lost:
         before = dataset.count_rows()
         rest = drop_fragments(dataset, lost).count_rows()
@@ -97,16 +99,23 @@ def repair(library: Path, *, contents: bool) -> bool:
     return bool(damaged or lost)
 
 
-def _unreadable_fragments(dataset: Any, checksums: Checksums, contents: bool) -> list[int]:
-    """The numbers of the fragments whose files are damaged or gone."""
+def _unreadable_fragments(
+    dataset: Any, checksums: Checksums, checked: set[str] | None
+) -> list[int]:
+    """The numbers of the fragments whose files are damaged or gone.
+
+    Without ``checked`` contents are not looked at; else of files that are not among these, which
+    are added.
+    """
     lost = []
     for fragment in dataset.get_fragments():
         names = files_of(fragment)
-        known = all(name in checksums.files for name in names)
-        if checksums.wrong(names, contents=contents) or (
-            contents and not known and not _reads(fragment)
-        ):
+        known = checksums.files.keys() >= set(names)
+        read = checked is not None and not (known and checked.issuperset(names))
+        if checksums.wrong(names, contents=read) or (read and not known and not _reads(fragment)):
             lost.append(int(fragment.fragment_id))
+        elif checked is not None:
+            checked.update(names)
     return lost
 
 
@@ -129,11 +138,7 @@ def sync(library: Path) -> None:
         names = [path.name for path in place.iterdir()] if place.is_dir() else []
         new = [name for name in names if f"{folder}/{name}" not in checksums.files]
         for path in [*(place / name for name in new), *([place] if new else [])]:
-            file = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(file)
-            finally:
-                os.close(file)
+            sync_path(path)
         there.update(f"{folder}/{name}" for name in names)
     there.discard("_versions/latest_version_hint.json")  # the one file that is written again
     if there != checksums.files.keys():

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from wordsight.library.files import write_atomically, writing
+from wordsight.library.files import read_record, write_atomically, writing
 
 
 class Settings:
@@ -38,8 +38,7 @@ class Settings:
     @property
     def replaces(self) -> str | None:
         """The id of the library whose place this one takes, or took (see swap.py)."""
-        identity = self._written_record().get("replaces")
-        return None if identity is None else str(identity)
+        return self._text("replaces")
 
     @replaces.setter
     def replaces(self, identity: str) -> None:
@@ -48,12 +47,15 @@ class Settings:
     @property
     def suggested(self) -> str | None:
         """The better model that was last suggested to the user, who need not read it again."""
-        name = self._written_record().get("suggested")
-        return None if name is None else str(name)
+        return self._text("suggested")
 
     @suggested.setter
     def suggested(self, name: str) -> None:
         self._choose("suggested", name, self.suggested)
+
+    def _text(self, name: str) -> str | None:
+        value = self._written_record().get(name)
+        return None if value is None else str(value)
 
     def _choose(self, name: str, value: object, before: object) -> None:
         if value != before:
@@ -79,7 +81,4 @@ class Settings:
 
     def _written_record(self) -> dict[str, Any]:
         """The record as it is on the disk; the one that is known where that cannot be read."""
-        with contextlib.suppress(OSError, ValueError):
-            record: dict[str, Any] = json.loads((self.path / "library.json").read_text("utf-8"))
-            return record
-        return self.record
+        return read_record(self.path) or self.record

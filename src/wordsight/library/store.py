@@ -735,7 +735,7 @@ class Store(Settings):
             if self._is_another() and self.model.hash != model.hash:
                 raise self._rewritten()
             try:
-                repaired = repair(self.path, contents=not self.is_large)
+                repaired = repair(self.path, self._checked, contents=not self.is_large)
             except (ValueError, OSError) as error:
                 raise self._unreadable(error) from None
             if repaired:

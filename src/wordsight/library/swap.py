@@ -15,13 +15,12 @@ do that: the process that began, or the next that opens the library.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 from wordsight.errors import LibraryError, reason
+from wordsight.library.files import read_record, sync_path
 
 
 def draft_of(library: Path) -> Path:
@@ -72,12 +71,13 @@ def settle(library: Path) -> None:
     if os.path.exists(library):  # noqa: PTH110  (a path of any length)
         return
     draft, aside = draft_of(library), _beside(library, "replaced")
-    was = _record(aside).get("id")
-    if was is None or _record(draft).get("replaces") != was:
+    was = read_record(aside).get("id")
+    if was is None or read_record(draft).get("replaces") != was:
         return
     try:
         draft.rename(_place(library))
-        _sync(draft.parent)
+        with contextlib.suppress(OSError):  # not all file systems sync folders
+            sync_path(draft.parent)
     except FileNotFoundError:  # another process was faster
         return
     except OSError as error:
@@ -112,22 +112,5 @@ def _beside(library: Path, what: str) -> Path:
 
 
 def _is_leftover(library: Path, aside: Path) -> bool:
-    was = _record(aside).get("id")
-    return was is not None and was == _record(library).get("replaces")
-
-
-def _record(library: Path) -> dict[str, Any]:
-    """The record of a library; an empty one where there is none."""
-    with contextlib.suppress(OSError, ValueError):
-        record: dict[str, Any] = json.loads((library / "library.json").read_text("utf-8"))
-        return record
-    return {}
-
-
-def _sync(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not all file systems know it of folders
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    was = read_record(aside).get("id")
+    return was is not None and was == read_record(library).get("replaces")

@@ -29,6 +29,7 @@ from wordsight.models.registry import (
 )
 from wordsight.models.runtime import writable_cache
 from wordsight.paths import expanded
+from wordsight.privacy import is_offline
 
 __all__ = ["ClipModel", "fetch_model", "load_model"]
 
@@ -207,7 +208,7 @@ def _auto(notice: Callable[[str], None]) -> tuple[Entry | None, Path | None]:
         return entry, folder
     entry = ENTRIES[0]
     instead = f"using the small built-in model. {how_to_fetch(entry)}"
-    if repositories.is_offline():
+    if is_offline():
         notice(f"HF_HUB_OFFLINE is set and no CLIP model is in the cache: {instead}")
         return None, None
     memory = writable_cache("hub")

@@ -178,43 +178,34 @@ class ClipModel:
     def unreadable(self, text: str) -> bool:
         """Tell whether the tokenizer knows nothing of a text, so that all such texts are one to it.
 
-        A letter that no model learns (Ugaritic) shows which tokens stand for the unknown; of
-        tokenizers that spell every character in bytes no text is unreadable.
+        Of tokenizers that spell every character in bytes no text is.
         """
-        asked, unknown = (
-            {
-                token
-                for token, special in zip(found.ids, found.special_tokens_mask, strict=True)
-                if not special
-            }
-            for found in self._encode([text, "\U00010380"])
-        )
-        return asked <= unknown
+        (found,) = self._encode([text])
+        return _told(found) <= self._unknown
 
     def unread(self, text: str) -> list[str]:
         """Return the parts of a text that the tokenizer does not know, marks aside.
 
         Of tokenizers that spell every character in bytes it is none.
         """
-        # What two letters that no model learns (Ugaritic, Vai) have in common stands for the
-        # unknown: bytes they do not share. "▁" is SentencePiece's space.
-        found, one, other = self._encode([text, "\U00010380", "\ua601"])
-        unknown = {
-            token
-            for token, piece, special in zip(
-                one.ids, one.tokens, one.special_tokens_mask, strict=True
-            )
-            if not special and piece != "▁" and token in other.ids
-        }
+        (found,) = self._encode([text])
         cleaned = self._clean(text)
         spans: list[tuple[int, int]] = []
         for token, (start, end) in zip(found.ids, found.offsets, strict=True):
-            if token not in unknown:
+            if token not in self._unknown:
                 continue
             joins = spans and not cleaned[spans[-1][1] : start].strip()
             spans.append((spans.pop()[0] if joins else start, end))
         parts = [cleaned[start:end] for start, end in spans]
         return [part for part in parts if any(map(_says_something, part))]
+
+    @cached_property
+    def _unknown(self) -> set[int]:
+        """The tokens that stand for what the tokenizer does not know."""
+        # What two letters that no model learns (Ugaritic, Vai) have in common: bytes they do not
+        # share.
+        one, other = self._encode(["\U00010380", "\ua601"])
+        return _told(one) & _told(other)
 
     def _encode(self, texts: Sequence[str]) -> list[Any]:
         if isinstance(texts, str):
@@ -330,6 +321,13 @@ class ClipModel:
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         return self._files.tokenizer.open()
+
+
+def _told(found: Any) -> set[int]:
+    """The tokens of an encoded text, without special ones and bare spaces."""
+    pieces = zip(found.ids, found.tokens, found.special_tokens_mask, strict=True)
+    # "▁" is SentencePiece's space.
+    return {token for token, piece, special in pieces if not special and piece != "▁"}
 
 
 def _says_something(character: str) -> bool:

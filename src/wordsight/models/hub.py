@@ -13,8 +13,9 @@ from pathlib import Path
 
 from wordsight.errors import HubError
 from wordsight.models.hub_cache import cached, check_room, folder_of, in_cache, writable_root
-from wordsight.models.repositories import RepoFile, choose, endpoint, insist, is_offline
+from wordsight.models.repositories import RepoFile, choose, endpoint, insist
 from wordsight.models.transfer import Patience, Transfer, hooked, kept_part, within
+from wordsight.privacy import is_offline
 from wordsight.progress import waiting
 
 REACH_SECONDS = 10.0

@@ -42,11 +42,6 @@ def endpoint() -> str:
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
 
-def is_offline() -> bool:
-    """Tell whether ``HF_HUB_OFFLINE`` forbids the network."""
-    return os.environ.get("HF_HUB_OFFLINE", "").strip().upper() in ("1", "TRUE", "YES", "ON")
-
-
 @dataclass(frozen=True, slots=True)
 class RepoFile:
     """One file of a repository, as the hub announces it."""

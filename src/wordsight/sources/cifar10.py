@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from wordsight.errors import SourceError
 from wordsight.images import unreadable_reason
 from wordsight.paths import expanded
+from wordsight.privacy import is_offline
 from wordsight.sources.base import Item, Progress, item_id
 from wordsight.sources.download import fetch, file_digest
 from wordsight.sources.folder import FileSource
@@ -141,7 +142,7 @@ def load(
     reasons: list[str] = []
     tell = notice or _log.warning
     for download in downloads:
-        if reasons and not _is_offline():
+        if reasons and not is_offline():
             tell(reasons[-1])
         try:
             return _open(_fetched(download, folder, progress, tell), split)
@@ -163,7 +164,7 @@ def _fetched(
 ) -> Path:
     """Download a file into the cache folder. Raises SourceError."""
     url, target = download.address, folder / download.file
-    if _is_offline():
+    if is_offline():
         raise SourceError(f"{url}: not tried because HF_HUB_OFFLINE is set")
     part = target.with_name(target.name + ".part")
     had = part.stat().st_size if part.is_file() else 0
@@ -182,10 +183,6 @@ def _fetched(
 
 def _open(file: Path, split: str) -> Cifar10:
     return open_parquet(file) if file.suffix == ".parquet" else open_archive(file, split)
-
-
-def _is_offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in ("1", "true", "yes", "on")
 
 
 def _cache_folder() -> Path:
