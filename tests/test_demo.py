@@ -76,3 +76,23 @@ def test_the_tour_of_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert drawn[-1].query == "a grand piano"
     assert not drawn[-1].match
     assert any("accuracy" in line for line in said)
+
+
+def test_without_options_it_writes_into_a_folder_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wordsight.cli import main
+
+    asked: list[Path] = []
+
+    def run(_model: Any, _source: Any, _origin: str, out: Path, **_options: Any) -> dict[str, Any]:
+        asked.append(out)
+        return {}
+
+    monkeypatch.setattr(demo, "run", run)
+    monkeypatch.setattr(cifar10, "load", lambda *_, **__: cifar10.Cifar10("", "here", []))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["demo"])
+    assert not ended.value.code
+    assert asked == [Path("demo")]

@@ -39,13 +39,14 @@ app = typer.Typer(
 )
 
 
-def given(option: str) -> Callable[[str], str]:
+def given(option: str) -> Callable[[str | Path], str]:
     """A parser for an option's value that refuses an empty one, as a variable leaves that is unset.
 
     ``Path("")`` is the current folder, ``--host ""`` every address of the machine.
     """
 
-    def parse(text: str) -> str:
+    def parse(value: str | Path) -> str:  # a default comes as it is
+        text = str(value)
         if not text.strip():
             raise WordsightError(f"{option} is empty; give it a value or omit it.")
         return text
