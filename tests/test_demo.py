@@ -90,7 +90,7 @@ def test_without_options_it_writes_into_a_folder_here(
         return {}
 
     monkeypatch.setattr(demo, "run", run)
-    monkeypatch.setattr(cifar10, "load", lambda *_, **__: cifar10.Cifar10("", "here", []))
+    monkeypatch.setattr(cifar10, "load", lambda *_, **__: cifar10.Cifar10("", "here", list))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         main(["demo"])

@@ -40,7 +40,7 @@ _PHOTOGRAPHS = Path(__file__).with_name("photographs")
 PHOTOGRAPH_PROMPTS = (
     "a cat",
     "a cup of coffee",
-    "an officer in uniform",
+    "a uniform",
     "a tripod",
     "a man with a camera",
     "a violin",
