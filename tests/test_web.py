@@ -640,10 +640,10 @@ def test_another_library_in_its_place_is_served(
     photos("in/cat", blue=1)
     wordsight.create(place, model).index(tmp_path / "in")
     served = service.Service(wordsight.open(place, model))
-    assert [row["images"] for row in served.info()["labels"]] == [1, 2]
+    assert [row["images"] for row in served.catalogue.info(0)["labels"]] == [1, 2]
     shutil.rmtree(place)
     wordsight.create(place, model).index(photos("new", blue=4))
-    assert served.info()["labels"] == []
+    assert served.catalogue.info(0)["labels"] == []
     assert served.info()["images"] == served.count() == 4
 
 
