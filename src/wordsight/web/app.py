@@ -17,6 +17,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 
 from wordsight import __version__
@@ -137,7 +138,8 @@ def create_app(
         page = (_STATIC / "index.html").read_bytes()
         return Response(page, media_type="text/html", headers=_ASK_AGAIN)
 
-    app.mount("/static", _Static(directory=str(_STATIC)), name="static")
+    static = _Static(directory=str(_STATIC))
+    app.mount("/static", GZipMiddleware(static, minimum_size=500), name="static")
     return app
 
 

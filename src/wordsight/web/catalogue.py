@@ -110,11 +110,12 @@ class Catalogue:
         from wordsight.classify import read_labels
 
         with self._lock:
-            labels = [one["value"] for one in self._scanned().facets["labels"]]
+            labels = [label for label, _ in self._scanned().labels.most_common(WORDS_TRIED)]
             seen = self._store.region_labels()
-        words = (*labels, *seen, *read_labels("everyday"))
-        plain = (word.replace("_", " ").strip().lower() for word in words)
-        return [word for word in dict.fromkeys(plain) if word][:WORDS_TRIED]
+        own = (word.replace("_", " ").strip().lower() for word in (*labels, *seen))
+        everyday = read_labels("everyday")
+        some = everyday[:: max(1, len(everyday) // WORDS_TRIED)]
+        return [word for word in dict.fromkeys((*own, *some)) if word][:WORDS_TRIED]
 
     def _scanned(self) -> _Scan:
         """The newest version, looked through once."""

@@ -259,10 +259,14 @@ def _told(result: Result, skip: int) -> bytes:
 
 
 def _answered(words: Sequence[str], answers: Sequence[Any]) -> list[dict[str, str]]:
-    """The first of the words that made a match, no two of them by one image."""
-    found: dict[str, str] = {}
+    """The words that make the surest matches, no two of them by one image."""
+    matches = []
     for word, answer in zip(words, answers, strict=True):
-        told = json.loads(answer) if isinstance(answer, bytes) else None
-        if told and told["verdict"] == "match":
-            found.setdefault(str(told["hits"][0]["id"]), word)
+        told = json.loads(answer) if isinstance(answer, bytes) else {"verdict": "none"}
+        if told["verdict"] == "match":
+            matches.append((told["certainty"] or 0.0, word, str(told["hits"][0]["id"])))
+    matches.sort(key=lambda match: -match[0])
+    found: dict[str, str] = {}
+    for _, word, image in matches:
+        found.setdefault(image, word)
     return [{"text": word, "image": image} for image, word in found.items()][:SUGGESTED]
