@@ -106,16 +106,17 @@ class Catalogue:
             return [placeless(row) for row in self._store.described(images)]
 
     def words(self) -> list[str]:
-        """Words that may have an answer here: labels, what a detector saw, everyday things."""
+        """Words that may have an answer here: labels and what a detector saw, or everyday things."""
         from wordsight.classify import read_labels
 
         with self._lock:
             labels = [label for label, _ in self._scanned().labels.most_common(WORDS_TRIED)]
             seen = self._store.region_labels()
-        own = (word.replace("_", " ").strip().lower() for word in (*labels, *seen))
-        everyday = read_labels("everyday")
-        some = everyday[:: max(1, len(everyday) // WORDS_TRIED)]
-        return [word for word in dict.fromkeys((*own, *some)) if word][:WORDS_TRIED]
+        own = [word.replace("_", " ").strip().lower() for word in (*labels, *seen)]
+        if not own:
+            everyday = read_labels("everyday")
+            own = everyday[:: max(1, len(everyday) // WORDS_TRIED)]
+        return [word for word in dict.fromkeys(own) if word][:WORDS_TRIED]
 
     def _scanned(self) -> _Scan:
         """The newest version, looked through once."""

@@ -162,7 +162,7 @@ class Service:
     async def suggestions(self) -> list[dict[str, str]]:
         """Words that the library has an answer to, each with the image that answers it best.
 
-        Its own labels come first, then what a detector saw in it, then everyday things.
+        They are of its own labels and what a detector saw in it, or else everyday things.
         """
         async with self._suggesting:
             info = await self.run(lambda: self.catalogue.info(0))

@@ -13,7 +13,7 @@ let query = { ...USUAL };
 let turn = 0; // answers that come late are dropped
 let asked = null; // the address whose answer is shown
 let images = 0; // in the library
-let suggestions = [];
+let suggestions = null; // once they are known
 
 const isSearch = () => Boolean(query.q || query.like.length || query.unlike.length);
 
@@ -118,7 +118,7 @@ function close(typed) {
     }
     return row.at(-1);
   };
-  return word.length > 2 && suggestions.map(({ text }) => text).find((text) => text !== word && distance(text, word) <= (word.length > 5 ? 2 : 1) + (word.length === text.length ? 1 : 0));
+  return word.length > 2 && (suggestions ?? []).map(({ text }) => text).find((text) => text !== word && distance(text, word) <= (word.length > 5 ? 2 : 1) + (word.length === text.length ? 1 : 0));
 }
 
 function showNewest({ total, images: found }, mine) {
@@ -179,7 +179,8 @@ async function upload(file) {
   } catch (error) { if (mine === turn) nothing(error.message); }
 }
 
-const suggest = (on) => { $("suggestions").hidden = !on || !suggestions.length; };
+/** Their place is kept until one knows them: what is below must not move. */
+const suggest = (on) => { $("suggestions").hidden = !on || suggestions?.length === 0; };
 
 // -- one picture
 
@@ -307,7 +308,7 @@ ask("library").then((about) => {
   banner(about.model.name);
   fill(query, search, images, about);
 }).catch(() => {});
-ask("suggestions").then((answer) => {
+addEventListener("load", () => ask("suggestions").then((answer) => { // pictures first
   ({ suggestions } = answer);
   $("suggestions").replaceChildren(...suggestions.map(({ text, image }) => {
     const node = button("", () => search({ q: text }), { className: "suggestion" });
@@ -315,4 +316,4 @@ ask("suggestions").then((answer) => {
     return node;
   }));
   suggest(!isSearch() || !grid.shown().length);
-}).catch(() => {});
+}).catch(() => { $("suggestions").hidden = true; }));
