@@ -140,15 +140,15 @@ function put(n) {
 
 function card(place, left, wide, row) {
   const item = items[place];
-  const name = nameOf(item);
+  const name = nameOf(item), told = item.rank ? `${item.rank}: ${name}` : name;
   const side = Math.max(wide, row.height) * devicePixelRatio > 340 ? 640 : 320;
-  const image = make("img", { src: item.thumbnail ?? thumbnail(item.id, side), alt: item.rank ? `${item.rank}: ${name}` : name, decoding: "async" });
+  const image = make("img", { src: item.thumbnail ?? thumbnail(item.id, side), alt: told, decoding: "async" });
   if (isTiny(item)) image.className = "tiny";
   image.addEventListener("error", () => image.replaceWith(make("span", { className: "gone", textContent: `${name}: the file is missing` })), { once: true });
   const hit = make("button", { type: "button", className: "hit", tabIndex: place === current ? 0 : -1 }, image, make("span", { className: "name", ariaHidden: "true", textContent: name }));
   hit.dataset.place = place;
   if (item.view?.box) hit.append(boxOf(item.view.box, item));
-  const tick = make("button", { type: "button", className: "tick", tabIndex: -1, ariaLabel: `Select ${name}` }, icon("check"));
+  const tick = make("button", { type: "button", className: "tick", tabIndex: -1, ariaLabel: `Select ${told}` }, icon("check"));
   const node = make("li", { className: place >= faint ? "faint" : "" }, hit, tick);
   node.setAttribute("aria-posinset", place + 1);
   node.setAttribute("aria-setsize", more ? -1 : items.length);

@@ -263,7 +263,7 @@ function fromAddress() {
     const address = new URLSearchParams(location.search);
     const next = Object.entries(USUAL).map(([key, usual]) => [key, Array.isArray(usual) ? address.getAll(key) : address.get(key) ?? usual]);
     search(Object.fromEntries(next), { record: false });
-  }
+  } else openNamed();
   section(wanted, false);
 }
 

@@ -251,10 +251,11 @@ const inPhoto = (event) => {
 };
 
 stage.addEventListener("pointerdown", (event) => {
-  if (event.target.closest("button, a")) return;
+  if (event.target.closest(choosing ? "button:not(.box)" : "button")) return;
   fingers.set(event.pointerId, event);
   began = { x: event.clientX, y: event.clientY, from: inPhoto(event), left: x, top: y, distance: apart(), scale };
-  stage.setPointerCapture(event.pointerId);
+  // Whoever draws over a box does not click it.
+  if (!choosing) stage.setPointerCapture(event.pointerId);
 });
 
 const apart = () => { const [a, b] = [...fingers.values()]; return b ? Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY) : 0; };
@@ -268,6 +269,7 @@ stage.addEventListener("pointermove", (event) => {
     began.pinched = true;
   } else if (choosing) {
     const to = inPhoto(event), { from } = began;
+    if (Math.hypot(event.clientX - began.x, event.clientY - began.y) > 8) stage.setPointerCapture(event.pointerId);
     if (Math.abs(to.x - from.x) > 8 && Math.abs(to.y - from.y) > 8) own([Math.min(from.x, to.x), Math.min(from.y, to.y), Math.max(from.x, to.x), Math.max(from.y, to.y)]);
   } else if (scale > 1) {
     [x, y] = [began.left + event.clientX - began.x, began.top + event.clientY - began.y];
@@ -284,8 +286,8 @@ for (const kind of ["pointerup", "pointercancel"]) stage.addEventListener(kind, 
 stage.addEventListener("dblclick", (event) => { if (!choosing && !event.target.closest("button")) zoom(scale > 1 ? 1 : 2.5, { x: event.clientX, y: event.clientY }); });
 stage.addEventListener("wheel", (event) => { event.preventDefault(); if (!choosing) zoom(scale * Math.exp(-event.deltaY / 300), { x: event.clientX, y: event.clientY }); }, { passive: false });
 
-view.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+document.addEventListener("keydown", (event) => {
+  if (!view.open || event.ctrlKey || event.metaKey || event.altKey) return;
   const keys = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), "+": () => zoom(scale * 1.5), "=": () => zoom(scale * 1.5), "-": () => zoom(scale / 1.5), 0: () => zoom(1), f: fullScreen, i: () => tools.info.click(), d: () => tools.save.click(), s: () => choose(!choosing), x: () => tools.tick.click() };
   if (!(event.key in keys)) return;
   event.preventDefault();
