@@ -393,8 +393,7 @@ def test_moments_play_in_place(open_page: Any) -> None:
 
 
 def test_filters_are_chips(open_page: Any, shoot: Any) -> None:
-    page = open_page()
-    find(page, "red")
+    page = open_page("/?q=red&anyway=true")
     page.get_by_label("Camera").focus()
     page.get_by_label("Camera").select_option("Camera One")
     expect(page).to_have_url(re.compile("camera=Camera"))

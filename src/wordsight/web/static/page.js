@@ -30,7 +30,8 @@ function parameters(extra = {}) {
 
 /** Ask for what `query` says, with these changes. */
 async function search(changes = {}, { record = true } = {}) {
-  query = { ...query, anyway: "", selection: "", ...changes };
+  const other = "q" in changes || "like" in changes; // not just other filters
+  query = { ...query, selection: "", ...(other ? { anyway: "" } : {}), ...changes };
   query.q = query.q.trim();
   $("q").value = query.q;
   section("search", false);
