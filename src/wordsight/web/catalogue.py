@@ -106,7 +106,7 @@ class Catalogue:
             return [placeless(row) for row in self._store.described(images)]
 
     def words(self) -> list[str]:
-        """Words that may have an answer here: its own, from labels and a detector, or everyday ones."""
+        """Words that may have an answer here: of labels and a detector, or else everyday ones."""
         from wordsight.classify import read_labels
 
         with self._lock:

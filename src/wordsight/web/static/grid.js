@@ -268,4 +268,5 @@ list.addEventListener("contextmenu", (event) => { if (pressing) event.preventDef
 let waiting = 0;
 const soon = () => { waiting ||= requestAnimationFrame(() => { waiting = 0; draw(); }); };
 addEventListener("scroll", soon, { passive: true });
-new ResizeObserver(() => { if (list.clientWidth !== width) lay(); }).observe(list);
+// Behind an open dialog there is no scroll bar: what is wider for that is not laid out anew.
+new ResizeObserver(() => { if (list.clientWidth !== width && !document.querySelector("dialog[open]")) lay(); }).observe(list);
