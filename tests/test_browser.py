@@ -32,6 +32,7 @@ expect.set_options(timeout=30_000)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")
+FIREFOX = shutil.which("firefox") or shutil.which("firefox-esr")
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",
@@ -105,11 +106,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+def playwright() -> Iterator[Any]:
+    with sync_api.sync_playwright() as running:
         yield running
-        running.close()
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Any) -> Iterator[Any]:
+    running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    yield running
+    running.close()
 
 
 def is_fault(message: Any) -> bool:
@@ -822,6 +828,37 @@ def test_on_a_phone(open_page: Any, shoot: Any) -> None:
     page.goto(page.url.split("#")[0].split("?")[0] + "?q=" + "x" * 120)
     expect(status(page)).to_contain_text("xxx")
     assert fits()
+
+
+@pytest.mark.skipif(not FIREFOX, reason="firefox is not installed")
+def test_in_firefox_too(site: Any, playwright: Any, shoot: Any) -> None:
+    try:
+        running = playwright.firefox.launch(channel="moz-firefox", executable_path=FIREFOX)
+        page = running.new_page(viewport={"width": 1280, "height": 800})
+    except sync_api.Error as error:
+        pytest.skip(f"Playwright cannot drive this Firefox: {error.message.splitlines()[0]}")
+    page.goto(site[0])
+    expect(page.locator("#suggestions button").first).to_be_visible()
+    page.keyboard.press("/")
+    page.keyboard.type("blue")
+    page.keyboard.press("Enter")
+    expect(page.locator("#hits img").first).to_have_attribute("alt", "1: blue")
+    tree = page.locator("body").aria_snapshot()
+    assert '- list "Pictures":' in tree
+    assert """- 'button "1: blue"':""" in tree
+    page.locator("#hits .hit").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("x")
+    expect(page.get_by_role("toolbar")).to_contain_text("1 selected")
+    page.keyboard.press("Enter")
+    expect(page.locator("#view-image")).to_have_attribute("alt", "2: blue")
+    expect(page.locator("#about .strip button").first).to_be_visible()
+    shoot(page, "16-firefox")
+    found = axe.Axe().run(page).response["violations"]
+    assert not [(fault["id"], node["html"]) for fault in found for node in fault["nodes"]]
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    running.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
