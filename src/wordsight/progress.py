@@ -16,10 +16,20 @@ LINE_SECONDS = 5.0
 """In a pipe, how long work goes on without a line about it."""
 
 FIRST_SECONDS = 2.0
-"""How long it goes on without the first one: work may have been told of until it began."""
+"""How long it goes on without the first one, from the last word that was said."""
+
+_SOON = 0.5  # Seconds: what is done by then is not told of, however long it was silent before.
+
+_spoken = time.monotonic()  # when something was last said; before that, when the program began
 
 Report = Callable[[int, "int | None"], None]
 """Takes how much is done, and how much there is in all, if that is known."""
+
+
+def said() -> None:
+    """Note that something was said just now, so that the next line about work may wait."""
+    global _spoken  # noqa: PLW0603
+    _spoken = time.monotonic()
 
 
 def size(number: float) -> str:
@@ -49,9 +59,10 @@ def lines(line: Callable[[int, int | None], str]) -> Iterator[Report]:
         last = (done, total)
 
     def tell() -> None:
-        pause = FIRST_SECONDS
+        pause = max(_SOON, FIRST_SECONDS - (time.monotonic() - _spoken))
         while not finished.wait(pause):
             print(line(*last), file=sys.stderr, flush=True)
+            said()
             pause = LINE_SECONDS
 
     teller = threading.Thread(target=tell, daemon=True, name="progress")
