@@ -70,7 +70,13 @@ def test_the_tour_of_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         say=said.append,
         show=show,
     )
-    assert shown[::2] == ["images", "searching", "searching", "classifying", "photographs"]
+    assert shown[::2] == [
+        "encoding images",
+        "searching",
+        "searching",
+        "classifying",
+        "encoding photographs",
+    ]
     # No bird is among the twenty, and no piano; two of them are of each of the others.
     verdicts = [search["verdict"] for search in facts["searches"]]
     assert verdicts.count("match") >= 4

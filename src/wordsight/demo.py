@@ -35,6 +35,7 @@ PROMPTS = (
 )
 _LABELS = "cifar10"
 _SCENES = 40
+_SOME = 100
 _PROPOSER = "starter-maskrcnn"
 _PHOTOGRAPHS = Path(__file__).with_name("photographs")
 PHOTOGRAPH_PROMPTS = (
@@ -98,14 +99,16 @@ def run(
     of_all = f"the first {most:,} (--full: all)" if len(items) == most else f"{len(items):,}"
     say(f"2. CIFAR-10: {of_all} test images of {len(labels)} classes, from {origin}")
 
-    with show("images") as progress:
+    with show("encoding images") as progress:
         library = _fresh_library(out / "library", model)
         report = library.index_sources([part], progress=progress)
     ids, vectors = library.vectors()
     facts["index"] = report.to_json()
+    # Of few images the rate would say more about starting up.
+    rate = f" ({report.images_per_second:,.0f} images/s)" if len(vectors) >= _SOME else ""
     say(
         f"3. Images encoded: {len(vectors):,} vectors of {vectors.shape[1]} dimensions in "
-        f"{report.seconds:.1f} s ({report.images_per_second:,.0f} images/s)"
+        f"{report.seconds:.1f} s{rate}"
     )
 
     prompt = PROMPTS[0]
@@ -163,11 +166,11 @@ def _crops(
     from wordsight.scenes import write_scenes
 
     shutil.rmtree(out / "scenes", ignore_errors=True)
-    with show("scenes") as progress:
+    with show("encoding scenes") as progress:
         truth = write_scenes(out / "scenes", items, _SCENES)
         library = _fresh_library(out / "scenes-library", model)
         library.index(out / "scenes", progress=progress)
-    with show("crops of the scenes") as progress:
+    with show("encoding crops of the scenes") as progress:
         report = library.index(out / "scenes", crops=_PROPOSER, progress=progress)
     assert report.crops is not None
     facts = report.crops.to_json()
@@ -217,7 +220,7 @@ def _photographs(
     from wordsight import render
 
     lines, tiles = [], []
-    with show("photographs") as progress:
+    with show("encoding photographs") as progress:
         library = _fresh_library(out / "photographs-library", model)
         library.index(_PHOTOGRAPHS, crops=_PROPOSER, progress=progress)
         results = library.search(list(PHOTOGRAPH_PROMPTS), k=1, anyway=True)
@@ -249,8 +252,7 @@ def _line(result: Result) -> str:
     if result.verdict == "none":
         return f'"{result.query}": No match. {result.explanation()}'
     found = [hit.label or "?" for hit in result.hits]
-    counts = sorted({label: found.count(label) for label in found}.items(), key=lambda x: -x[1])
-    names = ", ".join(f"{count} {label}" for label, count in counts)
+    names = ", ".join(f"{found.count(label)} {label}" for label in dict.fromkeys(found))
     doubt = "" if result.match else "not sure; "
     return f'"{result.query}": {doubt}{names}; top score {result.hits[0].score:.3f}'
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
-LINE_SECONDS = 5.0
+LINE_SECONDS = 4.0
 """In a pipe, how long work goes on without a line about it."""
 
 FIRST_SECONDS = 2.0
