@@ -131,6 +131,6 @@ def test_the_container_copies_what_exists_and_starts_with_options_that_exist() -
     assert [name for line in copied for name in line.split() if not (ROOT / name).exists()] == []
     verb, *options = json.loads(re.findall(r"^CMD (\[.*\])$", text, re.MULTILINE)[-1])
     found = get_command(app).commands[verb]  # type: ignore[attr-defined]
-    parsed = found.make_context(verb, list(options), resilient_parsing=True)
-    assert parsed.params["host"] == "0.0.0.0"
-    assert [str(folder) for folder in parsed.params["allow_index"]] == ["/photos"]
+    known = {name for parameter in found.params for name in parameter.opts}
+    assert {word for word in options if word.startswith("--")} <= known
+    assert {"--host", "--allow-index"} <= set(options)
