@@ -38,17 +38,14 @@ def test_bytes_that_come_and_bytes_that_do_not(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == ""
 
 
-def test_what_was_silent_before_counts(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(progress, "_SOON", 0.05)
-    monkeypatch.setattr(progress, "FIRST_SECONDS", 600)
-    monkeypatch.setattr(progress, "_spoken", time.monotonic() - 600)
-    with progress.waiting("waiting for Godot"):
-        assert lines(capsys, 1)
-    with progress.waiting("waiting for Godot"):  # a line was said just now
-        time.sleep(0.2)
-    assert capsys.readouterr().err == ""
+def test_what_was_silent_before_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "FIRST_SECONDS", 6000)
+    monkeypatch.setattr(progress, "_spoken", time.monotonic() - 4000)
+    assert progress._first_pause() <= 2000
+    monkeypatch.setattr(progress, "_spoken", time.monotonic() - 9000)
+    assert progress._first_pause() == 1500
+    progress.said()
+    assert 5000 < progress._first_pause() <= 6000
 
 
 def test_a_wait_is_told_again_and_again_and_a_short_one_not(

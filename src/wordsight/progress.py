@@ -18,8 +18,6 @@ LINE_SECONDS = 4.0
 FIRST_SECONDS = 2.0
 """How long it goes on without the first one, from the last word that was said."""
 
-_SOON = 0.5  # Seconds: what is done by then is not told of, however long it was silent before.
-
 _spoken = time.monotonic()  # when something was last said; before that, when the program began
 
 Report = Callable[[int, "int | None"], None]
@@ -30,6 +28,11 @@ def said() -> None:
     """Note that something was said just now, so that the next line about work may wait."""
     global _spoken  # noqa: PLW0603
     _spoken = time.monotonic()
+
+
+def _first_pause() -> float:
+    """Seconds until a first line: what is done soon is not told of, however long it was silent."""
+    return max(FIRST_SECONDS / 4, FIRST_SECONDS - (time.monotonic() - _spoken))
 
 
 def size(number: float) -> str:
@@ -59,7 +62,7 @@ def lines(line: Callable[[int, int | None], str]) -> Iterator[Report]:
         last = (done, total)
 
     def tell() -> None:
-        pause = max(_SOON, FIRST_SECONDS - (time.monotonic() - _spoken))
+        pause = _first_pause()
         while not finished.wait(pause):
             print(line(*last), file=sys.stderr, flush=True)
             said()
