@@ -385,17 +385,17 @@ def test_the_line_where_relevant_hits_end(open_page: Any, shoot: Any) -> None:
 
 def test_moments_play_in_place(open_page: Any) -> None:
     page = open_page()
-    thumbnail = page.evaluate(
-        "fetch('api/v1/images').then((a) => a.json()).then((a) => a.images[0].id)"
-    )
     moment = {
-        "rank": 1, "video": "/videos/front.mp4", "start": 83.48, "end": 91.2, "best": 85.0,
-        "thumbnail": f"api/v1/thumbnails/{thumbnail}", "link": "api/v1/health#t=83.48,91.20",
+        "rank": 1, "video": "/videos/front.mp4", "start": 83.48, "end": 91.2,
+        "still": "static/icon.svg", "media": "api/v1/media/0123456789abcdef#t=83.48,91.20",
     }  # fmt: skip
-    change(page, lambda told: told.update(moments=[moment]))
+    change(page, lambda told: told["hits"][0].update(path="/videos/front.mp4::t=85.000"))
+    page.route("**/api/v1/moments?q=red", lambda r: r.fulfill(**told(200, moments=[moment])))
+    page.route("**/api/v1/media/*", lambda r: r.fulfill(status=206, content_type="video/mp4"))
     find(page, "red")
+    expect(page.locator("#hits img").first).to_have_attribute("alt", "1: front.mp4, 1:25")
     page.get_by_role("button", name="Play front.mp4, 1:23 to 1:31").click()
-    expect(page.locator("#moments video")).to_have_attribute("src", moment["link"])
+    expect(page.locator("#moments video")).to_have_attribute("src", moment["media"])
 
 
 def test_filters_are_chips(open_page: Any, shoot: Any) -> None:

@@ -58,9 +58,12 @@ export const fileName = (path) => path.split(/::|\//).pop();
 export const isTiny = (image) => Math.max(image.width, image.height) < 100;
 export const thumbnail = (id, side = 320) => `${api}thumbnails/${id}?side=${side}`;
 
+const FRAME = /([^/]+)::t=([\d.]+)$/; // a file and the seconds since its beginning
+export const isFrame = (image) => FRAME.test(image.path);
+
 /** What a picture is called: its label, or its file; a frame of a video has its time beside. */
 export function nameOf(image) {
-  const frame = /([^/]+)::t=([\d.]+)$/.exec(image.path);
+  const frame = FRAME.exec(image.path);
   if (frame) return `${frame[1]}, ${clock(Number(frame[2]))}`;
   return image.label?.replaceAll("_", " ") || fileName(image.path);
 }

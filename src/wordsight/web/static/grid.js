@@ -7,7 +7,6 @@ const HEADING = 44; // pixels that a heading between rows takes
 const list = $("hits");
 let items = []; // hits in their order
 let headings = new Map(); // the words above a place
-let faint = Infinity; // from here on pictures are less likely to be meant
 let rows = [];
 let height = 0;
 let width = 0;
@@ -19,10 +18,9 @@ const drawn = new Map(); // the nodes of a row, by its number
 export const selected = new Map(); // pictures by their id
 
 /** Show pictures; `next` gives a promise of true while there are more. */
-export function show(found, { above = new Map(), cut = Infinity, next = null } = {}) {
+export function show(found, { above = new Map(), next = null } = {}) {
   items = found;
   headings = above;
-  faint = cut;
   more = next;
   loading = null;
   current = anchor = 0;
@@ -149,7 +147,7 @@ function card(place, left, wide, row) {
   hit.dataset.place = place;
   if (item.view?.box) hit.append(boxOf(item.view.box, item));
   const tick = make("button", { type: "button", className: "tick", tabIndex: -1, ariaLabel: `Select ${told}` }, icon("check"));
-  const node = make("li", { className: place >= faint ? "faint" : "" }, hit, tick);
+  const node = make("li", { className: item.relevant === false ? "faint" : "" }, hit, tick);
   node.setAttribute("aria-posinset", place + 1);
   node.setAttribute("aria-setsize", more ? -1 : items.length);
   Object.assign(node.style, { left: `${left}px`, top: `${row.top}px`, width: `${wide}px`, height: `${row.height}px` });

@@ -1,14 +1,16 @@
 // Moments in videos, which play in place.
-import { $, clock, fileName, make } from "./core.js";
+import { $, ask, clock, fileName, make } from "./core.js";
 
-/** Show moments above the pictures. */
-export function show(moments) {
+/** Show the moments for words above the pictures, if they are still `wanted` when they come. */
+export async function show(words, wanted) {
+  const { moments } = await ask(`moments?${new URLSearchParams({ q: words })}`);
+  if (!wanted() || !moments.length) return;
   $("moments").replaceChildren(...moments.map((moment) => {
     const name = `${fileName(moment.video)}, ${clock(moment.start)} to ${clock(moment.end)}`;
-    const image = make("img", { src: moment.thumbnail, alt: `${moment.rank}: ${name}` });
+    const image = make("img", { src: moment.still, alt: `${moment.rank}: ${name}`, loading: "lazy" });
     const play = make("button", { type: "button", className: "play", ariaLabel: `Play ${name}` }, image);
     play.addEventListener("click", () => {
-      const video = make("video", { src: moment.link, controls: true, autoplay: true, ariaLabel: name });
+      const video = make("video", { src: moment.media, controls: true, autoplay: true, ariaLabel: name });
       play.replaceWith(video);
       video.focus();
     });

@@ -1,6 +1,6 @@
 // The page over /api/v1. What is searched for is kept in `query` and in the address, so that the
 // browser's Back, a reload and a copied link do what one expects.
-import { $, api, ask, button, copy, count, make, number, save, send, thumbnail, tool, tooLarge } from "./core.js";
+import { $, api, ask, button, copy, count, isFrame, make, number, save, send, thumbnail, tool, tooLarge } from "./core.js";
 import * as grid from "./grid.js";
 import { fill, filtered } from "./filters.js";
 import * as viewer from "./viewer.js";
@@ -67,13 +67,14 @@ function path(skip) {
 }
 
 /** Gives more of what is shown, while there is more. */
-function further(items, mine, key, step) {
+function further(items, mine, key, come = () => {}) {
   return async () => {
     try {
       const answer = await ask(path(items.length));
       if (mine !== turn) return false;
       items.push(...answer[key]);
-      return answer[key].length === step;
+      come();
+      return answer[key].length === STEP;
     } catch { return false; }
   };
 }
@@ -81,7 +82,7 @@ function further(items, mine, key, step) {
 function showHits(answer, mine) {
   const { hits, verdict } = answer;
   const words = `“${answer.query}”`, pictures = query.like.length || query.unlike.length;
-  const cut = hits.findIndex((hit) => hit.relevant === false);
+  const inOrder = query.sort === USUAL.sort;
   const about = answer.count && `About ${count(answer.count.estimate, "picture")}`;
   const heading = (text) => make("h2", { textContent: text });
   const lines = answer.notices.map((text) => make("p", { textContent: text }));
@@ -91,10 +92,16 @@ function showHits(answer, mine) {
   say(...lines);
   $("status").classList.toggle("block", lines.length > 1);
   suggest(verdict === "none" && !query.anyway);
-  if (answer.moments?.length) import("./moments.js").then(({ show }) => mine === turn && show(answer.moments));
-  const above = new Map(cut > 0 ? [[cut, `${about ?? count(cut, "picture")} ${(answer.count?.estimate ?? cut) === 1 ? "matches" : "match"}. Less likely ones follow.`]] : []);
-  const whole = query.sort === USUAL.sort && hits.length === STEP;
-  grid.show(hits, { above, cut: cut < 0 ? Infinity : cut, next: whole ? further(hits, mine, "hits", STEP) : null });
+  if (query.q && hits.some(isFrame)) import("./moments.js").then(({ show }) => show(query.q, () => mine === turn));
+  // Where relevant hits end: what follows is less likely.
+  const above = new Map();
+  const draw = () => {
+    const cut = hits.findIndex((hit) => hit.relevant === false);
+    if (verdict === "match" && inOrder && cut > 0) above.set(cut, `${about ?? count(cut, "picture")} ${(answer.count?.estimate ?? cut) === 1 ? "matches" : "match"}. Less likely ones follow.`);
+  };
+  draw();
+  $("hits").classList.toggle("cut", verdict === "match");
+  grid.show(hits, { above, next: inOrder && hits.length === STEP ? further(hits, mine, "hits", draw) : null });
   openNamed();
 }
 
@@ -131,7 +138,6 @@ function showNewest({ total, images: found }, mine) {
   say(make("p", { textContent: query.selection ? `${count(total, "picture")} in this selection` : limited ? count(total, "picture") : `${count(total, "picture")}, newest first` }));
   const above = new Map();
   const month = ({ metadata }) => metadata.taken?.slice(0, 7);
-  const next = further(found, mine, "images", STEP);
   const headed = () => {
     for (let n = 0; n < found.length; n++) {
       const here = month(found[n]);
@@ -139,7 +145,7 @@ function showNewest({ total, images: found }, mine) {
     }
   };
   headed();
-  grid.show(found, { above, next: total > found.length ? async () => { const more = await next(); headed(); return more; } : null });
+  grid.show(found, { above, next: total > found.length ? further(found, mine, "images", headed) : null });
   openNamed();
 }
 

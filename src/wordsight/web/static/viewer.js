@@ -138,7 +138,7 @@ function describe(item, more = null) {
     ["Taken", (known.taken ?? more?.taken.taken)?.replace("T", " ")],
     ["Camera", known.camera ?? more?.taken.camera], ["Lens", known.lens ?? more?.taken.lens],
     ["Exposure", more && [more.taken.exposure && `${exposure(more.taken.exposure)} s`, more.taken.aperture && `f/${more.taken.aperture}`, more.taken.iso && `ISO ${more.taken.iso}`].filter(Boolean).join(", ")],
-    ["Keywords", known.keywords?.join(", ")],
+    ["Text", item.line], ["Keywords", known.keywords?.join(", ")],
     ["Label", item.label], ["Size", `${number(item.width)} × ${number(item.height)}` + (more ? `, ${size(more.bytes)}` : "")],
     ["File", item.path],
     ["Rank", item.rank && number(item.rank)], ["Likely", item.probability != null && `${Math.round(100 * item.probability)} %`],
