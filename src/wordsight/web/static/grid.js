@@ -200,7 +200,7 @@ function remark() {
 // -- keys and clicks
 
 /** Lead the focus to a picture. */
-export function focus(place) {
+export function focus(place = current) {
   if (!items.length) return;
   current = Math.max(0, Math.min(items.length - 1, place));
   const row = rows.find((one) => one.from <= current && current < one.to);

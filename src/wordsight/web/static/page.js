@@ -199,9 +199,10 @@ const actions = {
     else if (unlike) search({ unlike: [...new Set([...query.unlike, unlike])].slice(-10), like: query.like.filter((place) => place !== unlike) });
     else search({ ...USUAL, like });
   },
-  closed: (place) => {
+  closed: (place, list) => {
     if (history.state?.viewing) history.back();
-    grid.focus(place);
+    else history.replaceState(null, "", location.pathname + location.search);
+    if (list === grid.shown()) grid.focus(place);
   },
 };
 
@@ -232,7 +233,7 @@ function showSelection() {
     button("Download", attempt(async () => { save(`${api}selections/${(await keep()).id}/zip`); return "Download started"; }), { className: "main" }),
     button("Copy paths", attempt(() => copy([...selected.values()].map((item) => item.path).join("\n"), "Paths copied"))),
     button("Copy link", attempt(async () => copy(new URL(`?selection=${(await keep()).id}`, location.origin + location.pathname).href, "Link copied; it works for a day"))),
-    tool("close", "Clear selection", () => { grid.selectNone(); grid.focus(0); }));
+    tool("close", "Clear selection", () => { grid.selectNone(); grid.focus(); }));
 }
 
 // -- what was searched for before
@@ -291,6 +292,7 @@ for (const node of document.querySelectorAll("nav button")) node.addEventListene
 });
 document.querySelector(".brand").addEventListener("click", (event) => { event.preventDefault(); search({ ...USUAL }); });
 $("search-form").addEventListener("submit", (event) => { event.preventDefault(); search({ q: $("q").value }); });
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); section("search"); grid.focus(); });
 $("query-image").addEventListener("change", ({ target }) => { if (target.files[0]) upload(target.files[0]); target.value = ""; });
 $("hits").addEventListener("open", ({ detail }) => openViewer(detail));
 $("hits").addEventListener("select", showSelection);

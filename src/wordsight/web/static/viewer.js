@@ -298,6 +298,6 @@ view.addEventListener("close", () => {
   turn++;
   picture.removeAttribute("src");
   if (document.fullscreenElement) document.exitFullscreen();
-  actions.closed?.(at);
+  actions.closed(at, list);
 });
 addEventListener("resize", () => { if (view.open) fit(); });
