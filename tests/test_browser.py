@@ -531,7 +531,7 @@ def test_ten_thousand_pictures_are_a_few_nodes(open_page: Any) -> None:
             {"rank": n + 1, "id": f"{n:016x}", "path": f"/p/{n}.jpg", "label": None, "z": None,
              "score": 0.5, "width": SIZES[n % 4][0], "height": SIZES[n % 4][1], "metadata": {},
              "view": {"kind": "image", "box": None, "label": None}}
-            for n in range(skip, min(10_000, skip + 200))
+            for n in range(skip, min(10_000, skip + 100))
         ]  # fmt: skip
         route.fulfill(**told(200, query="many", verdict="match", notices=[], hits=found))
 
@@ -544,7 +544,7 @@ def test_ten_thousand_pictures_are_a_few_nodes(open_page: Any) -> None:
     )
     find(page, "many")
     expect(page.locator("#hits img").first).to_have_attribute("alt", "1: 0.jpg")
-    for _ in range(100):
+    for _ in range(200):
         page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
         if page.locator('#hits [data-place="9999"]').count():
             break

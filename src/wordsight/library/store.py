@@ -440,7 +440,7 @@ class Store(Settings):
         return [one["values"] for one in counted]
 
     def described(self, ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Id, path, label, width, height and metadata of these images, in this order.
+        """Id, path, label, width, height, hash, mtime_ns and metadata of images, in this order.
 
         Unknown ids are left out.
         """
@@ -448,13 +448,13 @@ class Store(Settings):
             return []
         order = {image: place for place, image in enumerate(ids)}
         wanted = f"view = 0 and id in ({','.join(str(id_to_int(i)) for i in order)})"
-        names = ["id", "path", "label", "width", "height", *METADATA]
+        names = ["id", "path", "label", "width", "height", "hash", "mtime_ns", *METADATA]
         rows = self._read(
             lambda: self.dataset.to_table(columns=columns_of(self.dataset, names), filter=wanted)
         ).to_pylist()
         found = [
             {
-                **{n: row[n] for n in names[1:5]},
+                **{n: row[n] for n in names[1:7]},
                 "id": id_from_int(row["id"]),
                 "metadata": known_of(row),
             }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from wordsight.library import filters, id_from_int
 from wordsight.web.guard import Problem
+from wordsight.web.pictures import File
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,11 +55,20 @@ class Catalogue:
             raise Problem(404, f"the library has no image {image}")
         return found[0]
 
-    def records(self, images: Sequence[str]) -> Iterator[ImageRecord]:
-        """These images with their views, one after the other; those that are gone are left out."""
+    def file(self, image: str) -> File:
+        """The file of an image. Raises Problem 404 when the library has none of this id."""
+        with self._lock:
+            self._store.refresh()
+            found = self._store.described([image])
+        if not found:
+            raise Problem(404, f"the library has no image {image}")
+        return File(found[0]["path"], found[0]["hash"], found[0]["mtime_ns"])
+
+    def files(self, images: Sequence[str]) -> Iterator[File]:
+        """The files of these images, one after the other; those that are gone are left out."""
         for image in images:
             with contextlib.suppress(Problem):
-                yield self.record(image)
+                yield self.file(image)
 
     def count(self) -> int:
         """The number of images, with those that other processes have added."""

@@ -7,6 +7,7 @@ import io
 import threading
 import zipfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -31,60 +32,69 @@ _TAKEN = {
 }  # fmt: skip
 
 
-def jpeg(record: ImageRecord, side: int, known: str | None = None) -> tuple[bytes | None, str]:
+@dataclass(frozen=True, slots=True)
+class File:
+    """The file of an image, and its state when it was indexed."""
+
+    path: str
+    hash: str
+    mtime_ns: int
+
+    @property
+    def name(self) -> str:
+        """The name under which it is saved."""
+        return PurePath(self.path.rpartition("::")[2]).name
+
+
+def jpeg(file: File, side: int, known: str | None = None) -> tuple[bytes | None, str]:
     """An image of the library as a JPEG of at most ``side`` pixels, and its ETag.
 
     None where the client has the one with the ETag ``known``.
     """
-    etag = f'"{record.hash}-{record.mtime_ns}-{side}"'
+    etag = f'"{file.hash}-{file.mtime_ns}-{side}"'
     if known == etag:
         return None, etag
-    small = open_record(record, side)
+    small = opened(file.path, side)
     small.thumbnail((side, side))
     out = io.BytesIO()
     small.save(out, "JPEG", quality=85)
     return out.getvalue(), etag
 
 
-def open_record(record: ImageRecord, side: int | None) -> Image:
+def opened(path: str, side: int | None) -> Image:
     """An image of the library, large enough for ``side``. Raises Problem 410 when it is gone."""
     from wordsight.images import open_image
 
     try:
-        return open_image(original(record), min_side=side, name=record.path)
+        return open_image(original(path), min_side=side, name=path)
     except ImageError as error:
         raise Problem(410, f"the image is missing or unreadable ({error})") from None
 
 
-def original(record: ImageRecord) -> bytes:
+def original(path: str) -> bytes:
     """The bytes of an image's file. Raises Problem 410 when it is gone."""
     from wordsight.sources import read_location
 
     try:
-        return read_location(record.path)
+        return read_location(path)
     except (ImageError, OSError) as error:
         raise Problem(410, f"the image is missing or unreadable ({error})") from None
 
 
-def name_of(record: ImageRecord) -> str:
-    """The name under which an image is saved."""
-    return PurePath(record.path.rpartition("::")[2]).name
-
-
-def zipped(records: Iterable[ImageRecord]) -> Iterator[bytes]:
+def zipped(files: Iterable[File]) -> Iterator[bytes]:
     """The files of images as a zip archive, part by part: one image in memory at a time.
 
     Names that repeat get a number; files that are gone are listed in "not included.txt".
     """
     out, taken, missing = _Drain(), set[str](), []
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for record in records:
+        for file in files:
             try:
-                data = original(record)
+                data = original(file.path)
             except Problem as problem:
-                missing.append(f"{record.path}: {problem.detail}\n")
+                missing.append(f"{file.path}: {problem.detail}\n")
                 continue
-            whole = name = name_of(record)
+            whole = name = file.name
             stem, suffix = PurePath(whole).stem, PurePath(whole).suffix
             number = 1
             while name in taken:

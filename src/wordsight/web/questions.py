@@ -90,6 +90,7 @@ class Settings(Filter, frozen=True):
             "anyway": self.anyway,
             "label": self.label,
             "where": self.where,
+            "skip": self.skip,
         }
 
 

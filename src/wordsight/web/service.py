@@ -110,7 +110,7 @@ class Service:
                 with self._lock:
                     last = settings.skip + settings.k
                     found = self.library.search(part, last, **settings.options)
-                answers += [_told(result, settings.skip) for result in found]
+                answers += [_told(result) for result in found]
             except QueryError as error:
                 if len(part) == 1:
                     answers.append(error)
@@ -145,13 +145,13 @@ class Service:
             return Term(weight, image=_part(image, _box(part)) if part else image)
         record = self.catalogue.record(name)
         if kind == "@":
-            return Term(weight, image=_part(pictures.open_record(record, None), _box(part)))
+            return Term(weight, image=_part(pictures.opened(record.path, None), _box(part)))
         if not part or part == "0":
-            return Term(weight, image=pictures.open_record(record, 512))
+            return Term(weight, image=pictures.opened(record.path, 512))
         if int(part) >= len(record.views):
             raise Problem(404, f"the image {name} has no view {part}")
         box = record.views[int(part)].box
-        image = pictures.open_record(record, None)
+        image = pictures.opened(record.path, None)
         return Term(weight, image=_part(image, box) if box else image)
 
     def keep(self, data: bytes) -> dict[str, Any]:
@@ -250,9 +250,8 @@ def _part(image: Image, box: Sequence[float]) -> Image:
     return image.crop((x0, y0, x1, y1))
 
 
-def _told(result: Result, skip: int) -> bytes:
-    """The answer to a search as JSON, from the hit after ``skip`` on."""
-    result.hits = result.hits[skip:]
+def _told(result: Result) -> bytes:
+    """The answer to a search as JSON."""
     answer = result.to_json()
     answer["hits"] = [placeless(hit) for hit in answer["hits"]]
     return json.dumps(answer).encode()
@@ -260,10 +259,10 @@ def _told(result: Result, skip: int) -> bytes:
 
 def _answered(words: Sequence[str], answers: Sequence[Any]) -> list[dict[str, str]]:
     """The words that make the surest matches, no two of them by one image."""
-    matches = []
+    matches: list[tuple[float, str, str]] = []
     for word, answer in zip(words, answers, strict=True):
-        told = json.loads(answer) if isinstance(answer, bytes) else {"verdict": "none"}
-        if told["verdict"] == "match":
+        told: Any = json.loads(answer) if isinstance(answer, bytes) else None
+        if told and told["verdict"] == "match":
             matches.append((told["certainty"] or 0.0, word, str(told["hits"][0]["id"])))
     matches.sort(key=lambda match: -match[0])
     found: dict[str, str] = {}

@@ -68,7 +68,7 @@ def _listings(api: APIRouter, service: Service) -> None:
 
 
 def _pictures(api: APIRouter, service: Service) -> None:
-    record = service.catalogue.record
+    file = service.catalogue.file
 
     @api.get("/images/{image}", responses=gives("image/jpeg", "The image"))
     async def picture(request: Request, image: Id, full: bool = False) -> Response:
@@ -78,7 +78,7 @@ def _pictures(api: APIRouter, service: Service) -> None:
         """
         side = pictures.WHOLE if full else pictures.LARGE
         known = request.headers.get("if-none-match")
-        return jpeg_response(*await service.run(lambda: pictures.jpeg(record(image), side, known)))
+        return jpeg_response(*await service.run(lambda: pictures.jpeg(file(image), side, known)))
 
     @api.get("/thumbnails/{image}", responses=gives("image/jpeg", "The image"))
     async def thumbnail(
@@ -86,7 +86,7 @@ def _pictures(api: APIRouter, service: Service) -> None:
     ) -> Response:
         """An image of the library at no more than 320 or 640 pixels, without its metadata."""
         known = request.headers.get("if-none-match")
-        small = await service.run(lambda: pictures.jpeg(record(image), int(side), known))
+        small = await service.run(lambda: pictures.jpeg(file(image), int(side), known))
         return jpeg_response(*small)
 
     @api.get("/originals/{image}", responses=gives("application/octet-stream", "The file"))
@@ -94,8 +94,8 @@ def _pictures(api: APIRouter, service: Service) -> None:
         """An image's file as it is, with its metadata, to be saved and never shown."""
 
         def read() -> tuple[bytes, str]:
-            found = record(image)
-            return pictures.original(found), pictures.name_of(found)
+            found = file(image)
+            return pictures.original(found.path), found.name
 
         data, name = await service.run(read)
         return Response(data, media_type="application/octet-stream", headers=_saved_as(name))
@@ -119,7 +119,7 @@ def _selections(api: APIRouter, service: Service) -> None:
     async def saved(selection: KeptId) -> StreamingResponse:
         """The files of a selection as a zip archive."""
         ids = service.selections.get(selection)
-        parts = pictures.zipped(service.catalogue.records(ids))
+        parts = pictures.zipped(service.catalogue.files(ids))
         return StreamingResponse(
             parts, media_type="application/zip", headers=_saved_as("wordsight.zip")
         )

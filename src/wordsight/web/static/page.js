@@ -6,7 +6,7 @@ import { fill, filtered } from "./filters.js";
 import * as viewer from "./viewer.js";
 
 const USUAL = { q: "", like: [], unlike: [], label: "", after: "", before: "", folder: "", camera: "", orientation: "", near: "", sort: "score", false_accept: "0.05", crops: "true", anyway: "", selection: "" }; // where the address says nothing
-const STEP = 200; // pictures that are fetched at a time
+const STEP = 100; // pictures that are fetched at a time
 const MOST = 500; // pictures that are put in the order of time
 const SECTIONS = ["search", "classify", "library", "evaluate"];
 let query = { ...USUAL };
