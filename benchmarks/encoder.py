@@ -28,7 +28,7 @@ def product(precision: str, rows: int) -> tuple[Callable[[], Any], float]:
     import openvino as ov
     from openvino import opset13 as ops
 
-    from wordsight.models.runtime import cpu_threads
+    from wordsight.runtime.processor import cpu_threads
 
     rng = np.random.default_rng(0)
     start = x = ops.parameter([rows, 768], np.float32)

@@ -11,9 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from wordsight.errors import ModelError
-from wordsight.models import batching
-from wordsight.models.onnxfile import fixed_batch, with_free_batch
-from wordsight.models.runtime import open_graph
+from wordsight.runtime import batching
+from wordsight.runtime.graph import open_graph
+from wordsight.runtime.onnxfile import fixed_batch, with_free_batch
 
 WIDTH, OUT = 12, 5
 RUNTIMES = [

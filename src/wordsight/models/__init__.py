@@ -27,9 +27,9 @@ from wordsight.models.registry import (
     located,
     of_repository,
 )
-from wordsight.models.runtime import writable_cache
 from wordsight.paths import expanded
 from wordsight.privacy import is_offline
+from wordsight.runtime.cache import writable_cache
 
 __all__ = ["ClipModel", "fetch_model", "load_model"]
 
@@ -62,7 +62,7 @@ def load_model(
             within 15 minutes; else the starter model in the package, with a notice. A name goes
             before a directory of that name in the working directory; write "./starter" for the
             latter. The ``source`` of a model from the hub names its commit.
-        runtime: "auto", "openvino" or "onnxruntime": see :mod:`wordsight.models.runtime`.
+        runtime: "auto", "openvino" or "onnxruntime": see :mod:`wordsight.runtime.graph`.
         precision: "auto", "fp32", "bf16" or "int8": see :class:`ClipModel`.
         notice: takes a line that the user should read; without it the line is logged as a warning
             of the logger "wordsight", which Python prints on stderr.

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from wordsight.errors import ModelError
 from wordsight.models.external_data import plain_folder
 from wordsight.models.layouts import beside, describe, pick_output
-from wordsight.models.runtime import Graph, check_choice, open_graph
 from wordsight.models.tokenizer import CLEANING
+from wordsight.runtime.graph import Graph, check_choice, open_graph
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +43,7 @@ class ClipModel:
         name: what to call it; the directory's name if not given.
         source: what :func:`wordsight.load_model` opens it again with; the directory if not given.
         runtime: "auto", "openvino" or "onnxruntime".
-        precision: "auto", "fp32", "bf16" or "int8" (:func:`wordsight.models.runtime.open_graph`).
+        precision: "auto", "fp32", "bf16" or "int8" (:func:`wordsight.runtime.graph.open_graph`).
             With "auto" the image tower computes in bf16 where that is fast (cosines to fp32 above
             0.9999, about four times the speed), the text tower in fp32. "int8" concerns the image
             tower alone; :func:`wordsight.indexing.check_int8` says what it changes.

@@ -33,8 +33,8 @@ from typing import Any
 from wordsight.errors import ModelError
 from wordsight.models import preprocess
 from wordsight.models.external_data import external_data
-from wordsight.models.onnxfile import output_shapes
 from wordsight.models.tokenizer import CLEANING, TokenizerSettings
+from wordsight.runtime.onnxfile import output_shapes
 
 OPEN_CLIP = (
     "config.json",

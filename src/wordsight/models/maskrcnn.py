@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import PIL.Image
 
-    from wordsight.models.runtime import Graph
+    from wordsight.runtime.graph import Graph
 
     Array = npt.NDArray[np.float32]
 
@@ -214,7 +214,7 @@ def load_detector(source: str | Path = "auto", *, runtime: str = "auto") -> Dete
             are not those of its description (the message names both).
         HubError: the model could not be fetched.
     """
-    from wordsight.models.runtime import open_graph
+    from wordsight.runtime.graph import open_graph
 
     folder, graph_path, data = _locate(source)
     description = read_description(folder, data)
