@@ -141,7 +141,7 @@ def export(
     tolerance. Takes CLIP models of open_clip and transformers, and Mask R-CNN of torchvision.
     Needs the extra export: pip install "wordsight[export]"; the directory runs without it.
     """
-    from wordsight.models.export import export as run
+    from wordsight.export import export as run
 
     with progress_bar("exporting", "steps") as progress:
         done = run(
