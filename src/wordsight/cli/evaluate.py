@@ -35,7 +35,7 @@ from wordsight.errors import WordsightError, reason
 if TYPE_CHECKING:
     from wordsight.api import Library
     from wordsight.evaluate import Evaluation
-    from wordsight.metrics import Estimate
+    from wordsight.evaluate.metrics import Estimate
     from wordsight.search import Hit
 
 
