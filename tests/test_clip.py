@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from wordsight.errors import ModelError
-from wordsight.models import clip, preprocess, tokenizer
-from wordsight.models.clip import ClipModel
+from wordsight.models.clip import ClipModel, preprocess, tokenizer
+from wordsight.models.clip import model as clip
 
 RUNTIMES = ["openvino", "onnxruntime"]
 

@@ -26,7 +26,7 @@ from wordsight.cli import main
 from wordsight.errors import HubError, ModelError
 from wordsight.export import PROMPTS, export
 from wordsight.models import hub
-from wordsight.models.layouts import OPEN_CLIP
+from wordsight.models.clip.layouts import OPEN_CLIP
 from wordsight.models.maskrcnn import load_detector
 
 needs_torch = pytest.mark.skipif(

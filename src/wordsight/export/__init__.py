@@ -1,7 +1,7 @@
 """Export: a checkpoint of PyTorch becomes a model directory, and is held against the original.
 
 CLIP models of ``open_clip`` and ``transformers`` become a directory in open_clip's layout
-(:mod:`wordsight.models.layouts`), a Mask R-CNN of ``torchvision`` one in that of
+(:mod:`wordsight.models.clip.layouts`), a Mask R-CNN of ``torchvision`` one in that of
 :mod:`wordsight.models.maskrcnn`. This is the only room that imports PyTorch (the extra
 ``export``); running what it writes does not.
 

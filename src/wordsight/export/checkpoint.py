@@ -7,9 +7,9 @@ from pathlib import Path
 
 from wordsight.errors import HubError, ModelError
 from wordsight.models import hub, repositories
+from wordsight.models.clip.layouts import OPEN_CLIP
 from wordsight.models.hub_cache import cached
 from wordsight.models.hub_report import WAYS_OUT
-from wordsight.models.layouts import OPEN_CLIP
 from wordsight.models.maskrcnn import DESCRIPTION
 from wordsight.paths import expanded
 

@@ -34,7 +34,7 @@ class Clip:
     """`preprocess_cfg.json`."""
     context: int
     clean: str
-    """How texts are cleaned first; a key of :data:`wordsight.models.tokenizer.CLEANING`."""
+    """How texts are cleaned first; a key of :data:`wordsight.models.clip.tokenizer.CLEANING`."""
 
 
 def fast(tokenizer: Any) -> Any:

@@ -1,7 +1,7 @@
 """CLIP: images and texts as unit vectors in one space, from a model directory.
 
 Nothing about a particular model is written here, nor of how its files are laid out:
-:mod:`wordsight.models.layouts` reads what they say.
+:mod:`wordsight.models.clip.layouts` reads what they say.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import ModelError
+from wordsight.models.clip.layouts import beside, describe, pick_output
+from wordsight.models.clip.tokenizer import CLEANING
 from wordsight.models.external_data import plain_folder
-from wordsight.models.layouts import beside, describe, pick_output
-from wordsight.models.tokenizer import CLEANING
 from wordsight.runtime.graph import Graph, check_choice, open_graph
 
 if TYPE_CHECKING:
