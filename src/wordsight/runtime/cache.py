@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 from wordsight.paths import expanded
@@ -56,6 +57,27 @@ def fingerprint(path: Path) -> str:
         stream.seek(max(edge, path.stat().st_size - edge))
         digest.update(stream.read(edge))
     return digest.hexdigest()[:16]
+
+
+def remembered(path: Path, runtime: str, axis: str, try_it: Callable[[], bool]) -> bool:
+    """Whether an axis of a graph may be left open: tried once, then kept in the cache.
+
+    Anything that ``try_it`` raises is a no; a bad graph fails again, in words.
+    """
+    folder = writable_cache(axis)
+    memory = folder / f"{fingerprint(path)}-{runtime}-{version(runtime)}" if folder else None
+    if memory:
+        with contextlib.suppress(OSError):
+            if (known := memory.read_text(encoding="ascii")) in ("free", "fixed"):
+                return known == "free"
+    try:
+        free = try_it()
+    except Exception:  # each runtime raises kinds of its own
+        free = False
+    if memory:
+        with contextlib.suppress(OSError):
+            memory.write_text("free" if free else "fixed", encoding="ascii")
+    return free
 
 
 def kept_copy(key: str, write: Callable[[Path], None]) -> Path:

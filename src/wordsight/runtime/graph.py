@@ -17,13 +17,12 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wordsight.errors import ModelError, one_line
-from wordsight.runtime.cache import fingerprint, writable_cache
-from wordsight.runtime.onnxfile import check_file, fixed_batch
+from wordsight.runtime.cache import remembered
+from wordsight.runtime.onnxfile import check_file, fixed_size
 from wordsight.runtime.processor import cpu_threads
 
 if TYPE_CHECKING:
@@ -83,6 +82,7 @@ def open_graph(
     precision: str = "auto",
     cold: bool = False,
     any_batch: bool = False,
+    any_length: bool = False,
 ) -> Graph:
     """Open an ONNX graph.
 
@@ -96,6 +96,8 @@ def open_graph(
             throughput.
         any_batch: the first dimension of the inputs may be any number, whichever one the graph was
             exported for (:mod:`wordsight.runtime.batching`).
+        any_length: leave the second dimension of the inputs open too. Nothing is tried: the graph
+            may be unable to run on another length, or not open.
 
     Raises:
         ModelError: the file is missing or not a graph, the runtime is not installed, or the
@@ -108,10 +110,11 @@ def open_graph(
     if precision == "int8" and runtime == "auto":
         name = "onnxruntime"
     try:
-        batch = fixed_batch(path) if any_batch else None
+        batch = fixed_size(path) if any_batch else None
+        axes = 2 if any_length and fixed_size(path, 1) is not None else 0
         if batch is None:
-            return _open(path, name, precision, cold=cold)
-        return _open_any_batch(path, name, precision, batch, cold=cold)
+            return _open(path, name, precision, cold=cold, free_axes=axes)
+        return _open_any_batch(path, name, precision, batch, cold=cold, free_axes=max(axes, 1))
     except ModelError:
         raise
     except ImportError as error:
@@ -133,30 +136,29 @@ def _open(
     precision: str,
     *,
     cold: bool = False,
-    free_batch: bool = False,
+    free_axes: int = 0,
     at_once: int = 1,
 ) -> Graph:
     if name == "openvino":
         from wordsight.runtime.openvino import OpenVinoGraph
 
-        return OpenVinoGraph(path, precision, free_batch=free_batch, at_once=at_once)
+        return OpenVinoGraph(path, precision, free_axes=free_axes, at_once=at_once)
     from wordsight.runtime.onnxruntime import OnnxRuntimeGraph
 
-    return OnnxRuntimeGraph(path, precision, cold=cold, free_batch=free_batch, at_once=at_once)
+    return OnnxRuntimeGraph(path, precision, cold=cold, free_axes=free_axes, at_once=at_once)
 
 
-def _open_any_batch(path: Path, name: str, precision: str, batch: int, *, cold: bool) -> Graph:
+def _open_any_batch(
+    path: Path, name: str, precision: str, batch: int, *, cold: bool, free_axes: int
+) -> Graph:
     from wordsight.runtime.batching import Parts, allows_free_batch
 
-    folder = writable_cache("batch")
-    memory = folder / f"{fingerprint(path)}-{name}-{version(name)}" if folder else None
-    if allows_free_batch(
-        batch,
-        memory,
-        lambda: _open(path, name, "fp32"),
-        lambda: _open(path, name, "fp32", free_batch=True),
-    ):
-        return _open(path, name, precision, cold=cold, free_batch=True)
+    def allowed() -> bool:
+        free = _open(path, name, "fp32", free_axes=1)
+        return allows_free_batch(batch, _open(path, name, "fp32"), free)
+
+    if remembered(path, name, "batch", allowed):
+        return _open(path, name, precision, cold=cold, free_axes=free_axes)
     threads = cpu_threads()
     return Parts(_open(path, name, precision, cold=cold, at_once=threads), batch, threads)
 

@@ -13,13 +13,17 @@ from wordsight.errors import ModelError, one_line
 from wordsight.privacy import import_onnxruntime
 from wordsight.runtime.cache import LARGE, cache_folder, fingerprint, kept_copy
 from wordsight.runtime.graph import Tensor, converted
-from wordsight.runtime.onnxfile import with_free_batch
+from wordsight.runtime.onnxfile import with_free_axes
 from wordsight.runtime.processor import cpu_has, cpu_threads
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
+
+
+# What kept copies are called by how many of their inputs' axes were left open.
+_KINDS = ("", "-any-batch", "-any-length")
 
 
 class OnnxRuntimeGraph:
@@ -33,7 +37,7 @@ class OnnxRuntimeGraph:
         precision: str,
         *,
         cold: bool = False,
-        free_batch: bool = False,
+        free_axes: int = 0,
         at_once: int = 1,
     ) -> None:
         onnxruntime = import_onnxruntime()
@@ -47,7 +51,7 @@ class OnnxRuntimeGraph:
         providers = _providers(onnxruntime.get_available_providers(), precision)
         self._session: Any = None
         if precision == "int8":
-            with _int8_graph(path, free_batch=free_batch) as graph:
+            with _int8_graph(path, free_axes=free_axes) as graph:
                 self._session = onnxruntime.InferenceSession(
                     str(graph), _session_options(at_once=at_once), providers=providers
                 )
@@ -55,30 +59,32 @@ class OnnxRuntimeGraph:
             # A full disk or a damaged cache must not stop anybody.
             with contextlib.suppress(Exception):
                 self._session = onnxruntime.InferenceSession(
-                    str(_mapped_copy(path, free_batch=free_batch)),
+                    str(_mapped_copy(path, free_axes=free_axes)),
                     _session_options(mapped=True, at_once=at_once),
                     providers=providers,
                 )
         self._session = self._session or onnxruntime.InferenceSession(
-            *_model_and_options(path, _session_options(at_once=at_once), free_batch=free_batch),
+            *_model_and_options(path, _session_options(at_once=at_once), free_axes=free_axes),
             providers=providers,
         )
+        self._run_options = onnxruntime.RunOptions()
+        self._run_options.log_severity_level = 4  # what fails is raised, too
         self.inputs = {t.name: _onnx_tensor(t) for t in self._session.get_inputs()}
         self.outputs = {t.name: _onnx_tensor(t) for t in self._session.get_outputs()}
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run the graph: arrays by input name -> new arrays by output name."""
-        arrays = self._session.run(None, converted(feeds, self.inputs))
+        arrays = self._session.run(None, converted(feeds, self.inputs), self._run_options)
         return dict(zip(self.outputs, arrays, strict=True))
 
 
-def _model_and_options(path: Path, options: Any, *, free_batch: bool) -> tuple[Any, Any]:
-    """What a session takes of a graph: its path, or its bytes with the batch left open."""
-    if not free_batch:
+def _model_and_options(path: Path, options: Any, *, free_axes: int) -> tuple[Any, Any]:
+    """What a session takes of a graph: its path, or its bytes with axes left open."""
+    if not free_axes:
         return str(path), options
     folder = "session.model_external_initializers_file_folder_path"
     options.add_session_config_entry(folder, str(path.parent))
-    return with_free_batch(path.read_bytes()), options
+    return with_free_axes(path.read_bytes(), free_axes), options
 
 
 def _session_options(*, mapped: bool = False, at_once: int = 1) -> Any:
@@ -95,7 +101,7 @@ def _session_options(*, mapped: bool = False, at_once: int = 1) -> Any:
     return options
 
 
-def _mapped_copy(path: Path, *, free_batch: bool = False) -> Path:
+def _mapped_copy(path: Path, *, free_axes: int = 0) -> Path:
     """The graph optimised, its weights in a file beside it that is mapped into memory, not read.
 
     Made once and kept in the cache: of ViT-B/32's text tower it is 250 MB, and one prompt in a
@@ -112,15 +118,14 @@ def _mapped_copy(path: Path, *, free_batch: bool = False) -> Path:
         external = "session.optimized_model_external_initializers_"
         options.add_session_config_entry(f"{external}file_name", "weights")
         options.add_session_config_entry(f"{external}min_size_in_bytes", "1024")
-        model, options = _model_and_options(path, options, free_batch=free_batch)
+        model, options = _model_and_options(path, options, free_axes=free_axes)
         onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
-    kind = "-any-batch" if free_batch else ""
-    return kept_copy(f"{fingerprint(path)}{kind}-{onnxruntime.__version__}", write)
+    return kept_copy(f"{fingerprint(path)}{_KINDS[free_axes]}-{onnxruntime.__version__}", write)
 
 
 @contextlib.contextmanager
-def _int8_graph(path: Path, *, free_batch: bool = False) -> Iterator[Path]:
+def _int8_graph(path: Path, *, free_axes: int = 0) -> Iterator[Path]:
     """The graph with its matrix products in int8 (dynamic quantisation), made once and kept.
 
     Where the cache cannot take it, it is made for this time, with a warning. Raises ModelError when
@@ -137,10 +142,10 @@ def _int8_graph(path: Path, *, free_batch: bool = False) -> Iterator[Path]:
     # Without 8-bit dot products (VNNI) sums of two products saturate at 16 bits: one bit less.
     narrow = not cpu_has("avx512_vnni", "avx_vnni", "asimddp")
     kind = "int8-narrow" if narrow else "int8"  # machines of both kinds may share the cache
-    kind += "-any-batch" if free_batch else ""
+    kind += _KINDS[free_axes]
 
     def write(making: Path) -> None:
-        _write_int8(path, making / "model.onnx", narrow=narrow, free_batch=free_batch)
+        _write_int8(path, making / "model.onnx", narrow=narrow, free_axes=free_axes)
 
     with contextlib.ExitStack() as opened:
         try:
@@ -164,13 +169,13 @@ def _int8_graph(path: Path, *, free_batch: bool = False) -> Iterator[Path]:
         yield copy
 
 
-def _write_int8(path: Path, copy: Path, *, narrow: bool, free_batch: bool) -> None:
+def _write_int8(path: Path, copy: Path, *, narrow: bool, free_axes: int) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
     graph = onnx.load(path)
-    if free_batch:
+    if free_axes:
         del graph.graph.value_info[:]  # shapes with the old batch in them
         for value in [*graph.graph.input, *graph.graph.output]:
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
