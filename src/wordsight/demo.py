@@ -37,6 +37,7 @@ PROMPTS = (
 )
 _LABELS = "cifar10"
 _SCENES = 40
+_SOME = 100
 _PROPOSER = "starter-maskrcnn"
 _PHOTOGRAPHS = Path(__file__).with_name("photographs")
 PHOTOGRAPH_PROMPTS = (
@@ -139,14 +140,16 @@ class _Tour:
         labels = sorted({item.label for item in items if item.label})
         of_all = f"the first {most:,} (--full: all)" if len(items) == most else f"{len(items):,}"
         self.say(f"2. CIFAR-10: {of_all} test images of {len(labels)} classes, from {origin}")
-        with self.show("images") as progress:
+        with self.show("encoding images") as progress:
             library = self.main = self.library("library")
             report = library.index_sources([part], progress=progress)
         _, vectors = library.vectors()
         self.facts["index"] = report.to_json()
+        # Of few images the rate would say more about starting up.
+        rate = f" ({report.images_per_second:,.0f} images/s)" if len(vectors) >= _SOME else ""
         self.say(
             f"3. Images encoded: {len(vectors):,} vectors of {vectors.shape[1]} dimensions in "
-            f"{report.seconds:.1f} s ({report.images_per_second:,.0f} images/s)"
+            f"{report.seconds:.1f} s{rate}"
         )
         return items
 
@@ -154,27 +157,29 @@ class _Tour:
         """Steps 4 to 6: one prompt slowly, then several."""
         library = self.main
         prompt = PROMPTS[0]
-        vector = self.model.encode_texts([prompt])[0]
+        with self.show("searching"):
+            vector = self.model.encode_texts([prompt])[0]
+            result = library.search(prompt, k=10, anyway=True)
+            self.keep(library.grid(result), "top-k.png")
         self.say(f'4. Prompt encoded: "{prompt}" -> {vector.shape[0]} dimensions, length 1')
 
-        result = library.search(prompt, k=10, anyway=True)
         self.say(
             f'5. The {len(result.hits)} most similar images to "{prompt}", by cosine similarity:'
         )
         for hit in result.hits:
             self.say(f"   {hit.rank:>2}  {hit.score:.3f}  {hit.label}")
-        self.keep(library.grid(result), "top-k.png")
 
+        with self.show("searching"):
+            results = library.search(list(PROMPTS), k=10)
+            self.keep(_prompts_picture(library, results), "prompts.png")
+            # The last, a piano, is in none of the classes; of few images others may be refused too.
+            missing = next((one for one in reversed(results) if one.verdict == "none"), None)
+            if missing is not None:
+                closest = library.search(missing.query, k=5, anyway=True)
+                self.keep(library.grid(closest), "no-match.png")
         self.say("6. More prompts:")
-        results = library.search(list(PROMPTS), k=10)
         for answer in results:
             self.say(f"   {_line(answer)}")
-        self.keep(_prompts_picture(library, results), "prompts.png")
-        # The last, a piano, is in none of the classes; of few images others may be refused too.
-        missing = next((one for one in reversed(results) if one.verdict == "none"), None)
-        if missing is not None:
-            closest = library.search(missing.query, k=5, anyway=True)
-            self.keep(library.grid(closest), "no-match.png")
         self.facts["searches"] = [answer.to_json() for answer in results]
 
     def classify(self, items: Sequence[Item]) -> None:
@@ -185,20 +190,21 @@ class _Tour:
         from wordsight.classify import Classifier
         from wordsight.evaluate import classification_report
 
-        self.say('7. Zero-shot classification with "a photo of a {}.":')
         ids, vectors = self.main.vectors()
-        classifier = Classifier(self.model, _LABELS)
         by_id = {item.id: item for item in items}
         truth = [by_id[i].label for i in ids]
         if None in truth:
             raise WordsightError("the demo needs labelled images: a folder a class.")
-        place = {label: j for j, label in enumerate(classifier.labels)}
-        report = classification_report(
-            classifier.confidences(vectors), np.array([place[str(label)] for label in truth])
-        )
-        with self.show("pictures"):
+        with self.show("classifying"):
+            classifier = Classifier(self.model, _LABELS)
+            place = {label: j for j, label in enumerate(classifier.labels)}
+            report = classification_report(
+                classifier.confidences(vectors), np.array([place[str(label)] for label in truth])
+            )
             chosen = _one_a_class([by_id[i] for i in ids])
-            self._show_classified([by_id[ids[i]] for i in chosen], classifier, vectors[chosen])
+            lines = self._draw_classified(
+                [by_id[ids[i]] for i in chosen], classifier, vectors[chosen]
+            )
             self.keep(
                 render.confusion_matrix(
                     report.confusion,
@@ -217,19 +223,23 @@ class _Tour:
                 ),
                 "reliability.png",
             )
+        self.say('7. Zero-shot classification with "a photo of a {}.":')
+        for line in lines:
+            self.say(f"   {line}")
         self.say(
             f"   accuracy {report.accuracy:.4f}, top-3 {report.top3_accuracy:.4f}, "
             f"expected calibration error {report.ece:.4f} over {len(ids):,} images"
         )
         self.facts["classification"] = report.to_json()
 
-    def _show_classified(
+    def _draw_classified(
         self, items: Sequence[Item], classifier: Classifier, vectors: NDArray[np.float32]
-    ) -> None:
+    ) -> list[str]:
+        """Draw what the classifier says of each image; return a line about each."""
         from wordsight import render
         from wordsight.images import open_image
 
-        rows = []
+        rows, lines = [], []
         for item, judged in zip(items, classifier.judge(vectors), strict=True):
             rows.append(
                 render.Classified(
@@ -243,9 +253,10 @@ class _Tour:
             answer = (
                 "none of these" if judged.none_of_these else f"{best.label} {best.confidence:.0%}"
             )
-            self.say(f"   {item.label:<10} -> {answer}")
+            lines.append(f"{item.label:<10} -> {answer}")
         montage = render.classification_montage(rows, title="Ten test images, top 3 labels")
         self.keep(montage, "classify.png")
+        return lines
 
     def crops(self, items: Sequence[Item]) -> None:
         """Steps 8 to 10: scenes of several of the images, searched without and with crops."""
@@ -254,26 +265,33 @@ class _Tour:
         from wordsight.scenes import write_scenes
 
         shutil.rmtree(self.out / "scenes", ignore_errors=True)
-        with self.show("scenes") as progress:
+        with self.show("encoding scenes") as progress:
             truth = write_scenes(self.out / "scenes", items, _SCENES)
             library = self.library("scenes-library")
             library.index(self.out / "scenes", progress=progress)
-        with self.show("crops of the scenes") as progress:
+        with self.show("encoding crops of the scenes") as progress:
             report = library.index(self.out / "scenes", crops=_PROPOSER, progress=progress)
         assert report.crops is not None
         facts = report.crops.to_json()
+        prompt = PROMPTS[0]
+        with self.show("searching"):
+            picture = render.histogram(
+                report.crops.per_image,
+                title="Crops per scene",
+                xlabel=f"crops by {facts['proposer']}",
+            )
+            self.keep(picture, "crops.png")
+            baseline = library.search(prompt, k=6, crops=False, anyway=True)
+            aware = library.search(prompt, k=6, anyway=True)
+            self.keep(library.comparison(baseline, aware), "compare.png")
         self.say(
             f"8. Crops: {facts['crops']:,} by {facts['proposer']} in {_SCENES} scenes of several "
             f"CIFAR-10 images each (min {facts['min']}, median {facts['median']:g}, max "
             f"{facts['max']} a scene), encoded in {report.seconds:.1f} s"
         )
-        picture = render.histogram(
-            report.crops.per_image, title="Crops per scene", xlabel=f"crops by {facts['proposer']}"
-        )
-        self.keep(picture, "crops.png")
-
-        self._compare(library)
-        found = evaluate(library, load_judgements(library, truth))
+        self._say_moves(prompt, baseline, aware)
+        with self.show("evaluating"):
+            found = evaluate(library, load_judgements(library, truth))
         self.say(
             f"10. Baseline beside crop-aware, {len(found.judgements.texts)} class names as queries:"
         )
@@ -285,12 +303,8 @@ class _Tour:
             )
         self.facts["crops"] = {"report": facts, "evaluation": found.to_json()}
 
-    def _compare(self, library: api.Library) -> None:
+    def _say_moves(self, prompt: str, baseline: Result, aware: Result) -> None:
         """Step 9: one prompt, without and with crops."""
-        prompt = PROMPTS[0]
-        baseline = library.search(prompt, k=6, crops=False, anyway=True)
-        aware = library.search(prompt, k=6, anyway=True)
-        self.keep(library.comparison(baseline, aware), "compare.png")
         self.say(
             f'9. "{prompt}", ranked again by max fusion of the whole image and its best crop '
             "(cosines are shown; the order is by their lift above each image's background):"
@@ -306,26 +320,25 @@ class _Tour:
         """Step 11: the photographs of the package, searched whole and by their crops."""
         from wordsight import render
 
-        with self.show("photographs") as progress:
+        lines, tiles = [], []
+        with self.show("encoding photographs") as progress:
             library = self.library("photographs-library")
             library.index(_PHOTOGRAPHS, crops=_PROPOSER, progress=progress)
+            results = library.search(list(PHOTOGRAPH_PROMPTS), k=1, anyway=True)
+            for result in results:
+                best = result.hits[0]
+                found = f"{Path(best.path).name}, score {best.score:.3f}"
+                verdict = {"match": "", "unsure": "Not sure", "none": "No match"}[result.verdict]
+                said = f"{verdict} (closest: {found})" if verdict else found
+                lines.append(f'   "{result.query}": {said}')
+                verdict = f"{verdict}; the closest" if verdict else f"{best.score:.3f}"
+                text = [result.query, verdict]
+                tiles.append(render.Tile(library.image(best), text, box=best.view.box))
+            picture = render.grid(tiles, title="Photographs searched by words", columns=3)
+            self.keep(picture, "photographs.png")
         self.say(f"11. Photographs: {len(library)} that come with wordsight, searched with crops:")
-        results = library.search(list(PHOTOGRAPH_PROMPTS), k=1, anyway=True)
-        tiles = []
-        for result in results:
-            best = result.hits[0]
-            found = f"{Path(best.path).name}, score {best.score:.3f}"
-            verdict = {"match": "", "unsure": "Not sure", "none": "No match"}[result.verdict]
-            self.say(
-                f'   "{result.query}": ' + (f"{verdict} (closest: {found})" if verdict else found)
-            )
-            verdict = f"{verdict}; the closest" if verdict else f"{best.score:.3f}"
-            tiles.append(
-                render.Tile(library.image(best), [result.query, verdict], box=best.view.box)
-            )
-        self.keep(
-            render.grid(tiles, title="Photographs searched by words", columns=3), "photographs.png"
-        )
+        for line in lines:
+            self.say(line)
         self.facts["photographs"] = [result.to_json() for result in results]
 
 
@@ -333,8 +346,7 @@ def _line(result: Result) -> str:
     if result.verdict == "none":
         return f'"{result.query}": No match. {result.explanation()}'
     found = [hit.label or "?" for hit in result.hits]
-    counts = sorted({label: found.count(label) for label in found}.items(), key=lambda x: -x[1])
-    names = ", ".join(f"{count} {label}" for label, count in counts)
+    names = ", ".join(f"{found.count(label)} {label}" for label in dict.fromkeys(found))
     doubt = "" if result.match else "not sure; "
     return f'"{result.query}": {doubt}{names}; top score {result.hits[0].score:.3f}'
 
