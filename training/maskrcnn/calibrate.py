@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from training.maskrcnn.pictures import Picture, open_picture
-from training.maskrcnn.targets import overlaps
+from wordsight.regions import iou
 
 LIMIT = 20
 
@@ -37,7 +37,7 @@ def judged(
         )[0]  # fmt: skip
         free = np.ones(len(boxes), bool)
         for region in found:
-            own = overlaps(np.array([region.box], np.float32), boxes)[0] * free
+            own = iou(np.array([region.box]), boxes)[0] * free
             best = int(own.argmax()) if len(boxes) else -1
             hit = best >= 0 and own[best] >= 0.5
             scores.append(region.score)

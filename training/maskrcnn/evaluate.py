@@ -14,7 +14,7 @@ import numpy as np
 from training.maskrcnn.calibrate import judged, reliability
 from training.maskrcnn.pictures import coco
 from training.maskrcnn.scenes import Scenes
-from training.maskrcnn.targets import overlaps
+from wordsight.regions import iou
 
 LIMIT = 20
 
@@ -43,7 +43,7 @@ def _pasted(data: Path, detector: Path, scenes: int) -> dict[str, float]:
         found = propose([Image.fromarray(image)], loaded, limit=LIMIT, margin=0.0)[0]
         boxes = np.array([r.box for r in found], np.float32).reshape(-1, 4)
         sides.append(about.boxes[:, 2] - about.boxes[:, 0])
-        hits.append(overlaps(about.boxes, boxes).max(1, initial=0.0) >= 0.5)
+        hits.append(iou(about.boxes, boxes).max(1, initial=0.0) >= 0.5)
     side, hit = np.concatenate(sides), np.concatenate(hits)
     report = {"all": round(float(hit.mean()), 3)}
     for low, high in ((16, 32), (32, 64), (64, 201)):

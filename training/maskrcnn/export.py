@@ -147,7 +147,9 @@ class Writer:
         """What the pyramid takes from the backbone."""
         x, taps = self.conv(x, model.stem, act="relu6"), []
         for at, block in enumerate(model.blocks):
-            wide = x if block._expand_conv is None else self.conv(x, block._expand_conv, act="relu6")
+            wide = (
+                x if block._expand_conv is None else self.conv(x, block._expand_conv, act="relu6")
+            )
             if at in (FINE_AT, MIDDLE_AT):
                 taps.append(wide)
             y = self.conv(self.conv(wide, block._depthwise_conv, act="relu6"), block._project_conv)
@@ -237,7 +239,9 @@ class Writer:
         x = self.op("Add", steps["x"], self.op("Mul", steps["y"], nothing))
         y = self.op("Add", steps["y"], self.op("Mul", steps["x"], nothing))
         x, y = (self.op("Reshape", v, self.const([-1, 1])) for v in (x, y))
-        rows = self.op("Reshape", self.op("Transpose", said, perm=[0, 2, 3, 1]), self.const([-1, 5]))
+        rows = self.op(
+            "Reshape", self.op("Transpose", said, perm=[0, 2, 3, 1]), self.const([-1, 5])
+        )
         logit, sides = self.ops("Split", 2, rows, self.const([1, 4]), axis=1)
         sides = self.op("Exp", self.op("Min", sides, self.const(MAX_LOG_SCALE, np.float32)))
         sides = self.op("Mul", sides, self.const(stride, np.float32))
@@ -368,6 +372,6 @@ def export(weights: Path, out: Path, data: Path, short_side: int = 352) -> None:
     size = (out / "model.onnx").stat().st_size
     print(
         f"export: {size / 1e6:.2f} MB; on {len(kept)} photographs kept back recall "
-        f"{right.sum() / objects:.3f} of {objects}, names right {named.mean():.3f} of {len(named)}; "
-        f"slope {slope:.3f}, offset {offset:.3f}"
+        f"{right.sum() / objects:.3f} of {objects}, names right {named.mean():.3f} of "
+        f"{len(named)}; slope {slope:.3f}, offset {offset:.3f}"
     )

@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from training.maskrcnn.pictures import Picture, members, open_picture
-from training.maskrcnn.targets import CLASSES, overlaps
+from training.maskrcnn.targets import CLASSES
+from wordsight.regions import iou
 
 SIZE = 320
 MOST, MASKS = 40, 4
@@ -68,7 +69,7 @@ def known(picture: Picture, said: dict[str, np.ndarray]) -> Known:
         sides = (own[:, 2:] - own[:, :2]).min(1) if len(own) else np.zeros(0)
         named = np.eye(CLASSES + 1, dtype=np.float32)[np.array(picture.labels, int)]
         if len(own):
-            new = overlaps(boxes, own).max(1, initial=0.0) < 0.5
+            new = iou(boxes, own).max(1, initial=0.0) < 0.5
             boxes, scores, classes = boxes[new], scores[new], classes[new]
         usable = sides >= 4
         boxes = np.concatenate([own[usable], boxes])
@@ -139,7 +140,7 @@ class Scenes:
     def _fill(
         self, canvas: Image.Image, row: tuple[Picture, Known], cell: tuple[int, ...], short: float
     ) -> Known:
-        """Paste a piece of a picture, its short side so many pixels long, into a cell x, y, w, h."""
+        """Paste a piece of a picture, resized to this short side, into a cell x, y, w, h."""
         x, y, w, h = cell
         image = open_picture(row[0].data)
         stretch = np.exp(self.rng.uniform(-0.15, 0.15))
@@ -191,9 +192,7 @@ class Scenes:
         return Image.fromarray(small).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
 
 
-def _paste(
-    rng: np.random.Generator, canvas: Image.Image, sprites: list[Image.Image]
-) -> np.ndarray:
+def _paste(rng: np.random.Generator, canvas: Image.Image, sprites: list[Image.Image]) -> np.ndarray:
     """Paste the sprites where they overlap none before; returns the boxes of those that fitted."""
     boxes: list[tuple[int, int, int, int]] = []
     for sprite in sprites:

@@ -8,13 +8,14 @@ photograph, each enlarged to that, it finds small objects that it misses in the 
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
-from training.maskrcnn.pictures import gather, open_picture
+from training.maskrcnn.pictures import Picture, gather, open_picture
+from wordsight.regions import iou
 
 SHORT, LONG = 320, 640
 PART = 0.6  # of width and height: the sides of a part
@@ -22,6 +23,7 @@ OVERLAP = 0.6  # of two boxes that overlap more, the less certain one goes
 LEAST = 0.03
 MOST, MASKS = 60, 12
 CLASSES = 80
+TARGETS = "targets.pickle"
 # Tensors inside the teacher's graph (see its README: the graph is fixed, so are the names).
 INNER = {"logits": "t215", "refined": "t257"}
 
@@ -83,15 +85,6 @@ def whole(boxes: np.ndarray, part: tuple[int, ...], width: int, height: int) -> 
     )  # fmt: skip
 
 
-def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes [N, 4] with boxes [M, 4]."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    both = np.clip(high - low, 0, None).prod(2)
-    sizes = [np.clip(x[:, 2:] - x[:, :2], 0, None).prod(1) for x in (a, b)]
-    return both / np.maximum(sizes[0][:, None] + sizes[1][None] - both, 1e-6)
-
-
 def ask(teacher: Teacher, image: Image.Image, divide: bool) -> dict[str, np.ndarray]:
     """What the teacher says of a picture, best first; each object once."""
     found: list[list[np.ndarray]] = [[], [], [], []]
@@ -110,7 +103,7 @@ def ask(teacher: Teacher, image: Image.Image, divide: bool) -> dict[str, np.ndar
     for i in np.argsort(-score):
         if score[i] < LEAST or sides[i] < 4 or len(keep) == MOST:
             continue
-        if not keep or overlaps(boxes[i : i + 1], boxes[keep]).max() < OVERLAP:
+        if not keep or iou(boxes[i : i + 1], boxes[keep]).max() < OVERLAP:
             keep.append(int(i))
     some = slice(0, MASKS)
     return {
@@ -121,7 +114,7 @@ def ask(teacher: Teacher, image: Image.Image, divide: bool) -> dict[str, np.ndar
 
 
 def make_targets(data: Path, teacher: Path, out: Path, folders: list[Path], objects: int) -> None:
-    """Write out/targets.pt: the pictures and the teacher's view of each."""
+    """Write out/targets.pickle: the pictures and the teacher's view of each."""
     teach = Teacher(teacher)
     pictures = gather(data, folders, objects)
     rows = []
@@ -131,4 +124,9 @@ def make_targets(data: Path, teacher: Path, out: Path, folders: list[Path], obje
         if number % 100 == 0:
             print(f"picture {number} of {len(pictures)}", flush=True)
     out.mkdir(parents=True, exist_ok=True)
-    torch.save(rows, out / "targets.pt")
+    (out / TARGETS).write_bytes(pickle.dumps(rows))
+
+
+def load_targets(folder: Path) -> list[tuple[Picture, dict[str, np.ndarray]]]:
+    """What :func:`make_targets` wrote there."""
+    return pickle.loads((folder / TARGETS).read_bytes())  # our own file

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 from training.maskrcnn.boxes import cells, decode, encode, iou, paired, reach
 from training.maskrcnn.model import BOX_CELLS, BOX_SCALE, MASK_CELLS, StarterMaskRCNN, roi_align
 from training.maskrcnn.scenes import MASKS, MOST, SIZE, Scenes
+from training.maskrcnn.targets import load_targets
 from training.starter.backbone import normalise
 from training.starter.precision import autocast
 
@@ -42,7 +43,8 @@ CENTRES, CELL_STRIDES = cells(SIZE, SIZE)
 def batch(scenes: Scenes, size: int) -> dict[str, Tensor]:
     """Scenes as tensors; what is missing has score 0."""
     rows = {
-        "boxes": np.zeros((size, MOST, 4), np.float32), "scores": np.zeros((size, MOST), np.float32),
+        "boxes": np.zeros((size, MOST, 4), np.float32),
+        "scores": np.zeros((size, MOST), np.float32),
         "classes": np.zeros((size, MOST, 81), np.float32),
         "mask_boxes": np.tile(np.array([0, 0, 32, 32], np.float32), (size, MASKS, 1)),
         "masks": np.zeros((size, MASKS, 28, 28), np.float32),
@@ -215,7 +217,7 @@ def train(
     """
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
-    scenes = Scenes(torch.load(targets / "targets.pt", weights_only=False), data, seed)
+    scenes = Scenes(load_targets(targets), data, seed)
     model = StarterMaskRCNN()
     if start is not None:
         model.load_state_dict(torch.load(start))
