@@ -28,6 +28,8 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=1200, help="pictures of Caltech-101")
     parser.add_argument("--minutes", type=float, default=1e9, help="train no longer than this")
     parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--side", type=int, default=320, help="pixels of a training scene")
+    parser.add_argument("--batch", type=int, default=8, help="scenes a step")
     parser.add_argument("--start", type=Path, help="weights to go on from (.pt)")
     parser.add_argument("--rate", type=float, default=1.5e-3, help="the highest learning rate")
     parser.add_argument("--seed", type=int, default=1)
@@ -48,7 +50,7 @@ def main() -> None:
 
         train(
             args.work, args.data, args.work, minutes=args.minutes, steps=args.steps,
-            rate=args.rate, seed=args.seed, start=args.start,
+            side=args.side, size=args.batch, rate=args.rate, seed=args.seed, start=args.start,
         )  # fmt: skip
     if args.stage in ("export", "all"):
         from training.maskrcnn.export import export

@@ -19,11 +19,10 @@ from training.maskrcnn.pictures import Picture, members, open_picture
 from training.maskrcnn.targets import CLASSES
 from wordsight.regions import iou
 
-SIZE = 320
 MOST, MASKS = 40, 4
 KINDS = ("photo", "mosaic", "cifar")
 KIND_SHARES = (0.55, 0.33, 0.12)
-SHORT = (230, 460)  # pixels of a photograph's short side in a scene
+SHORT = (0.7, 1.4)  # of a scene's side: the short side of a photograph
 LEAST_SIDE = 5
 INSIDE = 0.55  # of an object must be in the scene
 DOUBT = 0.5  # what the teacher finds beside the annotations of a picture counts so much
@@ -88,8 +87,14 @@ class Scenes:
     """Composes scenes, at random, from the pictures to train with."""
 
     def __init__(
-        self, rows: list[tuple[Picture, dict]], data: Path, seed: int, cifar: str = "train"
+        self,
+        rows: list[tuple[Picture, dict]],
+        data: Path,
+        seed: int,
+        side: int = 320,
+        cifar: str = "train",
     ):
+        self.side = side
         self.rng = np.random.default_rng(seed)
         usable = [(p, known(p, said)) for p, said in rows if not p.dev]
         self.photos = [row for row in usable if row[0].kind == "photo"]
@@ -105,14 +110,14 @@ class Scenes:
         ]  # fmt: skip
 
     def make(self, kind: str | None = None) -> tuple[np.ndarray, Known]:
-        """A scene: uint8 [320, 320, 3] RGB, and what is known of it."""
+        """A scene: uint8 [side, side, 3] RGB, and what is known of it."""
         rng = self.rng
         kind = kind or str(rng.choice(KINDS, p=KIND_SHARES))
         canvas, about = getattr(self, f"_{kind}")()
         pixels = _colours(rng, np.asarray(canvas))
         if rng.random() < 0.5:
             pixels = pixels[:, ::-1]
-            flip, shift = np.array([-1.0, 1.0]), np.array([SIZE, 0.0])
+            flip, shift = np.array([-1.0, 1.0]), np.array([self.side, 0.0])
             for boxes in (about.boxes, about.mask_boxes):
                 boxes[:] = (boxes * np.tile(flip, 2) + np.tile(shift, 2))[:, [2, 1, 0, 3]]
             about.masks = about.masks[:, :, ::-1]
@@ -124,15 +129,15 @@ class Scenes:
         return self.photos[int(self.rng.choice(len(self.photos), p=self.share))]
 
     def _photo(self) -> tuple[Image.Image, Known]:
-        canvas = Image.new("RGB", (SIZE, SIZE), GREY)
-        short = np.exp(self.rng.uniform(*np.log(SHORT)))
-        about = self._fill(canvas, self._draw(), (0, 0, SIZE, SIZE), short)
+        canvas = Image.new("RGB", (self.side, self.side), GREY)
+        short = self.side * np.exp(self.rng.uniform(*np.log(SHORT)))
+        about = self._fill(canvas, self._draw(), (0, 0, self.side, self.side), short)
         return canvas, about
 
     def _mosaic(self) -> tuple[Image.Image, Known]:
-        canvas = Image.new("RGB", (SIZE, SIZE), GREY)
+        canvas = Image.new("RGB", (self.side, self.side), GREY)
         parts = []
-        for cell in _cells(self.rng, SIZE, SIZE, int(self.rng.integers(2, 8))):
+        for cell in _cells(self.rng, self.side, self.side, int(self.rng.integers(2, 8))):
             short = min(cell[2:]) * np.exp(self.rng.uniform(0.0, 0.7))
             parts.append(self._fill(canvas, self._draw(0.3), cell, short))
         return canvas, merged(parts)
@@ -177,19 +182,21 @@ class Scenes:
         kind = rng.choice(["flat", "clouds", "grain", "photo", "blurred"])
         if kind in ("photo", "blurred"):
             data = self.backgrounds[int(rng.integers(len(self.backgrounds)))]
-            image = open_picture(data).resize((SIZE, SIZE))
+            image = open_picture(data).resize((self.side, self.side))
             radius = rng.uniform(3, 20) if kind == "blurred" else 0
             return image.filter(ImageFilter.GaussianBlur(radius)) if radius else image
         if kind == "flat":
-            return Image.new("RGB", (SIZE, SIZE), tuple(int(v) for v in rng.integers(0, 256, 3)))
+            return Image.new(
+                "RGB", (self.side, self.side), tuple(int(v) for v in rng.integers(0, 256, 3))
+            )
         if kind == "clouds":
             n = int(rng.integers(2, 24))
             small = rng.integers(0, 256, (n, n, 3), dtype=np.uint8)
         else:
-            colour, spread = rng.uniform(30, 225, 3), rng.uniform(3, 40)
-            n = int(rng.integers(40, SIZE + 1))
-            small = np.clip(colour + rng.normal(0, spread, (n, n, 3)), 0, 255).astype(np.uint8)
-        return Image.fromarray(small).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+            middle, spread = rng.uniform(30, 225, 3), rng.uniform(3, 40)
+            n = int(rng.integers(40, self.side + 1))
+            small = np.clip(middle + rng.normal(0, spread, (n, n, 3)), 0, 255).astype(np.uint8)
+        return Image.fromarray(small).resize((self.side, self.side), Image.Resampling.BICUBIC)
 
 
 def _paste(rng: np.random.Generator, canvas: Image.Image, sprites: list[Image.Image]) -> np.ndarray:

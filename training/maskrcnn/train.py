@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from training.maskrcnn.boxes import cells, decode, encode, iou, paired, reach
 from training.maskrcnn.model import BOX_CELLS, BOX_SCALE, MASK_CELLS, StarterMaskRCNN, roi_align
-from training.maskrcnn.scenes import MASKS, MOST, SIZE, Scenes
+from training.maskrcnn.scenes import MASKS, MOST, Scenes
 from training.maskrcnn.targets import load_targets
 from training.starter.backbone import normalise
 from training.starter.precision import autocast
@@ -37,7 +37,6 @@ NEAR = 1.5  # strides from an object's centre to the cells that propose it
 OWN_ROIS, KNOWN_ROIS = 20, 12
 OWN_POOL = 250  # the best cells, from which OWN_ROIS are drawn
 LOG_EVERY = 20
-CENTRES, CELL_STRIDES = cells(SIZE, SIZE)
 
 
 def batch(scenes: Scenes, size: int) -> dict[str, Tensor]:
@@ -66,15 +65,16 @@ def batch(scenes: Scenes, size: int) -> dict[str, Tensor]:
     return tensors
 
 
-def assign(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+def assign(rows: dict[str, Tensor], centres: Tensor, strides: Tensor) -> tuple[Tensor, Tensor]:
     """For each cell the score [B, A] of the object it is to propose (0: none), and its place."""
+    boxes, scores = rows["boxes"], rows["scores"]
     centre = (boxes[..., :2] + boxes[..., 2:]) / 2
     side = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(-1).sqrt()
-    stride = CELL_STRIDES[None, :, None]
-    away = (CENTRES[None, :, None] - centre[:, None]).abs().amax(-1)
+    stride = strides[None, :, None]
+    away = (centres[None, :, None] - centre[:, None]).abs().amax(-1)
     inside = torch.cat(
-        [CENTRES[None, :, None] - boxes[:, None, :, :2],
-         boxes[:, None, :, 2:] - CENTRES[None, :, None]], -1,
+        [centres[None, :, None] - boxes[:, None, :, :2],
+         boxes[:, None, :, 2:] - centres[None, :, None]], -1,
     ).amin(-1)  # fmt: skip
     low = torch.zeros_like(stride)
     high = torch.zeros_like(stride)
@@ -93,15 +93,19 @@ def at(x: Tensor, which: Tensor) -> Tensor:
     return x.gather(1, which[..., None].expand(-1, -1, x.shape[-1]))
 
 
-def proposal_losses(logits: Tensor, boxes: Tensor, rows: dict[str, Tensor]) -> list[Tensor]:
-    """Loss of scores and of boxes, over all cells."""
-    score, which = assign(rows["boxes"], rows["scores"])
+def proposal_losses(
+    logits: Tensor, sides: Tensor, rows: dict[str, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss of scores and of boxes, over all cells; the boxes."""
+    centres, strides = cells(*rows["pixels"].shape[-2:])
+    boxes = reach(sides, centres, strides)
+    score, which = assign(rows, centres, strides)
     overlap, generalised = paired(boxes, at(rows["boxes"], which))
     target = score * overlap.detach().clamp(0, 1)
     error = (target - logits.sigmoid()).detach()
     focal = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * error.square()
     total = score.sum().clamp(min=1.0)
-    return [focal.sum() / total, ((1 - generalised) * score).sum() / total]
+    return focal.sum() / total, ((1 - generalised) * score).sum() / total, boxes.detach()
 
 
 def jitter(boxes: Tensor, amount: float) -> Tensor:
@@ -119,7 +123,7 @@ def sample_rois(boxes: Tensor, logits: Tensor, rows: dict[str, Tensor]) -> Tenso
     around = jitter(at(rows["boxes"], order), 0.12)
     missing = rows["scores"].gather(1, order) <= 0
     around = torch.where(missing[..., None], own[:, :KNOWN_ROIS], around)
-    rois = torch.cat([own, around], 1).clamp(0, SIZE)
+    rois = torch.cat([own, around], 1).clamp(0, rows["pixels"].shape[-1])
     return torch.cat([rois[..., :2], torch.maximum(rois[..., 2:], rois[..., :2] + 2)], -1)
 
 
@@ -155,9 +159,8 @@ def losses(model: StarterMaskRCNN, low: Tensor, rows: dict[str, Tensor]) -> dict
         maps = model.maps(low)
         logits, sides = model.proposals(maps)
         narrow = model.squeeze(maps[0])
-    boxes = reach(sides, CENTRES, CELL_STRIDES)
     out = {}
-    out["proposed"], out["reach"] = proposal_losses(logits, boxes, rows)
+    out["proposed"], out["reach"], boxes = proposal_losses(logits, sides, rows)
     with torch.no_grad():
         rois = sample_rois(boxes, logits, rows)
     pooled = roi_align(narrow.float().contiguous(), rois, BOX_CELLS)
@@ -175,7 +178,7 @@ def losses(model: StarterMaskRCNN, low: Tensor, rows: dict[str, Tensor]) -> dict
 class Low:
     """The frozen blocks on OpenVINO, which is several times as fast as PyTorch here."""
 
-    def __init__(self, model: StarterMaskRCNN, size: int):
+    def __init__(self, model: StarterMaskRCNN, size: int, side: int):
         import io
 
         import openvino
@@ -185,7 +188,7 @@ class Low:
                 return model.low(x)
 
         written = io.BytesIO()
-        sample = torch.zeros(size, 3, SIZE, SIZE)
+        sample = torch.zeros(size, 3, side, side)
         torch.onnx.export(Part().eval(), (sample,), written, dynamo=False)
         core = openvino.Core()
         options = {"INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False}
@@ -205,23 +208,25 @@ def train(
     *,
     minutes: float,
     steps: int,
+    side: int = 320,
     size: int = 8,
     rate: float = 1.5e-3,
     seed: int = 1,
     start: Path | None = None,
 ) -> None:
-    """Train for `steps` steps, or as many as fit in `minutes` (the schedule follows the nearer).
+    """Train for `steps` steps, or as many as fit in `minutes` (the schedule follows the nearer),
+    with `size` scenes of `side` pixels a step.
 
     Writes the averaged weights to out/model.pt (every two minutes, and at the end) and the course
     of the losses to out/log.json. `start` names the weights of an earlier run.
     """
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
-    scenes = Scenes(load_targets(targets), data, seed)
+    scenes = Scenes(load_targets(targets), data, seed, side)
     model = StarterMaskRCNN()
     if start is not None:
         model.load_state_dict(torch.load(start))
-    low = Low(model, size)
+    low = Low(model, size, side)
     model = model.to(memory_format=torch.channels_last).train()
     average = copy.deepcopy(model).eval()
     tuned = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
