@@ -1,11 +1,12 @@
 """Make scores probabilities, on annotated photographs that training left out.
 
-A proposal is right if it overlaps an annotated object by half, and no better scored one does. A
-line through the logits of the scores is fitted (Platt, 1999); the order of proposals stays.
+A proposal is right if it overlaps an annotated object by half. A line through the logits of the
+scores is fitted (Platt, 1999); the order of proposals stays.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,57 +17,62 @@ from wordsight.regions import iou
 LIMIT = 20
 
 
-def judged(
-    detector: Path, pictures: list[Picture]
-) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
-    """Scores and rightness of all proposals, the number of objects; of the right ones that have a
-    name whether that is the object's.
+@dataclass
+class Judged:
+    """Of each proposal its score and whether it is right; of each right one that has a name,
+    whether the object has it too; of each object whether a proposal is right about it.
     """
+
+    scores: list[float] = field(default_factory=list)
+    right: list[bool] = field(default_factory=list)
+    named: list[bool] = field(default_factory=list)
+    found: list[bool] = field(default_factory=list)
+
+
+def judge(detector: Path, pictures: list[Picture]) -> Judged:
+    """Hold the best proposals of a detector against the annotations."""
     from wordsight.models.maskrcnn import load_detector
     from wordsight.regions import propose
 
     detect = load_detector(detector, runtime="onnxruntime")
     places = {name: i for i, name in enumerate(detect.description.labels.values())}
-    scores, right, named, objects = [], [], [], 0
+    judged = Judged()
     for picture in pictures:
-        boxes = np.array(picture.boxes, np.float32).reshape(-1, 4)
-        objects += len(boxes)
-        found = propose(
+        regions = propose(
             [open_picture(picture.data)], detect, limit=LIMIT, min_score=0.0, margin=0.0,
             min_side=0, max_area=1.0,
         )[0]  # fmt: skip
-        free = np.ones(len(boxes), bool)
-        for region in found:
-            own = iou(np.array([region.box]), boxes)[0] * free
-            best = int(own.argmax()) if len(boxes) else -1
-            hit = best >= 0 and own[best] >= 0.5
-            scores.append(region.score)
-            right.append(hit)
-            if hit:
-                free[best] = False
-                if region.label is not None:
-                    named.append(places[region.label] == picture.labels[best])
-    return np.array(scores), np.array(right, bool), objects, np.array(named, bool)
+        boxes = np.array(picture.boxes, np.float32).reshape(-1, 4)
+        overlap = iou(np.array([r.box for r in regions]).reshape(-1, 4), boxes)
+        judged.found += (overlap.max(0, initial=0.0) >= 0.5).tolist()
+        right = overlap.max(1, initial=0.0) >= 0.5
+        judged.right += right.tolist()
+        judged.scores += [r.score for r in regions]
+        for place in np.flatnonzero(right):
+            label = regions[place].label
+            if label is not None:
+                judged.named.append(places[label] == picture.labels[overlap[place].argmax()])
+    return judged
 
 
-def fit(scores: np.ndarray, right: np.ndarray) -> tuple[float, float]:
+def fit(scores: list[float], right: list[bool]) -> tuple[float, float]:
     """Slope and offset of the line from a score's logit to that of its probability."""
-    s = np.clip(scores, 1e-6, 1 - 1e-6)
+    s, hit = np.clip(scores, 1e-6, 1 - 1e-6), np.array(right, float)
     x = np.stack([np.log(s / (1 - s)), np.ones_like(s)], 1)
     line = np.array([1.0, 0.0])
     for _ in range(50):  # Newton's method
         p = 1 / (1 + np.exp(-x @ line))
-        gradient = x.T @ (p - right)
+        gradient = x.T @ (p - hit)
         curve = (x * (p * (1 - p))[:, None]).T @ x + 1e-6 * np.eye(2)
         line = line - np.linalg.solve(curve, gradient)
     return float(line[0]), float(line[1])
 
 
-def reliability(scores: np.ndarray, right: np.ndarray, bins: int = 5) -> list[dict[str, float]]:
+def reliability(scores: list[float], right: list[bool], bins: int = 5) -> list[dict[str, float]]:
     """Of equal shares of the proposals, by score: mean score, and how many were right."""
-    order = np.array_split(np.argsort(scores), bins)
+    s, hit = np.array(scores), np.array(right, float)
     return [
-        {"score": round(float(scores[o].mean()), 3), "right": round(float(right[o].mean()), 3),
+        {"score": round(float(s[o].mean()), 3), "right": round(float(hit[o].mean()), 3),
          "proposals": len(o)}
-        for o in order
+        for o in np.array_split(np.argsort(s), bins)
     ]  # fmt: skip

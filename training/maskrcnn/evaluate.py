@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from training.maskrcnn.calibrate import judged, reliability
+from training.maskrcnn.calibrate import judge, reliability
 from training.maskrcnn.pictures import coco
 from training.maskrcnn.scenes import Scenes
 from wordsight.regions import iou
@@ -21,11 +21,14 @@ LIMIT = 20
 
 def evaluate(data: Path, detector: Path, scenes: int = 200) -> dict[str, Any]:
     """Calibration and names on the judged photographs; recall of pasted images at IoU 0.5."""
-    scores, right, objects, named = judged(detector, coco(data)[1])
+    judged = judge(detector, coco(data)[1])
     return {
-        "recall": round(float(right.sum() / objects), 4),
-        "reliability": reliability(scores, right),
-        "named": {"proposals": len(named), "right": round(float(named.mean()), 3)},
+        "recall": round(float(np.mean(judged.found)), 4),
+        "reliability": reliability(judged.scores, judged.right),
+        "named": {
+            "share": round(len(judged.named) / sum(judged.right), 3),
+            "right": round(float(np.mean(judged.named)), 3),
+        },
         "pasted": _pasted(data, detector, scenes),
     }
 

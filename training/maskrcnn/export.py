@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from training.maskrcnn.boxes import MAX_LOG_SCALE, STRIDES
-from training.maskrcnn.calibrate import fit, judged
+from training.maskrcnn.calibrate import fit, judge
 from training.maskrcnn.model import (
     BOX_CELLS,
     BOX_SCALE,
@@ -37,10 +37,10 @@ from training.starter.export import halve, quantise
 CANDIDATES = 800  # cells that are decoded
 PROPOSALS = 100  # of these, boxes that the box head sees
 PROPOSAL_NMS = 0.7
-REFINED = 50  # of these, boxes that it sees a second time
+REFINED = 100  # of these, boxes that it sees a second time
 REFINED_NMS = 0.6
 DETECTIONS = 30
-DETECTION_NMS = 0.55
+DETECTION_NMS = 0.5
 LEAST_SCORE = 0.01
 NAMED = 0.5  # a name is told where it is at least so likely
 
@@ -366,12 +366,13 @@ def export(weights: Path, out: Path, data: Path, short_side: int = 352) -> None:
     (out / "detector.json").write_text(described + "\n", encoding="utf-8")
     (out / "model.onnx").write_bytes(build(model).SerializeToString())
     kept = [p for p in coco(data)[0] if p.dev]
-    scores, right, objects, named = judged(out, kept)
-    slope, offset = fit(scores, right)
+    judged = judge(out, kept)
+    slope, offset = fit(judged.scores, judged.right)
     (out / "model.onnx").write_bytes(build(model, slope, offset).SerializeToString())
     size = (out / "model.onnx").stat().st_size
     print(
         f"export: {size / 1e6:.2f} MB; on {len(kept)} photographs kept back recall "
-        f"{right.sum() / objects:.3f} of {objects}, names right {named.mean():.3f} of "
-        f"{len(named)}; slope {slope:.3f}, offset {offset:.3f}"
+        f"{np.mean(judged.found):.3f} of {len(judged.found)}, names right "
+        f"{np.mean(judged.named):.3f} of {len(judged.named)}; "
+        f"slope {slope:.3f}, offset {offset:.3f}"
     )
