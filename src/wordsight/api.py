@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wordsight.report import IndexReport
     from wordsight.search import Hit, Query, Result, SearchOptions
     from wordsight.sources import Source
+    from wordsight.video.sampling import Every
 
 
 _IMAGE_TERM = re.compile(r'@"([^"]*)"')
@@ -89,6 +90,8 @@ class Library:
         *,
         crops: str | Path | None = None,
         exclude: Sequence[str] | None = None,
+        videos: bool = True,
+        every: Every | None = None,
         prune: bool | Literal["force"] = False,
         recheck: bool = False,
         progress: Progress | None = None,
@@ -96,7 +99,8 @@ class Library:
         """Bring the library up to date with folders, files, ``.tar`` shards or "cifar10".
 
         ``crops`` is "none", "tiles", "maskrcnn", a detector's name or directory; without it, as
-        the library was last indexed. So it is with ``exclude``, patterns in gitignore's syntax.
+        the library was last indexed. So it is with ``exclude``, patterns in gitignore's syntax, and
+        ``every``, the seconds between frames of videos (or "keyframes").
         See :func:`wordsight.indexing.index` for what is skipped, reused and reported.
         """
         from wordsight.sources import open_source
@@ -108,6 +112,8 @@ class Library:
             sources,
             crops=crops,
             exclude=exclude,
+            videos=videos,
+            every=every,
             prune=prune,
             recheck=recheck,
             progress=progress,
@@ -119,6 +125,8 @@ class Library:
         *,
         crops: str | Path | None = None,
         exclude: Sequence[str] | None = None,
+        videos: bool = True,
+        every: Every | None = None,
         prune: bool | Literal["force"] = False,
         recheck: bool = False,
         progress: Progress | None = None,
@@ -132,6 +140,8 @@ class Library:
             sources,
             crops=crops,
             exclude=exclude,
+            videos=videos,
+            every=every,
             prune=prune,
             recheck=recheck,
             progress=progress,
