@@ -191,8 +191,10 @@ class Footage:
                     yield frame
             except ImageError as error:
                 yield Failure(item.path, str(error).removeprefix(f"{item.path}: "))
-                mark = self._mark(item, whole=False)
-                if any(entry.hash.startswith(mark) for entry in entries):
+                if any(
+                    entry.hash.startswith(self._mark(item, whole=False, known=entry.size))
+                    for entry in entries
+                ):
                     continue  # these are still its frames
             self.stale += [e.id for e in entries if e.id not in new and _time(e) >= begin]
 
@@ -209,7 +211,7 @@ class Footage:
         if not entries or self.recheck:
             return 0.0
         last = max(entries, key=_time)
-        same = last.hash.startswith(self._mark(item, whole=False))
+        same = last.hash.startswith(self._mark(item, whole=False, known=last.size))
         return _time(last) if same and item.size >= last.size and self._as_set(last) else 0.0
 
     def _read(self, item: Item, begin: float) -> Iterator[Frame]:
@@ -274,12 +276,13 @@ class Footage:
         """Whether a frame was made with the interval and the crops that are set."""
         return entry.crops == self.crops and entry.hash.split()[1:2] == [str(self.every)]
 
-    def _mark(self, item: Item, *, whole: bool) -> str:
+    def _mark(self, item: Item, *, whole: bool, known: int = _HEAD) -> str:
         """The hash of a video's frames: its first bytes and the interval; of the last also its end.
 
-        As text: "<hash> <interval>", "<hash> <interval> <hash> whole".
+        ``known`` is the size of the file when it was read, which may have grown since. As text:
+        "<hash> <interval>", and for the last frame "<hash> <interval> <hash> whole".
         """
-        mark = f"{_hash(_bytes(item.path, 0, _HEAD))} {self.every}"
+        mark = f"{_hash(_bytes(item.path, 0, min(known, _HEAD)))} {self.every}"
         if not whole:
             return mark
         return f"{mark} {_hash(_bytes(item.path, max(0, item.size - _HEAD), _HEAD))}{_WHOLE}"

@@ -134,17 +134,23 @@ def _groups(video: Video) -> Iterator[_Group]:
 class _Done:
     samples: list[Sample]
     context: Any
+    wanted: deque[float]
+    """What the decoder has not given yet."""
+    last: tuple[float, Any] | None
 
 
 def _decoded(video: Video, group: _Group, before: Future[_Done] | None, side: int) -> _Done:
     """Decode what is wanted of a group; ``before`` is the piece that it goes on from."""
-    context = before.result().context if before else _decoder(video, group.whole)
+    if before:
+        earlier = before.result()
+        context, wanted, last = earlier.context, earlier.wanted, earlier.last
+        wanted.extend(group.wanted)
+    else:
+        context, wanted, last = _decoder(video, group.whole), deque(group.wanted), None
     found: list[Sample] = []
-    wanted = deque(group.wanted)
-    last: tuple[float, Any] | None = None
     packets = group.packets
     if group.whole:  # nothing behind the last that is wanted
-        latest = group.wanted[-1] if group.wanted else -math.inf
+        latest = wanted[-1] if wanted else -math.inf
         due = [
             i for i, (p, s) in enumerate(packets)
             if p.pts is not None and video.time_of(p.pts, s) <= latest + _EPSILON
@@ -164,9 +170,11 @@ def _decoded(video: Video, group: _Group, before: Future[_Done] | None, side: in
                 wanted.popleft()
         if not wanted and group.whole:
             break
-    if wanted and last:  # no other frame needs the one that is wanted: that before it will do
+    if (
+        group.whole and wanted and last
+    ):  # no other frame needs the one that is wanted: that before it will do
         found.append(Sample(last[0], picture_of(last[1], video.look, side)))
-    return _Done(found, context)
+    return _Done(found, context, wanted, last)
 
 
 def _frames(
