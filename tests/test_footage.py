@@ -258,5 +258,5 @@ def test_intervals() -> None:
     assert footage.read_every("0.5") == 0.5
     assert footage.read_every("keyframes") == "keyframes"
     for text in ("nan", "-1", "0", "x"):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r".*"):
             footage.read_every(text)
