@@ -31,6 +31,7 @@ from wordsight.cli.console import (
 )
 from wordsight.cli.opening import open_library
 from wordsight.errors import WordsightError, reason
+from wordsight.paths import expanded
 
 if TYPE_CHECKING:
     from wordsight.api import Library
@@ -43,17 +44,18 @@ if TYPE_CHECKING:
     epilog=examples(
         "wordsight evaluate --library photos --queries labels",
         "wordsight evaluate --library coco --queries captions.json --plot recall.png",
+        "wordsight evaluate --library cameras --moments truth.json",
     )
 )
 def evaluate(
     queries: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="QUERIES",
             help="labels (those of the library), a folder or .tar with class folders, a COCO "
             "captions or instances .json, or a .csv with query,relevant-id[,grade].",
         ),
-    ],
+    ] = None,
     library: LibraryOption = None,
     k: Annotated[
         str, typer.Option("--k", metavar="K,K,...", help="Values of K for Recall@K and the others.")
@@ -71,6 +73,14 @@ def evaluate(
             metavar="FILE",
             parser=given("--synonyms"),
             help='A file of synonyms, one label per line: "car: auto, sedan".',
+        ),
+    ] = None,
+    moments: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=given("--moments"),
+            help="Judge moments of videos instead: a .json with true ones, or QVHighlights' form.",
         ),
     ] = None,
     plot: Annotated[
@@ -108,6 +118,10 @@ def evaluate(
     from wordsight.evaluate import evaluate as run
     from wordsight.evaluate import load_judgements
 
+    if moments:
+        return _evaluate_moments(open_library(library, model, runtime, precision), moments, as_json)
+    if queries is None:
+        raise typer.BadParameter("give --queries (or --moments, for videos).")
     try:
         ks = sorted({int(part) for part in k.split(",")})
     except ValueError:
@@ -148,6 +162,20 @@ def evaluate(
     if failures:
         render.save(_failures(opened, evaluation), failures)
         say(f"Failures: {failures}")
+
+
+def _evaluate_moments(library: Library, path: Path, as_json: bool) -> None:
+    from wordsight.momentcheck import evaluate_moments, read_truth
+
+    found = evaluate_moments(library, read_truth(expanded(path)))
+    if as_json:
+        print_json(found.to_json())
+        return
+    queries = "1 query" if found.queries == 1 else f"{found.queries} queries"
+    print(f"{queries}, {count(found.true_moments, 'moment')}, {found.shown_moments} shown")
+    rows = [[name.replace("_", " "), f"{value:.3f}"] for name, value in found.figures.items()]
+    rows += [[f"borders, {name}", f"{value:.2f} s"] for name, value in found.borders.items()]
+    print_table(rows)
 
 
 def _read_synonyms(path: Path) -> dict[str, list[str]]:

@@ -27,6 +27,7 @@ from wordsight.cli.app import (
 )
 from wordsight.cli.console import check_pictures, count, nearby, print_json, say, shown
 from wordsight.cli.hits import made_relative, print_csv, print_paths, put_into
+from wordsight.cli.moments import show_moments
 from wordsight.cli.opening import open_library
 from wordsight.cli.prompt import Session, loop
 from wordsight.errors import WordsightError
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         'wordsight search \'@"rex.jpg" + "snow"\' --grid hits.png',
         'wordsight search "a dog" --after 2023-07 --near 48.1,11.6,5km --sort taken',
         'wordsight search "a dog" --where "camera like \'Pixel%\'" --copy-to dogs',
+        'wordsight search "a dog" --moments --camera front --from 2026-03-01T08:30',
     )
 )
 def search(
@@ -152,6 +154,29 @@ def search(
             metavar="DIR", parser=given("--link-to"), help="Link to the hits from there, numbered."
         ),
     ] = None,
+    moments: Annotated[
+        bool, typer.Option("--moments", help="Find moments of videos: when it is to be seen.")
+    ] = False,
+    camera: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --moments: only this camera's.")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="TIME", help="With --moments: recorded from then on, 2026-03-01T08:30"
+        ),
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="With --moments: recorded before.")
+    ] = None,
+    timeline: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=given("--timeline"),
+            help="With --moments: save a picture of the scores over time, with thumbnails.",
+        ),
+    ] = None,
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit with 1 where nothing matches, as grep does.")
     ] = False,
@@ -180,7 +205,24 @@ def search(
         raise WordsightError("choose one: --json, --paths (or -0), --csv, --compare")
     if not query and (exit_code or copy_to or link_to):
         raise WordsightError("say what to look for: --exit-code, --copy-to, --link-to need a query")
-    check_pictures([grid])
+    check_pictures([grid, timeline])
+    if moments or camera or start or end or timeline:
+        if not query:
+            raise WordsightError("say what to look for: --moments needs a query.")
+        place = open_library(library, model, runtime, precision, preload=False)
+        answered = place.moments(
+            query[0],
+            k,
+            false_accept=false_accept,
+            anyway=anyway,
+            camera=camera,
+            start=start,
+            end=end,
+        )
+        show_moments(place, answered, timeline, as_json=as_json)
+        if exit_code and not answered.moments:
+            raise typer.Exit(1)
+        return
     chosen, only = _filter(where, after, before, inside, near), label
     opened = open_library(library, model, runtime, precision, preload=crops is not False)
 

@@ -14,7 +14,7 @@ from wordsight.video.pictures import picture_of
 if TYPE_CHECKING:
     import PIL.Image
 
-_SEEKABLE = ("mov", "matroska", "avi", "webm")
+SEEKABLE = ("mov", "matroska", "avi", "webm")
 """Containers whose index tells where a time is. Elsewhere stamps may begin again."""
 _EPSILON = 0.0006  # seconds: paths name thousandths
 _JPEG_QUALITY = 92
@@ -44,21 +44,18 @@ def frame_at(path: str, side: int | None = None) -> PIL.Image.Image:
 
 
 def _find(video: Video, time: float) -> Any:
-    import av
-
     kind = video.container.format.name.split(",")[0]
-    if video.is_stamped and kind in _SEEKABLE and time > 0:
+    if video.is_stamped and kind in SEEKABLE and time > 0:
         video.seek(time)
     latest = None
-    for frame, shown in _shown(video, time):
+    for frame, now in shown(video, time):
         latest = frame
-        if shown >= time - _EPSILON:
+        if now >= time - _EPSILON:
             return frame
-    del av
     return latest
 
 
-def _shown(video: Video, time: float) -> Iterator[tuple[Any, float]]:
+def shown(video: Video, time: float) -> Iterator[tuple[Any, float]]:
     """Frames from the last key frame before ``time`` on, with their times."""
     import av
 
