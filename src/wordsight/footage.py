@@ -274,21 +274,21 @@ class Footage:
 
     def _as_set(self, entry: Entry) -> bool:
         """Whether a frame was made with the interval and the crops that are set."""
-        return entry.crops == self.crops and entry.hash.split()[1:2] == [str(self.every)]
+        return entry.crops == self.crops and entry.hash.split("-")[1:2] == [str(self.every)]
 
     def _mark(self, item: Item, *, whole: bool, known: int = _HEAD) -> str:
         """The hash of a video's frames: its first bytes and the interval; of the last also its end.
 
         ``known`` is the size of the file when it was read, which may have grown since. As text:
-        "<hash> <interval>", and for the last frame "<hash> <interval> <hash> whole".
+        "<hash>-<interval>", and for the last frame "<hash>-<interval>-<hash>-whole".
         """
-        mark = f"{_hash(_bytes(item.path, 0, min(known, _HEAD)))} {self.every}"
+        mark = f"{_hash(_bytes(item.path, 0, min(known, _HEAD)))}-{self.every}"
         if not whole:
             return mark
-        return f"{mark} {_hash(_bytes(item.path, max(0, item.size - _HEAD), _HEAD))}{_WHOLE}"
+        return f"{mark}-{_hash(_bytes(item.path, max(0, item.size - _HEAD), _HEAD))}{_WHOLE}"
 
 
-_WHOLE = " whole"
+_WHOLE = "-whole"
 
 
 def _hash(data: bytes) -> str:
