@@ -13,6 +13,7 @@ VERBS = (
     "index",
     "search",
     "clip",
+    "watch",
     "serve",
     "classify",
     "evaluate",

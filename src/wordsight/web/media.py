@@ -32,7 +32,9 @@ _TYPES = {
     ".mts": "video/mp2t",
     ".m4v": "video/mp4",
 }
-_FRAME: dict[int | str, dict[str, Any]] = {200: {"description": "The frame", "content": {"image/jpeg": {}}}}
+_FRAME: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The frame", "content": {"image/jpeg": {}}}
+}
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The video", "content": {"video/*": {}}},
     206: {"description": "A part of it", "content": {"video/*": {}}},
