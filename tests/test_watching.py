@@ -139,7 +139,7 @@ def test_a_frozen_camera_is_a_gap(camera: MjpegCamera) -> None:
 
 
 def test_nobody_there_is_told_without_the_password() -> None:
-    (gap,) = collected("http://me:secret@127.0.0.1:9/x", lambda found: bool(found))
+    (gap,) = collected("http://me:secret@127.0.0.1:9/x", bool)
     assert isinstance(gap, Gap)
     assert "secret" not in gap.reason
     with pytest.raises(WordsightError, match="no such folder"):
@@ -179,7 +179,12 @@ def test_a_folder_that_grows(tmp_path: Path) -> None:
             (folder / "a.mkv").write_bytes(whole)
 
     threading.Timer(0.3, lambda: Image.new("RGB", (64, 64), "red").save(folder / "1.png")).start()
-    found = collected(str(folder), lambda found: len(found) >= 50, act)
+
+    def is_blue(found: list[Any]) -> bool:
+        red, _, blue = np.asarray(found[-1].picture, np.float32).mean(axis=(0, 1))
+        return bool(blue > red)
+
+    found = collected(str(folder), is_blue, act)
     times = [shown.time for shown in found[1:]]
     assert len(times) == len(set(times))
 
@@ -275,8 +280,8 @@ def test_on_the_command_line(
     def turn() -> None:
         camera.colour = "red"
 
-    threading.Timer(2.0, turn).start()
-    words = ["watch", f"gate={camera.url}", "--prompt", "red", "--for", "4", "--every", "0.2"]
+    threading.Timer(1.7, turn).start()
+    words = ["watch", f"gate={camera.url}", "--prompt", "red", "--for", "3", "--every", "0.2"]
     with pytest.raises(SystemExit) as ended:
         main([*words, "--on-event", f"{sys.executable} {script}"])
     assert not ended.value.code
