@@ -138,26 +138,39 @@ class Camera:
         """Take in what the camera shows now."""
         now = glance(shown.picture)
         history = self.history
-        if self._seen is not None and is_still(self._seen, now):
+        if self._seen is not None:
             history.untils[-1] = shown.time
-        else:
-            if self._seen is not None:
-                history.untils[-1] = shown.time
-            vector = self.model.encode_images([shown.picture])[0]
-            history.times.append(shown.time)
-            history.untils.append(shown.time)
-            history.vectors.append(vector)
+        if self._seen is None or not is_still(self._seen, now):
             self._seen = now
-            self._scores = self.prompts.z(vector[None])[0][0].astype(np.float64)
+            self._change(shown.time, self.model.encode_images([shown.picture])[0])
+        self._judge(shown.time, shown.picture)
+
+    def judge(self, begin: float, end: float, vector: NDArray[np.float32]) -> None:
+        """Take in a frame's vector [D], which stands for what is shown from ``begin`` to ``end``.
+
+        As :meth:`see`, where pictures were read before: footage in fast motion.
+        """
+        self._change(begin, vector)
+        self._judge(begin, None)
+        self.history.untils[-1] = end
+        self._judge(end, None)
+
+    def _change(self, time: float, vector: NDArray[np.float32]) -> None:
+        self.history.times.append(time)
+        self.history.untils.append(time)
+        self.history.vectors.append(vector)
+        self._scores = self.prompts.z(vector[None])[0][0].astype(np.float64)
+
+    def _judge(self, time: float, picture: Any) -> None:
         self._learn()
         if self._usual is None or self._scores is None:
             return
         for place, episode in enumerate(self.episodes):
             score = float(self._scores[place] - self._usual[place])
             if episode.begin is None and score >= self._cutoff:
-                score = score if self.prompts.is_own(history.vectors[-1], place) else 0.0
-            for alarm in episode.feed(shown.time, score, self._cutoff):
-                self._tell(place, alarm, shown.picture)
+                score = score if self.prompts.is_own(self.history.vectors[-1], place) else 0.0
+            for alarm in episode.feed(time, score, self._cutoff):
+                self._tell(place, alarm, picture)
 
     def lose(self, gap: Gap) -> None:
         """Nothing is seen for a while: events end, and none goes on over it."""
