@@ -2,7 +2,7 @@
 
     python -m benchmarks.video [--data DIR] [--only speed clips truth watch] [--seconds 60]
 
-``--data`` is the folder of the data packs, with ``video``. *speed* makes videos of ``car-detection``
+``--data`` is the folder of the data packs, with ``video``. *speed* makes videos of its traffic
 (1080p25 H.264 of traffic, the same with one still picture, HEVC, 4K) of ``--seconds`` and indexes
 each with the starter in a process of its own: times real time by the clock, by processor time over
 all processors (what an idle machine would need at least), and peak memory beside that of indexing
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -233,8 +232,11 @@ def watch(data: Path, seeds: int = 3) -> dict[str, Any]:
             begun = [event for event in events if event["event"] == "begin"]
             counts.append(sum(not event["learning"] for event in begun))
             repeated.append(sorted({event["prompt"] for event in begun}))
-            print(f"watch, day {seed}: {counts[-1]} false alarms after the first hour, "
-                  f"{len(begun) - counts[-1]} in it; prompts: {', '.join(repeated[-1]) or 'none'}")  # fmt: skip
+            early = len(begun) - counts[-1]
+            print(
+                f"watch, day {seed}: {counts[-1]} false alarms after the first hour, {early} in it "
+                f"({', '.join(repeated[-1]) or 'none'})"
+            )
     return {"false_alarms": counts, "prompts": repeated, "stated": 1}
 
 
@@ -271,9 +273,6 @@ def main() -> None:
         figures["watch"] = watch(data)
     if "speed" in options.only:
         figures["speed"] = speed(data, options.seconds)
-    print(
-        f"peak of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
-    )
     finish(options, figures)
 
 

@@ -65,6 +65,17 @@ def test_a_frame_is_found_again(file: str) -> None:
 
 
 @needs_pack
+@pytest.mark.parametrize("file", ["h264-bframes.mp4", "hevc.mp4"])
+def test_what_is_skipped_in_decoding_is_not_seen(file: str) -> None:
+    """Against all frames with all filters, at the size that is embedded."""
+    path = PACK / "clips" / file
+    for sample in read(path, 7.0, side=300)[1]:
+        whole = np.asarray(frame_at(frame_path(str(path), sample.time), 300), np.float64)
+        error = ((np.asarray(sample.picture) - whole) ** 2).mean()
+        assert 10 * np.log10(255**2 / max(error, 1e-9)) >= 39
+
+
+@needs_pack
 @pytest.mark.parametrize(
     ("file", "reason"),
     [
