@@ -163,7 +163,7 @@ def clips(data: Path) -> dict[str, Any]:
 def truth(data: Path, crops: str) -> dict[str, Any]:
     """Still frames skipped, moments lost, and what moments are worth; passing things apart."""
     import wordsight
-    from wordsight.momentcheck import Judged, evaluate_moments
+    from wordsight.evaluate.moments import Judged, evaluate_moments
 
     told = json.loads((data / "truth/truth.json").read_text())
     with tempfile.TemporaryDirectory() as place:

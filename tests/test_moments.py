@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wordsight.errors import WordsightError
-from wordsight.momentcheck import read_truth
+from wordsight.evaluate.moments import read_truth
 from wordsight.moments import Track, average_precision, empty_view, events, overlap
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,8 +11,9 @@ from urllib.parse import unquote
 
 import typer
 
-from wordsight.cli.app import JsonOption, app, examples, given
-from wordsight.cli.console import nearby, print_json, say
+from wordsight.cli.app import app, examples
+from wordsight.cli.console import check_pictures, nearby, print_json, say
+from wordsight.cli.options import JsonOption, given
 from wordsight.errors import WordsightError
 from wordsight.paths import expanded
 
@@ -22,8 +24,21 @@ if TYPE_CHECKING:
 _LINK = re.compile(r"(?P<video>.+)#t=(?P<start>[\d.]+),(?P<end>[\d.]+)", re.DOTALL)
 
 
-def show_moments(library: Library, found: Moments, timeline: Path | None, *, as_json: bool) -> None:
-    """Print the answer, and save its timeline where that is asked for."""
+def find_moments(
+    opened: Callable[[], Library],
+    query: Sequence[str] | None,
+    options: dict[str, Any],
+    timeline: Path | None,
+    *,
+    as_json: bool,
+    exit_code: bool,
+) -> None:
+    """Find and print moments, and save their timeline where that is asked for."""
+    if not query:
+        raise WordsightError("say what to look for: --moments needs a query.")
+    check_pictures([timeline])
+    library = opened()
+    found = library.moments(query[0], **options)
     if as_json:
         print_json(found.to_json())
     else:
@@ -33,6 +48,8 @@ def show_moments(library: Library, found: Moments, timeline: Path | None, *, as_
 
         render.save(library.timeline(found), timeline)
         say(f"Picture: {timeline}")
+    if exit_code and not found.moments:
+        raise typer.Exit(1)
 
 
 def _print(found: Moments) -> None:

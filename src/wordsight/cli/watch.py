@@ -13,17 +13,10 @@ from typing import Annotated, Any
 
 import typer
 
-from wordsight.cli.app import (
-    Precision,
-    PrecisionOption,
-    Runtime,
-    RuntimeOption,
-    app,
-    examples,
-    given,
-)
+from wordsight.cli.app import app, examples
 from wordsight.cli.console import say
 from wordsight.cli.opening import load
+from wordsight.cli.options import Precision, PrecisionOption, Runtime, RuntimeOption, given
 from wordsight.errors import WordsightError
 from wordsight.paths import expanded
 
