@@ -21,6 +21,7 @@ from wordsight.cli.console import (
 )
 from wordsight.cli.opening import open_library
 from wordsight.errors import WordsightError, reason
+from wordsight.paths import expanded
 
 if TYPE_CHECKING:
     from wordsight.api import Library
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 _Queries = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="QUERIES",
         help="labels (those of the library), a folder or .tar with class folders, a COCO "
@@ -53,6 +54,14 @@ _Synonyms = Annotated[
         metavar="FILE",
         parser=options.given("--synonyms"),
         help='A file of synonyms, one label per line: "car: auto, sedan".',
+    ),
+]
+_Moments = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--moments"),
+        help="Judge moments of videos instead: a .json with true ones, or QVHighlights' form.",
     ),
 ]
 _Plot = Annotated[
@@ -85,14 +94,16 @@ _Failures = Annotated[
     epilog=examples(
         "wordsight evaluate --library photos --queries labels",
         "wordsight evaluate --library coco --queries captions.json --plot recall.png",
+        "wordsight evaluate --library cameras --moments truth.json",
     )
 )
 def evaluate(
-    queries: _Queries,
+    queries: _Queries = None,
     library: options.LibraryOption = None,
     k: _K = "1,5,10",
     template: _Template = None,
     synonyms: _Synonyms = None,
+    moments: _Moments = None,
     plot: _Plot = None,
     per_query: _PerQuery = None,
     failures: _Failures = None,
@@ -109,6 +120,10 @@ def evaluate(
     from wordsight.evaluate import evaluate as run
     from wordsight.evaluate import load_judgements
 
+    if moments:
+        return _evaluate_moments(open_library(library, model, runtime, precision), moments, as_json)
+    if queries is None:
+        raise typer.BadParameter("give --queries (or --moments, for videos).")
     ks = _numbers(k)
     check_files([per_query])
     check_pictures([failures], plots=[plot])
@@ -142,6 +157,20 @@ def evaluate(
     if failures:
         render.save(_failures(opened, evaluation), failures)
         say(f"Failures: {failures}")
+
+
+def _evaluate_moments(library: Library, path: Path, as_json: bool) -> None:
+    from wordsight.evaluate.moments import evaluate_moments, read_truth
+
+    found = evaluate_moments(library, read_truth(expanded(path)))
+    if as_json:
+        print_json(found.to_json())
+        return
+    queries = "1 query" if found.queries == 1 else f"{found.queries} queries"
+    print(f"{queries}, {count(found.true_moments, 'moment')}, {found.shown_moments} shown")
+    rows = [[name.replace("_", " "), f"{value:.3f}"] for name, value in found.figures.items()]
+    rows += [[f"borders, {name}", f"{value:.2f} s"] for name, value in found.borders.items()]
+    print_table(rows)
 
 
 def _numbers(text: str) -> list[int]:
