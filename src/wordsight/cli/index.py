@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -25,6 +26,7 @@ from wordsight.cli.app import (
 )
 from wordsight.cli.console import check_pictures, count, nearby, print_json, progress_bar, say
 from wordsight.cli.opening import load, open_or_create, open_place
+from wordsight.cli.watch import changes, check
 from wordsight.errors import WordsightError
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from wordsight.models import ClipModel
     from wordsight.report import CropReport, IndexReport
     from wordsight.sources import Source
+    from wordsight.text import TextReport
 
 
 _KEPT = "What is indexed so far is kept. Run the same command again to continue."
@@ -53,6 +56,8 @@ class _Index(TyperCommand):
     epilog=examples(
         "wordsight index ~/Pictures",
         "wordsight index ~/Pictures --crops tiles",
+        "wordsight index ~/Scans --text",
+        "wordsight index ~/Pictures --watch",
         "wordsight index ~/Pictures --exclude thumbs/ --exclude '*.gif'",
         "wordsight index photos scans.tar --library mine.lib --model clip-vit-b32",
         "wordsight index --remodel --library ~/Pictures --model clip-vit-b16",
@@ -90,6 +95,14 @@ def index(
             "the patterns until you give others ('' clears them).",
         ),
     ] = None,
+    text: Annotated[
+        bool | None,
+        typer.Option(
+            "--text/--no-text",
+            help="Also read the text in the images, for searches (needs wordsight[ocr]; about a "
+            "second per image). Default: same as last time.",
+        ),
+    ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -122,6 +135,12 @@ def index(
             "--recheck", help="Read all files again, even if their size and time have not changed."
         ),
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Go on until Ctrl-C, and index what changes (needs wordsight[watch])."
+        ),
+    ] = False,
     runtime: RuntimeOption = Runtime.auto,
     precision: PrecisionOption = Precision.auto,
     as_json: JsonOption = False,
@@ -152,6 +171,12 @@ def index(
     if not paths:
         raise typer.BadParameter("name a folder or images to index.")
     check_pictures(plots=[plot])
+    if watch:
+        check(paths)
+    if text:
+        from wordsight.models.ocr import Reader
+
+        Reader()  # whether it is installed is said now
     sources = [open_place(path) for path in paths]
     place = library or default_location(paths[0])
     opened, fresh = open_or_create(place, model, runtime, precision)
@@ -178,17 +203,12 @@ def index(
         say(_KEPT)
         raise
     unusable = report.failed and not report.images
+    texts = None if unusable else _read_texts(opened, text)
     if fresh and unusable:
         shutil.rmtree(opened.path, ignore_errors=True)
-    if as_json:
-        print_json({**report.to_json(), "library": str(opened.path)})
-    else:
-        for failure in report.failed:
-            say(f"Skipped {nearby(failure.path)}: {failure.reason}")
+    _print_report(report, texts, opened.path, as_json)
     if unusable:
         raise WordsightError("no image could be read, so nothing was indexed.")
-    if not as_json:
-        _print_indexed(report, opened.path)
     if plot and report.crops and report.crops.per_image:
         from wordsight import render
 
@@ -201,6 +221,63 @@ def index(
         say(f"Plot: {plot}")
     elif plot:
         say("No plot: this run made no crops. To make some, add --crops tiles or maskrcnn.")
+    if watch:
+        _watch(opened, paths, pruning, as_json)
+
+
+def _watch(
+    library: Library, paths: Sequence[str], prune: bool | Literal["force"], as_json: bool
+) -> None:
+    """Index again whenever something changes, until Ctrl-C. What goes wrong is said once it does."""
+    say(f"watching {', '.join(paths)} (Ctrl-C stops)")
+    for _ in changes(paths, library.path):
+        try:
+            report = library.index_sources([open_place(path) for path in paths], prune=prune)
+            texts = _read_texts(library, None)
+        except WordsightError as error:
+            say(f"wordsight: {error}")
+            continue
+        if report.changed or (texts and texts.read):
+            _print_report(report, texts, library.path, as_json)
+
+
+def _print_report(
+    report: IndexReport, texts: TextReport | None, place: Path, as_json: bool
+) -> None:
+    if as_json:
+        also = {"text": texts.to_json()} if texts else {}
+        print_json({**report.to_json(), **also, "library": str(place)})
+        sys.stdout.flush()
+        return
+    for failure in report.failed:
+        say(f"Skipped {nearby(failure.path)}: {failure.reason}")
+    if report.images or not report.failed:
+        _print_indexed(report, place)
+        if texts:
+            _print_texts(texts)
+        sys.stdout.flush()  # whoever watches in a pipe reads it now
+
+
+def _read_texts(library: Library, wanted: bool | None) -> TextReport | None:
+    """Read the text in what is new, if that is wanted now or was the last time."""
+    if wanted is not None:
+        library.store.text = wanted
+    if not library.store.text:
+        return None
+    try:
+        with progress_bar("reading text", "images") as progress:
+            return library.read_texts(progress=progress)
+    except KeyboardInterrupt:
+        say(_KEPT)
+        raise
+
+
+def _print_texts(report: TextReport) -> None:
+    for path, reason in report.failed:
+        say(f"No text read in {nearby(path)}: {reason}")
+    if report.read:
+        found = f"Text in {report.with_text:,} of {count(report.read, 'image')}"
+        print(f"{found}, read in {report.seconds:.1f} s.")
 
 
 def _existing(place: Path | None, paths: Sequence[str] | None) -> Library:
@@ -278,8 +355,7 @@ def _say_int8(model: ClipModel, sources: Sequence[Source]) -> None:
 
 
 def _print_indexed(report: IndexReport, place: Path) -> None:
-    changed = report.relabelled or report.described
-    if not (report.indexed or report.reused or report.removed or changed):
+    if not report.changed:
         print(f"Nothing to do: {count(report.unchanged, 'image')} unchanged.")
     else:
         done = [

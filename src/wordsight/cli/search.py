@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     epilog=examples(
         'wordsight search "a dog"',
         "wordsight search holiday.jpg",
+        "wordsight search 'text:\"invoice 2023\"'",
         'wordsight search \'"beach" + "sunset" - 0.5*"people"\'',
         'wordsight search \'@"rex.jpg" + "snow"\' --grid hits.png',
         'wordsight search "a dog" --after 2023-07 --near 48.1,11.6,5km --sort taken',
@@ -294,7 +295,10 @@ def _say_timings(laps: dict[str, float]) -> None:
 def _as_query(text: str) -> str | Path:
     """A prompt that names a file is that image, whatever its suffix; a folder is a mistake."""
     from wordsight.images import IMAGE_SUFFIXES
+    from wordsight.text import text_of
 
+    if text_of(text) is not None:
+        return text
     for name in dict.fromkeys((text, text.strip())):  # names may begin or end with spaces
         path = expanded(name)
         if name and os.path.isdir(path):  # noqa: PTH112  (whatever was typed, a path or not)
@@ -338,6 +342,8 @@ def _print_result(result: Result, closest: str = "--anyway") -> None:
         if hit.view.box:
             x0, y0, x1, y1 = (round(v) for v in hit.view.box)
             parts.append(f"[{hit.view.label or hit.view.kind} at {x0},{y0},{x1},{y1}]")
+        if hit.line:
+            parts.append(f"\u201c{shown(hit.line)}\u201d")
         print("  ".join(parts))
 
 

@@ -1,0 +1,389 @@
+"""Near-duplicates and bursts: groups of images that show the same view of the same thing.
+
+Candidates are pairs that are among each other's nearest, by the model's vectors or by their prints
+(see :mod:`wordsight.likeness`). A pair is a duplicate when its likeness is above a cut-off that the
+library itself gives: most pairs of neighbours are *different* pictures of similar things, and how
+their likeness falls off says how often two such reach any value by chance. The cut-off is where
+that happens to no more than a stated share of the images.
+
+Nothing is deleted, here or anywhere else in wordsight.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from wordsight.errors import QueryError, WordsightError
+from wordsight.library import Entry, Store, id_to_int
+from wordsight.likeness import SIDE, Details, likeness, print_of, sharpness
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Progress = Callable[[int, int], None]
+
+NEIGHBOURS = 5
+"""So many of the nearest images, by the vectors and by the prints, are compared with each."""
+
+_LEAST, _MOST = 0.7, 0.95  # the cut-off, whatever the library says
+_TAIL = (0.9, 0.98)  # quantiles between which different pictures tell how their likeness falls off
+_ENOUGH = 1000  # pairs; fewer do not tell
+_TYPICAL = (0.33, 0.14)  # then: the lower quantile of artanh(likeness), and the fall-off
+_DECODED_SIDE = 512  # pixels; sharpness needs more than a print does
+_AT_ONCE = 64
+_DESCRIPTOR = 12  # pixels a side
+_KEPT_READY = 1024
+_BLOCK = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Print:
+    """What is kept of an image's pixels to compare it by."""
+
+    grey: NDArray[np.uint8]
+    sharpness: float
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One image of a group; ``bytes`` is the size of its file, ``taken`` its capture time."""
+
+    id: str
+    path: str
+    width: int
+    height: int
+    bytes: int
+    sharpness: float
+    taken: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``wordsight duplicates --json`` prints of an image."""
+        return {
+            "id": self.id,
+            "path": self.path,
+            "width": self.width,
+            "height": self.height,
+            "bytes": self.bytes,
+            "sharpness": round(self.sharpness, 4),
+            "taken": self.taken,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Images that show the same; the first is the one that wordsight would keep.
+
+    That is the one of most pixels; of several such the sharpest, then the largest file.
+    ``likeness`` is the least of those that hold the group together, 1 for equal files.
+    """
+
+    images: list[Copy]
+    likeness: float
+
+    @property
+    def keep(self) -> Copy:
+        """The suggestion which one to keep."""
+        return self.images[0]
+
+
+@dataclass(slots=True)
+class Duplicates:
+    """What :func:`find` found.
+
+    ``cut_off`` is the least likeness of a pair; ``compared`` the number of pairs that were looked
+    at; ``false_merge`` the stated rate: the share of images that may be grouped wrongly.
+    ``skipped`` are images that could not be read, with reasons.
+    """
+
+    groups: list[Group]
+    images: int
+    compared: int
+    cut_off: float
+    false_merge: float
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``wordsight duplicates --json`` prints."""
+        return {
+            "groups": [
+                {
+                    "keep": group.keep.id,
+                    "likeness": round(group.likeness, 4),
+                    "images": [copy.to_json() for copy in group.images],
+                }
+                for group in self.groups
+            ],
+            "images": self.images,
+            "compared": self.compared,
+            "cut_off": round(self.cut_off, 4),
+            "false_merge": self.false_merge,
+            "skipped": [{"path": path, "reason": reason} for path, reason in self.skipped],
+        }
+
+
+# -- prints --------------------------------------------------------------------------------------
+
+
+def read_prints(
+    store: Store, *, progress: Progress | None = None
+) -> tuple[dict[str, Print], list[tuple[str, str]]]:
+    """The prints of a library's images by the hashes of their files, and what could not be read.
+
+    They are kept with the library, so that only images that are new since the last time are read.
+    """
+    entries = {entry.hash: entry for entry in store.entries()}
+    kept = {known: value for known, value in _unpacked(store.prints()).items() if known in entries}
+    todo = [entry for known, entry in entries.items() if known not in kept]
+    skipped: list[tuple[str, str]] = []
+    for done, (entry, found) in enumerate(_printed(todo), start=1):
+        if isinstance(found, str):
+            skipped.append((entry.path, found))
+        else:
+            kept[entry.hash] = found
+        if progress:
+            progress(done, len(todo))
+    if todo:
+        store.save_prints(_packed(kept))
+    return kept, skipped
+
+
+def _printed(entries: Sequence[Entry]) -> Iterator[tuple[Entry, Print | str]]:
+    waiting = iter(entries)
+    with ThreadPoolExecutor(thread_name_prefix="print") as pool:
+        while some := list(islice(waiting, _AT_ONCE)):
+            yield from zip(some, pool.map(_read, some), strict=True)
+
+
+def _read(entry: Entry) -> Print | str:
+    from wordsight.images import open_image
+    from wordsight.sources import read_location
+
+    try:
+        data = read_location(entry.path)
+        image = open_image(data, min_side=_DECODED_SIDE, name=entry.path)
+    except (WordsightError, OSError, MemoryError) as error:
+        return str(error).removeprefix(f"{entry.path}: ") or type(error).__name__
+    return Print(print_of(image), sharpness(image))
+
+
+def _packed(prints: Mapping[str, Print]) -> dict[str, NDArray[Any]]:
+    import numpy as np
+
+    pixels = np.zeros((len(prints), SIDE, SIDE), np.uint8)
+    for place, each in zip(pixels, prints.values(), strict=True):
+        height, width = each.grey.shape
+        place[:height, :width] = each.grey
+    return {
+        "hashes": np.array(list(prints), np.str_),
+        "pixels": pixels,
+        "sides": np.array([each.grey.shape for each in prints.values()], np.int16).reshape(-1, 2),
+        "sharpness": np.array([each.sharpness for each in prints.values()], np.float32),
+    }
+
+
+def _unpacked(arrays: Mapping[str, NDArray[Any]] | None) -> dict[str, Print]:
+    if arrays is None:
+        return {}
+    try:
+        rows = zip(
+            arrays["hashes"].tolist(),
+            arrays["pixels"],
+            arrays["sides"].tolist(),
+            arrays["sharpness"].tolist(),
+            strict=True,
+        )
+        return {known: Print(grey[:h, :w], sharp) for known, grey, (h, w), sharp in rows}
+    except (KeyError, ValueError, TypeError, IndexError):  # not what _packed made
+        return {}
+
+
+# -- pairs ---------------------------------------------------------------------------------------
+
+
+def find(
+    store: Store,
+    prints: Mapping[str, Print],
+    *,
+    false_merge: float = 0.001,
+    progress: Progress | None = None,
+) -> Duplicates:
+    """Group the images of a library that are duplicates of each other (see the module).
+
+    ``prints`` are those of :func:`read_prints`; images without one are in no group.
+    Raises QueryError where ``false_merge`` is no rate. Time grows with the square of the images for
+    the neighbours (seconds for 10,000) and with their number for the comparisons.
+    """
+    import numpy as np
+
+    if not 0 < false_merge < 1:
+        raise QueryError(f"the false-merge rate must be between 0 and 1, not {false_merge:g}.")
+    snapshot = store.snapshot()
+    place = {identity: n for n, identity in enumerate(snapshot.ids.tolist())}
+    copies: dict[str, list[Entry]] = {}  # by the hash of their bytes
+    for entry in store.entries():
+        if entry.hash in prints and id_to_int(entry.id) in place:
+            copies.setdefault(entry.hash, []).append(entry)
+    hashes = list(copies)
+    first = [place[id_to_int(copies[known][0].id)] for known in hashes]
+    vectors = snapshot.vectors[snapshot.starts[first]] if hashes else np.zeros((0, 1), np.float32)
+    pairs = _candidates(vectors, _descriptors([prints[known] for known in hashes]))
+    ready = lru_cache(_KEPT_READY)(lambda n: Details(prints[hashes[n]].grey))
+    alike = np.zeros(len(pairs))
+    for n, (one, other) in enumerate(pairs.tolist()):
+        alike[n] = likeness(ready(one), ready(other))
+        if progress and (n % 64 == 63 or n == len(pairs) - 1):
+            progress(n + 1, len(pairs))
+    cut_off = cut_off_of(alike, false_merge * len(hashes))
+    linked = alike >= cut_off
+    groups = _groups(
+        len(hashes), pairs[linked], alike[linked], [len(c) > 1 for c in copies.values()]
+    )
+    return Duplicates(
+        _described(store, groups, [copies[known] for known in hashes], prints, place),
+        len(store),
+        len(pairs),
+        cut_off,
+        false_merge,
+    )
+
+
+def _descriptors(prints: Sequence[Print]) -> NDArray[np.float32]:
+    """Prints as vectors of unit length, whose cosine tells which are worth comparing."""
+    import numpy as np
+    from PIL import Image
+    from PIL.Image import Resampling
+
+    size = (_DESCRIPTOR, _DESCRIPTOR)
+    small = [Image.fromarray(each.grey).resize(size, Resampling.BOX) for each in prints]
+    vectors = np.array([np.asarray(s, np.float32).ravel() for s in small], np.float32)
+    vectors = vectors.reshape(len(prints), _DESCRIPTOR**2)
+    vectors -= vectors.mean(axis=1, keepdims=True)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+    return vectors
+
+
+def _candidates(*spaces: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Pairs of rows [P, 2], the lower first, of which one is near the other in a space."""
+    import numpy as np
+
+    found = []
+    for vectors in spaces:
+        near = min(NEIGHBOURS, len(vectors) - 1)
+        for begin in range(0, len(vectors) if near > 0 else 0, _BLOCK):
+            some = vectors[begin : begin + _BLOCK]
+            scores = some @ vectors.T
+            rows = np.arange(begin, begin + len(some))
+            scores[rows - begin, rows] = -np.inf
+            nearest = np.argpartition(-scores, near - 1, axis=1)[:, :near]
+            pairs = np.stack([np.repeat(rows, near), nearest.ravel()], axis=1)
+            found.append(np.sort(pairs, axis=1))
+    return np.unique(np.concatenate(found), axis=0) if found else np.zeros((0, 2), np.intp)
+
+
+def cut_off_of(alike: NDArray[np.floating[Any]], expected: float) -> float:
+    """The likeness that so many pairs of different pictures are ``expected`` to reach by chance.
+
+    ``alike`` [P] are the pairs that were compared, duplicates among them. The upper tail of artanh of
+    the likeness of different pictures falls off exponentially, as tails do; it is fitted to what is
+    below the cut-off, again and again, until that stays where it is.
+    """
+    import numpy as np
+
+    z = np.arctanh(np.clip(alike, -0.999, 0.999))
+    low, high = _TAIL
+    cut_off = math.atanh(_MOST)
+    for _ in range(50):
+        different = z[z < cut_off]
+        if len(different) < _ENOUGH:
+            begin, scale = _TYPICAL
+        else:
+            begin, end = np.quantile(different, _TAIL)
+            scale = (end - begin) / math.log((1 - low) / (1 - high))
+        above = (1 - low) * len(different)
+        wanted = begin + scale * math.log(max(above / expected, 1.0))
+        wanted = min(max(wanted, math.atanh(_LEAST)), math.atanh(_MOST))
+        if abs(wanted - cut_off) < 1e-4:
+            break
+        cut_off = wanted
+    return math.tanh(cut_off)
+
+
+# -- groups --------------------------------------------------------------------------------------
+
+
+def _groups(
+    count: int,
+    pairs: NDArray[np.intp],
+    alike: NDArray[np.floating[Any]],
+    repeated: Sequence[bool],
+) -> list[tuple[list[int], float]]:
+    """What hangs together by these pairs, with the least likeness that is needed for that.
+
+    Of files that are there more than once (``repeated``), each is a group of its own at least.
+    """
+    parent = list(range(count))
+    least = [1.0] * count
+
+    def root(n: int) -> int:
+        while parent[n] != n:
+            parent[n] = parent[parent[n]]
+            n = parent[n]
+        return n
+
+    for value, (one, other) in sorted(
+        zip(alike.tolist(), pairs.tolist(), strict=True), reverse=True
+    ):
+        a, b = root(one), root(other)
+        if a != b:
+            parent[b] = a
+            least[a] = min(least[a], least[b], value)
+    members: dict[int, list[int]] = {}
+    for n in range(count):
+        members.setdefault(root(n), []).append(n)
+    return [(some, least[a]) for a, some in members.items() if len(some) > 1 or repeated[some[0]]]
+
+
+def _described(
+    store: Store,
+    groups: Sequence[tuple[list[int], float]],
+    copies: Sequence[list[Entry]],
+    prints: Mapping[str, Print],
+    place: Mapping[int, int],
+) -> list[Group]:
+    """The groups with what is known of their images, the largest first."""
+    snapshot = store.snapshot()
+    entries = [[entry for n in some for entry in copies[n]] for some, _ in groups]
+    flat = [entry for some in entries for entry in some]
+    rows = snapshot.rows[snapshot.starts[[place[id_to_int(entry.id)] for entry in flat]]]
+    known = dict(
+        zip((e.id for e in flat), store.rows(rows.tolist(), snapshot.version), strict=True)
+    )
+    described = []
+    for some, (_, least) in zip(entries, groups, strict=True):
+        images = [
+            Copy(
+                entry.id,
+                entry.path,
+                known[entry.id]["width"],
+                known[entry.id]["height"],
+                entry.size,
+                prints[entry.hash].sharpness,
+                known[entry.id]["metadata"].get("taken"),
+            )
+            for entry in some
+        ]
+        described.append(Group(sorted(images, key=_worse), least))
+    return sorted(described, key=lambda group: (-len(group.images), group.keep.path))
+
+
+def _worse(copy: Copy) -> tuple[float, float, float, str]:
+    """What is better comes first; sharpness in steps of a tenth, which is what it can tell."""
+    sharp = round(math.log(max(copy.sharpness, 1e-6)) * 10)
+    return (-copy.width * copy.height, -sharp, -copy.bytes, copy.path)
