@@ -32,10 +32,12 @@ Progress = Callable[[int, int], None]
 NEIGHBOURS = 5
 """So many of the nearest images, by the vectors and by the prints, are compared with each."""
 
-_LEAST, _MOST = 0.7, 0.95  # the cut-off, whatever the library says
+_COPIES = 0.8  # copies are hardly less alike
+_LEAST, _MOST = 0.65, 0.95  # the cut-off, whatever the library says
 _TAIL = (0.9, 0.98)  # quantiles between which different pictures tell how their likeness falls off
 _ENOUGH = 1000  # pairs; fewer do not tell
 _TYPICAL = (0.33, 0.14)  # then: the lower quantile of artanh(likeness), and the fall-off
+_BLURRED = 0.6  # of the sharpest one's sharpness
 _DECODED_SIDE = 512  # pixels; sharpness needs more than a print does
 _AT_ONCE = 64
 _DESCRIPTOR = 12  # pixels a side
@@ -80,7 +82,7 @@ class Copy:
 class Group:
     """Images that show the same; the first is the one that wordsight would keep.
 
-    That is the one of most pixels; of several such the sharpest, then the largest file.
+    That is the one of most pixels; of several such one that is not blurred, then the largest file.
     ``likeness`` is the least of those that hold the group together, 1 for equal files.
     """
 
@@ -290,29 +292,23 @@ def _candidates(*spaces: NDArray[np.float32]) -> NDArray[np.intp]:
 def cut_off_of(alike: NDArray[np.floating[Any]], expected: float) -> float:
     """The likeness that so many pairs of different pictures are ``expected`` to reach by chance.
 
-    ``alike`` [P] are the pairs that were compared, duplicates among them. The upper tail of artanh of
-    the likeness of different pictures falls off exponentially, as tails do; it is fitted to what is
-    below the cut-off, again and again, until that stays where it is.
+    ``alike`` [P] are the pairs that were compared, duplicates among them; few of these are below
+    0.8. What is below is taken for different pictures: the upper tail of artanh of their likeness
+    falls off exponentially, as tails do, and is followed to where so few are left.
     """
     import numpy as np
 
     z = np.arctanh(np.clip(alike, -0.999, 0.999))
+    different = z[z < math.atanh(_COPIES)]
     low, high = _TAIL
-    cut_off = math.atanh(_MOST)
-    for _ in range(50):
-        different = z[z < cut_off]
-        if len(different) < _ENOUGH:
-            begin, scale = _TYPICAL
-        else:
-            begin, end = np.quantile(different, _TAIL)
-            scale = (end - begin) / math.log((1 - low) / (1 - high))
-        above = (1 - low) * len(different)
-        wanted = begin + scale * math.log(max(above / expected, 1.0))
-        wanted = min(max(wanted, math.atanh(_LEAST)), math.atanh(_MOST))
-        if abs(wanted - cut_off) < 1e-4:
-            break
-        cut_off = wanted
-    return math.tanh(cut_off)
+    if len(different) < _ENOUGH:
+        begin, fall = _TYPICAL
+    else:
+        begin, end = np.quantile(different, _TAIL)
+        fall = (end - begin) / math.log((1 - low) / (1 - high))
+    above = (1 - low) * len(different)
+    cut_off = math.tanh(begin + fall * math.log(max(above / expected, 1.0)))
+    return min(max(cut_off, _LEAST), _MOST)
 
 
 # -- groups --------------------------------------------------------------------------------------
@@ -379,11 +375,19 @@ def _described(
             )
             for entry in some
         ]
-        described.append(Group(sorted(images, key=_worse), least))
+        described.append(Group(_best_first(images), least))
     return sorted(described, key=lambda group: (-len(group.images), group.keep.path))
 
 
-def _worse(copy: Copy) -> tuple[float, float, float, str]:
-    """What is better comes first; sharpness in steps of a tenth, which is what it can tell."""
-    sharp = round(math.log(max(copy.sharpness, 1e-6)) * 10)
-    return (-copy.width * copy.height, -sharp, -copy.bytes, copy.path)
+def _best_first(images: Sequence[Copy]) -> list[Copy]:
+    """Most pixels, then not blurred against the sharpest, then the largest file.
+
+    Encoding changes the sharpness too, so that little of it decides nothing.
+    """
+    sharpest = max(copy.sharpness for copy in images)
+
+    def key(copy: Copy) -> tuple[int, bool, int, str]:
+        blurred = copy.sharpness < _BLURRED * sharpest
+        return -copy.width * copy.height, blurred, -copy.bytes, copy.path
+
+    return sorted(images, key=key)

@@ -228,7 +228,7 @@ def index(
 def _watch(
     library: Library, paths: Sequence[str], prune: bool | Literal["force"], as_json: bool
 ) -> None:
-    """Index again whenever something changes, until Ctrl-C. What goes wrong is said once it does."""
+    """Index again whenever something changes, until Ctrl-C; errors are said and stop nothing."""
     say(f"watching {', '.join(paths)} (Ctrl-C stops)")
     for _ in changes(paths, library.path):
         try:
