@@ -242,7 +242,7 @@ def find(
         alike[n] = likeness(ready(one), ready(other))
         if progress and (n % 64 == 63 or n == len(pairs) - 1):
             progress(n + 1, len(pairs))
-    cut_off = cut_off_of(alike, false_merge * len(hashes))
+    cut_off = cut_off_of(alike, false_merge * max(len(hashes), 1))
     linked = alike >= cut_off
     groups = _groups(
         len(hashes), pairs[linked], alike[linked], [len(c) > 1 for c in copies.values()]

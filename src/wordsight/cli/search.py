@@ -26,7 +26,7 @@ from wordsight.cli.app import (
     given,
 )
 from wordsight.cli.console import check_pictures, count, nearby, print_json, say, shown
-from wordsight.cli.hits import made_relative, print_csv, print_paths, put_into
+from wordsight.cli.hits import made_relative, open_hit, print_csv, print_paths, put_into
 from wordsight.cli.opening import open_library
 from wordsight.cli.prompt import Session, loop
 from wordsight.errors import WordsightError
@@ -153,6 +153,10 @@ def search(
             metavar="DIR", parser=given("--link-to"), help="Link to the hits from there, numbered."
         ),
     ] = None,
+    opened_hit: Annotated[
+        int | None,
+        typer.Option("--open", metavar="N", help="Open result N in your image viewer.", min=1),
+    ] = None,
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit with 1 where nothing matches, as grep does.")
     ] = False,
@@ -179,8 +183,10 @@ def search(
     formats = [as_json, paths or zero, as_csv, compare and not as_json]
     if sum(formats) > 1:
         raise WordsightError("choose one: --json, --paths (or -0), --csv, --compare")
-    if not query and (exit_code or copy_to or link_to):
-        raise WordsightError("say what to look for: --exit-code, --copy-to, --link-to need a query")
+    if not query and (exit_code or copy_to or link_to or opened_hit):
+        raise WordsightError(
+            "say what to look for: --exit-code, --copy-to, --link-to and --open need a query"
+        )
     check_pictures([grid])
     chosen, only = _filter(where, after, before, inside, near), label
     opened = open_library(library, model, runtime, precision, preload=crops is not False)
@@ -241,6 +247,8 @@ def search(
 
     if query:
         result = answer(query[0])
+        if opened_hit:
+            open_hit(opened, result, opened_hit)
         if exit_code and result.verdict == "none":
             raise typer.Exit(1)
     else:

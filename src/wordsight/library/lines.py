@@ -99,6 +99,14 @@ class Lines:
         found = self._dataset()
         return set(found.to_table(columns=["hash"])["hash"].to_pylist()) if found else set()
 
+    def all(self) -> list[Written]:
+        """All that was read."""
+        found = self._dataset()
+        columns = ["hash", "lines", "boxes"]
+        return (
+            [_written(row) for row in found.to_table(columns=columns).to_pylist()] if found else []
+        )
+
     def find(self, text: str, most: int) -> list[Written]:
         """Images in which all words of a text are written, those that are most about it first.
 
