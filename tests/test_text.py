@@ -120,6 +120,14 @@ def test_only_what_is_new_is_read(
     assert len(library.store.lines.hashes()) == 24
 
 
+def test_another_model_leaves_what_was_read(library: wordsight.Library, reader: FakeReader) -> None:
+    library.store.text = True
+    library.remodel(ColourModel("0ther0ther0ther0"))  # type: ignore[arg-type]
+    assert library.store.text
+    assert set(names(library.search("text:invoice"))) == {"red-1.png", "blue-0.png"}
+    assert read_texts(library.store, reader).read == 0  # type: ignore[arg-type]
+
+
 def test_a_run_that_is_stopped_goes_on(
     folder: Path, tmp_path: Path, model: ColourModel, reader: FakeReader
 ) -> None:

@@ -186,7 +186,8 @@ def _embed(
     wanted = {entry.id for entry in entries}
     with draft.lock():  # of an earlier call: images that the library has no more
         draft.remove([identity for identity in draft.labels() if identity not in wanted])
-    draft.crops, draft.exclude = store.crops, store.exclude
+        draft.lines.take_over(store.lines)  # what is written in images depends on no model
+    draft.crops, draft.exclude, draft.text = store.crops, store.exclude, store.text
     report = IndexReport()
     if entries:
         report = index(draft, model, indexed_sources(entries), progress=progress)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -146,6 +147,16 @@ class Lines:
                 path.replace(aside / f"{os.urandom(4).hex()}-{path.name}")
             if found is not None and damaged:
                 (self.place / "_versions/latest_version_hint.json").unlink(missing_ok=True)
+                self._sync()
+        self._opened = None
+
+    def take_over(self, other: Lines) -> None:
+        """Hold what another library's table holds. Raises LibraryError where it is not copied."""
+        with writing(self.library):
+            if self:
+                shutil.rmtree(self.place)
+            if other:
+                shutil.copytree(other.place, self.place)
                 self._sync()
         self._opened = None
 
