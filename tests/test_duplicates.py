@@ -14,6 +14,7 @@ from test_cli import Cli, run  # noqa: F401  (a fixture)
 
 import wordsight
 from wordsight.duplicates import cut_off_of
+from wordsight.errors import QueryError
 from wordsight.likeness import Details, likeness, print_of
 
 
@@ -135,7 +136,7 @@ def test_few_images_and_unreadable_ones(tmp_path: Path, model: ColourModel) -> N
     (folder / "1.jpg").unlink()
     found = library.duplicates()
     assert (found.groups, [Path(p).name for p, _ in found.skipped]) == ([], ["1.jpg"])
-    with pytest.raises(wordsight.QueryError, match="between 0 and 1"):
+    with pytest.raises(QueryError, match="between 0 and 1"):
         library.duplicates(false_merge=2)
 
 

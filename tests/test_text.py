@@ -11,8 +11,10 @@ from PIL import Image, ImageDraw, ImageFont
 from test_cli import Cli, run  # noqa: F401  (a fixture)
 
 import wordsight
+from wordsight.errors import LibraryError, QueryError
 from wordsight.hints import as_combination, put_right
 from wordsight.models.ocr import Line
+from wordsight.search import Result
 from wordsight.text import read_texts, text_of
 
 WORDS: dict[str, list[str]] = {
@@ -63,7 +65,7 @@ def library(
     return made
 
 
-def names(result: wordsight.Result) -> list[str]:
+def names(result: Result) -> list[str]:
     return [Path(hit.path).name for hit in result.hits]
 
 
@@ -166,9 +168,9 @@ def test_a_library_without_text(folder: Path, tmp_path: Path, model: ColourModel
     made = wordsight.create(tmp_path / "plain", model)
     made.index(folder)
     assert made.search("red").match
-    with pytest.raises(wordsight.LibraryError, match="wordsight index FOLDER --text"):
+    with pytest.raises(LibraryError, match="wordsight index FOLDER --text"):
         made.search("text:invoice")
-    with pytest.raises(wordsight.QueryError, match="which words"):
+    with pytest.raises(QueryError, match="which words"):
         made.search('text:""')
 
 

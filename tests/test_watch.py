@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +12,8 @@ from typing import Any
 
 import pytest
 from test_cli import Cli, run  # noqa: F401  (a fixture)
+
+from wordsight.cli.watch import changes
 
 Photos = Callable[..., Path]
 
@@ -86,52 +85,23 @@ def test_what_cannot_be_watched_is_said_first(run: Cli, monkeypatch: pytest.Monk
     monkeypatch.undo()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals are others there")
-def test_for_real(tmp_path: Path, photos: Photos) -> None:
+def test_changes_are_seen_for_real(tmp_path: Path) -> None:
     pytest.importorskip("watchfiles", reason="needs the extra watch")
-    root = photos(red=1)
-    command = [
-        sys.executable,
-        "-m",
-        "wordsight",
-        "index",
-        str(root),
-        "--watch",
-        "--model",
-        "starter",
-    ]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    ) as process:
-        stop = threading.Timer(120, process.kill)
-        stop.start()
-        assert process.stderr
-        for line in process.stderr:
-            if line.startswith("watching"):
-                break
-        assert process.stdout
-        # A change that comes before the watch has begun would not be seen, so until one is seen.
-        copied = 0
-        done = threading.Event()
+    inside = tmp_path / ".wordsight"
+    inside.mkdir()
+    done = threading.Event()
 
-        def copy() -> None:
-            nonlocal copied
-            while not done.wait(0.5):
-                copied += 1
-                shutil.copy(root / "red-0.png", root / f"copy-{copied}.png")
+    def write() -> None:  # until one is seen: the watch may begin later than the first
+        number = 0
+        while not done.wait(2.5):
+            number += 1
+            (tmp_path / f"{number}.txt").touch()
 
-        copier = threading.Thread(target=copy)
-        copier.start()
-        lines = iter(process.stdout)
-        seen = next(line for line in lines if "reused" in line)
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        next(changes([str(tmp_path)], inside))
+    finally:
         done.set()
-        copier.join()
-        process.send_signal(signal.SIGINT)
-        process.communicate()
-        stop.cancel()
-    assert process.returncode == 130
-    assert "0 images indexed" in seen
+        writer.join()
+    assert len(list(tmp_path.iterdir())) > 1
