@@ -207,7 +207,7 @@ class Library:
         return removed
 
     def duplicates(
-        self, *, false_merge: float = 0.001, progress: Progress | None = None
+        self, *, false_merge: float = 0.0003, progress: Progress | None = None
     ) -> Duplicates:
         """Groups of near-duplicates and bursts, each with a suggestion which image to keep.
 

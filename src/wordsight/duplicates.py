@@ -29,14 +29,17 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
+FALSE_MERGE = 0.0003
+"""The share of images that may be grouped wrongly, where no other is stated."""
+
 NEIGHBOURS = 5
 """So many of the nearest images, by the vectors and by the prints, are compared with each."""
 
-_COPIES = 0.8  # copies are hardly less alike
-_LEAST, _MOST = 0.65, 0.95  # the cut-off, whatever the library says
-_TAIL = (0.9, 0.98)  # quantiles between which different pictures tell how their likeness falls off
-_ENOUGH = 1000  # pairs; fewer do not tell
-_TYPICAL = (0.33, 0.14)  # then: the lower quantile of artanh(likeness), and the fall-off
+_COPIES = 0.85  # hardly any copy is less alike
+_LEAST, _MOST = 0.65, 0.89  # the cut-off: no photographs are alike below, and copies are lost above
+_TAIL = 0.05  # the share of different pictures that tells how their likeness falls off
+_ENOUGH = 400  # pairs; fewer do not tell
+_TYPICAL = (0.4, 0.16)  # then: artanh of the likeness where the tail begins, and its fall-off
 _BLURRED = 0.6  # of the sharpest one's sharpness
 _DECODED_SIDE = 512  # pixels; sharpness needs more than a print does
 _AT_ONCE = 64
@@ -213,7 +216,7 @@ def find(
     store: Store,
     prints: Mapping[str, Print],
     *,
-    false_merge: float = 0.001,
+    false_merge: float = FALSE_MERGE,
     progress: Progress | None = None,
 ) -> Duplicates:
     """Group the images of a library that are duplicates of each other (see the module).
@@ -293,22 +296,30 @@ def cut_off_of(alike: NDArray[np.floating[Any]], expected: float) -> float:
     """The likeness that so many pairs of different pictures are ``expected`` to reach by chance.
 
     ``alike`` [P] are the pairs that were compared, duplicates among them; few of these are below
-    0.8. What is below is taken for different pictures: the upper tail of artanh of their likeness
+    0.85. What is below is taken for different pictures: the upper tail of artanh of their likeness
     falls off exponentially, as tails do, and is followed to where so few are left.
     """
     import numpy as np
 
     z = np.arctanh(np.clip(alike, -0.999, 0.999))
     different = z[z < math.atanh(_COPIES)]
-    low, high = _TAIL
-    if len(different) < _ENOUGH:
-        begin, fall = _TYPICAL
-    else:
-        begin, end = np.quantile(different, _TAIL)
-        fall = (end - begin) / math.log((1 - low) / (1 - high))
-    above = (1 - low) * len(different)
-    cut_off = math.tanh(begin + fall * math.log(max(above / expected, 1.0)))
+    begin, fall = _TYPICAL
+    if len(different) >= _ENOUGH:
+        begin = float(np.quantile(different, 1 - _TAIL))
+        fall = _fall_off(different[different > begin] - begin, math.atanh(_COPIES) - begin)
+    cut_off = math.tanh(begin + fall * math.log(max(_TAIL * len(different) / expected, 1.0)))
     return min(max(cut_off, _LEAST), _MOST)
+
+
+def _fall_off(excess: NDArray[np.floating[Any]], end: float) -> float:
+    """The scale of an exponential of which only what is below ``end`` was seen (most likely one)."""
+    mean = float(excess.mean()) if len(excess) else 0.0
+    low, high = 1e-3, 10.0
+    for _ in range(50):
+        scale = (low + high) / 2
+        cut = end / math.expm1(end / scale) if end / scale < 500 else 0.0
+        low, high = (scale, high) if scale - cut < mean else (low, scale)
+    return low
 
 
 # -- groups --------------------------------------------------------------------------------------

@@ -25,9 +25,9 @@ def duplicates(
     false_merge: Annotated[
         float,
         typer.Option(
-            metavar="P", help="The share of images that may be grouped wrongly: 0.0001 is strict."
+            metavar="P", help="The share of images that may be grouped wrongly: 0.00003 is strict."
         ),
-    ] = 0.001,
+    ] = 0.0003,
     extra: Annotated[
         bool,
         typer.Option("--extra", help="Print the paths of all images but the best of each group."),
