@@ -72,7 +72,7 @@ def sign(ground: Image.Image, text: str, height: int, rng: np.random.Generator) 
 
 def photographs(data: Path, count: int) -> list[Image.Image]:
     """The first photographs of the COCO pack, in one size."""
-    found = []
+    found: list[Image.Image] = []
     with tarfile.open(data / "coco-captions/images.tar") as tar:
         for member in tar:
             file = tar.extractfile(member) if member.isfile() else None
@@ -80,6 +80,20 @@ def photographs(data: Path, count: int) -> list[Image.Image]:
                 image = Image.open(io.BytesIO(file.read())).convert("RGB")
                 found.append(image.resize(_SIZE, Image.Resampling.LANCZOS))
     return found
+
+
+def write_signs(
+    folder: Path, grounds: list[Image.Image], rng: np.random.Generator
+) -> dict[str, tuple[str, int]]:
+    """Write a sign over each of the photographs; the words and heights by name of the file."""
+    words, truth = vocabulary(), {}
+    for number, ground in enumerate(grounds):
+        height = _HEIGHTS[number % len(_HEIGHTS)]
+        chosen = rng.choice(words, 1 if height > 40 else int(rng.integers(1, 4)), replace=False)
+        name = f"{number:04}.jpg"
+        truth[name] = " ".join(chosen), height
+        sign(ground, truth[name][0], height, rng).save(folder / name, quality=75)
+    return truth
 
 
 def main() -> None:
@@ -90,18 +104,12 @@ def main() -> None:
     arguments.add_argument("--list", action="store_true")
     options = arguments.parse_args()
     rng = np.random.default_rng(0)
-    words, grounds = vocabulary(), photographs(options.data, max(options.signs, options.photos))
-    truth: dict[str, tuple[str, int]] = {}
+    grounds = photographs(options.data, max(options.signs, options.photos))
     with tempfile.TemporaryDirectory() as place:
         signs, plain = Path(place, "signs"), Path(place, "plain")
         for folder in (signs, plain):
             folder.mkdir()
-        for number in range(options.signs):
-            height = _HEIGHTS[number % len(_HEIGHTS)]
-            chosen = rng.choice(words, 1 if height > 40 else int(rng.integers(1, 4)), replace=False)
-            name = f"{number:04}.jpg"
-            truth[name] = " ".join(chosen), height
-            sign(grounds[number], truth[name][0], height, rng).save(signs / name, quality=75)
+        truth = write_signs(signs, grounds[: options.signs], rng)
         for number, ground in enumerate(grounds[: options.photos]):
             ground.save(plain / f"{number:04}.jpg", quality=88)
         library = wordsight.create(Path(place, "library"), "starter")

@@ -214,7 +214,8 @@ class Library:
         ``false_merge`` is the share of images that may be grouped wrongly. The first time all
         images are read. Nothing is deleted. See :mod:`wordsight.duplicates`.
         """
-        from wordsight.duplicates import find, read_prints
+        from wordsight.duplicates import find
+        from wordsight.prints import read_prints
 
         self.store.refresh()
         prints, skipped = read_prints(self.store, progress=progress)

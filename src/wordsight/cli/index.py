@@ -26,6 +26,7 @@ from wordsight.cli.app import (
 )
 from wordsight.cli.console import check_pictures, count, nearby, print_json, progress_bar, say
 from wordsight.cli.opening import load, open_or_create, open_place
+from wordsight.cli.texts import KEPT, print_texts, read_texts
 from wordsight.cli.watch import changes, check
 from wordsight.errors import WordsightError
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from wordsight.text import TextReport
 
 
-_KEPT = "What is indexed so far is kept. Run the same command again to continue."
 _TINY = 100
 """A rate of fewer images says more about starting up."""
 
@@ -197,13 +197,13 @@ def index(
         if fresh and not len(opened):  # an empty library would be found later, and puzzle
             shutil.rmtree(opened.path, ignore_errors=True)
         elif fresh:
-            say(_KEPT)
+            say(KEPT)
         raise
     except KeyboardInterrupt:
-        say(_KEPT)
+        say(KEPT)
         raise
     unusable = report.failed and not report.images
-    texts = None if unusable else _read_texts(opened, text)
+    texts = None if unusable else read_texts(opened, text)
     if fresh and unusable:
         shutil.rmtree(opened.path, ignore_errors=True)
     _print_report(report, texts, opened.path, as_json)
@@ -233,7 +233,7 @@ def _watch(
     for _ in changes(paths, library.path):
         try:
             report = library.index_sources([open_place(path) for path in paths], prune=prune)
-            texts = _read_texts(library, None)
+            texts = read_texts(library, None)
         except WordsightError as error:
             say(f"wordsight: {error}")
             continue
@@ -254,30 +254,8 @@ def _print_report(
     if report.images or not report.failed:
         _print_indexed(report, place)
         if texts:
-            _print_texts(texts)
+            print_texts(texts)
         sys.stdout.flush()  # whoever watches in a pipe reads it now
-
-
-def _read_texts(library: Library, wanted: bool | None) -> TextReport | None:
-    """Read the text in what is new, if that is wanted now or was the last time."""
-    if wanted is not None:
-        library.store.text = wanted
-    if not library.store.text:
-        return None
-    try:
-        with progress_bar("reading text", "images") as progress:
-            return library.read_texts(progress=progress)
-    except KeyboardInterrupt:
-        say(_KEPT)
-        raise
-
-
-def _print_texts(report: TextReport) -> None:
-    for path, reason in report.failed:
-        say(f"No text read in {nearby(path)}: {reason}")
-    if report.read:
-        found = f"Text in {report.with_text:,} of {count(report.read, 'image')}"
-        print(f"{found}, read in {report.seconds:.1f} s.")
 
 
 def _existing(place: Path | None, paths: Sequence[str] | None) -> Library:
@@ -319,7 +297,7 @@ def _remodel(
         with progress_bar("embedding", "images") as progress:
             report = library.remodel(model, prune=prune, progress=progress)
     except KeyboardInterrupt:
-        say(_KEPT)
+        say(KEPT)
         raise
     if as_json:
         counts = report.to_json() if report else {"images": len(library)}
