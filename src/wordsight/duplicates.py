@@ -134,7 +134,7 @@ def find(
 
     ``prints`` are from :func:`~wordsight.prints.read_prints`; images without one are in no group.
     Raises QueryError where ``false_merge`` is no rate. Time grows with the square of the images for
-    the neighbours (seconds for 10,000) and with their number for the comparisons.
+    the neighbours, and with their number for the comparisons.
     """
     import numpy as np
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from wordsight.bank import vocabulary
+from wordsight.search import Query
 
 if TYPE_CHECKING:
     from wordsight.search import Result
@@ -22,6 +23,8 @@ def hints(query: object, result: Result) -> list[str]:
     Combinations are written with quotes: ``beach + sunset`` without them is looked for as words,
     and a line says so. Words are put right only where nothing matches.
     """
+    if isinstance(query, Query) and len(query.terms) == 1 and query.terms[0].weight == 1:
+        query = query.terms[0].text
     if not isinstance(query, str) or '"' in query or "\u201c" in query:
         return []
     found = []

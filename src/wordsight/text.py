@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from wordsight.errors import LibraryError, QueryError, WordsightError
 from wordsight.library import Entry, Store, filters
 from wordsight.library.lines import Written, words_of
-from wordsight.search import Hit, Result, as_query, search
+from wordsight.search import Hit, Query, Result, as_query, search
 
 if TYPE_CHECKING:
     from wordsight.models.clip import ClipModel
@@ -140,7 +140,8 @@ def text_of(query: object) -> str | None:
 
     Raises QueryError where there are none.
     """
-    found = _QUERY.fullmatch(query) if isinstance(query, str) else None
+    typed = _plain(query) if isinstance(query, Query) else query
+    found = _QUERY.fullmatch(typed) if isinstance(typed, str) else None
     if not found:
         return None
     words = found["words"].strip(_QUOTES)
