@@ -12,6 +12,7 @@ PAGE = Path(__file__).parent / "reference/cli.md"
 VERBS = (
     "index",
     "search",
+    "duplicates",
     "serve",
     "classify",
     "evaluate",
