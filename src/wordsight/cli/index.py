@@ -99,8 +99,8 @@ def index(
         bool | None,
         typer.Option(
             "--text/--no-text",
-            help="Also read the text in the images, for searches (needs wordsight[ocr]; about a "
-            "second per image). Default: same as last time.",
+            help="Also read the text in the images, for searches (needs wordsight[ocr]; 1 to 5 s "
+            "of processor time each). Default: same as last time.",
         ),
     ] = None,
     plot: Annotated[
