@@ -33,7 +33,7 @@ def with_label(label: str) -> str:
 
 def equals(column: str, value: str) -> str:
     """Images that have this value in a column of text."""
-    return f"{column} = {_quoted(value)}"
+    return f"{column} = {quoted(value)}"
 
 
 def after(date: str) -> str:
@@ -57,8 +57,8 @@ def inside(folder: str | os.PathLike[str]) -> str:
 def below(place: str) -> str:
     """As :func:`inside`, for a place as the library's paths begin; the disk is not looked at."""
     inner = os.path.join(place, "")  # noqa: PTH118  ("/": all)
-    starts = " or ".join(f"starts_with(path, {_quoted(start)})" for start in (inner, f"{place}::"))
-    return f"path = {_quoted(place)} or {starts}"
+    starts = " or ".join(f"starts_with(path, {quoted(start)})" for start in (inner, f"{place}::"))
+    return f"path = {quoted(place)} or {starts}"
 
 
 def near(place: str) -> str:
@@ -125,7 +125,8 @@ def matching(dataset: Any, where: str) -> NDArray[np.int64]:
     return np.asarray(found["id"].to_numpy(), np.int64)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text as a literal of SQL."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -135,4 +136,4 @@ def _date(text: str) -> str:
             f"cannot read the date {text!r}: write it like 2023, 2023-07, 2023-07-14 or "
             "2023-07-14T18:00"
         )
-    return _quoted(text.strip().replace(" ", "T"))
+    return quoted(text.strip().replace(" ", "T"))

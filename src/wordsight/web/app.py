@@ -26,7 +26,7 @@ from wordsight.web import schemas
 from wordsight.web.address import Address
 from wordsight.web.guard import LOOPBACK, Guard, Problem
 from wordsight.web.meter import CONTENT_TYPE_LATEST, Meter
-from wordsight.web.routers import classify, evaluate, images, jobs, search
+from wordsight.web.routers import classify, evaluate, images, jobs, media, search
 from wordsight.web.routers.shared import PREFIX, PROBLEMS, gives
 from wordsight.web.service import Service
 
@@ -124,7 +124,7 @@ def create_app(
     app.add_middleware(meter.around)
     for kind in (WordsightError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _problem)
-    for subject in (search, images, classify, jobs, evaluate):
+    for subject in (search, images, classify, jobs, evaluate, media):
         app.include_router(subject.router(service))
     app.include_router(_health(app, service))
 
