@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import ImageError
+from wordsight.video import split_frame
 from wordsight.web.guard import Problem
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ class File:
 
     @property
     def name(self) -> str:
-        """The name under which it is saved."""
+        """The name under which it is saved; a frame of a video has its second in it."""
+        frame = split_frame(self.path)
+        if frame is not None:
+            return f"{PurePath(frame[0]).stem} {frame[1]:.3f} s.jpg"
         return PurePath(self.path.rpartition("::")[2]).name
 
 
