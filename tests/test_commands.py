@@ -32,6 +32,7 @@ EXCUSES = {
     "air-gapped.md": 1,
     "another-model.md": 5,
     "camera-frames.md": 1,
+    "connect.md": 1,
     "reverse-proxy.md": 2,
     "web.md": 2,
 }
