@@ -221,6 +221,22 @@ class Library:
         snapshot = self.store.snapshot()
         return [id_from_int(i) for i in snapshot.ids], snapshot.vectors[snapshot.starts]
 
+    def to_arrow(self, *, where: str | None = None, vectors: bool = True) -> Any:
+        """The images as a ``pyarrow.Table``, a row each: see :func:`wordsight.vectors.table`."""
+        from wordsight.vectors import table
+
+        return table(self.store, where=where, vectors=vectors)
+
+    def to_pandas(self, *, where: str | None = None, vectors: bool = True) -> Any:
+        """The same as a ``pandas.DataFrame``; ``pandas`` is yours to install."""
+        return self.to_arrow(where=where, vectors=vectors).to_pandas()
+
+    def to_polars(self, *, where: str | None = None, vectors: bool = True) -> Any:
+        """The same as a ``polars.DataFrame``; ``polars`` is yours to install."""
+        import polars
+
+        return polars.from_arrow(self.to_arrow(where=where, vectors=vectors))
+
     def image(self, hit: Hit, *, min_side: int | None = None) -> Image:
         """The image of a hit, upright RGB. Raises ImageError when it is gone or unreadable.
 

@@ -166,6 +166,41 @@ class ClipModel:
         graph = self._textual
         return self._run(graph, self._text_feeds(graph, texts), TEXT_BATCH)
 
+    def encode(
+        self,
+        inputs: Any,
+        *,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = None,
+        convert_to_numpy: bool = True,
+        normalize_embeddings: bool = True,
+    ) -> Floats:
+        """Texts, images or image files, one or a list: as ``SentenceTransformer.encode`` is called.
+
+        Strings are texts; paths (``pathlib``), PIL images and RGB arrays are images, and a list may
+        mix them. float32 [N, dim], [dim] for one, of unit length whatever the options say, which
+        are there for code that passes them. Raises ImageError for a file that cannot be read.
+        """
+        import numpy as np
+
+        from wordsight.images import open_image
+
+        del batch_size, show_progress_bar, convert_to_numpy, normalize_embeddings
+        several = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+        out = np.empty((len(several), self.dim), np.float32)
+        texts = [i for i, one in enumerate(several) if isinstance(one, str)]
+        out[texts] = self.encode_texts([several[i] for i in texts])
+        others = [i for i, one in enumerate(several) if not isinstance(one, str)]
+        for start in range(0, len(others), IMAGE_BATCH):  # opened some at a time
+            part = others[start : start + IMAGE_BATCH]
+            out[part] = self.encode_images(
+                [
+                    open_image(one) if isinstance(one, Path) else one
+                    for one in (several[i] for i in part)
+                ]
+            )
+        return out if several is inputs else out[0]
+
     def token_ids(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Tokenize texts as the text tower sees them: int64 [N, context]."""
         return self._tokens(texts)[0]
