@@ -112,7 +112,8 @@ def test_haystack_pipelines(tmp_path: Path, model: ColourModel, pictures: list[P
     documents = [Document(meta={"file_path": str(path)}) for path in pictures]
     images = Pipeline()
     images.add_component("images", WordsightImageEmbedder(str(make_clip(tmp_path / "clip"))))
-    again = Pipeline.loads(images.dumps())  # as it is written down
+    mine = ["wordsight.adapters.haystack"]
+    again = Pipeline.loads(images.dumps(), allowed_modules=mine)  # as it is written down
     found = [
         pipeline.run({"images": {"documents": documents}})["images"]["documents"]
         for pipeline in (images, again)

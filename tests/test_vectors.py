@@ -112,14 +112,11 @@ def test_the_command(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_autofaiss_and_embedding_reader_read_them(
-    library: wordsight.Library, tmp_path: Path
-) -> None:
-    autofaiss = pytest.importorskip("autofaiss", reason="make test-connect installs it")
-    from embedding_reader import EmbeddingReader
-
+def test_embedding_reader_reads_them(library: wordsight.Library, tmp_path: Path) -> None:
+    """With it clip-retrieval and autofaiss read such folders."""
+    reading = pytest.importorskip("embedding_reader", reason="make test-connect installs it")
     export(library.store, tmp_path / "out", part=2)
-    reader = EmbeddingReader(
+    reader = reading.EmbeddingReader(
         embeddings_folder=str(tmp_path / "out/img_emb"),
         metadata_folder=str(tmp_path / "out/metadata"),
         meta_columns=["image_path", "id"],
@@ -130,13 +127,17 @@ def test_autofaiss_and_embedding_reader_read_them(
     ((matrix, facts),) = reader(batch_size=10)
     np.testing.assert_array_equal(matrix, vectors)
     assert list(facts["id"]) == ids
+
+
+def test_autofaiss_makes_an_index_of_them(library: wordsight.Library, tmp_path: Path) -> None:
+    autofaiss = pytest.importorskip("autofaiss", reason="autofaiss 2 is not here")
+    export(library.store, tmp_path / "out")
     index, _ = autofaiss.build_index(
         str(tmp_path / "out/img_emb"), save_on_disk=False, metric_type="ip", verbose=40
     )
-    query = library.model.encode_texts(["blue"])
-    _, places = index.search(query, 2)
-    names = [Path(facts["image_path"][place]).name for place in places[0]]
-    assert {name[:4] for name in names} == {"blue"}
+    _, places = index.search(library.model.encode_texts(["blue"]), 2)
+    paths = pq.read_table(tmp_path / "out/metadata/metadata_0.parquet")["image_path"].to_pylist()
+    assert {Path(paths[place]).name[:4] for place in places[0]} == {"blue"}
 
 
 def test_qdrant_serves_them(library: wordsight.Library, tmp_path: Path) -> None:

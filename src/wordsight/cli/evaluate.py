@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,16 +26,19 @@ from wordsight.cli.console import (
     count,
     print_json,
     print_table,
+    progress_bar,
     say,
+    text_file,
     write_lines,
 )
-from wordsight.cli.opening import open_library
+from wordsight.cli.opening import load, open_library
 from wordsight.errors import WordsightError, reason
 
 if TYPE_CHECKING:
     from wordsight.api import Library
     from wordsight.evaluate import Evaluation
     from wordsight.metrics import Estimate
+    from wordsight.models import ClipModel
     from wordsight.search import Hit
 
 
@@ -43,17 +46,33 @@ if TYPE_CHECKING:
     epilog=examples(
         "wordsight evaluate --library photos --queries labels",
         "wordsight evaluate --library coco --queries captions.json --plot recall.png",
+        "wordsight evaluate --benchmark wds:vtab-cifar10 --model clip-vit-b32",
     )
 )
 def evaluate(
     queries: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="QUERIES",
             help="labels (those of the library), a folder or .tar with class folders, a COCO "
-            "captions or instances .json, or a .csv with query,relevant-id[,grade].",
+            "captions or instances .json, a .csv with query,relevant-id[,grade], or with --qrels "
+            "a file of topics (id, tab, text).",
         ),
-    ],
+    ] = None,
+    qrels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=given("--qrels"), help="TREC's judgements of the topics."
+        ),
+    ] = None,
+    benchmark: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME:DIR",
+            help="Instead of a library, a standard benchmark: wds:DIR (CLIP_benchmark's layout; "
+            "wds:DIR:SPLIT), flickr30k:DIR or coco-karpathy:DIR (Karpathy's splits), with --model.",
+        ),
+    ] = None,
     library: LibraryOption = None,
     k: Annotated[
         str, typer.Option("--k", metavar="K,K,...", help="Values of K for Recall@K and the others.")
@@ -95,6 +114,18 @@ def evaluate(
             help="Save a picture of the worst queries and their results.",
         ),
     ] = None,
+    trec_run: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=given("--trec-run"), help="Write the rankings as a TREC run."
+        ),
+    ] = None,
+    trec_qrels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=given("--trec-qrels"), help="Write the judgements as TREC qrels."
+        ),
+    ] = None,
     model: MovedModelOption = None,
     runtime: RuntimeOption = Runtime.auto,
     precision: PrecisionOption = Precision.auto,
@@ -116,14 +147,22 @@ def evaluate(
         raise WordsightError(
             f"--k takes whole numbers from 1, separated by commas (1,5,10), not '{k}'."
         )
-    check_files([per_query])
+    check_files([per_query, trec_run, trec_qrels])
     check_pictures([failures], plots=[plot])
+    if benchmark:
+        if queries or qrels or library or plot or per_query or failures or template or synonyms:
+            raise typer.BadParameter("--benchmark takes --model, --k, --trec-run, --trec-qrels.")
+        loaded = load(model or "auto", runtime, precision)
+        return _benchmark(loaded, benchmark, ks, trec_run, trec_qrels, as_json)
+    if not queries:
+        raise typer.BadParameter("say what to measure with --queries or --benchmark.")
     opened = open_library(library, model, runtime, precision)
     judgements = load_judgements(
         opened,
         queries,
         templates=template,
         synonyms=_read_synonyms(synonyms) if synonyms else None,
+        qrels=qrels,
     )
     if judgements.missing:
         say(
@@ -145,9 +184,62 @@ def evaluate(
     if per_query:
         write_lines(per_query, evaluation.per_query())
         say(f"Per query: {per_query}")
+    _write_trec(evaluation.run(opened), trec_run, evaluation.qrels(opened), trec_qrels)
     if failures:
         render.save(_failures(opened, evaluation), failures)
         say(f"Failures: {failures}")
+
+
+def _benchmark(
+    model: ClipModel,
+    spec: str,
+    ks: Sequence[int],
+    trec_run: Path | None,
+    trec_qrels: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure a model on a standard benchmark and say what came out."""
+    from wordsight.standard import measure, read_benchmark
+
+    chosen = read_benchmark(spec)
+    if chosen.labels and (trec_run or trec_qrels):
+        raise WordsightError(f"{spec} is a classification: there are no rankings to write.")
+    with progress_bar("encoding", "images") as progress:
+        measured = measure(model, chosen, ks=ks, progress=progress)
+    if measured.captions:
+        _write_trec(measured.run(), trec_run, measured.qrels(), trec_qrels)
+    if as_json:
+        print_json({**measured.to_json(), "model": model.name})
+        return
+    for path, why in measured.skipped:
+        say(f"Skipped {path}: {why}")
+    of = f"{count(len(measured.captions), 'caption')}" if measured.captions else ""
+    of = of or f"{len(chosen.labels):,} classes, {count(len(chosen.templates), 'template')}"
+    images = count(len(chosen.items) - len(measured.skipped), "image")
+    print(f"{spec}: {images}, {of}, model {model.name}; 95 % intervals (bootstrap)")
+    for task, figures in measured.figures.items():
+        keys = [f"recall@{k}" for k in ks] if measured.captions else list(figures)
+        rows = [(key, figures[key]) for key in keys]
+        print(f"\n{task}")
+        print_table([[key, f"{e.value:.4f}", f"[{e.low:.4f}, {e.high:.4f}]"] for key, e in rows])
+
+
+def _write_trec(
+    hits: Iterable[tuple[int, list[tuple[str, float]]]],
+    run: Path | None,
+    relevant: Iterable[tuple[int, str, float]],
+    qrels: Path | None,
+) -> None:
+    from wordsight.trec import write_qrels, write_run
+
+    if run:
+        with text_file(run) as file:
+            write_run(file, hits)
+        say(f"Run: {run}")
+    if qrels:
+        with text_file(qrels) as file:
+            write_qrels(file, relevant)
+        say(f"Qrels: {qrels}")
 
 
 def _read_synonyms(path: Path) -> dict[str, list[str]]:
