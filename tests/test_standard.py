@@ -18,7 +18,8 @@ import wordsight
 from wordsight.cli import main
 from wordsight.errors import QueryError
 from wordsight.judgements import load_judgements
-from wordsight.sources.webdataset import expand_braces, key_of, texts_beside
+from wordsight.sources import expand_braces
+from wordsight.sources.webdataset import key_of, texts_beside
 from wordsight.standard import measure, read_benchmark
 from wordsight.trec import write_qrels, write_run
 

@@ -95,7 +95,7 @@ class _Tools:
             str | None,
             Field(
                 description="A filter in SQL over taken, camera, lens, latitude, longitude, "
-                "orientation, media, keywords, path, label, width, height, size: "
+                "orientation, media, keywords, caption, path, label, width, height, size: "
                 "\"taken >= '2023-07' and camera like 'Pixel%'\""
             ),
         ] = None,

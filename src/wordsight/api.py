@@ -93,17 +93,19 @@ class Library:
         recheck: bool = False,
         progress: Progress | None = None,
     ) -> IndexReport:
-        """Bring the library up to date with folders, files, ``.tar`` shards or "cifar10".
+        """Bring the library up to date with folders, files, ``.tar`` shards, tables or "cifar10".
+
+        ``shards/{0000..0099}.tar`` names many; see :func:`wordsight.sources.open_source`.
 
         ``crops`` is "none", "tiles", "maskrcnn", a detector's name or directory; without it, as
         the library was last indexed. So it is with ``exclude``, patterns in gitignore's syntax.
         See :func:`wordsight.indexing.index` for what is skipped, reused and reported.
         """
-        from wordsight.sources import open_source
+        from wordsight.sources import expand_braces, open_source
 
         if isinstance(paths, (str, Path)):
             paths = [paths]
-        sources = [open_source(path) for path in paths]
+        sources = [open_source(one) for path in paths for one in expand_braces(path)]
         return self.index_sources(
             sources,
             crops=crops,

@@ -61,7 +61,11 @@ class _Index(TyperCommand):
 def index(
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PATH...", help='Folders, image files, .tar shards, or "cifar10".'),
+        typer.Argument(
+            metavar="PATH...",
+            help="Folders, image files, .tar shards ('{000..099}.tar' names many), Parquet or "
+            'Arrow tables with a column of images, or "cifar10".',
+        ),
     ] = None,
     library: LibraryOption = None,
     model: Annotated[
@@ -138,6 +142,7 @@ def index(
     """
     from wordsight.errors import ModelError, SourceError
     from wordsight.library import default_location
+    from wordsight.sources import expand_braces
 
     pruning: bool | Literal["force"] = "force" if prune_force else prune
     if undo_prune:
@@ -152,7 +157,7 @@ def index(
     if not paths:
         raise typer.BadParameter("name a folder or images to index.")
     check_pictures(plots=[plot])
-    sources = [open_place(path) for path in paths]
+    sources = [open_place(one) for path in paths for one in expand_braces(path)]
     place = library or default_location(paths[0])
     opened, fresh = open_or_create(place, model, runtime, precision)
     try:

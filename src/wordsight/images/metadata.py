@@ -32,6 +32,7 @@ class Metadata:
     ``media`` is "photo" or "raw"; ``orientation`` "landscape", "portrait" or "square", of the
     upright picture. ``taken`` is ISO 8601, the time on the camera's clock with its zone where the
     file names it ("2023-07-14T18:03:22+02:00"). ``latitude`` and ``longitude`` are degrees.
+    ``caption`` is what the source says of it: files beside images of a shard, a table's column.
     """
 
     media: str = "photo"
@@ -42,6 +43,7 @@ class Metadata:
     latitude: float | None = None
     longitude: float | None = None
     keywords: list[str] | None = None
+    caption: str | None = None
 
 
 def metadata_of(image: Any, size: tuple[int, int]) -> Metadata:

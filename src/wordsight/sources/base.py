@@ -28,7 +28,7 @@ class Item:
     ``mtime_ns`` both unchanged mean: taken as unchanged. ``label`` is the name of the class
     folder, where the source has class folders (see :func:`class_labels`), and None where it knows
     none. ``root`` is that of the source. ``is_file``: ``path`` is that of a file which holds this
-    image and nothing else.
+    image and nothing else. ``caption`` is what the source says of it in words, if it does.
     """
 
     id: str
@@ -39,6 +39,7 @@ class Item:
     root: str
     reader: Callable[[Item], bytes] = field(repr=False, compare=False)
     is_file: bool = field(default=False, repr=False, compare=False)
+    caption: str | None = field(default=None, compare=False)
 
     def read(self) -> bytes:
         """The bytes of the image file. Raises ImageError ("<path>: <reason>"). Thread-safe."""

@@ -20,6 +20,10 @@ def read_location(path: str) -> bytes:
     if archive is None:
         return read_file(path, path)
     member = path[len(archive) + len("::") :]
+    if archive.endswith((".parquet", ".arrow")) and member.isdigit():
+        from wordsight.sources.tables import read_row
+
+        return read_row(path)
     folder = member.partition("/")[0] if archive.endswith(".gz") else ""
     try:
         status = os.stat(archive)  # noqa: PTH116

@@ -1,4 +1,4 @@
-"""WebDataset's shards: what lies beside the images of a tar archive, and names of many shards.
+"""WebDataset's shards: what lies beside the images of a tar archive.
 
 The format: files of a sample share their path up to the first dot of the name
 (https://github.com/webdataset/webdataset#the-webdataset-format).
@@ -6,45 +6,41 @@ The format: files of a sample share their path up to the first dot of the name
 
 from __future__ import annotations
 
-import os
-import re
+import json
 from pathlib import Path
 
 from wordsight.errors import SourceError
 from wordsight.images import unreadable_reason
 from wordsight.sources.tar import TarDamage, walk
 
-_BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 _LARGEST = 1 << 20  # bytes of a text beside an image
-
-
-def expand_braces(location: str | Path) -> list[str]:
-    """The shards that a pattern like ``data/{0000..0099}.tar`` names, as a shell writes them.
-
-    ``{a,b}`` too. A place of just this name goes before, and so does one without such braces.
-    """
-    text = str(location)
-    if os.path.exists(text):  # noqa: PTH110
-        return [text]
-    found = _BRACES.search(text)
-    if not found:
-        return [text]
-    first, last, choice = found.groups()
-    if choice is None:
-        width = len(first) if first.startswith("0") else 0
-        step = 1 if int(first) <= int(last) else -1
-        numbers = range(int(first), int(last) + step, step)
-        parts = [f"{number:0{width}}" for number in numbers]
-    else:
-        parts = choice.split(",")
-    whole = [f"{text[: found.start()]}{part}{text[found.end() :]}" for part in parts]
-    return [one for part in whole for one in expand_braces(part)]
 
 
 def key_of(name: str) -> str:
     """Which sample a member belongs to: its path up to the first dot of the file's name."""
     folder, slash, file = name.rpartition("/")
     return f"{folder}{slash}{file.partition('.')[0]}"
+
+
+def captions(archive: str | Path) -> dict[str, str]:
+    """What shards say of their images in words, by sample: of a .txt, or of a .json's caption."""
+    found = {}
+    for key, texts in texts_beside(archive, "txt", "json").items():
+        said = texts.get("txt") or _caption_in(texts.get("json", ""))
+        if said.strip():
+            found[key] = " ".join(said.split())
+    return found
+
+
+def _caption_in(text: str) -> str:
+    try:
+        said = json.loads(text)
+        return next((said[key] for key in _CAPTIONS if isinstance(said.get(key), str)), "")
+    except (ValueError, AttributeError):
+        return ""
+
+
+_CAPTIONS = ("caption", "text", "TEXT")
 
 
 def texts_beside(archive: str | Path, *suffixes: str) -> dict[str, dict[str, str]]:
