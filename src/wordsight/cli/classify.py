@@ -11,6 +11,7 @@ import typer
 
 from wordsight.bank import with_article
 from wordsight.cli.app import (
+    DeviceOption,
     JsonOption,
     ModelOption,
     Precision,
@@ -92,6 +93,7 @@ def classify(
     model: ModelOption = "auto",
     runtime: RuntimeOption = Runtime.auto,
     precision: PrecisionOption = Precision.auto,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find the labels that fit images best.

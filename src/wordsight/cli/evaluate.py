@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wordsight.cli.app import (
+    DeviceOption,
     JsonOption,
     LibraryOption,
     MovedModelOption,
@@ -129,6 +130,7 @@ def evaluate(
     model: MovedModelOption = None,
     runtime: RuntimeOption = Runtime.auto,
     precision: PrecisionOption = Precision.auto,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure how well search works on a library.

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from wordsight.cli.app import (
+    DeviceOption,
     JsonOption,
     LibraryOption,
     Precision,
@@ -128,6 +129,7 @@ def index(
     ] = False,
     runtime: RuntimeOption = Runtime.auto,
     precision: PrecisionOption = Precision.auto,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add images to a library, or bring it up to date.

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from wordsight.cli.app import (
+    DeviceOption,
     JsonOption,
     LibraryOption,
     MovedModelOption,
@@ -46,6 +47,7 @@ def mcp(
     model: MovedModelOption = None,
     runtime: RuntimeOption = Runtime.auto,
     precision: PrecisionOption = Precision.auto,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Serve a library to an agent: an MCP server on standard input and output.
@@ -61,7 +63,7 @@ def mcp(
             f'the MCP server needs the package {error.name}: pip install "wordsight[mcp]"'
         ) from None
     if as_json:
-        print_json(_configuration(library, allow_index or [], model, runtime, precision))
+        print_json(_configuration(library, allow_index or [], model, runtime, precision, device))
         return
     opened = open_library(library, model, runtime, precision)
     server = create_server(opened, allow_index=allow_index or ())
@@ -75,6 +77,7 @@ def _configuration(
     model: str | None,
     runtime: Runtime,
     precision: Precision,
+    device: str | None,
 ) -> dict[str, object]:
     """What clients' files of configuration hold of a server, with paths that hold anywhere."""
     from wordsight.library import Store, find
@@ -89,4 +92,6 @@ def _configuration(
         arguments += ["--runtime", runtime.value]
     if precision != Precision.auto:
         arguments += ["--precision", precision.value]
+    if device:
+        arguments += ["--device", device]
     return {"mcpServers": {"wordsight": {"command": sys.executable, "args": arguments}}}

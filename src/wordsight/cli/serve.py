@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from wordsight.cli.app import (
+    DeviceOption,
     JsonOption,
     LibraryOption,
     MovedModelOption,
@@ -95,6 +96,7 @@ def serve(
     model: MovedModelOption = None,
     runtime: RuntimeOption = Runtime.auto,
     precision: PrecisionOption = Precision.auto,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Serve a web page and an HTTP API over a library, until Ctrl-C.

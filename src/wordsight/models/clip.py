@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import ModelError
+from wordsight.models.devices import check_name, check_vectors, open_on
 from wordsight.models.external_data import plain_folder
 from wordsight.models.layouts import beside, describe, pick_output
 from wordsight.models.runtime import Graph, check_choice, open_graph
@@ -49,6 +50,8 @@ class ClipModel:
             tower alone; :func:`wordsight.indexing.check_int8` says what it changes.
         logit_scale: overrides what `config.json` says.
         logit_bias: likewise.
+        device: what the image tower runs on, "cpu", "gpu" or "npu" (of Intel, by OpenVINO); refused
+            when it is opened and its vectors are not the CPU's (:mod:`wordsight.models.devices`).
 
     Raises:
         ModelError: a file of the layout is missing or makes no sense, or there is no such runtime
@@ -65,6 +68,7 @@ class ClipModel:
         precision: str = "auto",
         logit_scale: float | None = None,
         logit_bias: float | None = None,
+        device: str = "cpu",
     ) -> None:
         self.path = Path(path)
         self._files = describe(self.path)
@@ -73,6 +77,7 @@ class ClipModel:
         check_choice(runtime, precision)  # now, not when the first image is encoded
         self._runtime = runtime
         self._precision = precision
+        self._device = check_name(device)
         self._lock = threading.Lock()
         self._visual_graph: Graph | None = None
         self._textual_graph: Graph | None = None
@@ -333,8 +338,21 @@ class ClipModel:
                 shape = {1: 3, 2: height, 3: width}
                 _check_signature(graph, ("image", "pixel_values"), (), 4, shape)
                 self._check_outputs(graph)
-                self._visual_graph = graph
+                self._visual_graph = graph if self._device == "cpu" else self._elsewhere(graph)
             return self._visual_graph
+
+    def _elsewhere(self, here: Graph) -> Graph:
+        """The image tower on the device, once it has shown that it gives the vectors of the CPU."""
+
+        def on(graph: Graph) -> Callable[[list[Pixels]], Floats]:
+            inputs = graph.inputs
+            return lambda pixels: self._run(
+                graph, dict.fromkeys(inputs, pixels), IMAGE_BATCH, self.normalise
+            )
+
+        there = open_on(here.path, self._device, self._precision)
+        check_vectors(self._device, on(there), on(here), self.image_size)
+        return there
 
     @property
     def _textual(self) -> Graph:
