@@ -12,8 +12,9 @@ from fake_models import make_clip
 
 from wordsight.cli import main
 from wordsight.errors import ModelError
-from wordsight.models import ClipModel, devices, load_model
-from wordsight.models.runtime import open_graph
+from wordsight.models import ClipModel, load_model
+from wordsight.runtime import devices
+from wordsight.runtime.graph import open_graph
 
 Photos = Callable[..., Path]
 
@@ -35,7 +36,7 @@ def _put(monkeypatch: pytest.MonkeyPatch, harm: Callable[[Any], Any]) -> None:
     def open_on(path: Path, device: str, precision: str) -> Any:
         return Broken(open_graph(path, runtime="onnxruntime", any_batch=True), harm)
 
-    monkeypatch.setattr("wordsight.models.clip.open_on", open_on)
+    monkeypatch.setattr("wordsight.models.clip.model.open_on", open_on)
 
 
 def test_a_device_that_gives_the_same_is_used(
@@ -104,7 +105,7 @@ def test_the_graph_of_a_device(
     model = ClipModel(folder)
     opened = devices.DeviceGraph(folder / "visual/model.onnx", "cpu", "fp32", batch)
     graph = devices.Parts(opened, batch, 1) if batch else opened
-    monkeypatch.setattr("wordsight.models.clip.open_on", lambda *_: graph)
+    monkeypatch.setattr("wordsight.models.clip.model.open_on", lambda *_: graph)
     images = list(np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3), dtype=np.uint8))
     vectors = ClipModel(folder, device="gpu").encode_images(images)
     np.testing.assert_allclose(vectors, model.encode_images(images), atol=5e-2)

@@ -17,11 +17,11 @@ from PIL import Image
 import wordsight
 from wordsight.cli import main
 from wordsight.errors import QueryError
-from wordsight.judgements import load_judgements
+from wordsight.evaluate import load_judgements
+from wordsight.evaluate.standard import measure, read_benchmark
+from wordsight.evaluate.trec import write_qrels, write_run
 from wordsight.sources import expand_braces
 from wordsight.sources.webdataset import key_of, texts_beside
-from wordsight.standard import measure, read_benchmark
-from wordsight.trec import write_qrels, write_run
 
 Photos = Callable[..., Path]
 COLOURS = list(ANCHORS)

@@ -8,19 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wordsight.cli.app import (
-    DeviceOption,
-    JsonOption,
-    LibraryOption,
-    MovedModelOption,
-    Precision,
-    PrecisionOption,
-    Runtime,
-    RuntimeOption,
-    app,
-    examples,
-    given,
-)
+from wordsight.cli import options
+from wordsight.cli.app import app, examples
 from wordsight.cli.console import (
     check_files,
     check_pictures,
@@ -38,9 +27,90 @@ from wordsight.errors import WordsightError, reason
 if TYPE_CHECKING:
     from wordsight.api import Library
     from wordsight.evaluate import Evaluation
-    from wordsight.metrics import Estimate
+    from wordsight.evaluate.metrics import Estimate
     from wordsight.models import ClipModel
     from wordsight.search import Hit
+
+
+_Queries = Annotated[
+    str | None,
+    typer.Option(
+        metavar="QUERIES",
+        help="labels (those of the library), a folder or .tar with class folders, a COCO "
+        "captions or instances .json, a .csv with query,relevant-id[,grade], or with --qrels "
+        "a file of topics (id, tab, text).",
+    ),
+]
+_Qrels = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", parser=options.given("--qrels"), help="TREC's judgements of the topics."
+    ),
+]
+_Benchmark = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME:DIR",
+        help="Instead of a library, a standard benchmark: wds:DIR (CLIP_benchmark's layout; "
+        "wds:DIR:SPLIT), flickr30k:DIR or coco-karpathy:DIR (Karpathy's splits), with --model.",
+    ),
+]
+_TrecRun = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", parser=options.given("--trec-run"), help="Write the rankings as a TREC run."
+    ),
+]
+_TrecQrels = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--trec-qrels"),
+        help="Write the judgements as TREC qrels.",
+    ),
+]
+_K = Annotated[
+    str, typer.Option("--k", metavar="K,K,...", help="Values of K for Recall@K and the others.")
+]
+_Template = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TEXT",
+        help="Prompt template for labels ({} is the label); several are averaged.",
+    ),
+]
+_Synonyms = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--synonyms"),
+        help='A file of synonyms, one label per line: "car: auto, sedan".',
+    ),
+]
+_Plot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--plot"),
+        help="Save a plot of Recall@K for each method.",
+    ),
+]
+_PerQuery = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--per-query"),
+        help="Write a .jsonl file, one query per line.",
+    ),
+]
+_Failures = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--failures"),
+        help="Save a picture of the worst queries and their results.",
+    ),
+]
 
 
 @app.command(
@@ -51,87 +121,23 @@ if TYPE_CHECKING:
     )
 )
 def evaluate(
-    queries: Annotated[
-        str | None,
-        typer.Option(
-            metavar="QUERIES",
-            help="labels (those of the library), a folder or .tar with class folders, a COCO "
-            "captions or instances .json, a .csv with query,relevant-id[,grade], or with --qrels "
-            "a file of topics (id, tab, text).",
-        ),
-    ] = None,
-    qrels: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", parser=given("--qrels"), help="TREC's judgements of the topics."
-        ),
-    ] = None,
-    benchmark: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME:DIR",
-            help="Instead of a library, a standard benchmark: wds:DIR (CLIP_benchmark's layout; "
-            "wds:DIR:SPLIT), flickr30k:DIR or coco-karpathy:DIR (Karpathy's splits), with --model.",
-        ),
-    ] = None,
-    library: LibraryOption = None,
-    k: Annotated[
-        str, typer.Option("--k", metavar="K,K,...", help="Values of K for Recall@K and the others.")
-    ] = "1,5,10",
-    template: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Prompt template for labels ({} is the label); several are averaged.",
-        ),
-    ] = None,
-    synonyms: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            parser=given("--synonyms"),
-            help='A file of synonyms, one label per line: "car: auto, sedan".',
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", parser=given("--plot"), help="Save a plot of Recall@K for each method."
-        ),
-    ] = None,
-    per_query: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            parser=given("--per-query"),
-            help="Write a .jsonl file, one query per line.",
-        ),
-    ] = None,
-    failures: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            parser=given("--failures"),
-            help="Save a picture of the worst queries and their results.",
-        ),
-    ] = None,
-    trec_run: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", parser=given("--trec-run"), help="Write the rankings as a TREC run."
-        ),
-    ] = None,
-    trec_qrels: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", parser=given("--trec-qrels"), help="Write the judgements as TREC qrels."
-        ),
-    ] = None,
-    model: MovedModelOption = None,
-    runtime: RuntimeOption = Runtime.auto,
-    precision: PrecisionOption = Precision.auto,
-    device: DeviceOption = None,
-    as_json: JsonOption = False,
+    queries: _Queries = None,
+    qrels: _Qrels = None,
+    benchmark: _Benchmark = None,
+    library: options.LibraryOption = None,
+    k: _K = "1,5,10",
+    template: _Template = None,
+    synonyms: _Synonyms = None,
+    plot: _Plot = None,
+    per_query: _PerQuery = None,
+    failures: _Failures = None,
+    trec_run: _TrecRun = None,
+    trec_qrels: _TrecQrels = None,
+    model: options.MovedModelOption = None,
+    runtime: options.RuntimeOption = options.Runtime.auto,
+    precision: options.PrecisionOption = options.Precision.auto,
+    device: options.DeviceOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Measure how well search works on a library.
 
@@ -141,14 +147,7 @@ def evaluate(
     from wordsight.evaluate import evaluate as run
     from wordsight.evaluate import load_judgements
 
-    try:
-        ks = sorted({int(part) for part in k.split(",")})
-    except ValueError:
-        ks = []
-    if not ks or ks[0] < 1:
-        raise WordsightError(
-            f"--k takes whole numbers from 1, separated by commas (1,5,10), not '{k}'."
-        )
+    ks = _numbers(k)
     check_files([per_query, trec_run, trec_qrels])
     check_pictures([failures], plots=[plot])
     if benchmark:
@@ -192,6 +191,19 @@ def evaluate(
         say(f"Failures: {failures}")
 
 
+def _numbers(text: str) -> list[int]:
+    """The values of K, ascending. Raises WordsightError."""
+    try:
+        ks = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        ks = []
+    if not ks or ks[0] < 1:
+        raise WordsightError(
+            f"--k takes whole numbers from 1, separated by commas (1,5,10), not '{text}'."
+        )
+    return ks
+
+
 def _benchmark(
     model: ClipModel,
     spec: str,
@@ -201,7 +213,7 @@ def _benchmark(
     as_json: bool,
 ) -> None:
     """Measure a model on a standard benchmark and say what came out."""
-    from wordsight.standard import measure, read_benchmark
+    from wordsight.evaluate.standard import measure, read_benchmark
 
     chosen = read_benchmark(spec)
     if chosen.labels and (trec_run or trec_qrels):
@@ -232,7 +244,7 @@ def _write_trec(
     relevant: Iterable[tuple[int, str, float]],
     qrels: Path | None,
 ) -> None:
-    from wordsight.trec import write_qrels, write_run
+    from wordsight.evaluate.trec import write_qrels, write_run
 
     if run:
         with text_file(run) as file:

@@ -13,7 +13,6 @@ import typer
 from typer.core import TyperCommand
 
 from wordsight.cli.app import (
-    DeviceOption,
     JsonOption,
     LibraryOption,
     Precision,
@@ -26,6 +25,7 @@ from wordsight.cli.app import (
 )
 from wordsight.cli.console import check_pictures, count, nearby, print_json, progress_bar, say
 from wordsight.cli.opening import load, open_or_create, open_place
+from wordsight.cli.options import DeviceOption
 from wordsight.errors import WordsightError
 
 if TYPE_CHECKING:

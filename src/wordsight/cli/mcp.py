@@ -8,18 +8,8 @@ from typing import Annotated
 
 import typer
 
-from wordsight.cli.app import (
-    DeviceOption,
-    JsonOption,
-    LibraryOption,
-    MovedModelOption,
-    Precision,
-    PrecisionOption,
-    Runtime,
-    RuntimeOption,
-    app,
-    examples,
-)
+from wordsight.cli import options
+from wordsight.cli.app import app, examples
 from wordsight.cli.console import count, print_json, say
 from wordsight.cli.opening import open_library
 from wordsight.errors import WordsightError
@@ -33,7 +23,7 @@ from wordsight.errors import WordsightError
     )
 )
 def mcp(
-    library: LibraryOption = None,
+    library: options.LibraryOption = None,
     allow_index: Annotated[
         list[Path] | None,
         typer.Option(
@@ -44,11 +34,11 @@ def mcp(
             file_okay=False,
         ),
     ] = None,
-    model: MovedModelOption = None,
-    runtime: RuntimeOption = Runtime.auto,
-    precision: PrecisionOption = Precision.auto,
-    device: DeviceOption = None,
-    as_json: JsonOption = False,
+    model: options.MovedModelOption = None,
+    runtime: options.RuntimeOption = options.Runtime.auto,
+    precision: options.PrecisionOption = options.Precision.auto,
+    device: options.DeviceOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Serve a library to an agent: an MCP server on standard input and output.
 
@@ -75,8 +65,8 @@ def _configuration(
     library: Path | None,
     allow_index: list[Path],
     model: str | None,
-    runtime: Runtime,
-    precision: Precision,
+    runtime: options.Runtime,
+    precision: options.Precision,
     device: str | None,
 ) -> dict[str, object]:
     """What clients' files of configuration hold of a server, with paths that hold anywhere."""
@@ -88,9 +78,9 @@ def _configuration(
         arguments += ["--allow-index", str(folder.resolve())]
     if model:
         arguments += ["--model", model]
-    if runtime != Runtime.auto:
+    if runtime != options.Runtime.auto:
         arguments += ["--runtime", runtime.value]
-    if precision != Precision.auto:
+    if precision != options.Precision.auto:
         arguments += ["--precision", precision.value]
     if device:
         arguments += ["--device", device]

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from wordsight.cli.app import JsonOption, LibraryOption, app, examples, given
+from wordsight.cli import options
+from wordsight.cli.app import app, examples
 from wordsight.cli.console import count, nearby, print_json, progress_bar
 
 
@@ -20,9 +21,10 @@ from wordsight.cli.console import count, nearby, print_json, progress_bar
 )
 def export_vectors(
     to: Annotated[
-        Path, typer.Option(metavar="DIR", parser=given("--to"), help="A new folder to write.")
+        Path,
+        typer.Option(metavar="DIR", parser=options.given("--to"), help="A new folder to write."),
     ],
-    library: LibraryOption = None,
+    library: options.LibraryOption = None,
     where: Annotated[
         str | None,
         typer.Option(metavar="SQL", help="Only images that this is true of, as in a search."),
@@ -34,7 +36,7 @@ def export_vectors(
         Literal["float16", "float32"],
         typer.Option(help="Numbers in the files; a library keeps float16."),
     ] = "float16",
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Write a library's vectors as files for other programs.
 

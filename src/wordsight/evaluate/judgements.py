@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from unicodedata import normalize
 
 from wordsight.errors import QueryError, reason
-from wordsight.trec import read_qrels
+from wordsight.evaluate.trec import read_qrels
 
 if TYPE_CHECKING:
     import numpy as np

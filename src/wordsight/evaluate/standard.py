@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from wordsight.metrics import Estimate, Ranking
-    from wordsight.models.clip import ClipModel
+    from wordsight.evaluate.metrics import Estimate
+    from wordsight.evaluate.ranking import Ranking
+    from wordsight.models import ClipModel
     from wordsight.sources import Item
 
 KARPATHY = {"flickr30k": "dataset_flickr30k.json", "coco-karpathy": "dataset_coco.json"}
@@ -230,7 +231,8 @@ def _retrieval(
 ) -> Measured:
     import numpy as np
 
-    from wordsight.metrics import Ranking, summarize
+    from wordsight.evaluate.metrics import summarize
+    from wordsight.evaluate.ranking import Ranking
 
     pairs = [(text, row) for row, p in enumerate(kept) for text in benchmark.captions[p]]
     captions, owner = [text for text, _ in pairs], [row for _, row in pairs]
@@ -264,7 +266,7 @@ def _zero_shot(
     import numpy as np
 
     from wordsight.classify import label_vectors
-    from wordsight.metrics import bootstrap
+    from wordsight.evaluate.metrics import bootstrap
 
     words = label_vectors(model, benchmark.labels, benchmark.templates)
     order = np.argsort(-(images @ words.T), axis=1, kind="stable")[:, :5]

@@ -13,18 +13,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wordsight.errors import ModelError
-from wordsight.models.batching import Parts
-from wordsight.models.runtime import (
-    Graph,
-    Tensor,
-    _cast,
-    _one_line,
-    _openvino_tensor,
-    _port_name,
-    writable_cache,
-)
-from wordsight.models.runtime import _fingerprint as fingerprint
+from wordsight.errors import ModelError, one_line
+from wordsight.runtime.batching import Parts
+from wordsight.runtime.cache import fingerprint, writable_cache
+from wordsight.runtime.graph import Graph, Tensor, converted
+from wordsight.runtime.openvino import _openvino_tensor, _port_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +70,7 @@ class DeviceGraph:
             compiled = core.compile_model(model, name, options)
         except RuntimeError as error:
             raise ModelError(
-                f"{path}: the {name} cannot run this graph ({_one_line(error)}); use --device cpu"
+                f"{path}: the {name} cannot run this graph ({one_line(error)}); use --device cpu"
             ) from None
         self.path = path
         self.precision = precision
@@ -93,7 +86,7 @@ class DeviceGraph:
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run the graph: arrays by input name -> new arrays by output name."""
         with self._lock:
-            self._request.infer(_cast(feeds, self.inputs))
+            self._request.infer(converted(feeds, self.inputs))
             return {
                 name: self._request.get_output_tensor(i).data.copy()
                 for i, name in enumerate(self.outputs)
