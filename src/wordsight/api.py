@@ -99,18 +99,20 @@ class Library:
         recheck: bool = False,
         progress: Progress | None = None,
     ) -> IndexReport:
-        """Bring the library up to date with folders, files, ``.tar`` shards or "cifar10".
+        """Bring the library up to date with folders, files, ``.tar`` shards, tables or "cifar10".
+
+        ``shards/{0000..0099}.tar`` names many; see :func:`wordsight.sources.open_source`.
 
         ``crops`` is "none", "tiles", "maskrcnn", a detector's name or directory; without it, as
         the library was last indexed. So it is with ``exclude``, patterns in gitignore's syntax, and
         ``every``, the seconds between frames of videos (or "keyframes").
         See :func:`wordsight.indexing.index` for what is skipped, reused and reported.
         """
-        from wordsight.sources import open_source
+        from wordsight.sources import expand_braces, open_source
 
         if isinstance(paths, (str, Path)):
             paths = [paths]
-        sources = [open_source(path) for path in paths]
+        sources = [open_source(one) for path in paths for one in expand_braces(path)]
         return self.index_sources(
             sources,
             crops=crops,
@@ -323,6 +325,22 @@ class Library:
             return open_image(read_location(moment.thumbnail), min_side=180)
         except WordsightError:
             return render.missing_image()
+
+    def to_arrow(self, *, where: str | None = None, vectors: bool = True) -> Any:
+        """The images as a ``pyarrow.Table``, a row each: see :func:`wordsight.vectors.table`."""
+        from wordsight.vectors import table
+
+        return table(self.store, where=where, vectors=vectors)
+
+    def to_pandas(self, *, where: str | None = None, vectors: bool = True) -> Any:
+        """The same as a ``pandas.DataFrame``; ``pandas`` is yours to install."""
+        return self.to_arrow(where=where, vectors=vectors).to_pandas()
+
+    def to_polars(self, *, where: str | None = None, vectors: bool = True) -> Any:
+        """The same as a ``polars.DataFrame``; ``polars`` is yours to install."""
+        import polars
+
+        return polars.from_arrow(self.to_arrow(where=where, vectors=vectors))
 
     def image(self, hit: Hit, *, min_side: int | None = None) -> Image:
         """The image of a hit, upright RGB. Raises ImageError when it is gone or unreadable.

@@ -82,7 +82,7 @@ _Where = Annotated[
         metavar="SQL",
         help="Only images that this is true of, as \"taken >= '2023-07' and camera like "
         "'Pixel%'\". Columns: taken, camera, lens, latitude, longitude, orientation, media, "
-        "keywords, path, label, width, height, size.",
+        "keywords, caption, path, label, width, height, size.",
     ),
 ]
 _After = Annotated[
