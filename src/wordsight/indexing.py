@@ -654,6 +654,8 @@ class _Run:
         metadata = donor.metadata if donor else None
         if decoded.metadata:
             metadata = asdict(decoded.metadata)
+        if metadata is not None or item.caption is not None:
+            metadata = {**(metadata or {}), "caption": item.caption}
         if donor and decoded.regions is None:
             return replace(donor, metadata=metadata, **place)  # type: ignore[arg-type]
         whole = donor.views[0] if donor else ViewRecord(own.pop(0))
