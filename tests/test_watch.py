@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from test_cli import Cli, run  # noqa: F401  (a fixture)
 
-from wordsight.cli.watch import changes
+from wordsight.cli.changes import changes
 
 Photos = Callable[..., Path]
 

@@ -55,7 +55,7 @@ class Hit:
 
     ``width`` and ``height`` are those of the upright original, in pixels. ``metadata`` is what is
     known of its file, by name: taken, camera, lens, latitude, longitude, orientation, media,
-    keywords (see :class:`wordsight.images.Metadata`).
+    keywords, caption (see :class:`wordsight.images.Metadata`).
     """
 
     rank: int

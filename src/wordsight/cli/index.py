@@ -24,10 +24,11 @@ from wordsight.cli.app import (
     examples,
     given,
 )
+from wordsight.cli.changes import changes, check
 from wordsight.cli.console import check_pictures, count, nearby, print_json, progress_bar, say
 from wordsight.cli.opening import load, open_or_create, open_place
+from wordsight.cli.options import DeviceOption
 from wordsight.cli.texts import KEPT, print_texts, read_texts
-from wordsight.cli.watch import changes, check
 from wordsight.errors import WordsightError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from wordsight.report import CropReport, IndexReport
     from wordsight.sources import Source
     from wordsight.text import TextReport
+    from wordsight.video.sampling import Every
 
 
 _TINY = 100
@@ -59,6 +61,7 @@ class _Index(TyperCommand):
         "wordsight index ~/Scans --text",
         "wordsight index ~/Pictures --watch",
         "wordsight index ~/Pictures --exclude thumbs/ --exclude '*.gif'",
+        "wordsight index recordings --every 0.5",
         "wordsight index photos scans.tar --library mine.lib --model clip-vit-b32",
         "wordsight index --remodel --library ~/Pictures --model clip-vit-b16",
     ),
@@ -66,7 +69,11 @@ class _Index(TyperCommand):
 def index(
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PATH...", help='Folders, image files, .tar shards, or "cifar10".'),
+        typer.Argument(
+            metavar="PATH...",
+            help="Folders, image files, .tar shards ('{000..099}.tar' names many), Parquet or "
+            'Arrow tables with a column of images, or "cifar10".',
+        ),
     ] = None,
     library: LibraryOption = None,
     model: Annotated[
@@ -93,6 +100,19 @@ def index(
             metavar="PATTERN",
             help="Skip what matches, as in .gitignore; may be repeated. The library remembers "
             "the patterns until you give others ('' clears them).",
+        ),
+    ] = None,
+    videos: Annotated[
+        bool,
+        typer.Option("--videos/--no-videos", help="Index frames of videos too (extra `video`)."),
+    ] = True,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SECONDS|keyframes",
+            parser=given("--every"),
+            help="How often a frame of a video is looked at; still ones are skipped. Default: as "
+            "the last time, at first 1.",
         ),
     ] = None,
     text: Annotated[
@@ -143,13 +163,14 @@ def index(
     ] = False,
     runtime: RuntimeOption = Runtime.auto,
     precision: PrecisionOption = Precision.auto,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add images to a library, or bring it up to date.
 
     Files that have not changed are skipped, so you can run it again at any time. Images that
-    cannot be read are listed at the end; the rest are indexed. RAW files, videos and other kinds
-    that are not read are counted.
+    cannot be read are listed at the end; the rest are indexed. RAW files and other kinds that are
+    not read are counted. Of videos, frames are indexed.
 
     Skipped: hidden files; the folders #recycle, @Recycle, @eaDir, #snapshot, .thumbnails and
     lost+found; previews in *.photoslibrary; a RAW file beside its JPEG or HEIC; files named in
@@ -157,6 +178,7 @@ def index(
     """
     from wordsight.errors import ModelError, SourceError
     from wordsight.library import default_location
+    from wordsight.sources import expand_braces
 
     pruning: bool | Literal["force"] = "force" if prune_force else prune
     if undo_prune:
@@ -170,6 +192,7 @@ def index(
         return _remodel(opened, model, runtime, precision, prune=pruning, as_json=as_json)
     if not paths:
         raise typer.BadParameter("name a folder or images to index.")
+    interval = _interval(every)
     check_pictures(plots=[plot])
     if watch:
         check(paths)
@@ -177,7 +200,7 @@ def index(
         from wordsight.models.ocr import Reader
 
         Reader()  # whether it is installed is said now
-    sources = [open_place(path) for path in paths]
+    sources = [open_place(one) for path in paths for one in expand_braces(path)]
     place = library or default_location(paths[0])
     opened, fresh = open_or_create(place, model, runtime, precision)
     try:
@@ -188,6 +211,8 @@ def index(
                 sources,
                 crops=crops,
                 exclude=exclude,
+                videos=videos,
+                every=interval,
                 prune=pruning,
                 recheck=recheck,
                 progress=progress,
@@ -256,6 +281,17 @@ def _print_report(
         if texts:
             print_texts(texts)
         sys.stdout.flush()  # whoever watches in a pipe reads it now
+
+
+def _interval(every: str | None) -> Every | None:
+    from wordsight.footage import read_every
+
+    try:
+        return None if every is None else read_every(every)
+    except ValueError:
+        raise WordsightError(
+            f"--every {every} is no interval; give seconds (0.04 to 3600) or keyframes."
+        ) from None
 
 
 def _existing(place: Path | None, paths: Sequence[str] | None) -> Library:
