@@ -12,6 +12,8 @@ PAGE = Path(__file__).parent / "reference/cli.md"
 VERBS = (
     "index",
     "search",
+    "clip",
+    "watch",
     "serve",
     "classify",
     "evaluate",

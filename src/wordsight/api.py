@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
     from wordsight.indexing import Progress
     from wordsight.models.clip import ClipModel
+    from wordsight.recordings import Moment, Moments
     from wordsight.render import Tile
     from wordsight.report import IndexReport
     from wordsight.search import Hit, Query, Result, SearchOptions
     from wordsight.sources import Source
+    from wordsight.video.sampling import Every
 
 
 _IMAGE_TERM = re.compile(r'@"([^"]*)"')
@@ -89,6 +91,8 @@ class Library:
         *,
         crops: str | Path | None = None,
         exclude: Sequence[str] | None = None,
+        videos: bool = True,
+        every: Every | None = None,
         prune: bool | Literal["force"] = False,
         recheck: bool = False,
         progress: Progress | None = None,
@@ -98,7 +102,8 @@ class Library:
         ``shards/{0000..0099}.tar`` names many; see :func:`wordsight.sources.open_source`.
 
         ``crops`` is "none", "tiles", "maskrcnn", a detector's name or directory; without it, as
-        the library was last indexed. So it is with ``exclude``, patterns in gitignore's syntax.
+        the library was last indexed. So it is with ``exclude``, patterns in gitignore's syntax, and
+        ``every``, the seconds between frames of videos (or "keyframes").
         See :func:`wordsight.indexing.index` for what is skipped, reused and reported.
         """
         from wordsight.sources import expand_braces, open_source
@@ -110,6 +115,8 @@ class Library:
             sources,
             crops=crops,
             exclude=exclude,
+            videos=videos,
+            every=every,
             prune=prune,
             recheck=recheck,
             progress=progress,
@@ -121,6 +128,8 @@ class Library:
         *,
         crops: str | Path | None = None,
         exclude: Sequence[str] | None = None,
+        videos: bool = True,
+        every: Every | None = None,
         prune: bool | Literal["force"] = False,
         recheck: bool = False,
         progress: Progress | None = None,
@@ -134,6 +143,8 @@ class Library:
             sources,
             crops=crops,
             exclude=exclude,
+            videos=videos,
+            every=every,
             prune=prune,
             recheck=recheck,
             progress=progress,
@@ -238,6 +249,70 @@ class Library:
         import polars
 
         return polars.from_arrow(self.to_arrow(where=where, vectors=vectors))
+
+    def moments(
+        self,
+        query: str | Query,
+        k: int = 10,
+        *,
+        false_accept: float = 0.05,
+        anyway: bool = False,
+        camera: str | None = None,
+        start: str | None = None,
+        end: str | None = None,
+    ) -> Moments:
+        """The ``k`` best moments of the videos for words; see :mod:`wordsight.recordings`."""
+        from wordsight.recordings import find_moments
+
+        self.store.refresh()
+        return find_moments(
+            self.store,
+            self.model,
+            query,
+            k=k,
+            false_accept=false_accept,
+            anyway=anyway,
+            camera=camera,
+            start=start,
+            end=end,
+        )
+
+    def timeline(self, found: Moments) -> Image:
+        """A picture of moments: a row a video, those with moments first."""
+        from wordsight import render
+
+        spans: dict[str, list[tuple[float, float]]] = {}
+        pictures: dict[str, list[Image | None]] = {}
+        for moment in found.moments:
+            for part in moment.parts:
+                spans.setdefault(part.video, []).append((part.start, part.end))
+                own = self._thumbnail(moment) if part == moment.part else None
+                pictures.setdefault(part.video, []).append(own)
+        order = {video: place for place, video in enumerate(spans)}
+        strips = [
+            render.Strip(
+                series.video,
+                float(series.untils[-1]),
+                list(zip(series.times, series.untils, series.z, strict=True)),
+                spans.get(series.video, []),
+                pictures.get(series.video, []),
+            )
+            for series in sorted(found.series, key=lambda s: order.get(s.video, len(order)))
+        ]
+        number = len(found.moments)
+        told = f"{number} moment{'s' * (number != 1)}; the line is the score in deviations (z)"
+        least = found.least if found.least < float("inf") else None
+        return render.timeline(strips, title=_title(found.query), subtitle=told, threshold=least)
+
+    def _thumbnail(self, moment: Moment) -> Image:
+        from wordsight import render
+        from wordsight.images import open_image
+        from wordsight.sources import read_location
+
+        try:
+            return open_image(read_location(moment.thumbnail), min_side=180)
+        except WordsightError:
+            return render.missing_image()
 
     def image(self, hit: Hit, *, min_side: int | None = None) -> Image:
         """The image of a hit, upright RGB. Raises ImageError when it is gone or unreadable.

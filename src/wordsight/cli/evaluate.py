@@ -23,6 +23,7 @@ from wordsight.cli.console import (
 )
 from wordsight.cli.opening import load, open_library
 from wordsight.errors import WordsightError, reason
+from wordsight.paths import expanded
 
 if TYPE_CHECKING:
     from wordsight.api import Library
@@ -87,6 +88,14 @@ _Synonyms = Annotated[
         help='A file of synonyms, one label per line: "car: auto, sedan".',
     ),
 ]
+_Moments = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--moments"),
+        help="Judge moments of videos instead: a .json with true ones, or QVHighlights' form.",
+    ),
+]
 _Plot = Annotated[
     Path | None,
     typer.Option(
@@ -118,6 +127,7 @@ _Failures = Annotated[
         "wordsight evaluate --library photos --queries labels",
         "wordsight evaluate --library coco --queries captions.json --plot recall.png",
         "wordsight evaluate --benchmark wds:vtab-cifar10 --model clip-vit-b32",
+        "wordsight evaluate --library cameras --moments truth.json",
     )
 )
 def evaluate(
@@ -128,6 +138,7 @@ def evaluate(
     k: _K = "1,5,10",
     template: _Template = None,
     synonyms: _Synonyms = None,
+    moments: _Moments = None,
     plot: _Plot = None,
     per_query: _PerQuery = None,
     failures: _Failures = None,
@@ -147,6 +158,8 @@ def evaluate(
     from wordsight.evaluate import evaluate as run
     from wordsight.evaluate import load_judgements
 
+    if moments:
+        return _evaluate_moments(open_library(library, model, runtime, precision), moments, as_json)
     ks = _numbers(k)
     check_files([per_query, trec_run, trec_qrels])
     check_pictures([failures], plots=[plot])
@@ -156,7 +169,7 @@ def evaluate(
         loaded = load(model or "auto", runtime, precision)
         return _benchmark(loaded, benchmark, ks, trec_run, trec_qrels, as_json)
     if not queries:
-        raise typer.BadParameter("say what to measure with --queries or --benchmark.")
+        raise typer.BadParameter("give --queries (or --moments, for videos, or --benchmark).")
     opened = open_library(library, model, runtime, precision)
     judgements = load_judgements(
         opened,
@@ -189,6 +202,20 @@ def evaluate(
     if failures:
         render.save(_failures(opened, evaluation), failures)
         say(f"Failures: {failures}")
+
+
+def _evaluate_moments(library: Library, path: Path, as_json: bool) -> None:
+    from wordsight.evaluate.moments import evaluate_moments, read_truth
+
+    found = evaluate_moments(library, read_truth(expanded(path)))
+    if as_json:
+        print_json(found.to_json())
+        return
+    queries = "1 query" if found.queries == 1 else f"{found.queries} queries"
+    print(f"{queries}, {count(found.true_moments, 'moment')}, {found.shown_moments} shown")
+    rows = [[name.replace("_", " "), f"{value:.3f}"] for name, value in found.figures.items()]
+    rows += [[f"borders, {name}", f"{value:.2f} s"] for name, value in found.borders.items()]
+    print_table(rows)
 
 
 def _numbers(text: str) -> list[int]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from wordsight.cli.console import count, say, shown
 from wordsight.errors import WordsightError, reason
+from wordsight.video import split_frame
 
 if TYPE_CHECKING:
     from wordsight.search import Hit, Result
@@ -102,8 +103,11 @@ def _put(hit: Hit, folder: Path, numbers: Iterator[int], *, link: bool) -> None:
     source = Path(hit.path).absolute()
     content = None if source.is_file() else read_location(hit.path)  # which says what is wrong
     if link and content is not None:
-        raise WordsightError("it lies in an archive, where no link leads; use --copy-to")
+        raise WordsightError("it lies in an archive or a video, where no link leads; use --copy-to")
+    frame = split_frame(hit.path)
     name = Path(hit.path.rpartition("::")[2]).name
+    if frame:
+        name = f"{Path(frame[0]).stem}-{frame[1]:.3f}.jpg"
     for number in numbers:
         target = folder / f"{number:03}-{name}"
         with contextlib.suppress(FileExistsError):  # another program was faster

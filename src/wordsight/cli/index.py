@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from wordsight.models import ClipModel
     from wordsight.report import CropReport, IndexReport
     from wordsight.sources import Source
+    from wordsight.video.sampling import Every
 
 
 _KEPT = "What is indexed so far is kept. Run the same command again to continue."
@@ -55,6 +56,7 @@ class _Index(TyperCommand):
         "wordsight index ~/Pictures",
         "wordsight index ~/Pictures --crops tiles",
         "wordsight index ~/Pictures --exclude thumbs/ --exclude '*.gif'",
+        "wordsight index recordings --every 0.5",
         "wordsight index photos scans.tar --library mine.lib --model clip-vit-b32",
         "wordsight index --remodel --library ~/Pictures --model clip-vit-b16",
     ),
@@ -93,6 +95,19 @@ def index(
             metavar="PATTERN",
             help="Skip what matches, as in .gitignore; may be repeated. The library remembers "
             "the patterns until you give others ('' clears them).",
+        ),
+    ] = None,
+    videos: Annotated[
+        bool,
+        typer.Option("--videos/--no-videos", help="Index frames of videos too (extra `video`)."),
+    ] = True,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SECONDS|keyframes",
+            parser=given("--every"),
+            help="How often a frame of a video is looked at; still ones are skipped. Default: as "
+            "the last time, at first 1.",
         ),
     ] = None,
     plot: Annotated[
@@ -135,8 +150,8 @@ def index(
     """Add images to a library, or bring it up to date.
 
     Files that have not changed are skipped, so you can run it again at any time. Images that
-    cannot be read are listed at the end; the rest are indexed. RAW files, videos and other kinds
-    that are not read are counted.
+    cannot be read are listed at the end; the rest are indexed. RAW files and other kinds that are
+    not read are counted. Of videos, frames are indexed.
 
     Skipped: hidden files; the folders #recycle, @Recycle, @eaDir, #snapshot, .thumbnails and
     lost+found; previews in *.photoslibrary; a RAW file beside its JPEG or HEIC; files named in
@@ -158,6 +173,7 @@ def index(
         return _remodel(opened, model, runtime, precision, prune=pruning, as_json=as_json)
     if not paths:
         raise typer.BadParameter("name a folder or images to index.")
+    interval = _interval(every)
     check_pictures(plots=[plot])
     sources = [open_place(one) for path in paths for one in expand_braces(path)]
     place = library or default_location(paths[0])
@@ -170,6 +186,8 @@ def index(
                 sources,
                 crops=crops,
                 exclude=exclude,
+                videos=videos,
+                every=interval,
                 prune=pruning,
                 recheck=recheck,
                 progress=progress,
@@ -192,6 +210,8 @@ def index(
     else:
         for failure in report.failed:
             say(f"Skipped {nearby(failure.path)}: {failure.reason}")
+        for notice in report.notices:
+            say(f"Note on {nearby(notice.path)}: {notice.reason}")
     if unusable:
         raise WordsightError("no image could be read, so nothing was indexed.")
     if not as_json:
@@ -208,6 +228,17 @@ def index(
         say(f"Plot: {plot}")
     elif plot:
         say("No plot: this run made no crops. To make some, add --crops tiles or maskrcnn.")
+
+
+def _interval(every: str | None) -> Every | None:
+    from wordsight.footage import read_every
+
+    try:
+        return None if every is None else read_every(every)
+    except ValueError:
+        raise WordsightError(
+            f"--every {every} is no interval; give seconds (0.04 to 3600) or keyframes."
+        ) from None
 
 
 def _existing(place: Path | None, paths: Sequence[str] | None) -> Library:

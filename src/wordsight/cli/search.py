@@ -16,6 +16,7 @@ from wordsight.cli import options
 from wordsight.cli.answers import Output, form_of
 from wordsight.cli.app import app, examples
 from wordsight.cli.console import check_pictures, count, nearby
+from wordsight.cli.moments import find_moments
 from wordsight.cli.opening import open_library
 from wordsight.cli.prompt import Session, loop
 from wordsight.errors import WordsightError
@@ -128,6 +129,29 @@ _LinkTo = Annotated[
         help="Link to the hits from there, numbered.",
     ),
 ]
+_Moments = Annotated[
+    bool, typer.Option("--moments", help="Find moments of videos: when it is to be seen.")
+]
+_Camera = Annotated[
+    str | None, typer.Option(metavar="NAME", help="With --moments: only this camera's.")
+]
+_Start = Annotated[
+    str | None,
+    typer.Option(
+        "--from", metavar="TIME", help="With --moments: recorded from then on, 2026-03-01T08:30."
+    ),
+]
+_End = Annotated[
+    str | None, typer.Option("--to", metavar="TIME", help="With --moments: recorded before.")
+]
+_Timeline = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--timeline"),
+        help="With --moments: save a picture of the scores over time, with thumbnails.",
+    ),
+]
 _ExitCode = Annotated[
     bool, typer.Option("--exit-code", help="Exit with 1 where nothing matches, as grep does.")
 ]
@@ -147,6 +171,7 @@ _Timings = Annotated[
         'wordsight search \'@"rex.jpg" + "snow"\' --grid hits.png',
         'wordsight search "a dog" --after 2023-07 --near 48.1,11.6,5km --sort taken',
         'wordsight search "a dog" --where "camera like \'Pixel%\'" --copy-to dogs',
+        'wordsight search "a dog" --moments --camera front --from 2026-03-01T08:30',
     )
 )
 def search(
@@ -173,6 +198,11 @@ def search(
     as_csv: _AsCsv = False,
     copy_to: _CopyTo = None,
     link_to: _LinkTo = None,
+    moments: _Moments = False,
+    camera: _Camera = None,
+    start: _Start = None,
+    end: _End = None,
+    timeline: _Timeline = None,
     exit_code: _ExitCode = False,
     compare: _Compare = False,
     timings: _Timings = False,
@@ -199,6 +229,11 @@ def search(
         link_to=link_to,
     )
     _check(query, output, exit_code=exit_code)
+    if moments or camera or start or end or timeline:
+        when = {"camera": camera, "start": start, "end": end}
+        place = partial(open_library, library, model, runtime, precision, preload=False)
+        asked = {"k": k, "false_accept": false_accept, "anyway": anyway, **when}
+        return find_moments(place, query, asked, timeline, as_json=as_json, exit_code=exit_code)
     where = _filter(where, after, before, inside, near)
     opened = open_library(library, model, runtime, precision, preload=crops is not False)
     _check_crops(opened, crops or compare)

@@ -28,6 +28,7 @@ it: see :mod:`wordsight.library.swap`.
 Nothing else in wordsight knows how a library is stored.
 """
 
+from wordsight.library.frames import Frames, frames_where
 from wordsight.library.places import default_location, find, is_library
 from wordsight.library.records import (
     Entry,
@@ -42,6 +43,7 @@ from wordsight.library.store import Store
 
 __all__ = [
     "Entry",
+    "Frames",
     "ImageRecord",
     "ModelRecord",
     "Snapshot",
@@ -49,6 +51,7 @@ __all__ = [
     "ViewRecord",
     "default_location",
     "find",
+    "frames_where",
     "id_from_int",
     "id_to_int",
     "is_library",

@@ -22,6 +22,7 @@ from wordsight.library.files import (
     writing,
 )
 from wordsight.library.filters import matching
+from wordsight.library.frames import Frames, read_frames
 from wordsight.library.large import (
     FAIR,
     NEAREST,
@@ -117,6 +118,7 @@ class Store(Settings):
         self._calibrations: dict[str, tuple[int, Calibration]] = {}
         self._matching: dict[str, tuple[int, NDArray[np.bool_]]] = {}  # by filter
         self._described: tuple[int, Any] | None = None  # what rows() gives, as one table
+        self._frames: tuple[int, Frames] | None = None
         self._asked = -1
         self._counts: dict[bool, tuple[int, int]] = {}
         self._opened: LargeVersion | None = None
@@ -588,6 +590,13 @@ class Store(Settings):
             matrix_of(batch["vector"], vectors[begin : begin + len(batch)])
             begin += len(batch)
         return int(dataset.version), {name: table[name].to_numpy() for name in NUMBERS}, vectors
+
+    def frames(self) -> Frames:
+        """The frames of videos, of the newest version that was seen; kept in memory."""
+        version = self.version
+        if self._frames is None or self._frames[0] != version:
+            self._frames = version, self._read(lambda: read_frames(self.dataset))
+        return self._frames[1]
 
     def rows(self, rows: Sequence[int], version: int) -> list[dict[str, Any]]:
         """Path, label, size, box and metadata of the views at these places of that version.

@@ -21,6 +21,7 @@ DESCRIPTION = ["id", "path", "label", "width", "height", "kind", "box", "region_
 METADATA = (
     "media", "orientation", "taken", "camera", "lens", "latitude", "longitude", "keywords",
     "caption",
+    "time", "until", "recorded", "video",
 )  # fmt: skip
 """Columns for what an image's file says of it; ``media`` is null where that was not read yet."""
 
@@ -97,7 +98,7 @@ def columns_of(dataset: Any, names: Sequence[str]) -> list[str]:
 def _metadata_fields() -> list[Any]:
     import pyarrow as pa
 
-    types = {name: pa.float64() for name in ("latitude", "longitude")}
+    types = {name: pa.float64() for name in ("latitude", "longitude", "time", "until")}
     types["keywords"] = pa.list_(pa.string())
     return [pa.field(name, types.get(name, pa.string())) for name in METADATA]
 

@@ -101,18 +101,15 @@ class _Found:
     entry: Entry | None = None
 
 
-_STARTER = _Found(STARTER_FOLDER, STARTER, STARTER)
-
-
 def _find(name: str | Path, notice: Callable[[str], None]) -> _Found:
     """Find what :func:`load_model` is asked for; fetch it if need be."""
     if isinstance(name, Path):
         return _folder(name)
     if name == "auto":
         entry, folder = _auto(notice)
-        return _from_hub(folder, entry.name, entry) if entry and folder else _STARTER
+        return _from_hub(folder, entry.name, entry) if entry and folder else _starter()
     if name == STARTER:
-        return _STARTER
+        return _starter()
     if entry := find(name):
         return _from_hub(located(entry) or _fetch_entry(entry), name, entry)
     if os.path.isdir(expanded(name)):  # noqa: PTH112  (a name of any length)
@@ -128,6 +125,10 @@ def _find(name: str | Path, notice: Callable[[str], None]) -> _Found:
         repository = repositories.split(name)[0]
         return _from_hub(folder, name, of_repository(repository), repository)
     raise _unknown(name)
+
+
+def _starter() -> _Found:
+    return _Found(STARTER_FOLDER, STARTER, STARTER)
 
 
 def _from_hub(
