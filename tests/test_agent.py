@@ -92,6 +92,23 @@ def test_a_picture_is_image_content(library: wordsight.Library) -> None:
     assert "no image 0000000000000000" in missing.content[0].text
 
 
+def test_moments_of_videos(model: ColourModel, tmp_path: Path) -> None:
+    pytest.importorskip("av", reason='pip install "wordsight[video]"')
+    from videos import write_video
+
+    write_video(tmp_path / "hall.mp4", [("white", 20), ("red", 5), ("white", 12)], rate=5)
+    library = wordsight.create(tmp_path / "L", model)  # type: ignore[arg-type]
+    library.index(tmp_path / "hall.mp4", every=1.0)
+    server = tools(library)
+    found, nothing = ask(server, ("moments", {"query": "red"}), ("moments", {"query": "a zebra"}))
+    moment = found.structured_content["moments"][0]
+    assert found.structured_content["verdict"] == "match"
+    assert (moment["start"], moment["end"]) == (pytest.approx(20, abs=1), pytest.approx(25, abs=1))
+    assert nothing.structured_content["verdict"] == "no match"
+    (frame,) = ask(server, ("picture", {"id": moment["id"], "side": 32}))
+    assert frame.content[0].type == "image"
+
+
 def test_classify_and_info(library: wordsight.Library) -> None:
     red = next(e.id for e in library.store.entries() if "red" in e.path)
     judged, info = ask(
@@ -130,7 +147,7 @@ def test_it_reads_only_unless_a_folder_is_allowed(
     more, other = photos("more", green=2), photos("other", green=1)
     server = tools(library, allow_index=[more])
     names = {tool.name: tool.annotations.read_only_hint for tool in ask(server)}
-    assert names == dict.fromkeys(("search", "picture", "classify", "info"), True) | {
+    assert names == dict.fromkeys(("search", "moments", "picture", "classify", "info"), True) | {
         "index": False
     }
     done, refused, way_round = ask(

@@ -23,6 +23,7 @@ from wordsight.classify import classify as classified
 from wordsight.errors import QueryError, WordsightError
 from wordsight.library import filters
 from wordsight.search import Query, Sort, Term, parse_query
+from wordsight.sources.base import item_id
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -56,7 +57,7 @@ def create_server(library: Library, *, allow_index: Sequence[str | Path] = ()) -
         "wordsight", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING"
     )
     tools = _Tools(library, [Path(folder).resolve() for folder in allow_index])
-    for tool in (tools.search, tools.picture, tools.classify, tools.info):
+    for tool in (tools.search, tools.moments, tools.picture, tools.classify, tools.info):
         server.add_tool(_guarded(tool, tools.lock), annotations=_READS)
     if tools.folders:
         server.add_tool(_guarded(tools.index, tools.lock), annotations=_ADDS)
@@ -139,6 +140,36 @@ class _Tools:
             sort=sort,
         )
         return {**result.to_json(), "verdict": VERDICTS[result.verdict]}
+
+    def moments(
+        self,
+        query: Annotated[str, Field(description="Words for what can be seen")],
+        k: Annotated[int, Field(ge=1, le=100)] = 10,
+        camera: Annotated[str | None, Field(description="Only this camera")] = None,
+        start: Annotated[str | None, Field(description="From then on: 2026-03-01T08:00")] = None,
+        end: Annotated[str | None, Field(description="Until then")] = None,
+        false_accept: Annotated[float, Field(gt=0, lt=1)] = 0.05,
+        anyway: Annotated[
+            bool, Field(description="Give the closest, whatever the verdict")
+        ] = False,
+    ) -> dict[str, Any]:
+        """Find when the library's videos show something: seconds in a file, and by the clock.
+
+        `id` of a moment is its best frame, for `picture`.
+        """
+        found = self.library.moments(
+            query,
+            k,
+            false_accept=false_accept,
+            anyway=anyway,
+            camera=camera,
+            start=start,
+            end=end,
+        )
+        answer = found.to_json()
+        for told, moment in zip(answer["moments"], found.moments, strict=True):
+            told["id"] = item_id(moment.thumbnail)
+        return {**answer, "verdict": VERDICTS[found.verdict]}
 
     def picture(self, id: Id, side: Annotated[int, Field(ge=16, le=2048)] = 768) -> Image:
         """An image of the library, as a JPEG whose longer side is at most `side` pixels."""
