@@ -38,6 +38,7 @@ class SearchOptions(TypedDict, total=False):
     label: str | None
     where: str | None
     sort: Sort
+    skip: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +338,7 @@ def search(
     label: str | None = None,
     where: str | None = None,
     sort: Sort = "score",
+    skip: int = 0,
 ) -> list[Result]:
     """Rank the images of a library for each query.
 
@@ -350,7 +352,8 @@ def search(
     table: "taken >= '2023-07' and camera like 'Pixel%'"), only these images are ranked, and a match
     needs both the library and these images to fit, so that the stated rate still holds.
     ``sort`` puts the ``k`` hits in the order of their capture times, "-taken" the newest first;
-    those without one come last, and ranks stay those of the ranking.
+    those without one come last, and ranks stay those of the ranking. ``skip`` leaves out so many of
+    these hits, the best, for whoever has them already.
     Raises QueryError for empty queries and options that make no sense, and where a filter cannot
     be read or lets no image pass; ModelMismatchError for another model.
     """
@@ -427,6 +430,7 @@ def search(
         shown = order if match or unsure or anyway else order[:0]
         if min_score is not None and anyway and not match:
             shown = _top(fused[i], min(k, found))
+        shown = shown[skip:]
         ranked.append((shown, _winners(snapshot, shown, view_scores[i], crops)))
         results.append(
             Result(
@@ -448,7 +452,9 @@ def search(
     rows = dict(zip(wanted, store.rows(wanted, snapshot.version), strict=True))
     for i, (result, (shown, places)) in enumerate(zip(results, ranked, strict=True)):
         calibrated_z = z[i] if encoded[i].texts else None
-        result.hits = _hits(shown, [rows[place] for place in places], fused[i], calibrated_z)
+        result.hits = _hits(
+            shown, [rows[place] for place in places], fused[i], calibrated_z, first=skip + 1
+        )
         if sort != "score":
             result.hits.sort(key=lambda hit: _by_time(hit, newest_first=sort == "-taken"))
     clock.lap("hits")
@@ -643,6 +649,7 @@ def _hits(
     rows: Sequence[dict[str, Any]],
     fused: NDArray[np.float32],
     z: NDArray[np.float32] | None,
+    first: int = 1,
 ) -> list[Hit]:
     return [
         Hit(
@@ -657,7 +664,7 @@ def _hits(
             height=row["height"],
             metadata=row["metadata"],
         )
-        for rank, (n, row) in enumerate(zip(order, rows, strict=True), start=1)
+        for rank, (n, row) in enumerate(zip(order, rows, strict=True), start=first)
     ]
 
 

@@ -28,7 +28,12 @@ _HINT = "for example: \"taken >= '2023-07' and camera like 'Pixel%'\""
 
 def with_label(label: str) -> str:
     """Images of this label."""
-    return f"label = {quoted(label)}"
+    return equals("label", label)
+
+
+def equals(column: str, value: str) -> str:
+    """Images that have this value in a column of text."""
+    return f"{column} = {quoted(value)}"
 
 
 def after(date: str) -> str:
@@ -46,9 +51,13 @@ def before(date: str) -> str:
 
 def inside(folder: str | os.PathLike[str]) -> str:
     """Images in a folder and those below it, or in an archive."""
-    place = os.path.realpath(expanded(folder))
-    below = os.path.join(place, "")  # noqa: PTH118  ("/": all)
-    starts = " or ".join(f"starts_with(path, {quoted(start)})" for start in (below, f"{place}::"))
+    return below(os.path.realpath(expanded(folder)))
+
+
+def below(place: str) -> str:
+    """As :func:`inside`, for a place as the library's paths begin; the disk is not looked at."""
+    inner = os.path.join(place, "")  # noqa: PTH118  ("/": all)
+    starts = " or ".join(f"starts_with(path, {quoted(start)})" for start in (inner, f"{place}::"))
     return f"path = {quoted(place)} or {starts}"
 
 

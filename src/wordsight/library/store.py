@@ -423,6 +423,50 @@ class Store(Settings):
         ids = (id_from_int(value) for value in table["id"].to_pylist())
         return dict(zip(ids, table["label"].to_pylist(), strict=True))
 
+    def columns(self, names: Sequence[str]) -> dict[str, list[Any]]:
+        """Columns of the table, a value an image; None throughout where an older table has none."""
+        table = self._read(
+            lambda: self.dataset.to_table(
+                columns=columns_of(self.dataset, names), filter="view = 0"
+            )
+        )
+        nothing = [None] * len(table)
+        return {n: table[n].to_pylist() if n in table.column_names else nothing for n in names}
+
+    def region_labels(self) -> list[str]:
+        """What a detector saw in the images, the most frequent first."""
+        table = self._read(
+            lambda: self.dataset.to_table(
+                columns=["region_label"], filter="region_label is not null"
+            )
+        )
+        counted = table["region_label"].value_counts().to_pylist()
+        counted.sort(key=lambda one: -one["counts"])
+        return [one["values"] for one in counted]
+
+    def described(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Id, path, label, width, height, hash, mtime_ns and metadata of images, in this order.
+
+        Unknown ids are left out.
+        """
+        if not ids:
+            return []
+        order = {image: place for place, image in enumerate(ids)}
+        wanted = f"view = 0 and id in ({','.join(str(id_to_int(i)) for i in order)})"
+        names = ["id", "path", "label", "width", "height", "hash", "mtime_ns", *METADATA]
+        rows = self._read(
+            lambda: self.dataset.to_table(columns=columns_of(self.dataset, names), filter=wanted)
+        ).to_pylist()
+        found = [
+            {
+                **{n: row[n] for n in names[1:7]},
+                "id": id_from_int(row["id"]),
+                "metadata": known_of(row),
+            }
+            for row in rows
+        ]
+        return sorted(found, key=lambda row: order[row["id"]])
+
     @property
     def in_memory(self) -> bool:
         """Whether what searches need has been read (of this version or an older one)."""

@@ -18,6 +18,7 @@ from wordsight.errors import ImageError
 from wordsight.sources.base import item_id
 from wordsight.video import frame_path, split_frame
 from wordsight.web.guard import Problem
+from wordsight.web.routers.shared import PREFIX, PROBLEMS
 
 if TYPE_CHECKING:
     from wordsight.web.service import Service
@@ -41,9 +42,9 @@ _FILE: dict[int | str, dict[str, Any]] = {
 }
 
 
-def routes(service: Service, problems: dict[int | str, dict[str, Any]]) -> APIRouter:
+def router(service: Service) -> APIRouter:
     """The routes below ``/api/v1`` that videos need."""
-    api = APIRouter(prefix="/api/v1", responses=problems)
+    api = APIRouter(prefix=PREFIX, responses=PROBLEMS)
 
     @api.get("/moments")
     async def moments(
@@ -117,7 +118,7 @@ def routes(service: Service, problems: dict[int | str, dict[str, Any]]) -> APIRo
 
 def _video(service: Service, frame: str) -> str:
     """The file of the video that a frame is of. Raises Problem."""
-    found = split_frame(service._record(frame).path)
+    found = split_frame(service.catalogue.file(frame).path)
     if found is None:
         raise Problem(404, f"the image {frame} is no frame of a video")
     if not os.path.isfile(found[0]):  # noqa: PTH113
