@@ -341,9 +341,12 @@ def test_a_near_miss_is_explained() -> None:
     assert named.explanation() == "The closest images look more like a horse."
     assert result.to_json()["posterior"] == 0.07
     assert result.to_json()["rivals"] is True
-    alone = Result("a cat", False, 5.0, [], "m", {}, replace(decision, p_value=0.3), None, 0.5)
+    # Without rivals it would not be a match, but "unsure": they decided here too.
+    near = Result("a cat", False, 5.0, [], "m", {}, replace(decision, p_value=0.061), None, 0.5)
+    assert near.explanation() == "The closest images look more like something else."
+    alone = Result("a cat", False, 5.0, [], "m", {}, replace(decision, p_value=0.5), None, 0.5)
     assert alone.explanation() == (
-        "Nothing stands out: unrelated words score this high 30 % of the time (limit 5 %)."
+        "Nothing stands out: unrelated words score this high 50 % of the time (limit 5 %)."
     )
     assert alone.to_json()["rivals"] is False
 
