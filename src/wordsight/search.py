@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wordsight.library import Snapshot, Store
     from wordsight.models.clip import ClipModel
     from wordsight.nomatch import Decision, Kinds, Verdict
+    from wordsight.relevance import Count
 
 RankBy = Literal["auto", "score", "lift", "z"]
 Sort = Literal["score", "taken", "-taken"]
@@ -55,7 +56,8 @@ class Hit:
 
     ``width`` and ``height`` are those of the upright original, in pixels. ``metadata`` is what is
     known of its file, by name: taken, camera, lens, latitude, longitude, orientation, media,
-    keywords (see :class:`wordsight.images.Metadata`).
+    keywords (see :class:`wordsight.images.Metadata`). ``probability`` is that of showing what was
+    asked for, ``relevant`` whether the hit counts as showing it (see :mod:`wordsight.relevance`).
     """
 
     rank: int
@@ -68,6 +70,8 @@ class Hit:
     width: int = 0
     height: int = 0
     metadata: dict[str, Any] = field(default_factory=dict, hash=False)
+    relevant: bool = True
+    probability: float | None = None
 
 
 @dataclass(slots=True)
@@ -78,7 +82,9 @@ class Result:
     empty for "none", unless ``anyway`` was asked for. ``decision`` is what the calibrated decision
     rests on (None where it does not apply: image queries, ``min_score``); ``threshold`` is the z
     at which one image alone makes a match, or ``min_score``. ``top_score`` and ``top_z`` are those
-    of the best image whether it matched or not. ``notices`` are for the user to read.
+    of the best image whether it matched or not. ``count`` says about how many images of the library
+    are relevant (None where that cannot be told: an empty library, a filter in a large one).
+    ``notices`` are for the user to read.
     """
 
     query: str
@@ -92,6 +98,7 @@ class Result:
     top_score: float | None = None
     top_z: float | None = None
     notices: list[str] = field(default_factory=list)
+    count: Count | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -141,6 +148,7 @@ class Result:
             "top_z": _rounded(self.top_z),
             "explanation": self.explanation(),
             "model": self.model,
+            "count": self.count.to_json() if self.count else None,
             "hits": [
                 {
                     "rank": hit.rank,
@@ -148,6 +156,8 @@ class Result:
                     "path": hit.path,
                     "score": _rounded(hit.score),
                     "z": _rounded(hit.z),
+                    "relevant": hit.relevant,
+                    "probability": _rounded(hit.probability),
                     "label": hit.label,
                     "width": hit.width,
                     "height": hit.height,
@@ -400,10 +410,12 @@ def search(
     clock.lap("decide")
     results = []
     ranked = []
+    relevance: list[_Relevance] = []
     for i, query in enumerate(encoded):
         decision = decisions[i]
         calibrated = bool(query.texts)
-        value = _ranked_by(rank_by if calibrated else "score", fused[i], mean, sd)
+        kind: RankBy = rank_by if calibrated else "score"
+        value = _ranked_by(kind, fused[i], mean, sd)
         best = int(np.argmax(fused[i])) if found else None
         threshold: float | None
         if min_score is not None:
@@ -419,6 +431,10 @@ def search(
         if min_score is not None and anyway and not match:
             shown = _top(fused[i], min(k, found))
         ranked.append((shown, _winners(snapshot, shown, view_scores[i], crops)))
+        prior = _unrelated(kind, mean, sd) if calibrated and len(mean) else None
+        relevance.append(_relevance(store, snapshot, value, prior, chosen, decision))
+        if min_score is not None:
+            relevance[-1] = _reaching(store, fused[i], min_score, relevance[-1].probability)
         results.append(
             Result(
                 query=str(query.query),
@@ -432,6 +448,7 @@ def search(
                 top_score=None if best is None else float(fused[i][best]),
                 top_z=float(np.max(z[i])) if best is not None and calibrated else None,
                 notices=_notices(model, query.query),
+                count=relevance[-1].count,
             )
         )
     # One read of the table for all queries.
@@ -439,7 +456,13 @@ def search(
     rows = dict(zip(wanted, store.rows(wanted, snapshot.version), strict=True))
     for i, (result, (shown, places)) in enumerate(zip(results, ranked, strict=True)):
         calibrated_z = z[i] if encoded[i].texts else None
-        result.hits = _hits(shown, [rows[place] for place in places], fused[i], calibrated_z)
+        hits = _hits(shown, [rows[place] for place in places], fused[i], calibrated_z)
+        result.hits = [
+            replace(hit, relevant=bool(yes), probability=float(p))
+            for hit, yes, p in zip(
+                hits, relevance[i].relevant[shown], relevance[i].probability[shown], strict=True
+            )
+        ]
         if sort != "score":
             result.hits.sort(key=lambda hit: _by_time(hit, newest_first=sort == "-taken"))
     clock.lap("hits")
@@ -498,6 +521,76 @@ def _ranked_by(
     if rank_by == "score":
         return fused
     return lift(fused, mean) if rank_by == "lift" else zscore(fused, mean, sd)
+
+
+@dataclass(frozen=True, slots=True)
+class _Relevance:
+    """Which of the N images count as showing what was asked for."""
+
+    relevant: NDArray[np.bool_]
+    probability: NDArray[np.float64]
+    count: Count | None
+
+
+def _unrelated(
+    rank_by: RankBy, mean: NDArray[np.float32], sd: NDArray[np.float32]
+) -> tuple[float, float]:
+    """Mean and sd of what unrelated words are ranked by."""
+    middle = _ranked_by(rank_by, mean, mean, sd)
+    above = _ranked_by(rank_by, mean + sd, mean, sd)
+    return float(middle.mean()), float((above - middle).mean())
+
+
+def _relevance(
+    store: Store,
+    snapshot: Snapshot,
+    value: NDArray[np.float32],
+    prior: tuple[float, float] | None,
+    chosen: NDArray[np.bool_] | None,
+    decision: Decision | None,
+) -> _Relevance:
+    """Where the hits of a query end that ranks the images by ``value`` [N]."""
+    import numpy as np
+
+    from wordsight.relevance import Groups
+
+    among = np.ones(len(value), bool) if chosen is None else chosen
+    probability = np.zeros(len(value))
+    if not among.any():
+        return _Relevance(np.zeros(len(value), bool), probability, None)
+    weights = None
+    if snapshot.sampled:  # those of the random part stand for all that are not near
+        others = len(store) - (len(value) - snapshot.sampled)
+        each = max(1.0, others / snapshot.sampled)
+        weights = np.where(np.arange(len(value)) < snapshot.sampled, each, 1.0)[among]
+    groups = Groups.fit(value[among], prior, weights)
+    probability[among] = groups.probability(value[among])
+    count = groups.count(value[among], weights)
+    relevant = probability >= 0.5
+    if decision is not None and decision.verdict == "none":
+        relevant[:] = False
+        count = replace(count, estimate=0, low=0)
+    elif not relevant.any():  # what is there is there at least once
+        relevant[np.argmax(np.where(among, value, -np.inf))] = True
+        count = replace(count, estimate=1, high=max(1, count.high))
+    if decision is not None:
+        probability *= decision.certainty
+    return _Relevance(relevant, probability, count if weights is None or chosen is None else None)
+
+
+def _reaching(
+    store: Store,
+    fused: NDArray[np.float32],
+    min_score: float,
+    probability: NDArray[np.float64],
+) -> _Relevance:
+    """The same where a fixed cut-off says it."""
+    from wordsight.relevance import Count
+
+    reaches = fused >= min_score
+    found = int(reaches.sum())
+    count = None if store.is_large else Count(found, found, found)
+    return _Relevance(reaches, probability, count)
 
 
 _CLOSEST = 5
