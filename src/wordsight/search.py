@@ -130,6 +130,14 @@ class Result:
         none = self.verdict == "none"
         return f"Nothing stands out: unrelated {often}" if none else f"Unrelated {often}"
 
+    def how_many(self) -> str:
+        """Say in a few words where the hits end: ``about 9 match (5 to 14)``."""
+        if self.count is None:
+            return "these match"
+        about, low, high = self.count.estimate, self.count.low, self.count.high
+        exact = low == about == high
+        return f"{about} match" if exact else f"about {about:,} match ({low:,} to {high:,})"
+
     def to_json(self) -> dict[str, Any]:
         """The object that ``wordsight search --json`` prints."""
         return {

@@ -83,6 +83,10 @@ def search(
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Show the closest images even if nothing matches.")
     ] = False,
+    relevant_only: Annotated[
+        bool,
+        typer.Option("--relevant-only", help="Only hits that count as showing what you asked for."),
+    ] = False,
     rank_by: Annotated[
         Literal["auto", "score", "lift", "z"],
         typer.Option(
@@ -213,6 +217,8 @@ def search(
         after: int = 0,
     ) -> Result:
         result = ask(text, k, crops=crops is not False, anyway=anyway, label=label)
+        if relevant_only:
+            result = replace(result, hits=[hit for hit in result.hits if hit.relevant])
         for folder in filter(None, (copy_to, link_to)):
             put_into(result.hits, expanded(folder), link=folder is link_to)
         if relative:
@@ -328,7 +334,12 @@ def _print_result(result: Result, closest: str = "--anyway") -> None:
         print("Closest images:")
     labels = {hit.id: shown(hit.label or "") for hit in result.hits}
     widest = max(map(len, labels.values()), default=0)
-    for hit in result.hits:
+    # Sorted by time, the relevant hits lie among the others.
+    end = sum(hit.relevant for hit in result.hits)
+    ends = 0 < end < len(result.hits) and all(hit.relevant for hit in result.hits[:end])
+    for place, hit in enumerate(result.hits):
+        if ends and place == end:
+            print(f"     -- {result.how_many()}; less likely: --")
         parts = [f"{hit.rank:>3}", f"{hit.score:.4f}"]
         if hit.z is not None:
             parts.append(f"z {hit.z:5.1f}")
@@ -339,6 +350,8 @@ def _print_result(result: Result, closest: str = "--anyway") -> None:
             x0, y0, x1, y1 = (round(v) for v in hit.view.box)
             parts.append(f"[{hit.view.label or hit.view.kind} at {x0},{y0},{x1},{y1}]")
         print("  ".join(parts))
+    if result.hits and end == len(result.hits) and result.count and result.count.estimate > end:
+        print(f"     -- {result.how_many()} --")
 
 
 def _print_comparison(baseline: Result, crop_aware: Result, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from wordsight.render import colours
 from wordsight.render.text import draw_line, font, shorten, typeset, wrap
@@ -34,6 +34,7 @@ class Tile:
         original_size: width and height of the original, where ``image`` is a reduced copy.
         highlight: frames the image as right ("good") or wrong ("bad").
         move: places won (positive) or lost (negative) against another ranking, or "new".
+        faded: show it pale, as one that counts less.
     """
 
     image: Image.Image
@@ -42,6 +43,7 @@ class Tile:
     original_size: tuple[int, int] | None = None
     highlight: Literal["good", "bad"] | None = None
     move: int | Literal["new"] | None = None
+    faded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +324,10 @@ def _tiles(tiles: Sequence[Tile], columns: int, cell: int) -> Image.Image:
 
 def _tile(block: Image.Image, at: tuple[int, int], tile: Tile, cell: int) -> None:
     left, top, width, height = _picture(block, at, tile.image, cell)
+    if tile.faded:
+        area = (left, top, left + width, top + height)
+        pale = ImageOps.grayscale(block.crop(area)).convert("RGB")
+        block.paste(Image.blend(pale, Image.new("RGB", pale.size, colours.PAGE), 0.5), area)
     draw = ImageDraw.Draw(block)
     if tile.box is not None and all(map(math.isfinite, tile.box)):
         original = tile.original_size or tile.image.size
