@@ -81,7 +81,7 @@ def propose(
     limit: int | None = None,
     min_score: float = 0.05,
     margin: float = 0.1,
-    least: float = 0.3,
+    least: float = 0.2,
     nms: float = 0.6,
     min_side: float = 12,
     max_area: float = 0.9,

@@ -27,7 +27,9 @@ Values = npt.NDArray[np.floating[Any]]
 
 _ROUNDS = 60
 _BINS = 1024
-_PRIOR_IMAGES = 20
+# Twenty images of the prior: quantiles of the standard normal law.
+_PRIOR_X = np.array([-1.645, -1.036, -0.674, -0.385, -0.126, 0.126, 0.385, 0.674, 1.036, 1.645])
+_PRIOR_N = np.full(10, 2.0)
 _APART = 2.0  # the groups' means lie at least so many deviations apart
 _CAUTION = 0.4
 _SURE = 0.9
@@ -70,33 +72,50 @@ class Groups:
         ``prior`` is the mean and sd of what unrelated phrases get. ``weights`` [N] say how many
         images each stands for; None: one.
         """
-        values = np.asarray(values, np.float64)
-        x, n = _binned(values, weights)
-        total = n.sum()
-        order = np.cumsum(n) / total
-        middle, low = (float(x[np.searchsorted(order, q)]) for q in (0.5, 0.16))
-        null, width = middle, middle - low
-        own = 0.0 if prior is None else float(_PRIOR_IMAGES)
+        x, n = _binned(np.asarray(values, np.float64), weights)
         if prior is not None:
-            null = (own * prior[0] + total * null) / (own + total)
-            width = (own * prior[1] + total * width) / (own + total)
-        width = least = max(width, 1e-6)
-        top = float(np.sort(values)[-3:].mean()) if len(values) < 1000 else float(values.max())
-        relevant, share = max(top, null + _APART * width), 0.05
+            x, n = np.append(x, _PRIOR_X * prior[1] + prior[0]), np.append(n, _PRIOR_N)
+        # Most of the images may be of either group.
+        fits = [cls._from(x, n, quantile, prior is not None) for quantile in (0.5, 0.1)]
+        return max(fits, key=lambda fit: fit._likelihood(x, n))
+
+    @classmethod
+    def _from(
+        cls,
+        x: npt.NDArray[np.float64],
+        n: npt.NDArray[np.float64],
+        quantile: float,
+        has_prior: bool,
+    ) -> Groups:
+        """Maximise from a null group about this quantile; of a prior's images all are of it."""
+        own = len(_PRIOR_X) if has_prior else 0
+        total = n.sum()
+        order = np.argsort(x, kind="stable")
+        share_below = np.cumsum(n[order]) / total
+        null, low, top = (
+            float(x[order][min(np.searchsorted(share_below, q), len(x) - 1)])
+            for q in (quantile, 0.32 * quantile, 0.99)
+        )
+        least = max(null - low, 1e-6) / 4
+        width, share = max(null - low, 1e-6), 0.05
+        relevant = max(top, null + _APART * width)
         for _ in range(_ROUNDS):
             mine = n * _expit(cls(null, relevant, width, share).log_odds(x))
+            mine[len(x) - own :] = 0
             other = n - mine
             share = float(np.clip(mine.sum() / total, 1 / (total + 1), total / (total + 1)))
-            before = own * (prior[0] if prior else 0.0)
-            null = (before + float(other @ x)) / max(own + float(other.sum()), 1e-9)
-            spread = float(mine @ (x - relevant) ** 2 + other @ (x - null) ** 2)
-            if prior is not None:
-                spread += own * (prior[1] ** 2 + (prior[0] - null) ** 2)
-            width = max(float(np.sqrt(spread / (own + total))), least / 2)
+            null = float(other @ x / max(other.sum(), 1e-9))
+            spread = mine @ (x - relevant) ** 2 + other @ (x - null) ** 2
+            width = max(float(np.sqrt(spread / total)), least)
             if mine.sum() > 1e-9:
                 relevant = float(mine @ x / mine.sum())
             relevant = max(relevant, null + _APART * width)
         return cls(null, relevant, width, share)
+
+    def _likelihood(self, x: npt.NDArray[np.float64], n: npt.NDArray[np.float64]) -> float:
+        near = -((x - self.null) ** 2) / (2 * self.width**2) + np.log(1 - self.share)
+        far = -((x - self.relevant) ** 2) / (2 * self.width**2) + np.log(self.share)
+        return float(n @ (np.logaddexp(near, far) - np.log(self.width)))
 
     def log_odds(self, values: Values) -> npt.NDArray[np.float64]:
         """ln of the odds that images of these values are of the upper group, as fitted."""
