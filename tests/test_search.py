@@ -154,11 +154,45 @@ def test_notice_of_a_long_prompt(library: wordsight.Library) -> None:
     assert not library.search("red").notices
 
 
+def test_hits_end_where_the_thing_asked_for_does(library: wordsight.Library) -> None:
+    found = library.search("red", k=48)
+    assert [name.startswith("red") for name in names(found)] == [h.relevant for h in found.hits]
+    assert found.count is not None
+    assert found.count.estimate == 12
+    assert "12 match" in found.how_many()
+    chances = [hit.probability for hit in found.hits]
+    assert chances == sorted(chances, reverse=True)
+
+
+def test_nothing_is_relevant_where_there_is_no_match(library: wordsight.Library) -> None:
+    anyway = library.search("a phrase about nothing in it", anyway=True)
+    assert not any(hit.relevant for hit in anyway.hits)
+    assert anyway.count is not None
+    assert anyway.count.estimate == 0
+
+
+def test_a_cut_off_says_how_many_reach_it(library: wordsight.Library) -> None:
+    scores = sorted((h.score for h in library.search("red", k=48).hits), reverse=True)
+    found = library.search("red", k=5, min_score=(scores[6] + scores[7]) / 2)
+    assert found.count is not None
+    assert found.how_many() == "7 match"
+    assert all(hit.relevant for hit in found.hits)
+
+
+def test_an_image_as_a_query_ends_too(library: wordsight.Library, tmp_path: Path) -> None:
+    picture = library.image(library.search("red", k=1).hits[0])
+    found = library.search(picture, k=48)
+    assert [name.startswith("red") for name in names(found)] == [h.relevant for h in found.hits]
+
+
 def test_json_has_the_documented_fields(library: wordsight.Library) -> None:
     answer = library.search("red", k=1).to_json()
-    assert {"query", "match", "threshold", "model", "hits", "timings_ms"} <= set(answer)
+    assert {"query", "match", "threshold", "model", "count", "hits", "timings_ms"} <= set(answer)
+    assert set(answer["count"]) == {"estimate", "low", "high"}
     hit = answer["hits"][0]
     assert {"rank", "id", "path", "score", "z", "label", "view"} <= set(hit)
+    assert hit["relevant"] is True
+    assert 0.5 < hit["probability"] <= 1
     assert hit["view"]["kind"] == "image"
     assert hit["view"]["box"] is None
 
