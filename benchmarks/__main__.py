@@ -1,8 +1,8 @@
-"""The benchmarks one after another: ``python -m benchmarks [--full | --readme]``.
+"""The benchmarks one after another: ``python -m benchmarks [--full | --tables]``.
 
 The quick set (``make bench``) takes under five minutes, the full one (``make bench-full``) three
 quarters of an hour and 13 GB of disk. Each script's figures are kept in ``benchmarks/results``;
-``--readme`` writes the tables of the README and the documentation from them. Data and models are
+``--tables`` writes the tables of the documentation from them. Data and models are
 named by environment variables: WORDSIGHT_DATA, WORDSIGHT_TEST_MODELS, and WORDSIGHT_RCLIP, the
 ``rclip`` command of an environment of its own, for what is compared with that; what needs one that
 is not set is left out, and said so.
@@ -52,9 +52,9 @@ def main() -> None:
     """Run each, and say which were left out."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--full", action="store_true")
-    parser.add_argument("--readme", action="store_true", help="write the tables from the results")
+    parser.add_argument("--tables", action="store_true", help="write the tables from the results")
     options = parser.parse_args()
-    if options.readme:
+    if options.tables:
         tables.write()
         return
     left: list[str] = []

@@ -1,4 +1,4 @@
-"""The tables of speed in README.md and docs/scale.md, and its plot, made of what scripts measured.
+"""Tables and plot of speed in docs/benchmarks.md and docs/scale.md, from what scripts measured.
 
 ``python -m benchmarks`` leaves each script's figures in ``benchmarks/results``. :func:`write` takes
 the newest of each script that has a row into ``benchmarks/figures.json``, which is kept with the
@@ -33,7 +33,7 @@ def write() -> None:
             figures[script] = json.loads(path.read_text(encoding="utf-8"))
     FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     plot_growth(figures["scale"]["rows"], ROOT / "docs/img/growth.png")
-    for page in ("README.md", "docs/scale.md"):
+    for page in ("docs/benchmarks.md", "docs/scale.md"):
         path = ROOT / page
         path.write_text(filled(path.read_text(encoding="utf-8"), figures), encoding="utf-8")
 
@@ -51,7 +51,7 @@ def filled(page: str, figures: Figures) -> str:
 
 
 def speed(figures: Figures) -> Iterator[str]:
-    """The README's table: a row for what each script found, with its command."""
+    """The table of speed: a row for what each script found, with its command."""
     yield from ("| how fast | measured | command |", "| --- | --- | --- |")
     for script, row in _ROWS:
         if script in figures:

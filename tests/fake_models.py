@@ -23,6 +23,7 @@ def make_clip(
     batch: int | str = "batch",
     image_input: str = "image",
     text_inputs: tuple[str, ...] = ("text",),
+    places: bool = True,
     config: dict[str, Any] | None = None,
     text_config: dict[str, Any] | None = None,
     preprocess: dict[str, Any] | None = None,
@@ -33,7 +34,7 @@ def make_clip(
     for tower in ("visual", "textual"):
         (folder / tower).mkdir(parents=True, exist_ok=True)
     _image_tower(folder / "visual/model.onnx", dim, height, width, batch, image_input)
-    _text_tower(folder / "textual/model.onnx", dim, context, batch, text_inputs)
+    _text_tower(folder / "textual/model.onnx", dim, context, batch, text_inputs, places)
     _json(
         folder / "config.json",
         {
@@ -104,13 +105,14 @@ def _image_tower(
 
 
 def _text_tower(
-    path: Path, dim: int, context: int, batch: int | str, names: tuple[str, ...]
+    path: Path, dim: int, context: int, batch: int | str, names: tuple[str, ...], places: bool
 ) -> None:
     from onnx import TensorProto, helper, numpy_helper
 
     rng = np.random.default_rng(1)
     words = rng.standard_normal((len(WORDS) + 4, dim)).astype(np.float32)
-    place = rng.standard_normal((context, 1)).astype(np.float32)
+    # Without places the tower takes texts of any length.
+    place = rng.standard_normal((context, 1) if places else (1, 1)).astype(np.float32)
     nodes = [
         helper.make_node("Gather", ["words", names[0]], ["found"]),
         helper.make_node("Mul", ["found", "place"], ["placed"]),

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from wordsight.errors import ModelError
 from wordsight.models import batching
-from wordsight.models.onnxfile import fixed_batch, with_free_batch
+from wordsight.models.onnxfile import fixed_size, with_free_axes
 from wordsight.models.runtime import open_graph
 
 WIDTH, OUT = 12, 5
@@ -119,7 +119,7 @@ def test_an_open_batch_is_tried_once(
     assert len(open_graph(path, runtime="onnxruntime", any_batch=True)({"x": rows})["y"]) == 7
 
 
-def test_a_damaged_graph_of_fixed_batch_says_so(tmp_path: Path) -> None:
+def test_a_damaged_graph_of_fixed_size_says_so(tmp_path: Path) -> None:
     path = write_graph(tmp_path / "model.onnx")
     model = onnx.load(str(path))
     model.graph.node[1].op_type = "NoSuchThing"
@@ -137,17 +137,17 @@ def test_an_open_batch_in_int8(tmp_path: Path, rows: np.ndarray) -> None:
 
 
 def test_the_batch_of_a_file(tmp_path: Path) -> None:
-    assert fixed_batch(write_graph(tmp_path / "a.onnx", batch=3)) == 3
-    assert fixed_batch(write_graph(tmp_path / "b.onnx", batch="n")) is None
+    assert fixed_size(write_graph(tmp_path / "a.onnx", batch=3)) == 3
+    assert fixed_size(write_graph(tmp_path / "b.onnx", batch="n")) is None
     (tmp_path / "c.onnx").write_bytes(b"\x3a\x05ab")
-    assert fixed_batch(tmp_path / "c.onnx") is None
-    assert fixed_batch(tmp_path / "none.onnx") is None
+    assert fixed_size(tmp_path / "c.onnx") is None
+    assert fixed_size(tmp_path / "none.onnx") is None
 
 
 def test_an_opened_graph_is_whole_and_valid(tmp_path: Path) -> None:
     path = write_graph(tmp_path / "model.onnx", batch=3)
     before = onnx.load(str(path))
-    after = onnx.load_from_string(with_free_batch(path.read_bytes()))
+    after = onnx.load_from_string(with_free_axes(path.read_bytes(), 1))
     onnx.checker.check_model(after)
     assert after.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert after.graph.input[0].type.tensor_type.shape.dim[1].dim_value == WIDTH

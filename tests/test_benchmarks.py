@@ -111,12 +111,12 @@ def test_the_growth_table_names_its_slopes(figures: tables.Figures) -> None:
     assert any("(index, to 3,000,000 views)" in line for line in lines)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/scale.md"])
+@pytest.mark.parametrize("page", ["docs/benchmarks.md", "docs/scale.md"])
 def test_pages_say_what_is_recorded(page: str) -> None:
     figures = json.loads(tables.FIGURES.read_text(encoding="utf-8"))
     text = (ROOT / page).read_text(encoding="utf-8")
     assert "<!-- figures: " in text
-    assert tables.filled(text, figures) == text, "python -m benchmarks --readme"
+    assert tables.filled(text, figures) == text, "python -m benchmarks --tables"
     assert not re.search(r"(?<![\w.])/(home|tmp|work|root)\b", json.dumps(figures))
 
 

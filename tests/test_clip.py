@@ -332,6 +332,46 @@ def test_long_texts_are_cut_and_still_end(tmp_path: Path) -> None:
     assert not model.truncated("a dog a dog")
 
 
+LENGTHS = ["a", "a dog", "the Red dog, a cat", "", "a photo of the dog . a cat", "a dog " * 9]
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.parametrize("batch", ["batch", 1])
+@pytest.mark.parametrize(
+    ("inputs", "places", "trims"),
+    [
+        (("text", "attention_mask"), False, True),
+        (("text",), False, False),  # padding counts, as in SigLIP
+        (("text", "attention_mask"), True, False),  # runs on its own length only
+    ],
+)
+def test_texts_are_padded_no_further_than_they_must(
+    tmp_path: Path, name: str, batch: int | str, inputs: tuple[str, ...], places: bool, trims: bool
+) -> None:
+    folder = make_clip(tmp_path / "m", context=12, text_inputs=inputs, places=places, batch=batch)
+    model = ClipModel(folder, runtime=name)
+    whole = runtime.open_graph(folder / "textual/model.onnx", runtime=name, any_batch=True)
+    ids = model.token_ids(LENGTHS)
+    feeds = {"text": ids, "attention_mask": (ids > 0).astype(int)}
+    expected = whole({name: feeds[name] for name in inputs})["embedding"]
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    for _ in range(2):  # the second time by what the cache says
+        np.testing.assert_allclose(model.encode_texts(LENGTHS), expected, atol=1e-6)
+        assert model._textual.inputs["text"].shape == (None, None if trims else 12)
+        model.release_texts()
+
+
+def test_the_starter_gives_short_texts_the_vectors_of_its_whole_context() -> None:
+    from wordsight.models import STARTER_FOLDER
+
+    texts = ["a", "a dog on a beach", "", "two dogs " * 40, *(f"thing {i}" for i in range(70))]
+    model = ClipModel(STARTER_FOLDER)
+    whole = runtime.open_graph(STARTER_FOLDER / "textual/model.onnx", cold=True)
+    expected = whole({"text": model.token_ids(texts)})["embedding"]
+    np.testing.assert_allclose(model.encode_texts(texts), expected, atol=1e-6)
+    assert model._textual.inputs["text"].shape == (None, None)
+
+
 @settings(max_examples=50, deadline=None)
 @given(texts=st.lists(st.text(max_size=60), max_size=5))
 def test_any_text_encodes(models_by_mode: dict[str, ClipModel], texts: list[str]) -> None:

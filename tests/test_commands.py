@@ -32,6 +32,7 @@ EXCUSES = {
     "air-gapped.md": 1,
     "another-model.md": 5,
     "camera-frames.md": 1,
+    "container.md": 2,
     "reverse-proxy.md": 2,
     "web.md": 2,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -119,3 +120,17 @@ def test_every_verb_has_an_example() -> None:
     for command in app.registered_commands:
         assert command.epilog, command.callback
         assert re.search(r"^Examples?:\n  wordsight \w+", command.epilog, re.MULTILINE)
+
+
+def test_the_container_copies_what_exists_and_starts_with_options_that_exist() -> None:
+    from typer.main import get_command
+
+    text = (ROOT / "Containerfile").read_text(encoding="utf-8")
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
+    assert copied
+    assert [name for line in copied for name in line.split() if not (ROOT / name).exists()] == []
+    verb, *options = json.loads(re.findall(r"^CMD (\[.*\])$", text, re.MULTILINE)[-1])
+    found = get_command(app).commands[verb]  # type: ignore[attr-defined]
+    known = {name for parameter in found.params for name in parameter.opts}
+    assert {word for word in options if word.startswith("--")} <= known
+    assert {"--host", "--allow-index"} <= set(options)

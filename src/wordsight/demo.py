@@ -35,6 +35,7 @@ PROMPTS = (
 )
 _LABELS = "cifar10"
 _SCENES = 40
+_SOME = 100
 _PROPOSER = "starter-maskrcnn"
 _PHOTOGRAPHS = Path(__file__).with_name("photographs")
 PHOTOGRAPH_PROMPTS = (
@@ -98,41 +99,47 @@ def run(
     of_all = f"the first {most:,} (--full: all)" if len(items) == most else f"{len(items):,}"
     say(f"2. CIFAR-10: {of_all} test images of {len(labels)} classes, from {origin}")
 
-    with show("images") as progress:
+    with show("encoding images") as progress:
         library = _fresh_library(out / "library", model)
         report = library.index_sources([part], progress=progress)
     ids, vectors = library.vectors()
     facts["index"] = report.to_json()
+    # Of few images the rate would say more about starting up.
+    rate = f" ({report.images_per_second:,.0f} images/s)" if len(vectors) >= _SOME else ""
     say(
         f"3. Images encoded: {len(vectors):,} vectors of {vectors.shape[1]} dimensions in "
-        f"{report.seconds:.1f} s ({report.images_per_second:,.0f} images/s)"
+        f"{report.seconds:.1f} s{rate}"
     )
 
     prompt = PROMPTS[0]
-    vector = model.encode_texts([prompt])[0]
+    with show("searching"):
+        vector = model.encode_texts([prompt])[0]
+        result = library.search(prompt, k=10, anyway=True)
+        keep(library.grid(result), "top-k.png")
     say(f'4. Prompt encoded: "{prompt}" -> {vector.shape[0]} dimensions, length 1')
 
-    result = library.search(prompt, k=10, anyway=True)
     say(f'5. The {len(result.hits)} most similar images to "{prompt}", by cosine similarity:')
     for hit in result.hits:
         say(f"   {hit.rank:>2}  {hit.score:.3f}  {hit.label}")
-    keep(library.grid(result), "top-k.png")
 
+    with show("searching"):
+        results = library.search(list(PROMPTS), k=10)
+        keep(_prompts_picture(library, results), "prompts.png")
+        # The last, a piano, is in none of the classes; of few images others may be refused too.
+        missing = next((one for one in reversed(results) if one.verdict == "none"), None)
+        if missing is not None:
+            closest = library.search(missing.query, k=5, anyway=True)
+            keep(library.grid(closest), "no-match.png")
     say("6. More prompts:")
-    results = library.search(list(PROMPTS), k=10)
     for answer in results:
         say(f"   {_line(answer)}")
-    keep(_prompts_picture(library, results), "prompts.png")
-    # The last, a piano, is in none of the classes; of few images others may be refused too.
-    missing = next((one for one in reversed(results) if one.verdict == "none"), None)
-    if missing is not None:
-        closest = library.search(missing.query, k=5, anyway=True)
-        keep(library.grid(closest), "no-match.png")
     facts["searches"] = [answer.to_json() for answer in results]
 
+    with show("classifying"):
+        facts["classification"], answers = _classify(model, items, ids, vectors, keep)
     say('7. Zero-shot classification with "a photo of a {}.":')
-    with show("pictures"):
-        facts["classification"] = _classify(model, items, ids, vectors, keep, say)
+    for line in answers:
+        say(f"   {line}")
 
     facts["crops"] = _crops(model, items, out, keep, say, show)
     facts["photographs"] = _photographs(model, out, keep, say, show)
@@ -159,28 +166,28 @@ def _crops(
     from wordsight.scenes import write_scenes
 
     shutil.rmtree(out / "scenes", ignore_errors=True)
-    with show("scenes") as progress:
+    with show("encoding scenes") as progress:
         truth = write_scenes(out / "scenes", items, _SCENES)
         library = _fresh_library(out / "scenes-library", model)
         library.index(out / "scenes", progress=progress)
-    with show("crops of the scenes") as progress:
+    with show("encoding crops of the scenes") as progress:
         report = library.index(out / "scenes", crops=_PROPOSER, progress=progress)
     assert report.crops is not None
     facts = report.crops.to_json()
+    prompt = PROMPTS[0]
+    with show("searching"):
+        picture = render.histogram(
+            report.crops.per_image, title="Crops per scene", xlabel=f"crops by {facts['proposer']}"
+        )
+        keep(picture, "crops.png")
+        baseline = library.search(prompt, k=6, crops=False, anyway=True)
+        aware = library.search(prompt, k=6, anyway=True)
+        keep(library.comparison(baseline, aware), "compare.png")
     say(
         f"8. Crops: {facts['crops']:,} by {facts['proposer']} in {_SCENES} scenes of several "
         f"CIFAR-10 images each (min {facts['min']}, median {facts['median']:g}, max "
         f"{facts['max']} a scene), encoded in {report.seconds:.1f} s"
     )
-    picture = render.histogram(
-        report.crops.per_image, title="Crops per scene", xlabel=f"crops by {facts['proposer']}"
-    )
-    keep(picture, "crops.png")
-
-    prompt = PROMPTS[0]
-    baseline = library.search(prompt, k=6, crops=False, anyway=True)
-    aware = library.search(prompt, k=6, anyway=True)
-    keep(library.comparison(baseline, aware), "compare.png")
     say(
         f'9. "{prompt}", ranked again by max fusion of the whole image and its best crop '
         "(cosines are shown; the order is by their lift above each image's background):"
@@ -192,7 +199,8 @@ def _crops(
             f"{Path(new.path).stem} {new.score:.3f} by {won}"
         )
 
-    found = evaluate(library, load_judgements(library, truth))
+    with show("evaluating"):
+        found = evaluate(library, load_judgements(library, truth))
     say(f"10. Baseline beside crop-aware, {len(found.judgements.texts)} class names as queries:")
     for name in ("baseline", "crop-aware", "crop-aware normalised"):
         values = found.methods[name]
@@ -211,20 +219,26 @@ def _photographs(
     """Search the photographs of the package, whole and by their crops."""
     from wordsight import render
 
-    with show("photographs") as progress:
+    lines, tiles = [], []
+    with show("encoding photographs") as progress:
         library = _fresh_library(out / "photographs-library", model)
         library.index(_PHOTOGRAPHS, crops=_PROPOSER, progress=progress)
+        results = library.search(list(PHOTOGRAPH_PROMPTS), k=1, anyway=True)
+        for result in results:
+            best = result.hits[0]
+            found = f"{Path(best.path).name}, score {best.score:.3f}"
+            verdict = {"match": "", "unsure": "Not sure", "none": "No match"}[result.verdict]
+            lines.append(
+                f'   "{result.query}": ' + (f"{verdict} (closest: {found})" if verdict else found)
+            )
+            verdict = f"{verdict}; the closest" if verdict else f"{best.score:.3f}"
+            text = [result.query, verdict]
+            tiles.append(render.Tile(library.image(best), text, box=best.view.box))
+        picture = render.grid(tiles, title="Photographs searched by words", columns=3)
+        keep(picture, "photographs.png")
     say(f"11. Photographs: {len(library)} that come with wordsight, searched with crops:")
-    results = library.search(list(PHOTOGRAPH_PROMPTS), k=1, anyway=True)
-    tiles = []
-    for result in results:
-        best = result.hits[0]
-        found = f"{Path(best.path).name}, score {best.score:.3f}"
-        verdict = {"match": "", "unsure": "Not sure", "none": "No match"}[result.verdict]
-        say(f'   "{result.query}": ' + (f"{verdict} (closest: {found})" if verdict else found))
-        verdict = f"{verdict}; the closest" if verdict else f"{best.score:.3f}"
-        tiles.append(render.Tile(library.image(best), [result.query, verdict], box=best.view.box))
-    keep(render.grid(tiles, title="Photographs searched by words", columns=3), "photographs.png")
+    for line in lines:
+        say(line)
     return [result.to_json() for result in results]
 
 
@@ -238,8 +252,7 @@ def _line(result: Result) -> str:
     if result.verdict == "none":
         return f'"{result.query}": No match. {result.explanation()}'
     found = [hit.label or "?" for hit in result.hits]
-    counts = sorted({label: found.count(label) for label in found}.items(), key=lambda x: -x[1])
-    names = ", ".join(f"{count} {label}" for label, count in counts)
+    names = ", ".join(f"{found.count(label)} {label}" for label in dict.fromkeys(found))
     doubt = "" if result.match else "not sure; "
     return f'"{result.query}": {doubt}{names}; top score {result.hits[0].score:.3f}'
 
@@ -263,8 +276,8 @@ def _classify(
     ids: Sequence[str],
     vectors: NDArray[np.float32],
     keep: Callable[[Any, str], None],
-    say: Callable[[str], None],
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[str]]:
+    """The report, and lines about the images that the montage shows."""
     import numpy as np
 
     from wordsight import render
@@ -289,7 +302,7 @@ def _classify(
         turn = seen[str(truth[i])] = seen.get(str(truth[i]), 0) + 1
         ranked.append((turn, i))
     chosen = [i for _, i in sorted(ranked)[:10]]
-    rows = []
+    rows, lines = [], []
     for i, judged in zip(chosen, classifier.judge(vectors[chosen]), strict=True):
         rows.append(
             render.Classified(
@@ -301,7 +314,7 @@ def _classify(
         )
         best = judged.top[0]
         answer = "none of these" if judged.none_of_these else f"{best.label} {best.confidence:.0%}"
-        say(f"   {truth[i]:<10} -> {answer}")
+        lines.append(f"{truth[i]:<10} -> {answer}")
     keep(render.classification_montage(rows, title="Ten test images, top 3 labels"), "classify.png")
     keep(
         render.confusion_matrix(
@@ -321,8 +334,8 @@ def _classify(
         ),
         "reliability.png",
     )
-    say(
-        f"   accuracy {report.accuracy:.4f}, top-3 {report.top3_accuracy:.4f}, "
+    lines.append(
+        f"accuracy {report.accuracy:.4f}, top-3 {report.top3_accuracy:.4f}, "
         f"expected calibration error {report.ece:.4f} over {len(ids):,} images"
     )
-    return report.to_json()
+    return report.to_json(), lines

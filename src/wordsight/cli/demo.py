@@ -18,7 +18,7 @@ from wordsight.cli.app import (
     examples,
     given,
 )
-from wordsight.cli.console import Transfer, print_json, progress_bar, say
+from wordsight.cli.console import Transfer, print_json, progress_bar, say, step
 from wordsight.cli.opening import load
 
 
@@ -46,12 +46,13 @@ def demo(
     from wordsight.demo import FIRST, run
     from wordsight.sources import cifar10
 
+    tell = say if as_json else step
+    tell("A guided tour in 12 steps: CIFAR-10 and a few photographs, searched by words.")
     with Transfer("cifar10") as transfer:
         source = cifar10.load("test", progress=transfer.progress, notice=transfer.notice)
     if source.notice:
         say(f"note: {source.notice}")
     loaded = load(model, runtime, precision)
-    tell = say if as_json else print
     facts = run(
         loaded,
         source,

@@ -10,14 +10,14 @@ import math
 import threading
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import ModelError
 from wordsight.models.external_data import plain_folder
 from wordsight.models.layouts import beside, describe, pick_output
-from wordsight.models.runtime import Graph, check_choice, open_graph
+from wordsight.models.runtime import Graph, check_choice, choose_runtime, open_graph, remembered
 from wordsight.models.tokenizer import CLEANING
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # images/s of them in batches of 16, 32, 64 and 128 (two cores with AMX), and 64 more take 100 MB.
 IMAGE_BATCH = 64
 TEXT_BATCH = 64
+
+_SAME = 1e-6  # Vectors whose cosine is at most this far from 1 are the same.
 
 
 class ClipModel:
@@ -76,6 +78,7 @@ class ClipModel:
         self._lock = threading.Lock()
         self._visual_graph: Graph | None = None
         self._textual_graph: Graph | None = None
+        self._trims = False  # whether texts are padded to the longest of a batch, not the context
         self._context = self._files.tokenizer.context
         self._clean = CLEANING[self._files.tokenizer.clean]
         self._preprocess = self._files.preprocess
@@ -97,7 +100,8 @@ class ClipModel:
         """Length of the vectors."""
         if self._files.dim is None:  # neither the files nor the graphs' shapes say it
             graph = self._textual
-            return int(self._vectors(graph, graph(self._text_feeds(graph, [""]))).shape[-1])
+            feeds = self._text_feeds(graph, *self._tokens([""]))
+            return int(self._vectors(graph, graph(feeds)).shape[-1])
         return self._files.dim
 
     @property
@@ -164,7 +168,16 @@ class ClipModel:
         if len(texts) == 0:
             return np.empty((0, self.dim), np.float32)
         graph = self._textual
-        return self._run(graph, self._text_feeds(graph, texts), TEXT_BATCH)
+        ids, mask = self._tokens(texts)
+        used = np.maximum(mask.sum(axis=1), 1) if self._trims else np.full(len(ids), self._context)
+        out = np.empty((len(ids), self.dim), np.float32)
+        # Texts of one length go together: a phrase has five tokens, a context 77.
+        parts = math.ceil(len(ids) / TEXT_BATCH)
+        for rows in np.array_split(np.argsort(used, kind="stable"), parts):
+            most = used[rows].max()
+            feeds = self._text_feeds(graph, ids[rows, :most], mask[rows, :most])
+            out[rows] = self._run(graph, feeds, TEXT_BATCH)
+        return out
 
     def token_ids(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Tokenize texts as the text tower sees them: int64 [N, context]."""
@@ -221,11 +234,12 @@ class ClipModel:
         mask = np.array([e.attention_mask for e in encodings], np.int64).reshape(shape)
         return ids, mask
 
-    def _text_feeds(self, graph: Graph, texts: Sequence[str]) -> dict[str, npt.NDArray[np.int64]]:
+    def _text_feeds(
+        self, graph: Graph, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]
+    ) -> dict[str, npt.NDArray[np.int64]]:
         import numpy as np
 
-        ids, mask = self._tokens(texts)
-        places = np.broadcast_to(np.arange(self._context), ids.shape)
+        places = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
         others = {
             "attention_mask": mask,
             "position_ids": places,
@@ -305,18 +319,44 @@ class ClipModel:
     def _textual(self) -> Graph:
         with self._lock:
             if self._textual_graph is None:
-                graph = open_graph(
-                    plain_folder(self.path / self._files.text_graph),
-                    runtime=self._runtime,
-                    precision="bf16" if self._precision == "bf16" else "fp32",
-                    cold=True,
-                    any_batch=True,
-                )
+                graph = self._open_texts()
                 others = ("attention_mask", "position_ids", "token_type_ids")
                 _check_signature(graph, ("text", "input_ids"), others, 2, {1: self._context})
                 self._check_outputs(graph)
                 self._textual_graph = graph
             return self._textual_graph
+
+    def _open_texts(self) -> Graph:
+        path = plain_folder(self.path / self._files.text_graph)
+        precision = "bf16" if self._precision == "bf16" else "fp32"
+        opened = partial(open_graph, path, runtime=self._runtime, cold=True, any_batch=True)
+        runtime = choose_runtime(self._runtime, cold=precision != "bf16")
+        self._trims = remembered(
+            path,
+            runtime,
+            "length",
+            lambda: self._ignores_padding(opened(precision="fp32", any_length=True)),
+        )
+        return opened(precision=precision, any_length=self._trims)
+
+    def _ignores_padding(self, graph: Graph) -> bool:
+        """Whether texts have the same vectors without most of their padding.
+
+        CLIP's tower looks at nothing behind a text's end, others are given a mask; SigLIP's was
+        trained to see 64 tokens, whatever they are.
+        """
+        import numpy as np
+
+        ids, mask = self._tokens(["a", "a dog"])
+        short = mask.sum(axis=1).max()
+        if short == self._context:
+            return False  # nothing to gain
+        found = []
+        for length in (self._context, short):
+            feeds = self._text_feeds(graph, ids[:, :length], mask[:, :length])
+            vectors = self._vectors(graph, graph(feeds)).astype(np.float64)
+            found.append(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+        return bool(((found[0] - found[1]) ** 2).sum(axis=1).max() < 2 * _SAME)
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:

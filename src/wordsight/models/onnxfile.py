@@ -72,8 +72,8 @@ def _is_onnx(file: BinaryIO, size: int) -> bool:
     return graph and file.tell() == size
 
 
-def fixed_batch(path: Path) -> int | None:
-    """The first dimension of all inputs, where it is one number; None where it may vary.
+def fixed_size(path: Path, axis: int = 0) -> int | None:
+    """A dimension of all inputs, where it is one number; None where it may vary.
 
     None too for what cannot be read: a runtime says what is wrong with it.
     """
@@ -83,7 +83,7 @@ def fixed_batch(path: Path) -> int | None:
         with path.open("rb") as file:
             # Closed with the last view of it.
             whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        sizes = {next(iter(_dimensions(value)), None) for value in _inputs(whole)}
+        sizes = {next(iter(_dimensions(value)[axis:]), None) for value in _inputs(whole)}
     except (OSError, ValueError, IndexError):
         return None
     return (sizes.pop() or None) if len(sizes) == 1 else None
@@ -110,21 +110,22 @@ def output_shapes(path: Path) -> dict[str, list[int | None]]:
         return {}
 
 
-def with_free_batch(data: bytes) -> bytes:
-    """The same graph with the first dimension of its inputs and outputs left open.
+def with_free_axes(data: bytes, axes: int) -> bytes:
+    """The same graph with the first ``axes`` dimensions of its inputs left open, and its batch.
 
-    The shapes of inner tensors, which name the old one, are left out; runtimes find them.
+    The batch is the first dimension of the outputs too. The shapes of inner tensors, which name the
+    old ones, are left out; runtimes find them.
     """
     parts = []
     for number, value in _fields(memoryview(data)):
         if number == _GRAPH and not isinstance(value, int):
-            parts.append(_message(number, _free_graph(value)))
+            parts.append(_message(number, _free_graph(value, axes)))
         else:
             parts.append(_encoded(number, value))
     return b"".join(parts)
 
 
-def _free_graph(graph: memoryview) -> bytes:
+def _free_graph(graph: memoryview, axes: int) -> bytes:
     weights = _weights(graph)
     parts = []
     for number, value in _fields(graph):
@@ -133,22 +134,21 @@ def _free_graph(graph: memoryview) -> bytes:
         is_open = number in (_INPUT, _OUTPUT) and not isinstance(value, int)
         if is_open and _text(value, _NAME) not in weights:
             path = (_TYPE, _TENSOR_TYPE, _SHAPE)
-            parts.append(_message(number, _free_first(value, path)))
+            parts.append(_message(number, _free(value, path, axes if number == _INPUT else 1)))
         else:
             parts.append(_encoded(number, value))
     return b"".join(parts)
 
 
-def _free_first(message: int | memoryview, path: tuple[int, ...]) -> bytes:
-    """Copy a message; of the shape at the end of ``path`` the first dimension gets a name."""
+def _free(message: int | memoryview, path: tuple[int, ...], axes: int) -> bytes:
+    """Copy a message; of the shape at the end of ``path`` the first dimensions get names."""
     assert not isinstance(message, int)
-    parts, first = [], True
+    parts, names = [], [b"batch", b"length"][:axes]
     for number, value in _fields(message):
         if path and number == path[0]:
-            parts.append(_message(number, _free_first(value, path[1:])))
-        elif not path and number == _DIM and first:
-            parts.append(_message(_DIM, _message(_DIM_PARAM, b"batch")))
-            first = False
+            parts.append(_message(number, _free(value, path[1:], axes)))
+        elif not path and number == _DIM and names:
+            parts.append(_message(_DIM, _message(_DIM_PARAM, names.pop(0))))
         else:
             parts.append(_encoded(number, value))
     return b"".join(parts)

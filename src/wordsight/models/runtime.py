@@ -43,7 +43,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wordsight.errors import ModelError
-from wordsight.models.onnxfile import check_file, fixed_batch, output_shapes, with_free_batch
+from wordsight.models.onnxfile import check_file, fixed_size, output_shapes, with_free_axes
 from wordsight.paths import expanded
 from wordsight.privacy import IN_CHILDREN, import_onnxruntime
 
@@ -57,6 +57,9 @@ PRECISIONS = ("auto", "fp32", "bf16", "int8")
 
 # Graphs above this many bytes are worth a copy in the cache that opens without being read.
 _LARGE = 32 << 20
+
+# What kept copies are called by how many of their inputs' axes were left open.
+_KINDS = ("", "-any-batch", "-any-length")
 
 # A graph of a few matrix products per layer stops scaling beyond this many cores.
 MAX_THREADS = 16
@@ -108,6 +111,7 @@ def open_graph(
     precision: str = "auto",
     cold: bool = False,
     any_batch: bool = False,
+    any_length: bool = False,
 ) -> Graph:
     """Open an ONNX graph.
 
@@ -121,6 +125,8 @@ def open_graph(
             throughput.
         any_batch: the first dimension of the inputs may be any number, whichever one the graph was
             exported for (:mod:`wordsight.models.batching`).
+        any_length: leave the second dimension of the inputs open too. Nothing is tried: the graph
+            may be unable to run on another length, or not open.
 
     Raises:
         ModelError: the file is missing or not a graph, the runtime is not installed, or the
@@ -133,10 +139,11 @@ def open_graph(
     if precision == "int8" and runtime == "auto":
         name = "onnxruntime"
     try:
-        batch = fixed_batch(path) if any_batch else None
+        batch = fixed_size(path) if any_batch else None
+        axes = 2 if any_length and fixed_size(path, 1) is not None else 0
         if batch is None:
-            return _open(path, name, precision, cold=cold)
-        return _open_any_batch(path, name, precision, batch, cold=cold)
+            return _open(path, name, precision, cold=cold, free_axes=axes)
+        return _open_any_batch(path, name, precision, batch, cold=cold, free_axes=max(axes, 1))
     except ModelError:
         raise
     except ImportError as error:
@@ -157,28 +164,48 @@ def _open(
     precision: str,
     *,
     cold: bool = False,
-    free_batch: bool = False,
+    free_axes: int = 0,
     at_once: int = 1,
 ) -> Graph:
     if name == "openvino":
-        return _OpenVinoGraph(path, precision, free_batch=free_batch, at_once=at_once)
-    return _OnnxRuntimeGraph(path, precision, cold=cold, free_batch=free_batch, at_once=at_once)
+        return _OpenVinoGraph(path, precision, free_axes=free_axes, at_once=at_once)
+    return _OnnxRuntimeGraph(path, precision, cold=cold, free_axes=free_axes, at_once=at_once)
 
 
-def _open_any_batch(path: Path, name: str, precision: str, batch: int, *, cold: bool) -> Graph:
+def _open_any_batch(
+    path: Path, name: str, precision: str, batch: int, *, cold: bool, free_axes: int
+) -> Graph:
     from wordsight.models.batching import Parts, allows_free_batch
 
-    folder = writable_cache("batch")
-    memory = folder / f"{_fingerprint(path)}-{name}-{version(name)}" if folder else None
-    if allows_free_batch(
-        batch,
-        memory,
-        lambda: _open(path, name, "fp32"),
-        lambda: _open(path, name, "fp32", free_batch=True),
-    ):
-        return _open(path, name, precision, cold=cold, free_batch=True)
+    def allowed() -> bool:
+        free = _open(path, name, "fp32", free_axes=1)
+        return allows_free_batch(batch, _open(path, name, "fp32"), free)
+
+    if remembered(path, name, "batch", allowed):
+        return _open(path, name, precision, cold=cold, free_axes=free_axes)
     threads = cpu_threads()
     return Parts(_open(path, name, precision, cold=cold, at_once=threads), batch, threads)
+
+
+def remembered(path: Path, runtime: str, axis: str, try_it: Callable[[], bool]) -> bool:
+    """Whether an axis of a graph may be left open: tried once, then kept in the cache.
+
+    Anything that ``try_it`` raises is a no; a bad graph fails again, in words.
+    """
+    folder = writable_cache(axis)
+    memory = folder / f"{_fingerprint(path)}-{runtime}-{version(runtime)}" if folder else None
+    if memory:
+        with contextlib.suppress(OSError):
+            if (known := memory.read_text(encoding="ascii")) in ("free", "fixed"):
+                return known == "free"
+    try:
+        free = try_it()
+    except Exception:  # each runtime raises kinds of its own
+        free = False
+    if memory:
+        with contextlib.suppress(OSError):
+            memory.write_text("free" if free else "fixed", encoding="ascii")
+    return free
 
 
 def check_choice(runtime: str, precision: str) -> None:
@@ -285,9 +312,7 @@ def _has_gpu_build() -> bool:
 class _OpenVinoGraph:
     runtime = "openvino"
 
-    def __init__(
-        self, path: Path, precision: str, *, free_batch: bool = False, at_once: int = 1
-    ) -> None:
+    def __init__(self, path: Path, precision: str, *, free_axes: int = 0, at_once: int = 1) -> None:
         spared = _spare_broken_amx()
         import openvino
 
@@ -308,10 +333,13 @@ class _OpenVinoGraph:
             "PERFORMANCE_HINT": "LATENCY" if at_once == 1 else "THROUGHPUT",
             "NUM_STREAMS": at_once,
         }
+        if precision == "fp32":
+            # Else products with weights of 8 bits are computed in 8 bits: cosines down to 0.9985.
+            options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
         cache = writable_cache(f"openvino/{_fingerprint(path)}")
         if cache:
             _opened.append(cache.resolve())
-        compiled = _compile(core, path, options, cache, free_batch=free_batch)
+        compiled = _compile(core, path, options, cache, free_axes=free_axes)
         self.path = path
         self.precision = precision
         self.inputs = {_port_name(p): _openvino_tensor(p) for p in compiled.inputs}
@@ -361,16 +389,17 @@ _opened: list[Path] = []
 
 
 def _compile(
-    core: Any, path: Path, options: dict[str, Any], cache: Path | None, *, free_batch: bool
+    core: Any, path: Path, options: dict[str, Any], cache: Path | None, *, free_axes: int
 ) -> Any:
     """Open the compiled graph that the cache holds, else compile it (and keep it there)."""
 
     def compile_with(options: dict[str, Any]) -> Any:
-        if not free_batch:
+        if not free_axes:
             return core.compile_model(str(path), "CPU", options)
         model = core.read_model(str(path))
         shapes = {port: port.get_partial_shape() for port in model.inputs}
-        model.reshape({port: [-1, *list(shape)[1:]] for port, shape in shapes.items()})
+        any_size = [-1] * free_axes
+        model.reshape({port: any_size + list(shape)[free_axes:] for port, shape in shapes.items()})
         return core.compile_model(model, "CPU", options)
 
     # A full disk or a damaged cache must not stop anybody; a bad graph fails again below.
@@ -423,7 +452,7 @@ class _OnnxRuntimeGraph:
         precision: str,
         *,
         cold: bool = False,
-        free_batch: bool = False,
+        free_axes: int = 0,
         at_once: int = 1,
     ) -> None:
         onnxruntime = import_onnxruntime()
@@ -437,7 +466,7 @@ class _OnnxRuntimeGraph:
         providers = _providers(onnxruntime.get_available_providers(), precision)
         self._session: Any = None
         if precision == "int8":
-            with _int8_graph(path, free_batch=free_batch) as graph:
+            with _int8_graph(path, free_axes=free_axes) as graph:
                 self._session = onnxruntime.InferenceSession(
                     str(graph), _session_options(at_once=at_once), providers=providers
                 )
@@ -445,29 +474,31 @@ class _OnnxRuntimeGraph:
             # A full disk or a damaged cache must not stop anybody.
             with contextlib.suppress(Exception):
                 self._session = onnxruntime.InferenceSession(
-                    str(_mapped_copy(path, free_batch=free_batch)),
+                    str(_mapped_copy(path, free_axes=free_axes)),
                     _session_options(mapped=True, at_once=at_once),
                     providers=providers,
                 )
         self._session = self._session or onnxruntime.InferenceSession(
-            *_model_and_options(path, _session_options(at_once=at_once), free_batch=free_batch),
+            *_model_and_options(path, _session_options(at_once=at_once), free_axes=free_axes),
             providers=providers,
         )
+        self._run_options = onnxruntime.RunOptions()
+        self._run_options.log_severity_level = 4  # what fails is raised, too
         self.inputs = {t.name: _onnx_tensor(t) for t in self._session.get_inputs()}
         self.outputs = {t.name: _onnx_tensor(t) for t in self._session.get_outputs()}
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        arrays = self._session.run(None, _cast(feeds, self.inputs))
+        arrays = self._session.run(None, _cast(feeds, self.inputs), self._run_options)
         return dict(zip(self.outputs, arrays, strict=True))
 
 
-def _model_and_options(path: Path, options: Any, *, free_batch: bool) -> tuple[Any, Any]:
-    """What a session takes of a graph: its path, or its bytes with the batch left open."""
-    if not free_batch:
+def _model_and_options(path: Path, options: Any, *, free_axes: int) -> tuple[Any, Any]:
+    """What a session takes of a graph: its path, or its bytes with axes left open."""
+    if not free_axes:
         return str(path), options
     folder = "session.model_external_initializers_file_folder_path"
     options.add_session_config_entry(folder, str(path.parent))
-    return with_free_batch(path.read_bytes()), options
+    return with_free_axes(path.read_bytes(), free_axes), options
 
 
 def _session_options(*, mapped: bool = False, at_once: int = 1) -> Any:
@@ -484,7 +515,7 @@ def _session_options(*, mapped: bool = False, at_once: int = 1) -> Any:
     return options
 
 
-def _mapped_copy(path: Path, *, free_batch: bool = False) -> Path:
+def _mapped_copy(path: Path, *, free_axes: int = 0) -> Path:
     """The graph optimised, its weights in a file beside it that is mapped into memory, not read.
 
     Made once and kept in the cache: of ViT-B/32's text tower it is 250 MB, and one prompt in a
@@ -501,15 +532,14 @@ def _mapped_copy(path: Path, *, free_batch: bool = False) -> Path:
         external = "session.optimized_model_external_initializers_"
         options.add_session_config_entry(f"{external}file_name", "weights")
         options.add_session_config_entry(f"{external}min_size_in_bytes", "1024")
-        model, options = _model_and_options(path, options, free_batch=free_batch)
+        model, options = _model_and_options(path, options, free_axes=free_axes)
         onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
-    kind = "-any-batch" if free_batch else ""
-    return _kept_copy(f"{_fingerprint(path)}{kind}-{onnxruntime.__version__}", write)
+    return _kept_copy(f"{_fingerprint(path)}{_KINDS[free_axes]}-{onnxruntime.__version__}", write)
 
 
 @contextlib.contextmanager
-def _int8_graph(path: Path, *, free_batch: bool = False) -> Iterator[Path]:
+def _int8_graph(path: Path, *, free_axes: int = 0) -> Iterator[Path]:
     """The graph with its matrix products in int8 (dynamic quantisation), made once and kept.
 
     Where the cache cannot take it, it is made for this time, with a warning. Raises ModelError when
@@ -526,10 +556,10 @@ def _int8_graph(path: Path, *, free_batch: bool = False) -> Iterator[Path]:
     # Without 8-bit dot products (VNNI) sums of two products saturate at 16 bits: one bit less.
     narrow = not _cpu_has("avx512_vnni", "avx_vnni", "asimddp")
     kind = "int8-narrow" if narrow else "int8"  # machines of both kinds may share the cache
-    kind += "-any-batch" if free_batch else ""
+    kind += _KINDS[free_axes]
 
     def write(making: Path) -> None:
-        _write_int8(path, making / "model.onnx", narrow=narrow, free_batch=free_batch)
+        _write_int8(path, making / "model.onnx", narrow=narrow, free_axes=free_axes)
 
     with contextlib.ExitStack() as opened:
         try:
@@ -553,13 +583,13 @@ def _int8_graph(path: Path, *, free_batch: bool = False) -> Iterator[Path]:
         yield copy
 
 
-def _write_int8(path: Path, copy: Path, *, narrow: bool, free_batch: bool) -> None:
+def _write_int8(path: Path, copy: Path, *, narrow: bool, free_axes: int) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
     graph = onnx.load(path)
-    if free_batch:
+    if free_axes:
         del graph.graph.value_info[:]  # shapes with the old batch in them
         for value in [*graph.graph.input, *graph.graph.output]:
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
