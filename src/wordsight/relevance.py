@@ -93,7 +93,7 @@ class Groups:
         order = np.argsort(x, kind="stable")
         share_below = np.cumsum(n[order]) / total
         null, low, top = (
-            float(x[order][min(np.searchsorted(share_below, q), len(x) - 1)])
+            float(x[order][min(int(np.searchsorted(share_below, q)), len(x) - 1)])
             for q in (quantile, 0.32 * quantile, 0.99)
         )
         least = max(null - low, 1e-6) / 4
