@@ -27,7 +27,7 @@ from wordsight.library import (
     id_from_int,
 )
 from wordsight.nomatch import Decision
-from wordsight.search import Query, Result, Term, _top, parse_query
+from wordsight.search import Query, Result, Term, parse_query, top
 
 Photos = Callable[..., Path]
 
@@ -242,13 +242,13 @@ def test_bad_options_say_why(library: wordsight.Library) -> None:
 def test_top_is_a_stable_sort(values: list[int], k: int) -> None:
     array = np.array(values, np.float32)
     expected = sorted(range(len(values)), key=lambda i: (-values[i], i))[:k]
-    assert _top(array, k).tolist() == expected
+    assert top(array, k).tolist() == expected
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3000), st.integers(1, 50), st.integers(1, 40))
 def test_top_of_many_is_a_stable_sort(seed: int, size: int, kinds: int, k: int) -> None:
     array = np.random.default_rng(seed).integers(0, kinds, size).astype(np.float32)
-    assert _top(array, k).tolist() == np.argsort(-array, kind="stable")[:k].tolist()
+    assert top(array, k).tolist() == np.argsort(-array, kind="stable")[:k].tolist()
 
 
 @settings(deadline=None)
