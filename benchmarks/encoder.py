@@ -4,16 +4,18 @@
 
 A random ViT-B/32 (``benchmarks/vit.py``) runs as wordsight runs it, and in ONNX Runtime in fp32;
 beside it, the same graph with its batch fixed at 1. The ceiling is a chain of the tower's own
-largest matrix products, in OpenVINO, in fp32 and, where the processor has it, in bf16. All of them
-run in turn, ``--batches`` times; ratios are those of one
-turn, and their median is printed: of wall time, and of processor time, which other work on the
-machine disturbs less. DIR holds CLIP's ``tokenizer.json``.
+largest matrix products, in OpenVINO, in fp32 and, where the processor has it, in bf16. Beside
+these the starter's image tower, as wordsight runs it, and its backbone alone, without the head that
+makes a vector of its features, in OpenVINO. All run in turn, ``--batches`` times; ratios are those
+of one turn, and their median is printed: of wall time, and of processor time, which other work on
+the machine disturbs less. DIR holds CLIP's ``tokenizer.json``.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,7 @@ def product(precision: str, rows: int) -> tuple[Callable[[], Any], float]:
     import openvino as ov
     from openvino import opset13 as ops
 
-    from wordsight.models.runtime import cpu_threads
+    from wordsight.runtime.processor import cpu_threads
 
     rng = np.random.default_rng(0)
     start = x = ops.parameter([rows, 768], np.float32)
@@ -40,6 +42,21 @@ def product(precision: str, rows: int) -> tuple[Callable[[], Any], float]:
     compiled = ov.Core().compile_model(ov.Model([x], [start]), "CPU", hint)
     value = rng.standard_normal((rows, 768), np.float32)
     return lambda: compiled(value), 24 * 2.0 * rows * 768 * 3072
+
+
+def backbone(folder: Path, pixels: Any) -> Callable[[], Any]:
+    """The graph of an image tower up to the features that it pools, in OpenVINO."""
+    import openvino as ov
+    from wordsight.models.runtime import cpu_threads
+
+    core = ov.Core()
+    whole = core.read_model(folder / "visual" / "model.onnx")
+    pooled = [op for op in whole.get_ordered_ops() if op.get_type_name() == "ReduceMean"][-1]
+    part = ov.Model([pooled.output(0)], whole.get_parameters())
+    hint = {"INFERENCE_PRECISION_HINT": "bf16" if has_bf16() else "f32"}
+    hint |= {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(cpu_threads())}
+    compiled = core.compile_model(part, "CPU", hint)
+    return lambda: compiled(pixels)
 
 
 def has_bf16() -> bool:
@@ -75,25 +92,35 @@ def main() -> None:
         work["fixed batch"] = (run, flops * options.batch)
         for precision in ("bf16", "f32") if has_bf16() else ("f32",):
             work[f"product {precision}"] = product(precision, tokens)
-        for action, _ in work.values():
+        starter = wordsight.load_model("starter")
+        floats = np.random.default_rng(0).standard_normal((options.batch, 3, 224, 224), np.float32)
+        small = random_pixels(options.batch, 224)
+        seen: dict[str, Callable[[], Any]] = {
+            "starter": lambda: starter.encode_pixels(small),
+            "starter, no head": backbone(Path(starter.path), floats),
+        }
+        actions = {name: action for name, (action, _) in work.items()} | seen
+        for action in actions.values():
             action()
-        turns: list[dict[str, tuple[float, float]]] = []
-        for _ in range(options.batches):
-            turn = {}
-            for name, (action, operations) in work.items():
-                wall, processor = timed(action)
-                turn[name] = (operations / wall, operations / processor)
-            turns.append(turn)
+        turns = [
+            {name: timed(action) for name, action in actions.items()}
+            for _ in range(options.batches)
+        ]
+
+    def rate(name: str, which: int) -> float:
+        """Operations a second (of wall time, or of processor time)."""
+        return statistics.median(work[name][1] / turn[name][which] for turn in turns)
 
     def ratio(a: str, b: str) -> tuple[float, float]:
-        wall, processor = ([turn[a][i] / turn[b][i] for turn in turns] for i in (0, 1))
-        return statistics.median(wall), statistics.median(processor)
+        """How many times as fast a is as b: by operations, or, of two that see images, by those."""
+        share = work[a][1] / work[b][1] if a in work and b in work else 1.0
+        wall, processor = (
+            statistics.median(share * turn[b][i] / turn[a][i] for turn in turns) for i in (0, 1)
+        )
+        return wall, processor
 
     rows = {
-        name: {
-            "flops_per_second": statistics.median(turn[name][0] for turn in turns),
-            "flops_per_processor_second": statistics.median(turn[name][1] for turn in turns),
-        }
+        name: {"flops_per_second": rate(name, 0), "flops_per_processor_second": rate(name, 1)}
         for name in work
     }
     ratios = {
@@ -101,15 +128,22 @@ def main() -> None:
         for name in work
         if name != "openvino auto"
     }
-    finish(options, {"rows": rows, "ratios": ratios})
+    ratios["starter of its graph without head"] = ratio("starter", "starter, no head")
+    ratios["starter of ViT-B/32"] = ratio("starter", "openvino auto")
+    images = {
+        name: options.batch / statistics.median(turn[name][0] for turn in turns) for name in seen
+    }
+    finish(options, {"rows": rows, "images_per_second": images, "ratios": ratios})
     print(f"ViT-B/32 at {options.size} px, {flops / 1e9:.1f} GFLOP an image, batch {options.batch}")
     for name, row in rows.items():
-        rate = row["flops_per_second"]
-        images = "" if name.startswith("product") else f"{rate / flops:7.1f} images/s"
+        done = row["flops_per_second"]
+        speed = "" if name.startswith("product") else f"{done / flops:7.1f} images/s"
         print(
-            f"{name:<18} {images:>16} {rate / 1e9:8.1f} GFLOP/s, "
+            f"{name:<18} {speed:>16} {done / 1e9:8.1f} GFLOP/s, "
             f"{row['flops_per_processor_second'] / 1e9:6.1f} a processor second"
         )
+    for name, speed in images.items():
+        print(f"{name:<18} {speed:7.1f} images/s")
     for name, (wall, processor) in ratios.items():
         print(f"{name:<40} {wall:5.2f} (of processor time {processor:.2f})")
 

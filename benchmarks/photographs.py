@@ -34,8 +34,8 @@ import numpy as np
 
 import wordsight
 from benchmarks.common import Part, finish, parser
+from wordsight.evaluate.metrics import bootstrap
 from wordsight.library.records import id_from_int
-from wordsight.metrics import bootstrap
 from wordsight.models import ClipModel
 from wordsight.search import Hit, Result
 from wordsight.sources import Item, open_source

@@ -34,7 +34,7 @@ class NoImages:
 def test_the_tour_of_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("foolbox", reason="no sample images")
     monkeypatch.delenv("WORDSIGHT_CIFAR10", raising=False)
-    monkeypatch.setattr(demo, "_crops", lambda *_: {})  # tests/test_crops.py has these
+    monkeypatch.setattr(demo._Tour, "crops", lambda *_: None)  # tests/test_crops.py has these
     drawn = []
     grid = Library.grid
 

@@ -73,7 +73,8 @@ def main() -> None:
         from .starter import train_head
 
         backbone = args.backbone or args.work / "vision.pt"
-        train_head.run(args.data, args.work, backbone, args.device, every)
+        head_plan = train_head.HeadPlan(steps=100 if args.quick else train_head.HeadPlan.steps)
+        train_head.run(args.data, args.work, backbone, args.device, every, head_plan)
     if "export" in steps:
         from .starter import export
 

@@ -1,7 +1,7 @@
-"""Boxes in PyTorch: anchors, overlap, the encoding of one box against another.
+"""Boxes in PyTorch: overlap, the encoding of one box against another, the cells of feature maps.
 
-Boxes are x0, y0, x1, y1 in pixels. Encoding and anchors as in Ren et al., "Faster R-CNN",
-NeurIPS 2015; anchors lie where the teacher's do, so that its maps can be learned cell by cell.
+Boxes are x0, y0, x1, y1 in pixels. The encoding is that of Ren et al., "Faster R-CNN", NeurIPS
+2015; proposals come from cells, not anchors (Tian et al., "FCOS", ICCV 2019).
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ import math
 import torch
 from torch import Tensor
 
-STRIDE = 16
-ANCHOR_SIDES = (32, 64, 96, 128, 160)
-ANCHOR_RATIOS = (0.5, 1.0, 2.0)  # height over width
+STRIDES = (8, 16, 32)
 MAX_LOG_SCALE = math.log(1000 / 16)
 
 
-def cell_anchors() -> Tensor:
-    """The 15 anchors around the origin, float32 [15, 4], by side, then by ratio."""
-    rows = []
-    for side in ANCHOR_SIDES:
-        for ratio in ANCHOR_RATIOS:
-            w, h = side / math.sqrt(ratio), side * math.sqrt(ratio)
-            rows.append([-w / 2, -h / 2, w / 2, h / 2])
-    return torch.tensor(rows)
+def cells(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Centres [N, 2] and strides [N] of the cells of all maps of an image, fine to coarse."""
+    centres, strides = [], []
+    for stride in STRIDES:
+        ys = (torch.arange(height // stride) + 0.5) * stride
+        xs = (torch.arange(width // stride) + 0.5) * stride
+        y, x = torch.meshgrid(ys, xs, indexing="ij")
+        centres.append(torch.stack([x, y], -1).reshape(-1, 2))
+        strides.append(torch.full((len(centres[-1]),), float(stride)))
+    return torch.cat(centres), torch.cat(strides)
 
 
-def grid_anchors(height: int, width: int) -> Tensor:
-    """All anchors of a feature map: float32 [height, width, 15, 4]."""
-    ys, xs = torch.arange(height) * STRIDE, torch.arange(width) * STRIDE
-    y, x = torch.meshgrid(ys, xs, indexing="ij")
-    shifts = torch.stack([x, y, x, y], -1).float()
-    return shifts[:, :, None] + cell_anchors()
+def reach(distances: Tensor, centres: Tensor, strides: Tensor) -> Tensor:
+    """Boxes [..., N, 4] from what each cell says of its left, upper, right and lower side: the
+    logarithm of the distance in strides.
+    """
+    d = torch.exp(distances.clamp(max=MAX_LOG_SCALE)) * strides[:, None]
+    return torch.cat([centres - d[..., :2], centres + d[..., 2:]], -1)
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
@@ -43,6 +43,16 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     size_a = (a[..., 2:] - a[..., :2]).clamp(min=0).prod(-1)
     size_b = (b[..., 2:] - b[..., :2]).clamp(min=0).prod(-1)
     return both / (size_a[..., :, None] + size_b[..., None, :] - both).clamp(min=1e-6)
+
+
+def paired(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU and generalised IoU (Rezatofighi et al., CVPR 2019) of boxes [..., 4], one by one."""
+    both = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(0)
+    hull = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
+    shared, around = both.prod(-1), hull.clamp(min=1e-3).prod(-1)
+    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - shared
+    overlap = shared / union.clamp(min=1e-3)
+    return overlap, overlap - (around - union) / around
 
 
 def encode(boxes: Tensor, frames: Tensor) -> Tensor:

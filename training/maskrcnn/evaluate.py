@@ -1,52 +1,55 @@
-"""How many pasted CIFAR-10 test images does the detector find?
+"""Is a score a probability, and how many pasted CIFAR-10 test images does the detector find?
 
-COCO is measured by benchmarks/proposal_recall.py. The scenes here are of the kind `cifar` (see
-scenes.py) with other seeds than in training, test images instead of train images, and backgrounds
-from the same photographs.
+Recall on COCO is measured by benchmarks/proposal_recall.py. Calibration is that of the proposals on
+the annotated val2017 photographs. The scenes are CIFAR-10 test images pasted on backgrounds.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
-from training.maskrcnn.boxes import iou
-from training.maskrcnn.scenes import Packs, make_scene
+from training.maskrcnn.calibrate import judge, reliability
+from training.maskrcnn.pictures import coco
+from training.maskrcnn.scenes import Scenes
+from wordsight.regions import iou
 
-FIRST_SEED = 1_000_000
+LIMIT = 20
 
 
-def evaluate(
-    data: Path, detector: Path, teacher: Path | None = None, *, scenes: int = 300, limit: int = 20
-) -> dict[str, dict[str, float]]:
-    """Recall of pasted images at IoU 0.5 with `limit` proposals, by side of the pasted image."""
-    import onnxruntime
+def evaluate(data: Path, detector: Path, scenes: int = 200) -> dict[str, Any]:
+    """Calibration and names on the judged photographs; recall of pasted images at IoU 0.5."""
+    judged = judge(detector, coco(data)[1])
+    return {
+        "recall": round(float(np.mean(judged.found)), 4),
+        "reliability": reliability(judged.scores, judged.right),
+        "named": {
+            "share": round(len(judged.named) / sum(judged.right), 3),
+            "right": round(float(np.mean(judged.named)), 3),
+        },
+        "pasted": _pasted(data, detector, scenes),
+    }
 
-    packs = Packs(data, cifar="test")
-    sessions = {"starter": onnxruntime.InferenceSession(str(detector / "model.onnx"))}
-    if teacher is not None:
-        sessions["teacher"] = onnxruntime.InferenceSession(str(teacher / "model.onnx"))
-    found: dict[str, list[float]] = {name: [] for name in sessions}
-    sides: list[float] = []
-    for i in range(scenes):
-        image, known, _ = make_scene(FIRST_SEED + i, packs, kind="cifar")
-        x = image.astype(np.float32).transpose(2, 0, 1) / 255
-        sides += (known[:, 2] - known[:, 0]).tolist()
-        for name, session in sessions.items():
-            pixels = (x - 0.5) / 0.25 if name == "starter" else x
-            boxes, scores = session.run(["boxes", "scores"], {"image": pixels})
-            best = torch.from_numpy(boxes[np.argsort(-scores)[:limit]])
-            overlap = iou(torch.from_numpy(known), best)
-            hit = overlap.amax(1) >= 0.5 if len(best) else torch.zeros(len(known))
-            found[name] += hit.float().tolist()
-    side = np.array(sides)
-    report = {}
-    for name, hits in found.items():
-        hit = np.array(hits)
-        report[name] = {"all": round(float(hit.mean()), 3)}
-        for low, high in ((16, 32), (32, 64), (64, 200)):
-            chosen = (side >= low) & (side < high)
-            report[name][f"{low} to {high} px"] = round(float(hit[chosen].mean()), 3)
+
+def _pasted(data: Path, detector: Path, scenes: int) -> dict[str, float]:
+    from PIL import Image
+
+    from wordsight.regions import load_proposer, propose
+
+    maker = Scenes([], data, seed=1_000_000, cifar="test")
+    loaded = load_proposer(detector, runtime="onnxruntime")
+    sides, hits = [], []
+    for _ in range(scenes):
+        image, about = maker.make("cifar")
+        found = propose([Image.fromarray(image)], loaded, limit=LIMIT, margin=0.0)[0]
+        boxes = np.array([r.box for r in found], np.float32).reshape(-1, 4)
+        sides.append(about.boxes[:, 2] - about.boxes[:, 0])
+        hits.append(iou(about.boxes, boxes).max(1, initial=0.0) >= 0.5)
+    side, hit = np.concatenate(sides), np.concatenate(hits)
+    report = {"all": round(float(hit.mean()), 3)}
+    for low, high in ((16, 32), (32, 64), (64, 201)):
+        chosen = (side >= low) & (side < high)
+        report[f"{low} to {high - 1} px"] = round(float(hit[chosen].mean()), 3)
     return report

@@ -1,62 +1,31 @@
-"""Run the teacher over the scenes and keep what it says, inside and out, as training targets.
+"""Run the teacher over the pictures, whole and in parts, and keep what it says of them.
 
-The teacher is the Mask R-CNN of ``maskrcnn-fbnetv3a`` (COCO, one feature map at stride 16, 15
-anchors a cell). Only its *outputs* on our pictures are used, never its weights: the feature map,
-the objectness and box maps of its region proposal network, its thirty proposals with their class
-probabilities and refined boxes, and its detections with masks.
+The teacher is the Mask R-CNN of ``maskrcnn-fbnetv3a`` (COCO). Only its *outputs* are used, never
+its weights: the boxes of its thirty proposals as its head corrected them, with the probabilities
+of COCO's classes, and its masks. It sees a short side of 320 pixels; in four overlapping parts of a
+photograph, each enlarged to that, it finds small objects that it misses in the whole.
 """
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from training.maskrcnn.scenes import MAX_BOXES, SIZE, Packs, make_scene
+from training.maskrcnn.pictures import Picture, gather, open_picture
+from wordsight.regions import iou
 
-CELLS = SIZE // 16
-PROPOSALS, DETECTIONS, MASKS = 30, 40, 12
-TEACHER_CHANNELS = 112
-
+SHORT, LONG = 320, 640
+PART = 0.6  # of width and height: the sides of a part
+OVERLAP = 0.6  # of two boxes that overlap more, the less certain one goes
+LEAST = 0.03
+MOST, MASKS = 60, 12
+CLASSES = 80
+TARGETS = "targets.pickle"
 # Tensors inside the teacher's graph (see its README: the graph is fixed, so are the names).
-INNER = {
-    "feature": "t81",
-    "objectness": "t97",
-    "deltas": "t98",
-    "proposals": "t189",
-    "logits": "t215",
-    "refined": "t257",
-}
-
-FIELDS = {
-    "image": ((SIZE, SIZE, 3), np.uint8),
-    "feature": ((TEACHER_CHANNELS, CELLS, CELLS), np.float16),
-    "objectness": ((15, CELLS, CELLS), np.float16),
-    "deltas": ((60, CELLS, CELLS), np.float16),
-    "proposals": ((PROPOSALS, 4), np.float32),
-    "probabilities": ((PROPOSALS, 81), np.float16),
-    "refined": ((PROPOSALS, 4), np.float32),
-    "boxes": ((DETECTIONS, 4), np.float32),
-    "scores": ((DETECTIONS,), np.float32),
-    "masks": ((MASKS, 28, 28), np.uint8),
-    "known": ((MAX_BOXES, 4), np.float32),
-    "pasted": ((), np.uint8),
-    "done": ((), np.uint8),
-}
-
-
-def open_targets(folder: Path, count: int | None = None) -> dict[str, np.ndarray]:
-    """The target arrays of a folder as memory maps; with `count`, created if they are missing."""
-    arrays = {}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, (shape, dtype) in FIELDS.items():
-        path = folder / f"{name}.npy"
-        if not path.exists():
-            if count is None:
-                raise FileNotFoundError(f"{path}: no targets; run the targets stage first")
-            np.lib.format.open_memmap(path, "w+", dtype, (count, *shape)).flush()
-        arrays[name] = np.load(path, mmap_mode="r" if count is None else "r+")
-    return arrays
+INNER = {"logits": "t215", "refined": "t257"}
 
 
 class Teacher:
@@ -74,55 +43,90 @@ class Teacher:
         self.session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        self.names = [*INNER, "boxes", "scores", "masks"]
-        self.tensors = [*INNER.values(), "boxes", "scores", "masks"]
 
-    def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """Everything the teacher says about a uint8 [H, W, 3] picture."""
-        x = image.astype(np.float32).transpose(2, 0, 1) / 255
-        return dict(zip(self.names, self.session.run(self.tensors, {"image": x}), strict=True))
-
-
-def _padded(rows: np.ndarray, n: int) -> np.ndarray:
-    out = np.zeros((n, *rows.shape[1:]), rows.dtype)
-    out[: min(n, len(rows))] = rows[:n]
-    return out
-
-
-def make_targets(data: Path, teacher: Path, out: Path, count: int, part: str = "0/1") -> None:
-    """Fill `out` with `count` scenes and the teacher's view of them; resumes where it stopped.
-
-    `part` "i/n" does every n-th scene only, so that processes can share the work.
-    """
-    arrays = open_targets(out, count)
-    packs, teach = Packs(data), Teacher(teacher)
-    first, step = (int(v) for v in part.split("/"))
-    for i in range(first, count, step):
-        if arrays["done"][i]:
-            continue
-        image, known, kind = make_scene(i, packs)
-        said = teach(image)
-        logits = said["logits"]
+    def __call__(self, image: Image.Image) -> tuple[np.ndarray, ...]:
+        """Boxes [N, 4] in pixels of the image, class probabilities [N, 80]; of its detections
+        boxes [M, 4] and masks [M, 28, 28].
+        """
+        scale = min(SHORT / min(image.size), LONG / max(image.size))
+        size = tuple(max(1, round(v * scale)) for v in image.size)
+        resized = image.resize(size, Image.Resampling.BILINEAR)
+        x = np.asarray(resized, np.float32).transpose(2, 0, 1) / 255
+        logits, refined, boxes, scores, masks = self.session.run(
+            [*INNER.values(), "boxes", "scores", "masks"], {"image": x}
+        )
         p = np.exp(logits - logits.max(1, keepdims=True))
-        p /= p.sum(1, keepdims=True)
-        refined = said["refined"].reshape(len(p), 80, 4)
-        best = p[:, :80].argmax(1)  # the last class is the background
-        row = {
-            "image": image,
-            "feature": said["feature"][0],
-            "objectness": said["objectness"][0],
-            "deltas": said["deltas"][0],
-            "proposals": _padded(said["proposals"], PROPOSALS),
-            "probabilities": _padded(p, PROPOSALS),
-            "refined": _padded(refined[np.arange(len(p)), best], PROPOSALS),
-            "boxes": _padded(said["boxes"], DETECTIONS),
-            "scores": _padded(said["scores"], DETECTIONS),
-            "masks": _padded((said["masks"][:, 0] * 255).astype(np.uint8), MASKS),
-            "known": _padded(known, MAX_BOXES),
-            "pasted": kind in ("pasted", "cifar"),
-        }
-        for name, value in row.items():
-            arrays[name][i] = value
-        arrays["done"][i] = 1
-        if i % 500 < step:
-            print(f"scene {i} of {count}", flush=True)
+        p = (p / p.sum(1, keepdims=True))[:, :CLASSES]  # the last class is the background
+        best = refined.reshape(len(p), CLASSES, 4)[np.arange(len(p)), p.argmax(1)]
+        ratio = np.array([image.width / size[0], image.height / size[1]] * 2, np.float32)
+        limit = np.array([image.width, image.height] * 2, np.float32)
+        sure = scores > 0.3
+        return (
+            np.clip(best * ratio, 0, limit), p,
+            np.clip(boxes[sure] * ratio, 0, limit), masks[sure, 0],
+        )  # fmt: skip
+
+
+def parts(width: int, height: int) -> list[tuple[int, int, int, int]]:
+    """The whole picture and its four parts."""
+    w, h = round(width * PART), round(height * PART)
+    corners = [(x, y) for y in (0, height - h) for x in (0, width - w)]
+    return [(0, 0, width, height), *((x, y, x + w, y + h) for x, y in corners)]
+
+
+def whole(boxes: np.ndarray, part: tuple[int, ...], width: int, height: int) -> np.ndarray:
+    """Which boxes (in pixels of the picture) no inner edge of the part may have cut off."""
+    x0, y0, x1, y1 = part
+    slack = 0.02 * max(x1 - x0, y1 - y0)
+    return (
+        ((boxes[:, 0] > x0 + slack) | (x0 == 0)) & ((boxes[:, 1] > y0 + slack) | (y0 == 0))
+        & ((boxes[:, 2] < x1 - slack) | (x1 == width))
+        & ((boxes[:, 3] < y1 - slack) | (y1 == height))
+    )  # fmt: skip
+
+
+def ask(teacher: Teacher, image: Image.Image, divide: bool) -> dict[str, np.ndarray]:
+    """What the teacher says of a picture, best first; each object once."""
+    found: list[list[np.ndarray]] = [[], [], [], []]
+    for part in parts(*image.size)[: None if divide else 1]:
+        said = list(teacher(image.crop(part)))
+        shift = np.array([part[0], part[1]] * 2, np.float32)
+        for at in (0, 2):
+            boxes = said[at] + shift
+            fits = whole(boxes, part, *image.size)
+            found[at].append(boxes[fits])
+            found[at + 1].append(said[at + 1][fits])
+    boxes, classes, mask_boxes, masks = (np.concatenate(rows) for rows in found)
+    score = classes.sum(1)
+    sides = (boxes[:, 2:] - boxes[:, :2]).min(1)
+    keep: list[int] = []
+    for i in np.argsort(-score):
+        if score[i] < LEAST or sides[i] < 4 or len(keep) == MOST:
+            continue
+        if not keep or iou(boxes[i : i + 1], boxes[keep]).max() < OVERLAP:
+            keep.append(int(i))
+    some = slice(0, MASKS)
+    return {
+        "boxes": boxes[keep].astype(np.float32), "classes": classes[keep].astype(np.float16),
+        "mask_boxes": mask_boxes[some].astype(np.float32),
+        "masks": (masks[some] * 255).astype(np.uint8),
+    }  # fmt: skip
+
+
+def make_targets(data: Path, teacher: Path, out: Path, folders: list[Path], objects: int) -> None:
+    """Write out/targets.pickle: the pictures and the teacher's view of each."""
+    teach = Teacher(teacher)
+    pictures = gather(data, folders, objects)
+    rows = []
+    for number, picture in enumerate(pictures):
+        image = open_picture(picture.data)
+        rows.append((picture, ask(teach, image, picture.kind == "photo")))
+        if number % 100 == 0:
+            print(f"picture {number} of {len(pictures)}", flush=True)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / TARGETS).write_bytes(pickle.dumps(rows))
+
+
+def load_targets(folder: Path) -> list[tuple[Picture, dict[str, np.ndarray]]]:
+    """What :func:`make_targets` wrote there."""
+    return pickle.loads((folder / TARGETS).read_bytes())  # our own file

@@ -100,12 +100,19 @@ def load_backbone(saved: Path) -> Backbone:
     return backbone.eval()
 
 
-def run(data: Path, work: Path, saved: Path, device: str, every: int = 1) -> None:
+def run(
+    data: Path,
+    work: Path,
+    saved: Path,
+    device: str,
+    every: int = 1,
+    plan: HeadPlan | None = None,
+) -> None:
     """Train the head for a saved tower's backbone and write both to ``image.pt``."""
     state = torch.load(saved, weights_only=True)
     backbone = load_backbone(saved)
     known = features.build(backbone, data, device, every)
-    head = train(known, backbone.cpu()._fc, Goals.load(work, torch.device("cpu")))
+    head = train(known, backbone.cpu()._fc, Goals.load(work, torch.device("cpu")), plan=plan)
     tower = {
         **{f"{_PREFIX}{k}": v for k, v in backbone.state_dict().items()},
         **{f"head.{k}": v for k, v in head.state_dict().items()},

@@ -169,7 +169,7 @@ def check_files(files: Iterable[Path | None]) -> None:
 
 def _keep_fonts() -> None:
     """Let matplotlib keep its list of fonts in our cache, not beside that of other programs."""
-    from wordsight.models.runtime import writable_cache
+    from wordsight.runtime.cache import writable_cache
 
     if folder := writable_cache("matplotlib"):
         os.environ.setdefault("MPLCONFIGDIR", str(folder))

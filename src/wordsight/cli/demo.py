@@ -7,33 +7,28 @@ from typing import Annotated
 
 import typer
 
-from wordsight.cli.app import (
-    JsonOption,
-    ModelOption,
-    Precision,
-    PrecisionOption,
-    Runtime,
-    RuntimeOption,
-    app,
-    examples,
-    given,
-)
+from wordsight.cli import options
+from wordsight.cli.app import app, examples
 from wordsight.cli.console import Transfer, print_json, progress_bar, say, step
 from wordsight.cli.opening import load
+
+_Out = Annotated[
+    Path,
+    typer.Option(metavar="DIR", parser=options.given("--out"), help="Folder for the pictures."),
+]
+_Full = Annotated[
+    bool, typer.Option("--full", help="Index all 10,000 test images, not the first 2,000.")
+]
 
 
 @app.command(epilog=examples("wordsight demo --out demo"))
 def demo(
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", parser=given("--out"), help="Folder for the pictures.")
-    ] = Path("demo"),
-    full: Annotated[
-        bool, typer.Option("--full", help="Index all 10,000 test images, not the first 2,000.")
-    ] = False,
-    model: ModelOption = "starter",
-    runtime: RuntimeOption = Runtime.auto,
-    precision: PrecisionOption = Precision.auto,
-    as_json: JsonOption = False,
+    out: _Out = Path("demo"),
+    full: _Full = False,
+    model: options.ModelOption = "starter",
+    runtime: options.RuntimeOption = options.Runtime.auto,
+    precision: options.PrecisionOption = options.Precision.auto,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Take a guided tour on CIFAR-10, step by step.
 

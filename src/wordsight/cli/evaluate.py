@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wordsight.cli.app import (
-    JsonOption,
-    LibraryOption,
-    MovedModelOption,
-    Precision,
-    PrecisionOption,
-    Runtime,
-    RuntimeOption,
-    app,
-    examples,
-    given,
-)
+from wordsight.cli import options
+from wordsight.cli.app import app, examples
 from wordsight.cli.console import (
     check_files,
     check_pictures,
@@ -35,8 +25,60 @@ from wordsight.errors import WordsightError, reason
 if TYPE_CHECKING:
     from wordsight.api import Library
     from wordsight.evaluate import Evaluation
-    from wordsight.metrics import Estimate
+    from wordsight.evaluate.metrics import Estimate
     from wordsight.search import Hit
+
+
+_Queries = Annotated[
+    str,
+    typer.Option(
+        metavar="QUERIES",
+        help="labels (those of the library), a folder or .tar with class folders, a COCO "
+        "captions or instances .json, or a .csv with query,relevant-id[,grade].",
+    ),
+]
+_K = Annotated[
+    str, typer.Option("--k", metavar="K,K,...", help="Values of K for Recall@K and the others.")
+]
+_Template = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TEXT",
+        help="Prompt template for labels ({} is the label); several are averaged.",
+    ),
+]
+_Synonyms = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--synonyms"),
+        help='A file of synonyms, one label per line: "car: auto, sedan".',
+    ),
+]
+_Plot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--plot"),
+        help="Save a plot of Recall@K for each method.",
+    ),
+]
+_PerQuery = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--per-query"),
+        help="Write a .jsonl file, one query per line.",
+    ),
+]
+_Failures = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--failures"),
+        help="Save a picture of the worst queries and their results.",
+    ),
+]
 
 
 @app.command(
@@ -46,59 +88,18 @@ if TYPE_CHECKING:
     )
 )
 def evaluate(
-    queries: Annotated[
-        str,
-        typer.Option(
-            metavar="QUERIES",
-            help="labels (those of the library), a folder or .tar with class folders, a COCO "
-            "captions or instances .json, or a .csv with query,relevant-id[,grade].",
-        ),
-    ],
-    library: LibraryOption = None,
-    k: Annotated[
-        str, typer.Option("--k", metavar="K,K,...", help="Values of K for Recall@K and the others.")
-    ] = "1,5,10",
-    template: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Prompt template for labels ({} is the label); several are averaged.",
-        ),
-    ] = None,
-    synonyms: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            parser=given("--synonyms"),
-            help='A file of synonyms, one label per line: "car: auto, sedan".',
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", parser=given("--plot"), help="Save a plot of Recall@K for each method."
-        ),
-    ] = None,
-    per_query: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            parser=given("--per-query"),
-            help="Write a .jsonl file, one query per line.",
-        ),
-    ] = None,
-    failures: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            parser=given("--failures"),
-            help="Save a picture of the worst queries and their results.",
-        ),
-    ] = None,
-    model: MovedModelOption = None,
-    runtime: RuntimeOption = Runtime.auto,
-    precision: PrecisionOption = Precision.auto,
-    as_json: JsonOption = False,
+    queries: _Queries,
+    library: options.LibraryOption = None,
+    k: _K = "1,5,10",
+    template: _Template = None,
+    synonyms: _Synonyms = None,
+    plot: _Plot = None,
+    per_query: _PerQuery = None,
+    failures: _Failures = None,
+    model: options.MovedModelOption = None,
+    runtime: options.RuntimeOption = options.Runtime.auto,
+    precision: options.PrecisionOption = options.Precision.auto,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Measure how well search works on a library.
 
@@ -108,14 +109,7 @@ def evaluate(
     from wordsight.evaluate import evaluate as run
     from wordsight.evaluate import load_judgements
 
-    try:
-        ks = sorted({int(part) for part in k.split(",")})
-    except ValueError:
-        ks = []
-    if not ks or ks[0] < 1:
-        raise WordsightError(
-            f"--k takes whole numbers from 1, separated by commas (1,5,10), not '{k}'."
-        )
+    ks = _numbers(k)
     check_files([per_query])
     check_pictures([failures], plots=[plot])
     opened = open_library(library, model, runtime, precision)
@@ -148,6 +142,19 @@ def evaluate(
     if failures:
         render.save(_failures(opened, evaluation), failures)
         say(f"Failures: {failures}")
+
+
+def _numbers(text: str) -> list[int]:
+    """The values of K, ascending. Raises WordsightError."""
+    try:
+        ks = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        ks = []
+    if not ks or ks[0] < 1:
+        raise WordsightError(
+            f"--k takes whole numbers from 1, separated by commas (1,5,10), not '{text}'."
+        )
+    return ks
 
 
 def _read_synonyms(path: Path) -> dict[str, list[str]]:

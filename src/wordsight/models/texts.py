@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wordsight.models.runtime import writable_cache
 from wordsight.paths import drafted
+from wordsight.runtime.cache import writable_cache
 
 if TYPE_CHECKING:
     import numpy as np

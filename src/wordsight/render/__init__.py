@@ -1,22 +1,20 @@
 """Pictures of results: grids, cards, montages and plots, from plain images, strings and numbers.
 
-Grids and montages are Pillow images (:mod:`.grids`), plots are matplotlib figures
-(:mod:`.plots`); :func:`save` writes either, :func:`in_terminal` shows a picture where the
-terminal can draw one. Nothing here knows libraries or models.
+Grids, montages and overlays are Pillow images, plots are matplotlib figures; :func:`save` writes
+either, :func:`in_terminal` shows a picture where the terminal can draw one. Nothing here knows
+libraries or models.
 """
 
 from wordsight.render.grids import (
-    Classified,
     Tile,
-    classification_montage,
     grid,
     missing_image,
     no_match_card,
-    outlined,
-    relevance_overlay,
     sections,
     side_by_side,
 )
+from wordsight.render.montage import Classified, classification_montage
+from wordsight.render.overlays import outlined, relevance_overlay
 from wordsight.render.plots import (
     confusion_matrix,
     histogram,

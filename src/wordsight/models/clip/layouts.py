@@ -31,10 +31,10 @@ from pathlib import Path
 from typing import Any
 
 from wordsight.errors import ModelError
-from wordsight.models import preprocess
+from wordsight.models.clip import preprocess
+from wordsight.models.clip.tokenizer import CLEANING, TokenizerSettings
 from wordsight.models.external_data import external_data
-from wordsight.models.onnxfile import output_shapes
-from wordsight.models.tokenizer import CLEANING, TokenizerSettings
+from wordsight.runtime.onnxfile import output_shapes
 
 OPEN_CLIP = (
     "config.json",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from wordsight.models.runtime import Graph, Tensor
+    from wordsight.runtime.graph import Graph, Tensor
 
     Array = npt.NDArray[Any]
 

@@ -1,7 +1,7 @@
 """CLIP: images and texts as unit vectors in one space, from a model directory.
 
 Nothing about a particular model is written here, nor of how its files are laid out:
-:mod:`wordsight.models.layouts` reads what they say.
+:mod:`wordsight.models.clip.layouts` reads what they say.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import ModelError
+from wordsight.models.clip.layouts import beside, describe, pick_output
+from wordsight.models.clip.tokenizer import CLEANING
 from wordsight.models.external_data import plain_folder
-from wordsight.models.layouts import beside, describe, pick_output
-from wordsight.models.runtime import Graph, check_choice, choose_runtime, open_graph, remembered
-from wordsight.models.tokenizer import CLEANING
+from wordsight.runtime.cache import remembered
+from wordsight.runtime.graph import Graph, check_choice, choose_runtime, open_graph
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +46,7 @@ class ClipModel:
         name: what to call it; the directory's name if not given.
         source: what :func:`wordsight.load_model` opens it again with; the directory if not given.
         runtime: "auto", "openvino" or "onnxruntime".
-        precision: "auto", "fp32", "bf16" or "int8" (:func:`wordsight.models.runtime.open_graph`).
+        precision: "auto", "fp32", "bf16" or "int8" (:func:`wordsight.runtime.graph.open_graph`).
             With "auto" the image tower computes in bf16 where that is fast (cosines to fp32 above
             0.9999, about four times the speed), the text tower in fp32. "int8" concerns the image
             tower alone; :func:`wordsight.indexing.check_int8` says what it changes.

@@ -1,20 +1,22 @@
-"""Zero-shot classification: which of some labels, put into words, an image fits best.
-
-Method: CLIP's (Radford et al. 2021, "Learning Transferable Visual Models From Natural Language
-Supervision", section 3.1): the cosines between the image and one text per label, times the
-model's own scale, through a softmax. An ensemble of templates is the normalised mean of the
-normalised text vectors (section 3.1.4).
-"""
+"""Labels put into words for a model, which then judge images."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wordsight.errors import QueryError, reason
+from wordsight.classify.labels import (
+    DEFAULT_TEMPLATE,
+    encoded,
+    label_vectors,
+    mean_of_groups,
+    prompts,
+    read_labels,
+)
+from wordsight.classify.temperature import fit_temperature, sigmoid, softmax
+from wordsight.errors import QueryError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,28 +26,6 @@ if TYPE_CHECKING:
     from wordsight.models.clip import ClipModel
     from wordsight.sources import Item
 
-LABEL_SETS = ("everyday", "cifar10", "caltech101", "imagenet")
-DEFAULT_TEMPLATE = "a photo of a {}."
-
-# Our own wordings, for ensembles: how an image is seen, not what else is in it.
-ENSEMBLE = (
-    "a photo of a {}.",
-    "a photo of one {}.",
-    "a picture of the {}.",
-    "a close view of a {}.",
-    "a {} seen from afar.",
-    "a small picture of a {}.",
-    "a blurry photo of a {}.",
-    "a dark photo of a {}.",
-    "a bright photo of a {}.",
-    "a black and white photo of a {}.",
-    "a low quality photo of the {}.",
-    "a sharp photo of the {}.",
-    "part of a {}.",
-    "a {} indoors.",
-    "a {} outdoors.",
-    "many of the {}.",
-)
 
 OWN_SHARE = 0.35
 """How far above the bank an image must come to fit, as a share of what the labels' own words reach.
@@ -92,92 +72,6 @@ class Classification:
         }
 
 
-def read_labels(labels: str | Path | Sequence[str]) -> list[str]:
-    """Labels from a set's name, a file (a label per line, # comments), "dog,cat,car", or a list.
-
-    One label is enough. Raises QueryError for no label, duplicates, or a file that cannot be read.
-    """
-    names = _named_labels(str(labels)) if isinstance(labels, (str, Path)) else list(labels)
-    names = [" ".join(name.split()) for name in names]
-    names = [name for name in names if name]
-    if not names:
-        raise QueryError("no labels given; separate them with commas, for example: dog,cat,car.")
-    double = (
-        sorted({name for name in names if names.count(name) > 1})
-        if len(set(names)) < len(names)
-        else []
-    )
-    if double:
-        raise QueryError(f"labels must be different; given twice: {', '.join(double[:5])}.")
-    return names
-
-
-def _named_labels(text: str) -> list[str]:
-    from difflib import get_close_matches
-    from importlib.resources import files
-
-    if text in LABEL_SETS:
-        return _lines((files("wordsight") / "labels" / f"{text}.txt").read_text(encoding="utf-8"))
-    path = Path(text)
-    if os.path.isfile(path):  # noqa: PTH113  (many labels are longer than a path may be)
-        try:
-            return _lines(path.read_text(encoding="utf-8-sig"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise QueryError(f"cannot read the label file {path}: {reason(error)}.") from None
-    if "," not in text and (path.suffix.strip(".").isalnum() or len(path.parts) > 1):
-        raise QueryError(f"no label file {text}; write labels like this: dog,cat,car.")
-    if meant := get_close_matches(text, LABEL_SETS, cutoff=0.7):
-        raise QueryError(f"no label set '{text}'; did you mean {meant[0]}?")
-    return text.split(",")
-
-
-def _lines(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-
-
-def prompts(label: str, templates: Sequence[str]) -> list[str]:
-    """A label in each template; "{}" or "{label}" stands for it, underscores become spaces."""
-    spoken = label.replace("_", " ")
-    return [t.replace("{label}", "{}").replace("{}", spoken) for t in templates]
-
-
-def check_template(template: str) -> str:
-    """The template itself. Raises QueryError when it has no place for the label."""
-    if "{}" not in template and "{label}" not in template:
-        raise QueryError(
-            f'the template "{template}" has no place for the label; put {{}} there, for example: '
-            '"a photo of a {}."'
-        )
-    return template
-
-
-def _encoded(model: ClipModel, texts: Sequence[str]) -> NDArray[np.float32]:
-    # Here, since `import wordsight` imports this module, and the models come with a good deal.
-    from wordsight.models.texts import encode_texts_cached
-
-    return encode_texts_cached(model, texts)
-
-
-def label_vectors(
-    model: ClipModel, labels: Sequence[str], templates: Sequence[str] = (DEFAULT_TEMPLATE,)
-) -> NDArray[np.float32]:
-    """Text vectors of labels, float32 [L, D] of unit length; kept in the cache per model."""
-    for template in templates:
-        check_template(template)
-    texts = [text for label in labels for text in prompts(label, templates)]
-    return _mean_of_groups(_encoded(model, texts), len(templates))
-
-
-def _mean_of_groups(vectors: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    import numpy as np
-
-    means = vectors.reshape(-1, size, vectors.shape[1]).mean(axis=1)
-    unit: NDArray[np.float32] = means / np.maximum(
-        np.linalg.norm(means, axis=1, keepdims=True), np.float32(1e-12)
-    )
-    return unit
-
-
 class Classifier:
     """Labels put into words for a model, ready to judge images."""
 
@@ -213,7 +107,7 @@ class Classifier:
         self._text = label_vectors(model, self.labels, templates)
         # The bank in the same wordings as the labels: what matters is what is said, not how.
         texts = [text for phrase in neutral_phrases() for text in _bank_prompts(phrase, templates)]
-        self._bank = _mean_of_groups(_encoded(model, texts), len(templates))
+        self._bank = mean_of_groups(encoded(model, texts), len(templates))
         # Each label's own words as if they were an image: the most that can be reached.
         self.own_evidence = float(self.evidence(self._text).mean())
         by_chance = needed_evidence(len(self.labels), false_accept)
@@ -275,12 +169,6 @@ class Classifier:
         return self.judge(self.model.encode_images([_opened(image) for image in images]), top)
 
 
-def _not_empty(image: Any) -> Any:
-    if isinstance(image, str) and not image.strip():
-        raise QueryError("the path is empty; name an image file.")
-    return image
-
-
 def _opened(image: Any) -> Image:
     from wordsight.images import open_image, to_rgb
 
@@ -334,6 +222,12 @@ def classify(
         loaded, labels, templates=templates, temperature=temperature, closed=closed
     )
     return [result for part in batches(images, batch) for result in classifier(part, top)]
+
+
+def _not_empty(image: Any) -> Any:
+    if isinstance(image, str) and not image.strip():
+        raise QueryError("the path is empty; name an image file.")
+    return image
 
 
 def encode_items(
@@ -402,46 +296,3 @@ def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
             part = []
     if part:
         yield part
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Softmax over the last axis."""
-    import numpy as np
-
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    result: NDArray[np.float32] = shifted / shifted.sum(axis=-1, keepdims=True)
-    return result
-
-
-def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logistic function, without overflow."""
-    import numpy as np
-
-    result: NDArray[np.float32] = 0.5 * (1 + np.tanh(0.5 * logits))
-    return result
-
-
-def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.integer[Any]]) -> float:
-    """The temperature T > 0 for which softmax(logits / T) has the lowest log loss.
-
-    ``logits`` [N, L], ``truth`` [N] the right labels' places. Source: Guo et al. 2017, "On
-    Calibration of Modern Neural Networks", section 4.2. A golden-section search over log T
-    between 1/100 and 100; the loss has one minimum there.
-    """
-    import numpy as np
-
-    def loss(log_t: float) -> float:
-        scaled = logits.astype(np.float64) / np.exp(log_t)
-        scaled -= scaled.max(axis=1, keepdims=True)
-        right = scaled[np.arange(len(truth)), truth]
-        return float(np.mean(np.log(np.exp(scaled).sum(axis=1)) - right))
-
-    low, high = -np.log(100), np.log(100)
-    ratio = (np.sqrt(5) - 1) / 2
-    for _ in range(60):
-        a, b = high - ratio * (high - low), low + ratio * (high - low)
-        if loss(a) < loss(b):
-            high = b
-        else:
-            low = a
-    return float(np.exp((low + high) / 2))

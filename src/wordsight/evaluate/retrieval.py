@@ -1,7 +1,4 @@
-"""Measuring: retrieval over a library with relevance judgements, and classification.
-
-The metrics themselves are pure functions in :mod:`wordsight.metrics`; here they meet a library.
-"""
+"""The metrics of retrieval over a library with relevance judgements."""
 
 from __future__ import annotations
 
@@ -9,30 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from wordsight.judgements import Judgements, load_judgements
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from wordsight.api import Library
+    from wordsight.evaluate.judgements import Judgements
+    from wordsight.evaluate.metrics import Estimate
+    from wordsight.evaluate.ranking import Ranking
     from wordsight.library import Snapshot
-    from wordsight.metrics import Estimate, Ranking
 
-__all__ = [
-    "DEFAULT_KS",
-    "ClassificationReport",
-    "Evaluation",
-    "Judgements",
-    "classification_report",
-    "evaluate",
-    "load_judgements",
-]
 
 DEFAULT_KS = (1, 5, 10)
-
-
-# -- retrieval ----------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -66,7 +51,7 @@ class Evaluation:
 
     def per_query(self) -> Iterator[dict[str, Any]]:
         """One row a query: its first rank and average precision under each method."""
-        from wordsight.metrics import average_precision, first_rank
+        from wordsight.evaluate.metrics import average_precision, first_rank
 
         rank = {name: first_rank(r) for name, r in self.rankings.items()}
         precision = {name: average_precision(r) for name, r in self.rankings.items()}
@@ -84,7 +69,7 @@ class Evaluation:
         """Places of the ``count`` queries with the lowest average precision, worst first."""
         import numpy as np
 
-        from wordsight.metrics import average_precision
+        from wordsight.evaluate.metrics import average_precision
 
         order = np.argsort(average_precision(self.rankings[method]), kind="stable")
         return [int(i) for i in order[:count]]
@@ -104,7 +89,8 @@ def evaluate(
     above the background, by which a search with crops ranks). Scores are made block by block and
     never all kept.
     """
-    from wordsight.metrics import Ranking, summarize
+    from wordsight.evaluate.metrics import summarize
+    from wordsight.evaluate.ranking import Ranking
 
     snapshot = library.store.snapshot()
     variants = [("baseline", False, False), ("normalised", False, True)]
@@ -166,7 +152,7 @@ def _image_to_text(snapshot: Snapshot, judgements: Judgements) -> Ranking:
     """Whole images as queries, captions as the gallery."""
     import numpy as np
 
-    from wordsight.metrics import Ranking
+    from wordsight.evaluate.ranking import Ranking
 
     captions_of: dict[int, list[int]] = {}
     for caption, places in enumerate(judgements.relevant):
@@ -177,63 +163,4 @@ def _image_to_text(snapshot: Snapshot, judgements: Judgements) -> Ranking:
         lambda rows, columns: vectors[rows] @ judgements.vectors[columns].T,
         [np.array(captions_of[image], np.int64) for image in images],
         gallery=len(judgements.texts),
-    )
-
-
-# -- classification -----------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class ClassificationReport:
-    """How right a classifier is, and how well its confidences say so.
-
-    ``confusion`` is int64 [L, L], rows true, columns predicted. The bins are those of
-    :func:`wordsight.metrics.reliability_bins`; ``ece`` is the expected calibration error.
-    """
-
-    images: int
-    accuracy: float
-    top3_accuracy: float
-    ece: float
-    confusion: NDArray[np.int64]
-    bin_confidence: NDArray[np.float64]
-    bin_accuracy: NDArray[np.float64]
-    bin_count: NDArray[np.int64]
-
-    def to_json(self) -> dict[str, Any]:
-        """The figures, and the confusion matrix as lists."""
-        return {
-            "images": self.images,
-            "accuracy": round(self.accuracy, 5),
-            "top3_accuracy": round(self.top3_accuracy, 5),
-            "ece": round(self.ece, 5),
-            "confusion": self.confusion.tolist(),
-        }
-
-
-def classification_report(
-    confidences: NDArray[np.float32], truth: NDArray[np.int64]
-) -> ClassificationReport:
-    """Measure confidences [N, L] against the places [N] of the right labels (N at least 1)."""
-    import numpy as np
-
-    from wordsight.metrics import expected_calibration_error, reliability_bins
-
-    count = confidences.shape[1]
-    predicted = confidences.argmax(axis=1)
-    right = predicted == truth
-    best = np.clip(confidences.max(axis=1), 0, 1)
-    top3 = np.argsort(-confidences, axis=1, kind="stable")[:, :3]
-    bins = reliability_bins(best, right)
-    confusion = np.zeros((count, count), np.int64)
-    np.add.at(confusion, (truth, predicted), 1)
-    return ClassificationReport(
-        images=len(truth),
-        accuracy=float(right.mean()),
-        top3_accuracy=float((top3 == truth[:, None]).any(axis=1).mean()),
-        ece=expected_calibration_error(best, right),
-        confusion=confusion,
-        bin_confidence=bins.confidence,
-        bin_accuracy=bins.accuracy,
-        bin_count=bins.count,
     )
