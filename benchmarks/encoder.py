@@ -47,7 +47,8 @@ def product(precision: str, rows: int) -> tuple[Callable[[], Any], float]:
 def backbone(folder: Path, pixels: Any) -> Callable[[], Any]:
     """The graph of an image tower up to the features that it pools, in OpenVINO."""
     import openvino as ov
-    from wordsight.models.runtime import cpu_threads
+
+    from wordsight.runtime.processor import cpu_threads
 
     core = ov.Core()
     whole = core.read_model(folder / "visual" / "model.onnx")
