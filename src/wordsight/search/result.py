@@ -105,7 +105,10 @@ class Result:
             return "these match"
         about, low, high = self.count.estimate, self.count.low, self.count.high
         exact = low == about == high
-        return f"{about} match" if exact else f"about {about:,} match ({low:,} to {high:,})"
+        if exact:
+            return f"{about:,} match"
+        roughly = "perhaps" if self.verdict == "unsure" else "about"
+        return f"{roughly} {about:,} match ({low:,} to {high:,})"
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``wordsight search --json`` prints."""
