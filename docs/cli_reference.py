@@ -12,6 +12,9 @@ PAGE = Path(__file__).parent / "reference/cli.md"
 VERBS = (
     "index",
     "search",
+    "clip",
+    "watch",
+    "duplicates",
     "serve",
     "classify",
     "evaluate",

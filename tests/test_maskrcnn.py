@@ -422,7 +422,7 @@ def test_the_starter_finds_the_same_on_both_runtimes():
         detector = load_detector("starter-maskrcnn", runtime=runtime)
         assert (detector.name, detector.runtime) == ("starter-maskrcnn", runtime)
         found[runtime] = detector(image)
-        assert found[runtime].labels == [None] * len(found[runtime])
+        assert set(found[runtime].labels) <= {*detector.description.labels.values(), None}
         assert all(
             m.shape == (28, 28) and 0 <= m.min() <= m.max() <= 1 for m in found[runtime].masks
         )

@@ -163,7 +163,7 @@ def write(work: Path, out: Path) -> None:
             "context_length": CONTEXT, "vocab_size": text.tokens.num_embeddings,
             "tokenizer_kwargs": {"clean": "lower"},
         },
-        "logit_scale": round(float(vision.head.word_scale.exp()), 4), "model_name": "starter",
+        "logit_scale": round(vision.head.word_scale.exp().item(), 4), "model_name": "starter",
         "version": VERSION, "license": "MIT",
     })  # fmt: skip
     total = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())

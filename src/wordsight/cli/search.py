@@ -16,6 +16,7 @@ from wordsight.cli import options
 from wordsight.cli.answers import Output, form_of
 from wordsight.cli.app import app, examples
 from wordsight.cli.console import check_pictures, count, nearby
+from wordsight.cli.moments import find_moments
 from wordsight.cli.opening import open_library
 from wordsight.cli.prompt import Session, loop
 from wordsight.errors import WordsightError
@@ -85,7 +86,7 @@ _Where = Annotated[
         metavar="SQL",
         help="Only images that this is true of, as \"taken >= '2023-07' and camera like "
         "'Pixel%'\". Columns: taken, camera, lens, latitude, longitude, orientation, media, "
-        "keywords, path, label, width, height, size.",
+        "keywords, caption, path, label, width, height, size.",
     ),
 ]
 _After = Annotated[
@@ -132,6 +133,33 @@ _LinkTo = Annotated[
         help="Link to the hits from there, numbered.",
     ),
 ]
+_Moments = Annotated[
+    bool, typer.Option("--moments", help="Find moments of videos: when it is to be seen.")
+]
+_Camera = Annotated[
+    str | None, typer.Option(metavar="NAME", help="With --moments: only this camera's.")
+]
+_Start = Annotated[
+    str | None,
+    typer.Option(
+        "--from", metavar="TIME", help="With --moments: recorded from then on, 2026-03-01T08:30."
+    ),
+]
+_End = Annotated[
+    str | None, typer.Option("--to", metavar="TIME", help="With --moments: recorded before.")
+]
+_Timeline = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--timeline"),
+        help="With --moments: save a picture of the scores over time, with thumbnails.",
+    ),
+]
+_Open = Annotated[
+    int | None,
+    typer.Option("--open", metavar="N", help="Open result N in your image viewer.", min=1),
+]
 _ExitCode = Annotated[
     bool, typer.Option("--exit-code", help="Exit with 1 where nothing matches, as grep does.")
 ]
@@ -147,10 +175,12 @@ _Timings = Annotated[
     epilog=examples(
         'wordsight search "a dog"',
         "wordsight search holiday.jpg",
+        "wordsight search 'text:\"invoice 2023\"'",
         'wordsight search \'"beach" + "sunset" - 0.5*"people"\'',
         'wordsight search \'@"rex.jpg" + "snow"\' --grid hits.png',
         'wordsight search "a dog" --after 2023-07 --near 48.1,11.6,5km --sort taken',
         'wordsight search "a dog" --where "camera like \'Pixel%\'" --copy-to dogs',
+        'wordsight search "a dog" --moments --camera front --from 2026-03-01T08:30',
     )
 )
 def search(
@@ -178,6 +208,12 @@ def search(
     as_csv: _AsCsv = False,
     copy_to: _CopyTo = None,
     link_to: _LinkTo = None,
+    moments: _Moments = False,
+    camera: _Camera = None,
+    start: _Start = None,
+    end: _End = None,
+    timeline: _Timeline = None,
+    open_number: _Open = None,
     exit_code: _ExitCode = False,
     compare: _Compare = False,
     timings: _Timings = False,
@@ -203,8 +239,14 @@ def search(
         show=show,
         copy_to=copy_to,
         link_to=link_to,
+        open_number=open_number,
     )
     _check(query, output, exit_code=exit_code)
+    if moments or camera or start or end or timeline:
+        when = {"camera": camera, "start": start, "end": end}
+        place = partial(open_library, library, model, runtime, precision, preload=False)
+        asked = {"k": k, "false_accept": false_accept, "anyway": anyway, **when}
+        return find_moments(place, query, asked, timeline, as_json=as_json, exit_code=exit_code)
     where = _filter(where, after, before, inside, near)
     opened = open_library(library, model, runtime, precision, preload=crops is not False)
     _check_crops(opened, crops or compare)
@@ -220,8 +262,10 @@ def _check(query: Sequence[str] | None, output: Output, *, exit_code: bool) -> N
     if query and len(query) > 1:
         whole = shlex.quote(" ".join(query))
         raise WordsightError(f"put the query in quotes: wordsight search {whole}")
-    if not query and (exit_code or output.copy_to or output.link_to):
-        raise WordsightError("say what to look for: --exit-code, --copy-to, --link-to need a query")
+    if not query and (exit_code or output.copy_to or output.link_to or output.open_number):
+        raise WordsightError(
+            "say what to look for: --exit-code, --copy-to, --link-to and --open need a query"
+        )
     check_pictures([output.grid])
 
 
@@ -274,6 +318,7 @@ class _Answer:
             self.output.write_comparison(self.library, baseline, result)
         else:
             self.output.write(self.library, result, after, closest=self.closest)
+        self.output.open(self.library, result)
         return result
 
 
@@ -299,7 +344,10 @@ def _filter(
 def _as_query(text: str) -> str | Path:
     """A prompt that names a file is that image, whatever its suffix; a folder is a mistake."""
     from wordsight.images import IMAGE_SUFFIXES
+    from wordsight.text import text_of
 
+    if text_of(text) is not None:
+        return text
     for name in dict.fromkeys((text, text.strip())):  # names may begin or end with spaces
         path = expanded(name)
         if name and os.path.isdir(path):  # noqa: PTH112  (whatever was typed, a path or not)

@@ -51,6 +51,7 @@ def load_model(
     *,
     runtime: str = "auto",
     precision: str = "auto",
+    device: str = "",
     notice: Callable[[str], None] | None = None,
 ) -> ClipModel:
     """Open a CLIP model.
@@ -65,6 +66,8 @@ def load_model(
             latter. The ``source`` of a model from the hub names its commit.
         runtime: "auto", "openvino" or "onnxruntime": see :mod:`wordsight.runtime.graph`.
         precision: "auto", "fp32", "bf16" or "int8": see :class:`ClipModel`.
+        device: "cpu", "gpu" or "npu": see :class:`ClipModel`. Without one the environment variable
+            ``WORDSIGHT_DEVICE`` says it, else it is the CPU.
         notice: takes a line that the user should read; without it the line is logged as a warning
             of the logger "wordsight", which Python prints on stderr.
 
@@ -82,6 +85,7 @@ def load_model(
         source=found.source,
         runtime=runtime,
         precision=precision,
+        device=device or os.environ.get("WORDSIGHT_DEVICE", "").strip() or "cpu",
         logit_scale=entry.logit_scale if entry else None,
         logit_bias=entry.logit_bias if entry else None,
     )
@@ -97,18 +101,15 @@ class _Found:
     entry: Entry | None = None
 
 
-_STARTER = _Found(STARTER_FOLDER, STARTER, STARTER)
-
-
 def _find(name: str | Path, notice: Callable[[str], None]) -> _Found:
     """Find what :func:`load_model` is asked for; fetch it if need be."""
     if isinstance(name, Path):
         return _folder(name)
     if name == "auto":
         entry, folder = _auto(notice)
-        return _from_hub(folder, entry.name, entry) if entry and folder else _STARTER
+        return _from_hub(folder, entry.name, entry) if entry and folder else _starter()
     if name == STARTER:
-        return _STARTER
+        return _starter()
     if entry := find(name):
         return _from_hub(located(entry) or _fetch_entry(entry), name, entry)
     if os.path.isdir(expanded(name)):  # noqa: PTH112  (a name of any length)
@@ -124,6 +125,10 @@ def _find(name: str | Path, notice: Callable[[str], None]) -> _Found:
         repository = repositories.split(name)[0]
         return _from_hub(folder, name, of_repository(repository), repository)
     raise _unknown(name)
+
+
+def _starter() -> _Found:
+    return _Found(STARTER_FOLDER, STARTER, STARTER)
 
 
 def _from_hub(

@@ -26,9 +26,11 @@ from wordsight.render.plots import (
 )
 from wordsight.render.saving import check_suffix, save
 from wordsight.render.terminal import as_blocks, in_terminal
+from wordsight.render.timelines import Strip, timeline
 
 __all__ = [
     "Classified",
+    "Strip",
     "Tile",
     "as_blocks",
     "check_suffix",
@@ -49,4 +51,5 @@ __all__ = [
     "sections",
     "series_plot",
     "side_by_side",
+    "timeline",
 ]

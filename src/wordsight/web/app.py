@@ -26,7 +26,7 @@ from starlette.staticfiles import StaticFiles
 from wordsight import __version__
 from wordsight.classify import DEFAULT_TEMPLATE, ENSEMBLE, LABEL_SETS
 from wordsight.errors import ImageError, LibraryError, ModelError, QueryError, WordsightError
-from wordsight.web import schemas
+from wordsight.web import media, schemas
 from wordsight.web.address import Address
 from wordsight.web.guard import LOOPBACK, Guard, Problem, read_upload
 from wordsight.web.meter import CONTENT_TYPE_LATEST, Meter
@@ -149,6 +149,7 @@ def create_app(
     for kind in (WordsightError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _problem)
     app.include_router(_routes(app, service))
+    app.include_router(media.routes(service, _PROBLEMS))
 
     @app.get("/metrics", responses=_gives("text/plain", "Prometheus' text format"))
     async def metrics() -> Response:
