@@ -25,8 +25,9 @@ class Hit:
 
     ``width`` and ``height`` are those of the upright original, in pixels. ``metadata`` is what is
     known of its file, by name: taken, camera, lens, latitude, longitude, orientation, media,
-    keywords, caption (see :class:`wordsight.images.Metadata`). ``probability`` is that of showing what was
-    asked for, ``relevant`` whether the hit counts as showing it (see :mod:`wordsight.relevance`).
+    keywords, caption (see :class:`wordsight.images.Metadata`). ``probability`` is that of showing
+    what was asked for, ``relevant`` whether the hit counts as showing it (see
+    :mod:`wordsight.relevance`).
     """
 
     rank: int
