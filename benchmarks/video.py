@@ -58,7 +58,7 @@ def make(source: Path, target: Path, seconds: int, size: tuple[int, int], codec:
             for frame, _ in zip(container.decode(video=0), range(200), strict=False)
         ]
     with av.open(str(target), "w") as output:
-        stream = output.add_stream(codec, rate=_RATE)
+        stream: Any = output.add_stream(codec, rate=_RATE)
         stream.width, stream.height = size
         stream.gop_size = 2 * _RATE
         stream.options = {"preset": "veryfast"} if codec == "libx264" else {"preset": "ultrafast"}

@@ -16,6 +16,7 @@ VERBS = (
     "watch",
     "duplicates",
     "serve",
+    "mcp",
     "classify",
     "evaluate",
     "demo",
@@ -23,6 +24,7 @@ VERBS = (
     "models",
     "models fetch",
     "export",
+    "export-vectors",
     "compact",
 )
 WIDTH = 80

@@ -32,6 +32,8 @@ EXCUSES = {
     "quick-start.md": 3,
     "air-gapped.md": 1,
     "another-model.md": 5,
+    "connect.md": 4,
+    "evaluate.md": 1,
     "container.md": 2,
     "reverse-proxy.md": 2,
     "text.md": 2,

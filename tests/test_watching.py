@@ -272,7 +272,7 @@ def test_on_the_command_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(models, "load_model", lambda *_, **__: ColourModel())
-    monkeypatch.setattr("wordsight.watching._FIRST", 1.0)
+    monkeypatch.setattr("wordsight.watching._FIRST", 0.3)
     monkeypatch.chdir(tmp_path)
     script = tmp_path / "tell.py"
     script.write_text("import sys; open('told', 'a').write(sys.stdin.read() + '\\n')")
@@ -280,8 +280,8 @@ def test_on_the_command_line(
     def turn() -> None:
         camera.colour = "red"
 
-    threading.Timer(1.7, turn).start()
-    words = ["watch", f"gate={camera.url}", "--prompt", "red", "--for", "3", "--every", "0.2"]
+    threading.Timer(2.5, turn).start()
+    words = ["watch", f"gate={camera.url}", "--prompt", "red", "--for", "6", "--every", "0.2"]
     with pytest.raises(SystemExit) as ended:
         main([*words, "--on-event", f"{sys.executable} {script}"])
     assert not ended.value.code

@@ -99,18 +99,20 @@ class Library:
         recheck: bool = False,
         progress: Progress | None = None,
     ) -> IndexReport:
-        """Bring the library up to date with folders, files, ``.tar`` shards or "cifar10".
+        """Bring the library up to date with folders, files, ``.tar`` shards, tables or "cifar10".
+
+        ``shards/{0000..0099}.tar`` names many; see :func:`wordsight.sources.open_source`.
 
         ``crops`` is "none", "tiles", "maskrcnn", a detector's name or directory; without it, as
         the library was last indexed. So it is with ``exclude``, patterns in gitignore's syntax, and
         ``every``, the seconds between frames of videos (or "keyframes").
         See :func:`wordsight.indexing.index` for what is skipped, reused and reported.
         """
-        from wordsight.sources import open_source
+        from wordsight.sources import expand_braces, open_source
 
         if isinstance(paths, (str, Path)):
             paths = [paths]
-        sources = [open_source(path) for path in paths]
+        sources = [open_source(one) for path in paths for one in expand_braces(path)]
         return self.index_sources(
             sources,
             crops=crops,
@@ -324,6 +326,22 @@ class Library:
         except WordsightError:
             return render.missing_image()
 
+    def to_arrow(self, *, where: str | None = None, vectors: bool = True) -> Any:
+        """The images as a ``pyarrow.Table``, a row each: see :func:`wordsight.vectors.table`."""
+        from wordsight.vectors import table
+
+        return table(self.store, where=where, vectors=vectors)
+
+    def to_pandas(self, *, where: str | None = None, vectors: bool = True) -> Any:
+        """The same as a ``pandas.DataFrame``; ``pandas`` is yours to install."""
+        return self.to_arrow(where=where, vectors=vectors).to_pandas()
+
+    def to_polars(self, *, where: str | None = None, vectors: bool = True) -> Any:
+        """The same as a ``polars.DataFrame``; ``polars`` is yours to install."""
+        import polars
+
+        return polars.from_arrow(self.to_arrow(where=where, vectors=vectors))
+
     def image(self, hit: Hit, *, min_side: int | None = None) -> Image:
         """The image of a hit, upright RGB. Raises ImageError when it is gone or unreadable.
 
@@ -337,7 +355,8 @@ class Library:
     def grid(self, result: Result, *, columns: int = 5) -> Image:
         """A picture of a result: its hits with rank, scores and label, or "No match".
 
-        Where it is not sure that any hit is what was asked for, its title says so.
+        Where it is not sure that any hit is what was asked for, its title says so. Hits that do not
+        count as relevant are pale.
         """
         from wordsight import render
 
@@ -346,6 +365,8 @@ class Library:
             query = _IMAGE_TERM.sub(_file_name, result.query)
             return render.no_match_card(query, [result.explanation()], tiles or None)
         title, subtitle = _title(result.query), f"model {result.model}"
+        if result.count:
+            subtitle = f"{result.how_many()}; {subtitle}"
         if result.verdict == "unsure":
             title = f"Not sure: {title}"
         return render.grid(tiles, title=title, subtitle=subtitle, columns=columns)
@@ -368,6 +389,7 @@ class Library:
         from wordsight import render
 
         tiles = []
+        ends = any(hit.relevant for hit in result.hits)
         for hit in result.hits:
             z = "" if hit.z is None else f"  z {hit.z:.1f}"
             lines = [
@@ -383,7 +405,8 @@ class Library:
             move: int | Literal["new"] | None = None
             if old is not None:
                 move = old[hit.id] - hit.rank if hit.id in old else "new"
-            tiles.append(render.Tile(image, lines, box=box, original_size=size, move=move))
+            faded = ends and not hit.relevant
+            tiles.append(render.Tile(image, lines, box, size, move=move, faded=faded))
         return tiles
 
     @overload

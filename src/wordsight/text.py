@@ -67,7 +67,6 @@ def read_texts(
     """
     from wordsight.models.ocr import Reader as Default
 
-    reader = reader or Default()
     report, started = TextReport(), time.perf_counter()
     with store.lock():
         store.refresh()
@@ -79,7 +78,8 @@ def read_texts(
         rows: list[Written] = []
         written = time.monotonic()
         try:
-            for number, (entry, found) in enumerate(_read(todo, reader), start=1):
+            pages = _read(todo, reader or Default()) if todo else ()
+            for number, (entry, found) in enumerate(pages, start=1):
                 if isinstance(found, str):
                     report.failed.append((entry.path, found))
                 else:

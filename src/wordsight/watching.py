@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wordsight.alarms import DAY, LEARNING, Alarm, Episode, cutoff, usual
-from wordsight.nomatch import SINGLE_POSTERIOR, Kinds, background, leave_one_out, posterior
+from wordsight.nomatch import RIVALS, SINGLE_POSTERIOR, Kinds, background, leave_one_out, posterior
 from wordsight.video.live import Gap, Picture, hidden, live
 from wordsight.video.still import glance, is_still
 
@@ -54,6 +54,7 @@ class Prompts:
             np.array([word == group[0] for group in groups for word in group]),
             self.bank[~np.isin(phrases, everyday_things())],
         )
+        self.kinds = kinds.vectors
         self.rivals = [kinds.vectors[kinds.rivals(vector)] for vector in self.vectors]
         self.scale = model.logit_scale
 
@@ -65,10 +66,13 @@ class Prompts:
         return z, leave_one_out(scores)
 
     def is_own(self, frame: NDArray[np.float32], prompt: int) -> bool:
-        """Whether a frame [D] shows the prompt rather than one of its rivals."""
+        """Whether a frame [D] shows the prompt rather than one of its rivals.
+
+        A prompt that is near to no everyday kind is held against what the frame looks like.
+        """
         rivals = self.rivals[prompt]
         if not len(rivals):
-            return True
+            rivals = self.kinds[np.argsort(-(self.kinds @ frame))[:RIVALS]]
         share = posterior(frame[None] @ self.vectors[prompt], frame[None] @ rivals.T, self.scale)
         return bool(share[0] >= SINGLE_POSTERIOR)
 

@@ -104,6 +104,7 @@ def classify(
     model: options.ModelOption = "auto",
     runtime: options.RuntimeOption = options.Runtime.auto,
     precision: options.PrecisionOption = options.Precision.auto,
+    device: options.DeviceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Find the labels that fit images best.

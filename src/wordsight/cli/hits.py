@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from wordsight.search import Hit, Result
 
 _NUMBERED = re.compile(r"(\d{3,9})-")
-_METADATA = ("taken", "camera", "lens", "latitude", "longitude", "orientation", "media", "keywords")
+_METADATA = (
+    "taken",
+    "camera",
+    "lens",
+    "latitude",
+    "longitude",
+    "orientation",
+    "media",
+    "keywords",
+    "caption",
+)
 
 
 def print_paths(hits: Sequence[Hit], *, zero: bool) -> None:

@@ -27,6 +27,7 @@ from wordsight.cli.app import (
 from wordsight.cli.changes import changes, check
 from wordsight.cli.console import check_pictures, count, nearby, print_json, progress_bar, say
 from wordsight.cli.opening import load, open_or_create, open_place
+from wordsight.cli.options import DeviceOption
 from wordsight.cli.texts import KEPT, print_texts, read_texts
 from wordsight.errors import WordsightError
 
@@ -68,7 +69,11 @@ class _Index(TyperCommand):
 def index(
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PATH...", help='Folders, image files, .tar shards, or "cifar10".'),
+        typer.Argument(
+            metavar="PATH...",
+            help="Folders, image files, .tar shards ('{000..099}.tar' names many), Parquet or "
+            'Arrow tables with a column of images, or "cifar10".',
+        ),
     ] = None,
     library: LibraryOption = None,
     model: Annotated[
@@ -158,6 +163,7 @@ def index(
     ] = False,
     runtime: RuntimeOption = Runtime.auto,
     precision: PrecisionOption = Precision.auto,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add images to a library, or bring it up to date.
@@ -172,6 +178,7 @@ def index(
     """
     from wordsight.errors import ModelError, SourceError
     from wordsight.library import default_location
+    from wordsight.sources import expand_braces
 
     pruning: bool | Literal["force"] = "force" if prune_force else prune
     if undo_prune:
@@ -193,7 +200,7 @@ def index(
         from wordsight.models.ocr import Reader
 
         Reader()  # whether it is installed is said now
-    sources = [open_place(path) for path in paths]
+    sources = [open_place(one) for path in paths for one in expand_braces(path)]
     place = library or default_location(paths[0])
     opened, fresh = open_or_create(place, model, runtime, precision)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -65,6 +66,25 @@ RuntimeOption = Annotated[
 PrecisionOption = Annotated[
     Precision,
     typer.Option(help="Numeric precision; auto: bf16 if the CPU supports it, else fp32."),
+]
+
+
+def _use_device(name: str | None) -> str | None:
+    """Say it where models are loaded, wherever in the verb that is."""
+    if name:
+        os.environ["WORDSIGHT_DEVICE"] = name
+    return name
+
+
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="cpu|gpu|npu",
+        parser=given("--device"),
+        callback=_use_device,
+        help="Where images are encoded: an Intel GPU or NPU by OpenVINO. Refused if its vectors "
+        "are not the CPU's. Default: cpu.",
+    ),
 ]
 
 

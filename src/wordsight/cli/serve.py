@@ -100,6 +100,7 @@ def serve(
     model: options.MovedModelOption = None,
     runtime: options.RuntimeOption = options.Runtime.auto,
     precision: options.PrecisionOption = options.Precision.auto,
+    device: options.DeviceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Serve a web page and an HTTP API over a library, until Ctrl-C.

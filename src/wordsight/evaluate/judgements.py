@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from unicodedata import normalize
 
 from wordsight.errors import QueryError, reason
+from wordsight.evaluate.trec import read_qrels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,6 +50,7 @@ def load_judgements(
     *,
     templates: Sequence[str] | None = None,
     synonyms: Mapping[str, Sequence[str]] | None = None,
+    qrels: str | Path | None = None,
 ) -> Judgements:
     """Read judgements for a library.
 
@@ -60,15 +62,19 @@ def load_judgements(
     query,relevant-id,grade lines (an id, or the image's path: in full, from the .csv's folder, or
     from the working directory). The grade may be missing; 0 says not relevant, and the higher it is
     the more counts the image in nDCG. Names match in either Unicode form (NFC, NFD); where both
-    are there, as they are spelled.
+    are there, as they are spelled. With ``qrels``, ``queries`` is a file of topics
+    ("id<TAB>text"), and ``qrels`` TREC's judgements of them, of images by id or path.
 
     Raises QueryError when nothing in it concerns the library.
     """
     path = Path(queries)
+    if qrels is not None:
+        rows = [list(row) for row in read_qrels(path, qrels)]
+        return _table(library, Path(qrels), list(enumerate(rows, start=1)))
     if path.suffix.lower() == ".json":
         return _coco(library, path, templates)
     if path.suffix.lower() == ".csv":
-        return _table(library, path)
+        return _table(library, path, _rows(path))
     return _labels(library, str(queries), templates, synonyms or {})
 
 
@@ -262,13 +268,13 @@ def _none_there(path: Path, what: str, missing: Sequence[str]) -> QueryError:
     )
 
 
-def _table(library: Library, path: Path) -> Judgements:
+def _table(library: Library, path: Path, rows: list[tuple[int, list[str]]]) -> Judgements:
+    """Judgements of (line, [query, id or path, grade])."""
     import numpy as np
 
     place_of = _Spelled(library)
     found: dict[str, dict[int, float]] = {}
     missing: list[str] = []
-    rows = _rows(path)
     for number, row in rows:
         if len(row) < 2:
             raise QueryError(

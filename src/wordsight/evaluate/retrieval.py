@@ -65,6 +65,31 @@ class Evaluation:
                 },
             }
 
+    def run(self, library: Library, k: int = 100) -> Iterator[tuple[int, list[tuple[str, float]]]]:
+        """For every query the ``k`` best images by id, by "baseline": a TREC run.
+
+        Images that a query ignores are left out.
+        """
+        from wordsight.search import nearest
+
+        judged = self.judgements
+        for query, vector in enumerate(judged.vectors):
+            ignored = judged.ignored[query] if judged.ignored else ()
+            hits = nearest(library.store, vector, k, without=ignored)
+            yield query, [(hit.id, hit.score) for hit in hits]
+
+    def qrels(self, library: Library) -> Iterator[tuple[int, str, float]]:
+        """For every query the ids of the images that answer it, with their grades."""
+        from wordsight.library import id_from_int
+
+        ids = library.store.snapshot().ids
+        for query, places in enumerate(self.judgements.relevant):
+            grades = (
+                self.judgements.grades[query] if self.judgements.grades else [1.0] * len(places)
+            )
+            for place, grade in zip(places, grades, strict=True):
+                yield query, id_from_int(ids[place]), float(grade)
+
     def worst(self, method: str, count: int) -> list[int]:
         """Places of the ``count`` queries with the lowest average precision, worst first."""
         import numpy as np

@@ -35,6 +35,7 @@ class Metadata:
 
     Of a frame of a video (the path ``video``), ``time`` is seconds from the first frame shown; it
     stands for what the video shows until ``until``. ``recorded`` is when that was, ISO 8601 in UTC.
+    ``caption`` is what the source says of it: files beside images of a shard, a table's column.
     """
 
     media: str = "photo"
@@ -49,6 +50,7 @@ class Metadata:
     until: float | None = None
     recorded: str | None = None
     video: str | None = None
+    caption: str | None = None
 
 
 def metadata_of(image: Any, size: tuple[int, int]) -> Metadata:

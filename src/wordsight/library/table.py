@@ -21,6 +21,7 @@ DESCRIPTION = ["id", "path", "label", "width", "height", "kind", "box", "region_
 METADATA = (
     "media", "orientation", "taken", "camera", "lens", "latitude", "longitude", "keywords",
     "time", "until", "recorded", "video",
+    "caption",
 )  # fmt: skip
 """Columns for what an image's file says of it; ``media`` is null where that was not read yet."""
 

@@ -51,6 +51,7 @@ def load_model(
     *,
     runtime: str = "auto",
     precision: str = "auto",
+    device: str = "",
     notice: Callable[[str], None] | None = None,
 ) -> ClipModel:
     """Open a CLIP model.
@@ -65,6 +66,8 @@ def load_model(
             latter. The ``source`` of a model from the hub names its commit.
         runtime: "auto", "openvino" or "onnxruntime": see :mod:`wordsight.runtime.graph`.
         precision: "auto", "fp32", "bf16" or "int8": see :class:`ClipModel`.
+        device: "cpu", "gpu" or "npu": see :class:`ClipModel`. Without one the environment variable
+            ``WORDSIGHT_DEVICE`` says it, else it is the CPU.
         notice: takes a line that the user should read; without it the line is logged as a warning
             of the logger "wordsight", which Python prints on stderr.
 
@@ -82,6 +85,7 @@ def load_model(
         source=found.source,
         runtime=runtime,
         precision=precision,
+        device=device or os.environ.get("WORDSIGHT_DEVICE", "").strip() or "cpu",
         logit_scale=entry.logit_scale if entry else None,
         logit_bias=entry.logit_bias if entry else None,
     )

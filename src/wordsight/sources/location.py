@@ -25,6 +25,10 @@ def read_location(path: str) -> bytes:
     if archive == file_of(path):
         return read_frame(path)
     member = path[len(archive) + len("::") :]
+    if archive.endswith((".parquet", ".arrow")) and member.isdigit():
+        from wordsight.sources.tables import read_row
+
+        return read_row(path)
     folder = member.partition("/")[0] if archive.endswith(".gz") else ""
     try:
         status = os.stat(archive)  # noqa: PTH116

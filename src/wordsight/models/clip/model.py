@@ -19,6 +19,7 @@ from wordsight.models.clip.layouts import beside, describe, pick_output
 from wordsight.models.clip.tokenizer import CLEANING
 from wordsight.models.external_data import plain_folder
 from wordsight.runtime.cache import remembered
+from wordsight.runtime.devices import check_name, check_vectors, open_on
 from wordsight.runtime.graph import Graph, check_choice, choose_runtime, open_graph
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class ClipModel:
             tower alone; :func:`wordsight.indexing.check_int8` says what it changes.
         logit_scale: overrides what `config.json` says.
         logit_bias: likewise.
+        device: what the image tower runs on, "cpu", "gpu" or "npu" (of Intel, by OpenVINO); refused
+            when it is opened and its vectors are not the CPU's (:mod:`wordsight.runtime.devices`).
 
     Raises:
         ModelError: a file of the layout is missing or makes no sense, or there is no such runtime
@@ -68,6 +71,7 @@ class ClipModel:
         precision: str = "auto",
         logit_scale: float | None = None,
         logit_bias: float | None = None,
+        device: str = "cpu",
     ) -> None:
         self.path = Path(path)
         self._files = describe(self.path)
@@ -76,6 +80,7 @@ class ClipModel:
         check_choice(runtime, precision)  # now, not when the first image is encoded
         self._runtime = runtime
         self._precision = precision
+        self._device = check_name(device)
         self._lock = threading.Lock()
         self._visual_graph: Graph | None = None
         self._textual_graph: Graph | None = None
@@ -179,6 +184,41 @@ class ClipModel:
             feeds = self._text_feeds(graph, ids[rows, :most], mask[rows, :most])
             out[rows] = self._run(graph, feeds, TEXT_BATCH)
         return out
+
+    def encode(
+        self,
+        inputs: Any,
+        *,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = None,
+        convert_to_numpy: bool = True,
+        normalize_embeddings: bool = True,
+    ) -> Floats:
+        """Texts, images or image files, one or a list: as ``SentenceTransformer.encode`` is called.
+
+        Strings are texts; paths (``pathlib``), PIL images and RGB arrays are images, and a list may
+        mix them. float32 [N, dim], [dim] for one, of unit length whatever the options say, which
+        are there for code that passes them. Raises ImageError for a file that cannot be read.
+        """
+        import numpy as np
+
+        from wordsight.images import open_image
+
+        del batch_size, show_progress_bar, convert_to_numpy, normalize_embeddings
+        several = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+        out = np.empty((len(several), self.dim), np.float32)
+        texts = [i for i, one in enumerate(several) if isinstance(one, str)]
+        out[texts] = self.encode_texts([several[i] for i in texts])
+        others = [i for i, one in enumerate(several) if not isinstance(one, str)]
+        for start in range(0, len(others), IMAGE_BATCH):  # opened some at a time
+            part = others[start : start + IMAGE_BATCH]
+            out[part] = self.encode_images(
+                [
+                    open_image(one) if isinstance(one, Path) else one
+                    for one in (several[i] for i in part)
+                ]
+            )
+        return out if several is inputs else out[0]
 
     def token_ids(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Tokenize texts as the text tower sees them: int64 [N, context]."""
@@ -313,8 +353,21 @@ class ClipModel:
                 shape = {1: 3, 2: height, 3: width}
                 _check_signature(graph, ("image", "pixel_values"), (), 4, shape)
                 self._check_outputs(graph)
-                self._visual_graph = graph
+                self._visual_graph = graph if self._device == "cpu" else self._elsewhere(graph)
             return self._visual_graph
+
+    def _elsewhere(self, here: Graph) -> Graph:
+        """The image tower on the device, once it has shown that it gives the vectors of the CPU."""
+
+        def on(graph: Graph) -> Callable[[list[Pixels]], Floats]:
+            inputs = graph.inputs
+            return lambda pixels: self._run(
+                graph, dict.fromkeys(inputs, pixels), IMAGE_BATCH, self.normalise
+            )
+
+        there = open_on(here.path, self._device, self._precision)
+        check_vectors(self._device, on(there), on(here), self.image_size)
+        return there
 
     @property
     def _textual(self) -> Graph:
