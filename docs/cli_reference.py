@@ -14,6 +14,7 @@ VERBS = (
     "search",
     "clip",
     "watch",
+    "duplicates",
     "serve",
     "classify",
     "evaluate",

@@ -25,7 +25,7 @@ PAGES = [
 ]
 LANGUAGES = {"sh", "bash", "console", "python"}
 # Of other programs; tests/test_address.py runs these.
-CONFIGURATIONS = {"nginx", "caddyfile"}
+CONFIGURATIONS = {"nginx", "caddyfile", "ini"}
 EXCUSES = {
     "filters.md": 5,
     "README.md": 3,
@@ -36,7 +36,9 @@ EXCUSES = {
     "evaluate.md": 1,
     "container.md": 2,
     "reverse-proxy.md": 2,
+    "text.md": 2,
     "video.md": 2,
+    "watch.md": 2,
     "web.md": 2,
 }
 """How many blocks of a page are excused."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from typing_extensions import Unpack
 
+    from wordsight.duplicates import Duplicates
     from wordsight.indexing import Progress
     from wordsight.models.clip import ClipModel
     from wordsight.recordings import Moment, Moments
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from wordsight.report import IndexReport
     from wordsight.search import Hit, Query, Result, SearchOptions
     from wordsight.sources import Source
+    from wordsight.text import TextReport
     from wordsight.video.sampling import Every
 
 
@@ -217,6 +219,32 @@ class Library:
             self.store.settle()
         return removed
 
+    def duplicates(
+        self, *, false_merge: float = 0.0003, progress: Progress | None = None
+    ) -> Duplicates:
+        """Groups of near-duplicates and bursts, each with a suggestion which image to keep.
+
+        ``false_merge`` is the share of images that may be grouped wrongly. The first time all
+        images are read. Nothing is deleted. See :mod:`wordsight.duplicates`.
+        """
+        from wordsight.duplicates import find
+        from wordsight.prints import read_prints
+
+        self.store.refresh()
+        prints, skipped = read_prints(self.store, progress=progress)
+        found = find(self.store, prints, false_merge=false_merge)
+        found.skipped = skipped
+        return found
+
+    def read_texts(self, *, progress: Progress | None = None) -> TextReport:
+        """Read the text in the images that were not read yet (extra ``ocr``), for searches.
+
+        See :func:`wordsight.text.read_texts`.
+        """
+        from wordsight.text import read_texts
+
+        return read_texts(self.store, progress=progress)
+
     def compact(self) -> None:
         """Merge small files and drop old versions of the table."""
         with self.store.lock():
@@ -233,22 +261,6 @@ class Library:
 
         snapshot = self.store.snapshot()
         return [id_from_int(i) for i in snapshot.ids], snapshot.vectors[snapshot.starts]
-
-    def to_arrow(self, *, where: str | None = None, vectors: bool = True) -> Any:
-        """The images as a ``pyarrow.Table``, a row each: see :func:`wordsight.vectors.table`."""
-        from wordsight.vectors import table
-
-        return table(self.store, where=where, vectors=vectors)
-
-    def to_pandas(self, *, where: str | None = None, vectors: bool = True) -> Any:
-        """The same as a ``pandas.DataFrame``; ``pandas`` is yours to install."""
-        return self.to_arrow(where=where, vectors=vectors).to_pandas()
-
-    def to_polars(self, *, where: str | None = None, vectors: bool = True) -> Any:
-        """The same as a ``polars.DataFrame``; ``polars`` is yours to install."""
-        import polars
-
-        return polars.from_arrow(self.to_arrow(where=where, vectors=vectors))
 
     def moments(
         self,
@@ -313,6 +325,22 @@ class Library:
             return open_image(read_location(moment.thumbnail), min_side=180)
         except WordsightError:
             return render.missing_image()
+
+    def to_arrow(self, *, where: str | None = None, vectors: bool = True) -> Any:
+        """The images as a ``pyarrow.Table``, a row each: see :func:`wordsight.vectors.table`."""
+        from wordsight.vectors import table
+
+        return table(self.store, where=where, vectors=vectors)
+
+    def to_pandas(self, *, where: str | None = None, vectors: bool = True) -> Any:
+        """The same as a ``pandas.DataFrame``; ``pandas`` is yours to install."""
+        return self.to_arrow(where=where, vectors=vectors).to_pandas()
+
+    def to_polars(self, *, where: str | None = None, vectors: bool = True) -> Any:
+        """The same as a ``polars.DataFrame``; ``polars`` is yours to install."""
+        import polars
+
+        return polars.from_arrow(self.to_arrow(where=where, vectors=vectors))
 
     def image(self, hit: Hit, *, min_side: int | None = None) -> Image:
         """The image of a hit, upright RGB. Raises ImageError when it is gone or unreadable.
@@ -396,14 +424,17 @@ class Library:
     ) -> Result | list[Result]:
         """The ``k`` images that fit a query best; a list of queries gives a list of results.
 
-        See :func:`wordsight.search.search` for the options and the errors.
+        See :func:`wordsight.search.search` for the options and the errors. Where the text in the
+        images was read (:meth:`read_texts`), ``text:"invoice 2023"`` finds images in which these
+        words are written, and plain prompts find them too.
         """
-        from wordsight.search import search
+        from wordsight.hints import hints
+        from wordsight.text import search_with_text
 
         queries: list[Any] = query if isinstance(query, list) else [query]
 
         def run() -> list[Result]:
-            return search(self.store, self.model, queries, k=k, **options)
+            return search_with_text(self.store, self.model, queries, k, **options)
 
         self.store.refresh()
         try:
@@ -412,6 +443,8 @@ class Library:
             self.store.reload()
             self.store.refresh()
             results = run()
+        for each, result in zip(queries, results, strict=True):
+            result.notices += hints(each, result)
         return results if isinstance(query, list) else results[0]
 
 

@@ -194,7 +194,9 @@ def _embed(
     wanted = {entry.id for entry in entries}
     with draft.lock():  # of an earlier call: images that the library has no more
         draft.remove([identity for identity in draft.labels() if identity not in wanted])
-    draft.crops, draft.exclude, draft.every = store.crops, store.exclude, store.every
+        draft.lines.take_over(store.lines)  # what is written in images depends on no model
+    draft.crops, draft.exclude = store.crops, store.exclude
+    draft.every, draft.text = store.every, store.text
     ids = [entry.id for entry in entries if split_frame(entry.path)]
     frames = {
         record.id: Metadata(**record.metadata)

@@ -80,6 +80,13 @@ class IndexReport:
     crops: CropReport | None = None
 
     @property
+    def changed(self) -> bool:
+        """Whether the run changed anything in the library."""
+        return bool(
+            self.indexed or self.reused or self.removed or self.relabelled or self.described
+        )
+
+    @property
     def images_per_second(self) -> float:
         """Images that were embedded in this run, a second."""
         return self.indexed / self.seconds if self.seconds > 0 else 0.0

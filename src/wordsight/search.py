@@ -68,6 +68,9 @@ class Hit:
     width: int = 0
     height: int = 0
     metadata: dict[str, Any] = field(default_factory=dict, hash=False)
+    line: str | None = None
+    """The line of text in the image that was asked for, and where it is."""
+    line_box: tuple[float, float, float, float] | None = None
 
 
 @dataclass(slots=True)
@@ -92,6 +95,8 @@ class Result:
     top_score: float | None = None
     top_z: float | None = None
     notices: list[str] = field(default_factory=list)
+    by_text: bool = False
+    """Whether words that are written in images made this a match (see text.py)."""
 
     @property
     def verdict(self) -> Verdict:
@@ -107,6 +112,8 @@ class Result:
 
     def explanation(self) -> str:
         """Say in a sentence why this is, or is not, a match."""
+        if self.by_text:
+            return f"The words are written in {'' if self.match else 'none of the '}images."
         if self.top_score is None:
             return "The library is empty."
         if self.min_score is not None:
@@ -157,6 +164,8 @@ class Result:
                         "box": [round(v, 1) for v in hit.view.box] if hit.view.box else None,
                         "label": hit.view.label,
                     },
+                    "line": hit.line,
+                    "line_box": [round(v, 1) for v in hit.line_box] if hit.line_box else None,
                 }
                 for hit in self.hits
             ],

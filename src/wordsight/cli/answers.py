@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from wordsight.cli.app import STARTED
 from wordsight.cli.console import nearby, print_json, say, shown
-from wordsight.cli.hits import made_relative, print_csv, print_paths, put_into
+from wordsight.cli.hits import made_relative, open_hit, print_csv, print_paths, put_into
 from wordsight.errors import WordsightError
 from wordsight.paths import expanded
 
@@ -43,12 +43,18 @@ class Output:
     show: bool
     copy_to: Path | None
     link_to: Path | None
+    open_number: int | None
 
     def keep(self, result: Result) -> None:
         """Copy the hits, or link to them."""
         for folder, link in ((self.copy_to, False), (self.link_to, True)):
             if folder:
                 put_into(result.hits, expanded(folder), link=link)
+
+    def open(self, library: Library, result: Result) -> None:
+        """Show the hit of the number that was asked for in the system's viewer."""
+        if self.open_number:
+            open_hit(library, result, self.open_number)
 
     def shown(self, result: Result) -> Result:
         """The same with paths as they are to be shown."""
@@ -105,7 +111,8 @@ def _say_timings(laps: dict[str, float]) -> None:
         "total": "all of the above",
     }
     for name, what in meaning.items():
-        say(f"{name:<8} {laps[name]:>9.1f} ms   {what}")
+        if name in laps:
+            say(f"{name:<8} {laps[name]:>9.1f} ms   {what}")
     since = (time.perf_counter() - STARTED) * 1000
     say(f"{'process':<8} {since:>9.1f} ms   since the command started")
 
@@ -137,6 +144,8 @@ def _print_result(result: Result, closest: str = "--anyway") -> None:
         if hit.view.box:
             x0, y0, x1, y1 = (round(v) for v in hit.view.box)
             parts.append(f"[{hit.view.label or hit.view.kind} at {x0},{y0},{x1},{y1}]")
+        if hit.line:
+            parts.append(f"\u201c{shown(hit.line)}\u201d")
         print("  ".join(parts))
 
 

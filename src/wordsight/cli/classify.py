@@ -73,12 +73,21 @@ _Grid = Annotated[
         help="Write a picture of the first 20 images.",
     ),
 ]
+_WriteXmp = Annotated[
+    bool,
+    typer.Option(
+        "--write-xmp",
+        help="Write the best label as a keyword into a sidecar beside each image "
+        "(photo.jpg.xmp). Images, and sidecars of other programs, are never changed.",
+    ),
+]
 
 
 @app.command(
     epilog=examples(
         'wordsight classify photo.jpg --labels "dog,cat,car"',
         "wordsight classify photos/ --labels imagenet --output results.csv",
+        'wordsight classify photos/ --labels "dog,cat" --write-xmp',
     )
 )
 def classify(
@@ -91,6 +100,7 @@ def classify(
     temperature: _Temperature = "1",
     output: _Output = None,
     grid: _Grid = None,
+    write_xmp: _WriteXmp = False,
     model: options.ModelOption = "auto",
     runtime: options.RuntimeOption = options.Runtime.auto,
     precision: options.PrecisionOption = options.Precision.auto,
@@ -130,6 +140,8 @@ def classify(
                     print(_classified(nearby(item.path), judged, alone=len(classifier.labels) == 1))
             rows.append(row)
             progress(done, len(items))
+    if write_xmp:
+        _write_sidecars(rows)
     if output:
         (_write_table if output.suffix.lower() == ".csv" else write_lines)(output, rows)
         say(f"Results for {count(len(rows), 'image')} written to {output}.")
@@ -140,6 +152,22 @@ def classify(
     _report_accuracy(classifier, good)
     if grid:
         _draw_classified(classifier, good[:20], grid)
+
+
+def _write_sidecars(rows: Sequence[dict[str, Any]]) -> None:
+    """Of the images that a label fits."""
+    from wordsight.cli.sidecars import write_sidecar
+
+    fits = [row for row in rows if row.get("top") and not row["none_of_these"]]
+    done = 0
+    for row in fits:
+        try:
+            write_sidecar(row["path"], [row["top"][0]["label"]])
+            done += 1
+        except WordsightError as error:
+            say(f"no sidecar for {nearby(row['path'])}: {error}")
+    without = count(len(rows) - len(fits), "image")
+    say(f"{count(done, 'sidecar')} written; {without} without a label.")
 
 
 def _temperature(text: str, classifier: Classifier) -> float:

@@ -126,8 +126,8 @@ _Failures = Annotated[
     epilog=examples(
         "wordsight evaluate --library photos --queries labels",
         "wordsight evaluate --library coco --queries captions.json --plot recall.png",
-        "wordsight evaluate --benchmark wds:vtab-cifar10 --model clip-vit-b32",
         "wordsight evaluate --library cameras --moments truth.json",
+        "wordsight evaluate --benchmark wds:vtab-cifar10 --model clip-vit-b32",
     )
 )
 def evaluate(
@@ -169,7 +169,7 @@ def evaluate(
         loaded = load(model or "auto", runtime, precision)
         return _benchmark(loaded, benchmark, ks, trec_run, trec_qrels, as_json)
     if not queries:
-        raise typer.BadParameter("give --queries (or --moments, for videos, or --benchmark).")
+        raise typer.BadParameter("say what to measure with --queries, --moments or --benchmark.")
     opened = open_library(library, model, runtime, precision)
     judgements = load_judgements(
         opened,

@@ -18,6 +18,7 @@ from wordsight.errors import WordsightError, reason
 from wordsight.video import split_frame
 
 if TYPE_CHECKING:
+    from wordsight.api import Library
     from wordsight.search import Hit, Result
 
 _NUMBERED = re.compile(r"(\d{3,9})-")
@@ -64,6 +65,19 @@ def _relative(path: str) -> str:
         return os.path.relpath(path) if os.path.isabs(path) else path  # noqa: PTH117
     except ValueError:  # on another drive of Windows
         return path
+
+
+def open_hit(library: Library, result: Result, number: int) -> None:
+    """Show a hit in the viewer of the system. Raises WordsightError where there is no such hit."""
+    import typer
+
+    hit = next((hit for hit in result.hits if hit.rank == number), None)
+    if hit is None:
+        raise WordsightError(f"there is no result {number}: {count(len(result.hits), 'result')}.")
+    if Path(hit.path).is_file():
+        typer.launch(hit.path)
+    else:  # in an archive
+        library.image(hit).show(title=hit.path)
 
 
 def put_into(hits: Sequence[Hit], folder: Path, *, link: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -23,9 +24,11 @@ from wordsight.cli.app import (
     examples,
     given,
 )
+from wordsight.cli.changes import changes, check
 from wordsight.cli.console import check_pictures, count, nearby, print_json, progress_bar, say
 from wordsight.cli.opening import load, open_or_create, open_place
 from wordsight.cli.options import DeviceOption
+from wordsight.cli.texts import KEPT, print_texts, read_texts
 from wordsight.errors import WordsightError
 
 if TYPE_CHECKING:
@@ -33,10 +36,10 @@ if TYPE_CHECKING:
     from wordsight.models import ClipModel
     from wordsight.report import CropReport, IndexReport
     from wordsight.sources import Source
+    from wordsight.text import TextReport
     from wordsight.video.sampling import Every
 
 
-_KEPT = "What is indexed so far is kept. Run the same command again to continue."
 _TINY = 100
 """A rate of fewer images says more about starting up."""
 
@@ -55,6 +58,8 @@ class _Index(TyperCommand):
     epilog=examples(
         "wordsight index ~/Pictures",
         "wordsight index ~/Pictures --crops tiles",
+        "wordsight index ~/Scans --text",
+        "wordsight index ~/Pictures --watch",
         "wordsight index ~/Pictures --exclude thumbs/ --exclude '*.gif'",
         "wordsight index recordings --every 0.5",
         "wordsight index photos scans.tar --library mine.lib --model clip-vit-b32",
@@ -110,6 +115,14 @@ def index(
             "the last time, at first 1.",
         ),
     ] = None,
+    text: Annotated[
+        bool | None,
+        typer.Option(
+            "--text/--no-text",
+            help="Also read the text in the images, for searches (needs wordsight[ocr]; 1 to 5 s "
+            "of processor time each). Default: same as last time.",
+        ),
+    ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -140,6 +153,12 @@ def index(
         bool,
         typer.Option(
             "--recheck", help="Read all files again, even if their size and time have not changed."
+        ),
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Go on until Ctrl-C, and index what changes (needs wordsight[watch])."
         ),
     ] = False,
     runtime: RuntimeOption = Runtime.auto,
@@ -175,6 +194,12 @@ def index(
         raise typer.BadParameter("name a folder or images to index.")
     interval = _interval(every)
     check_pictures(plots=[plot])
+    if watch:
+        check(paths)
+    if text:
+        from wordsight.models.ocr import Reader
+
+        Reader()  # whether it is installed is said now
     sources = [open_place(one) for path in paths for one in expand_braces(path)]
     place = library or default_location(paths[0])
     opened, fresh = open_or_create(place, model, runtime, precision)
@@ -197,25 +222,18 @@ def index(
         if fresh and not len(opened):  # an empty library would be found later, and puzzle
             shutil.rmtree(opened.path, ignore_errors=True)
         elif fresh:
-            say(_KEPT)
+            say(KEPT)
         raise
     except KeyboardInterrupt:
-        say(_KEPT)
+        say(KEPT)
         raise
     unusable = report.failed and not report.images
+    texts = None if unusable else read_texts(opened, text)
     if fresh and unusable:
         shutil.rmtree(opened.path, ignore_errors=True)
-    if as_json:
-        print_json({**report.to_json(), "library": str(opened.path)})
-    else:
-        for failure in report.failed:
-            say(f"Skipped {nearby(failure.path)}: {failure.reason}")
-        for notice in report.notices:
-            say(f"Note on {nearby(notice.path)}: {notice.reason}")
+    _print_report(report, texts, opened.path, as_json)
     if unusable:
         raise WordsightError("no image could be read, so nothing was indexed.")
-    if not as_json:
-        _print_indexed(report, opened.path)
     if plot and report.crops and report.crops.per_image:
         from wordsight import render
 
@@ -228,6 +246,41 @@ def index(
         say(f"Plot: {plot}")
     elif plot:
         say("No plot: this run made no crops. To make some, add --crops tiles or maskrcnn.")
+    if watch:
+        _watch(opened, paths, pruning, as_json)
+
+
+def _watch(
+    library: Library, paths: Sequence[str], prune: bool | Literal["force"], as_json: bool
+) -> None:
+    """Index again whenever something changes, until Ctrl-C; errors are said and stop nothing."""
+    say(f"watching {', '.join(paths)} (Ctrl-C stops)")
+    for _ in changes(paths, library.path):
+        try:
+            report = library.index_sources([open_place(path) for path in paths], prune=prune)
+            texts = read_texts(library, None)
+        except WordsightError as error:
+            say(f"wordsight: {error}")
+            continue
+        if report.changed or (texts and texts.read):
+            _print_report(report, texts, library.path, as_json)
+
+
+def _print_report(
+    report: IndexReport, texts: TextReport | None, place: Path, as_json: bool
+) -> None:
+    if as_json:
+        also = {"text": texts.to_json()} if texts else {}
+        print_json({**report.to_json(), **also, "library": str(place)})
+        sys.stdout.flush()
+        return
+    for failure in report.failed:
+        say(f"Skipped {nearby(failure.path)}: {failure.reason}")
+    if report.images or not report.failed:
+        _print_indexed(report, place)
+        if texts:
+            print_texts(texts)
+        sys.stdout.flush()  # whoever watches in a pipe reads it now
 
 
 def _interval(every: str | None) -> Every | None:
@@ -280,7 +333,7 @@ def _remodel(
         with progress_bar("embedding", "images") as progress:
             report = library.remodel(model, prune=prune, progress=progress)
     except KeyboardInterrupt:
-        say(_KEPT)
+        say(KEPT)
         raise
     if as_json:
         counts = report.to_json() if report else {"images": len(library)}
@@ -316,8 +369,7 @@ def _say_int8(model: ClipModel, sources: Sequence[Source]) -> None:
 
 
 def _print_indexed(report: IndexReport, place: Path) -> None:
-    changed = report.relabelled or report.described
-    if not (report.indexed or report.reused or report.removed or changed):
+    if not report.changed:
         print(f"Nothing to do: {count(report.unchanged, 'image')} unchanged.")
     else:
         done = [

@@ -152,6 +152,10 @@ _Timeline = Annotated[
         help="With --moments: save a picture of the scores over time, with thumbnails.",
     ),
 ]
+_Open = Annotated[
+    int | None,
+    typer.Option("--open", metavar="N", help="Open result N in your image viewer.", min=1),
+]
 _ExitCode = Annotated[
     bool, typer.Option("--exit-code", help="Exit with 1 where nothing matches, as grep does.")
 ]
@@ -167,6 +171,7 @@ _Timings = Annotated[
     epilog=examples(
         'wordsight search "a dog"',
         "wordsight search holiday.jpg",
+        "wordsight search 'text:\"invoice 2023\"'",
         'wordsight search \'"beach" + "sunset" - 0.5*"people"\'',
         'wordsight search \'@"rex.jpg" + "snow"\' --grid hits.png',
         'wordsight search "a dog" --after 2023-07 --near 48.1,11.6,5km --sort taken',
@@ -203,6 +208,7 @@ def search(
     start: _Start = None,
     end: _End = None,
     timeline: _Timeline = None,
+    open_number: _Open = None,
     exit_code: _ExitCode = False,
     compare: _Compare = False,
     timings: _Timings = False,
@@ -227,6 +233,7 @@ def search(
         show=show,
         copy_to=copy_to,
         link_to=link_to,
+        open_number=open_number,
     )
     _check(query, output, exit_code=exit_code)
     if moments or camera or start or end or timeline:
@@ -249,8 +256,10 @@ def _check(query: Sequence[str] | None, output: Output, *, exit_code: bool) -> N
     if query and len(query) > 1:
         whole = shlex.quote(" ".join(query))
         raise WordsightError(f"put the query in quotes: wordsight search {whole}")
-    if not query and (exit_code or output.copy_to or output.link_to):
-        raise WordsightError("say what to look for: --exit-code, --copy-to, --link-to need a query")
+    if not query and (exit_code or output.copy_to or output.link_to or output.open_number):
+        raise WordsightError(
+            "say what to look for: --exit-code, --copy-to, --link-to and --open need a query"
+        )
     check_pictures([output.grid])
 
 
@@ -302,6 +311,7 @@ class _Answer:
             self.output.write_comparison(self.library, baseline, result)
         else:
             self.output.write(self.library, result, after, closest=self.closest)
+        self.output.open(self.library, result)
         return result
 
 
@@ -327,7 +337,10 @@ def _filter(
 def _as_query(text: str) -> str | Path:
     """A prompt that names a file is that image, whatever its suffix; a folder is a mistake."""
     from wordsight.images import IMAGE_SUFFIXES
+    from wordsight.text import text_of
 
+    if text_of(text) is not None:
+        return text
     for name in dict.fromkeys((text, text.strip())):  # names may begin or end with spaces
         path = expanded(name)
         if name and os.path.isdir(path):  # noqa: PTH112  (whatever was typed, a path or not)

@@ -46,11 +46,11 @@ class Metadata:
     latitude: float | None = None
     longitude: float | None = None
     keywords: list[str] | None = None
-    caption: str | None = None
     time: float | None = None
     until: float | None = None
     recorded: str | None = None
     video: str | None = None
+    caption: str | None = None
 
 
 def metadata_of(image: Any, size: tuple[int, int]) -> Metadata:

@@ -12,6 +12,8 @@ A library is a directory::
     views-N.ann      in a large library: an approximate index of the table's version N
     nearby.npz       in a large library: what the decision needs there
     flat.npz         in a large library: where its vectors lie in the files of the table
+    lines.lance/     text that was read in the images, by the hash of their files (see lines.py)
+    prints.npz       grey thumbnails of the images, to find duplicates by (see duplicates.py)
     skipped.json     files that were left out when their folders were last indexed, and why
     devices.json     devices that folders were on when they were indexed (see pruning.py)
     lock             held by the one process that writes

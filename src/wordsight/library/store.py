@@ -31,6 +31,7 @@ from wordsight.library.large import (
     exact_bytes,
     indexed_versions,
 )
+from wordsight.library.lines import Lines
 from wordsight.library.places import NAME, fallback_location, is_library
 from wordsight.library.pruned import forget, recoverable, restore
 from wordsight.library.records import Entry, ImageRecord, ModelRecord, id_from_int, id_to_int
@@ -71,6 +72,7 @@ _MOST_FRAGMENTS = 64  # nor many small changes these
 _DESCRIBED = 2_000_000  # up to so many views paths and labels are kept in memory, 100 bytes each
 _MATCHING = 32  # filters whose answers are remembered
 _RECENT_NS = 2_000_000_000
+_PRINTS = 1  # number of the form that prints are kept in
 
 T = TypeVar("T")
 
@@ -109,6 +111,7 @@ class Store(Settings):
         self._dataset: Any = None
         self._damaged = False  # whether newer versions than the one in view do not read
         self._checked: set[str] = set()  # files of the table that hold what was written
+        self._lines: Lines | None = None
         self._sidecar: Sidecar | None = None
         self._looked_at: int | None = None  # when the table had last changed, as far as known
         self._snapshot: Snapshot | None = None
@@ -709,6 +712,30 @@ class Store(Settings):
         if skipped or (self.path / "skipped.json").exists():
             with contextlib.suppress(OSError):
                 write_atomically(self.path / "skipped.json", json.dumps(skipped).encode())
+
+    @property
+    def lines(self) -> Lines:
+        """The text in the images, as far as it was read."""
+        if self._lines is None:
+            self._lines = Lines(self.path)
+        return self._lines
+
+    def hashes(self, ids: Sequence[str]) -> dict[str, str]:
+        """The hashes of these images' files, by id."""
+        wanted = ",".join(str(id_to_int(i)) for i in ids)
+        only = f"id in ({wanted}) and view = 0"
+        columns = ["id", "hash"]
+        table = self._read(lambda: self.dataset.to_table(columns=columns, filter=only))
+        ids = [id_from_int(value) for value in table["id"].to_pylist()]
+        return dict(zip(ids, table["hash"].to_pylist(), strict=True))
+
+    def prints(self) -> dict[str, NDArray[Any]] | None:
+        """What :meth:`save_prints` kept; None where there is nothing that can be read."""
+        return load_arrays(self.path, "prints", _PRINTS)
+
+    def save_prints(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Keep the images' prints (see duplicates.py), which can be made again."""
+        save_arrays(self.path, "prints", _PRINTS, arrays)
 
     def info(self) -> dict[str, Any]:
         """Counts, model, size on disk in bytes, versions."""

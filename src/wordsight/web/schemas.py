@@ -76,6 +76,8 @@ class Hit(BaseModel):
     label: str | None
     width: int
     height: int
+    line: str | None = Field(None, description="The line of text that was asked for.")
+    line_box: list[float] | None = Field(None, description="Where it is, in original pixels.")
     metadata: dict[str, Any] = Field(
         description="What is known of the file: taken, camera, lens, orientation, media, keywords; "
         "never where it was taken."
