@@ -16,6 +16,7 @@ VERBS = (
     "watch",
     "duplicates",
     "serve",
+    "mcp",
     "classify",
     "evaluate",
     "demo",
@@ -24,6 +25,7 @@ VERBS = (
     "models fetch",
     "export",
     "compact",
+    "export-vectors",
 )
 WIDTH = 80
 
