@@ -26,6 +26,7 @@ VERBS = (
     "export",
     "export-vectors",
     "compact",
+    "export-vectors",
 )
 WIDTH = 80
 
