@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="weights to go on from (.pt)")
     parser.add_argument("--rate", type=float, default=1.5e-3, help="the highest learning rate")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--short-side", type=int, default=352, help="pixels that the graph sees")
+    parser.add_argument("--short-side", type=int, default=416, help="pixels that the graph sees")
     args = parser.parse_args()
 
     def need(name: str) -> Path:
