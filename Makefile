@@ -10,7 +10,7 @@ export WORDSIGHT_DATA        ?= $(wildcard $(abspath ../shared/data))
 export WORDSIGHT_TEST_MODELS ?= $(wildcard $(abspath ../shared/models))
 export WORDSIGHT_CIFAR10     ?= $(wildcard $(WORDSIGHT_DATA)/cifar10)
 
-.PHONY: setup demo test test-export lint format types wheel pythons bench bench-full docs reference pictures notebooks starter clean
+.PHONY: setup demo test test-export test-connect lint format types wheel pythons bench bench-full docs reference pictures notebooks starter clean
 
 setup: $(READY)
 $(READY): pyproject.toml requirements.txt requirements-dev.txt
@@ -33,6 +33,16 @@ $(EXPORT)/.ready: pyproject.toml requirements-export.txt
 	$(PYTHON) -m venv $(EXPORT)
 	$(EXPORT)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements-export.txt
 	$(EXPORT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+# The tests beside other libraries (LangChain, Haystack, pandas, ...), in an environment of their own (900 MB).
+CONNECT := .venv-connect
+test-connect: $(CONNECT)/.ready
+	$(CONNECT)/bin/python -m pytest tests/test_adapters.py tests/test_vectors.py tests/test_standard.py tests/test_tables.py
+$(CONNECT)/.ready: pyproject.toml requirements-connect.txt
+	$(PYTHON) -m venv $(CONNECT)
+	$(CONNECT)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements-connect.txt
+	$(CONNECT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 lint: setup
@@ -89,4 +99,4 @@ starter:
 	$(TRAINING)/bin/python -m training.starter_clip --data $(WORDSIGHT_DATA) --out training/work/$@ $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(EXPORT) $(RCLIP) build dist demo site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(EXPORT) $(CONNECT) $(RCLIP) build dist demo site .mypy_cache .ruff_cache .pytest_cache .hypothesis

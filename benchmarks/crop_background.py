@@ -24,7 +24,8 @@ from PIL import Image
 import wordsight
 from benchmarks.common import finish, parser
 from wordsight.classify import DEFAULT_TEMPLATE, label_vectors
-from wordsight.metrics import Ranking, average_precision, bootstrap
+from wordsight.evaluate.metrics import average_precision, bootstrap
+from wordsight.evaluate.ranking import Ranking
 from wordsight.regions import BACKGROUNDS, crop_region, load_proposer, propose
 from wordsight.scenes import write_scenes
 from wordsight.sources import cifar10

@@ -30,7 +30,7 @@ def product(precision: str, rows: int) -> tuple[Callable[[], Any], float]:
     import openvino as ov
     from openvino import opset13 as ops
 
-    from wordsight.models.runtime import cpu_threads
+    from wordsight.runtime.processor import cpu_threads
 
     rng = np.random.default_rng(0)
     start = x = ops.parameter([rows, 768], np.float32)
@@ -48,7 +48,7 @@ def backbone(folder: Path, pixels: Any) -> Callable[[], Any]:
     """The graph of an image tower up to the features that it pools, in OpenVINO."""
     import openvino as ov
 
-    from wordsight.models.runtime import cpu_threads
+    from wordsight.runtime.processor import cpu_threads
 
     core = ov.Core()
     whole = core.read_model(folder / "visual" / "model.onnx")

@@ -91,7 +91,7 @@ from wordsight.bank import (
     neutral_phrases,
     with_article,
 )
-from wordsight.metrics import auroc, fpr_at_95_tpr
+from wordsight.evaluate.calibration import auroc, fpr_at_95_tpr
 
 Array = npt.NDArray[Any]
 RATES = (0.01, 0.05, 0.10)

@@ -12,7 +12,11 @@ PAGE = Path(__file__).parent / "reference/cli.md"
 VERBS = (
     "index",
     "search",
+    "clip",
+    "watch",
+    "duplicates",
     "serve",
+    "mcp",
     "classify",
     "evaluate",
     "demo",
@@ -20,6 +24,7 @@ VERBS = (
     "models",
     "models fetch",
     "export",
+    "export-vectors",
     "compact",
 )
 WIDTH = 80

@@ -30,14 +30,22 @@ _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def execute(
-    path: Path, *, environment: Mapping[str, str] | None = None, more: Sequence[str] = ()
+    path: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    more: Sequence[str] = (),
+    images: int | None = None,
 ) -> Any:
     """Run a notebook from a clean kernel; returns it with its outputs (``nbformat`` notebook).
 
-    ``environment`` is added to that of this process, ``more`` are code cells to run at the end.
+    ``environment`` is added to that of this process, ``more`` are code cells to run at the end,
+    ``images`` takes the place of the number of images where the notebook sets one.
     Raises ``nbclient.exceptions.CellExecutionError`` where a cell fails.
     """
     notebook = nbformat.read(path, as_version=4)
+    if images is not None:
+        for cell in notebook.cells:
+            cell.source = re.sub(r"^IMAGES = \d+$", f"IMAGES = {images}", cell.source, flags=re.M)
     notebook.cells += [nbformat.v4.new_code_cell(source) for source in more]
     client = NotebookClient(
         notebook,

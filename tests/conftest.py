@@ -16,17 +16,48 @@ from hypothesis import settings
 from PIL import Image
 
 from wordsight import models
+from wordsight.bank import bank_phrases, kind_texts
 from wordsight.models import registry
+from wordsight.models.texts import file_name
+
+KEPT = ("batch", "length", "matplotlib", "openvino")
 
 # A busy machine is no failure.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
+@pytest.fixture(scope="session")
+def _kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What all tests keep together: graphs that were compiled, and what was found out of them."""
+    kept = tmp_path_factory.mktemp("kept")
+    for name in KEPT:
+        (kept / name).mkdir()
+    return kept
+
+
+@pytest.fixture(scope="session")
+def _starter_texts() -> list[str]:
+    """The files in which the starter's vectors of the bank and of the kinds are kept."""
+    model = models.load_model("starter")
+    return [file_name(model.hash, texts) for texts in (bank_phrases(), kind_texts())]
+
+
 @pytest.fixture(autouse=True)
-def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_folders(
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    _kept: Path,
+    _starter_texts: list[str],
+) -> Iterator[None]:
     """No test reads or writes the user's caches, nor asks a real hub for anything."""
     home = tmp_path_factory.mktemp("home")
+    (home / "cache/texts").mkdir(parents=True)
+    for name in KEPT:  # under names that say which graph it is of, in which state
+        (home / "cache" / name).symlink_to(_kept / name)
+    for name in _starter_texts:
+        if (_kept / name).exists():
+            shutil.copy(_kept / name, home / "cache/texts" / name)
     monkeypatch.setenv("WORDSIGHT_CACHE", str(home / "cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
@@ -35,6 +66,10 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "hf/hub"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.delenv("WORDSIGHT_LIBRARY", raising=False)
+    yield
+    for name in _starter_texts:
+        if (home / "cache/texts" / name).exists() and not (_kept / name).exists():
+            shutil.copy(home / "cache/texts" / name, _kept / name)
 
 
 @pytest.fixture(autouse=True)

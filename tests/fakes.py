@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wordsight.images import to_rgb
+from wordsight.models.clip import ClipModel
 
 ANCHORS = {
     "red": (220, 20, 20),
@@ -74,6 +75,8 @@ class ColourModel:
                 vector[len(ANCHORS) :] = _noise(" ".join(words).encode())
                 vector[: len(ANCHORS)] = 0.2 * _noise(text.encode())[: len(ANCHORS)]
         return _unit(vectors)
+
+    encode = ClipModel.encode
 
     def truncated(self, text: str) -> bool:
         return len(text.split()) > 30

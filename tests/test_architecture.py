@@ -15,12 +15,12 @@ FACADE = "__init__"
 
 
 def modules() -> dict[str, Path]:
-    """Every module by its path inside the package: "search.py", "models/clip.py"."""
+    """Every module by its path inside the package: "search.py", "models/clip/model.py"."""
     return {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def room_of(module: str) -> str:
-    """The room of "models/clip.py" is "models", that of "search.py" is "search"."""
+    """The room of "models/clip/model.py" is "models", that of "search.py" is "search"."""
     return module.partition("/")[0].removesuffix(".py")
 
 

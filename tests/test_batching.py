@@ -11,9 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from wordsight.errors import ModelError
-from wordsight.models import batching
-from wordsight.models.onnxfile import fixed_size, with_free_axes
-from wordsight.models.runtime import open_graph
+from wordsight.runtime import batching
+from wordsight.runtime.graph import open_graph
+from wordsight.runtime.onnxfile import fixed_size, with_free_axes
 
 WIDTH, OUT = 12, 5
 RUNTIMES = [

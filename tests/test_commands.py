@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +25,20 @@ PAGES = [
 ]
 LANGUAGES = {"sh", "bash", "console", "python"}
 # Of other programs; tests/test_address.py runs these.
-CONFIGURATIONS = {"nginx", "caddyfile"}
+CONFIGURATIONS = {"nginx", "caddyfile", "ini"}
 EXCUSES = {
     "filters.md": 5,
     "README.md": 3,
     "quick-start.md": 3,
     "air-gapped.md": 1,
     "another-model.md": 5,
-    "camera-frames.md": 1,
+    "connect.md": 4,
+    "evaluate.md": 1,
     "container.md": 2,
     "reverse-proxy.md": 2,
+    "text.md": 2,
+    "video.md": 2,
+    "watch.md": 2,
     "web.md": 2,
 }
 """How many blocks of a page are excused."""
@@ -77,6 +82,11 @@ def sandbox(tmp_path: Path) -> Path:
     for name in ("photo.jpg", "home/Pictures/holiday.jpg", "home/Pictures/rex.jpg"):
         picture(name, (90, 140, 200))
     picture("coco/1.jpg", (30, 120, 60))
+    if find_spec("av"):
+        from videos import write_video
+
+        scenes = [("white", 2.0), ("red", 2.0), ("white", 2.0)]
+        write_video(tmp_path / "recordings/front_20260301_083000.mp4", scenes)
     (tmp_path / "captions.json").write_text(
         '{"images": [{"id": 1, "file_name": "1.jpg", "width": 128, "height": 96}],'
         ' "annotations": [{"id": 1, "image_id": 1, "caption": "grass from above"}]}'

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import wordsight
-from wordsight import demo
+from wordsight import demo, render
 from wordsight.api import Library
 from wordsight.errors import LibraryError
 from wordsight.sources import Item, cifar10
@@ -34,7 +34,7 @@ class NoImages:
 def test_the_tour_of_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("foolbox", reason="no sample images")
     monkeypatch.delenv("WORDSIGHT_CIFAR10", raising=False)
-    monkeypatch.setattr(demo, "_crops", lambda *_: {})  # tests/test_crops.py has these
+    monkeypatch.setattr(demo._Tour, "crops", lambda *_: None)  # tests/test_crops.py has these
     drawn = []
     grid = Library.grid
 
@@ -42,6 +42,12 @@ def test_the_tour_of_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         drawn.append(result)
         return grid(library, result, **options)
 
+    def save(picture: Any, path: Path) -> Path:
+        assert shown[-1] != "done", f"{path.name} is drawn in silence"
+        return render_save(picture, path)
+
+    render_save = render.save
+    monkeypatch.setattr(render, "save", save)
     monkeypatch.setattr(Library, "grid", noted)
     source = cifar10.load("test")
     said: list[str] = []
@@ -53,7 +59,7 @@ def test_the_tour_of_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         shown.append(title)
         last = []
         yield lambda done, total: last.append((done, total))
-        assert title == "pictures" or last[-1][0] == last[-1][1]
+        assert not last or last[-1][0] == last[-1][1]
         shown.append("done")
 
     facts = demo.run(
@@ -64,7 +70,13 @@ def test_the_tour_of_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         say=said.append,
         show=show,
     )
-    assert shown[::2] == ["images", "pictures", "photographs"]
+    assert shown[::2] == [
+        "encoding images",
+        "searching",
+        "searching",
+        "classifying",
+        "encoding photographs",
+    ]
     # No bird is among the twenty, and no piano; two of them are of each of the others.
     verdicts = [search["verdict"] for search in facts["searches"]]
     assert verdicts.count("match") >= 4

@@ -24,9 +24,9 @@ from wordsight import load_model
 from wordsight.classify import Classifier
 from wordsight.cli import main
 from wordsight.errors import HubError, ModelError
+from wordsight.export import PROMPTS, export
 from wordsight.models import hub
-from wordsight.models.export import PROMPTS, export
-from wordsight.models.layouts import OPEN_CLIP
+from wordsight.models.clip.layouts import OPEN_CLIP
 from wordsight.models.maskrcnn import load_detector
 
 needs_torch = pytest.mark.skipif(
@@ -36,6 +36,14 @@ needs_torch = pytest.mark.skipif(
 
 PICTURE = Image.effect_noise((90, 60), 120).convert("RGB")
 WORDS = "dog cat car ship tree house red blue small old young happy photo picture of the a an in on"
+
+
+def test_the_former_name_still_works() -> None:
+    from wordsight.models.export import Export
+    from wordsight.models.export import export as former
+
+    assert former is export
+    assert Export.__module__ == "wordsight.export"
 
 
 # -- checkpoints of random weights --------------------------------------------------------------
@@ -398,7 +406,7 @@ def test_a_difference_beyond_the_tolerance_is_told_and_nothing_stays(
 def test_another_preprocessing_is_noticed(
     transformers_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wordsight.models import export as module
+    from wordsight.export import transformers as module
 
     right = module._preprocess_of
     monkeypatch.setattr(
@@ -413,9 +421,9 @@ def test_another_preprocessing_is_noticed(
 def test_another_tokenizer_is_noticed_and_the_prompt_is_named(
     transformers_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wordsight.models import export as module
+    from wordsight.export import transformers as module
 
-    right = module._fast
+    right = module.fast
 
     def no_end(tokenizer: Any) -> Any:
         from tokenizers import processors
@@ -426,7 +434,7 @@ def test_another_tokenizer_is_noticed_and_the_prompt_is_named(
         )
         return made
 
-    monkeypatch.setattr(module, "_fast", no_end)
+    monkeypatch.setattr(module, "fast", no_end)
     with pytest.raises(ModelError, match="other token ids for 'word word"):
         export(transformers_folder, tmp_path / "out", tolerance=1e-6)
 

@@ -14,7 +14,7 @@ import wordsight
 from wordsight.cli import main
 from wordsight.errors import HubError
 from wordsight.models import hub
-from wordsight.models.layouts import OPEN_CLIP
+from wordsight.models.clip.layouts import OPEN_CLIP
 from wordsight.models.texts import encode_texts_cached
 
 Mount = Callable[..., Path]

@@ -180,3 +180,13 @@ def test_an_older_library_says_what_it_gained(run: Cli, folder: Path) -> None:  
     assert names(run("search", "red", "--after", "2023", "--paths", "--anyway").out) == [
         "a trip.jpg"
     ]
+
+
+def test_open(run: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    opened: list[str] = []
+    monkeypatch.setattr("typer.launch", opened.append)
+    answer = run("search", "red", "--paths", "--open", 2)
+    assert opened == [answer.out.splitlines()[1]]
+    refused = run("search", "red", "-k", 3, "--open", 9)
+    assert (refused.code, len(opened)) == (2, 1)
+    assert "there is no result 9: 3 results." in refused.err

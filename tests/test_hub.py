@@ -24,7 +24,7 @@ from hub_standin import COMMIT, StandIn, serve
 import wordsight
 from wordsight.errors import HubError, ModelError
 from wordsight.models import hashing, hub, hub_cache, load_model, repositories
-from wordsight.models.layouts import OPEN_CLIP
+from wordsight.models.clip.layouts import OPEN_CLIP
 from wordsight.models.transfer import within
 
 REPOSITORY = "someone/some-clip"

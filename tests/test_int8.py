@@ -14,7 +14,7 @@ from PIL import Image
 import wordsight
 from wordsight.errors import ModelError
 from wordsight.indexing import check_int8
-from wordsight.models import runtime
+from wordsight.runtime import onnxruntime
 from wordsight.sources import open_source
 
 
@@ -65,8 +65,8 @@ def test_machines_that_share_a_cache_keep_a_form_each(
     path = tiny / "visual/model.onnx"
     kept = {}
     for has in (True, False):
-        monkeypatch.setattr(runtime, "_cpu_has", lambda *_, has=has: has)
-        with runtime._int8_graph(path) as kept[has]:
+        monkeypatch.setattr(onnxruntime, "cpu_has", lambda *_, has=has: has)
+        with onnxruntime._int8_graph(path) as kept[has]:
             pass
     assert kept[True] != kept[False]
     # Without 8-bit dot products sums of two products saturate: weights of 7 bits.

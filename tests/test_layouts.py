@@ -17,10 +17,10 @@ from hub_standin import StandIn, serve
 from PIL import Image
 
 from wordsight.errors import HubError, ModelError
-from wordsight.models import fetch_model, layouts, load_model, registry
-from wordsight.models.clip import ClipModel
-from wordsight.models.layouts import TRANSFORMERS
-from wordsight.models.preprocess import from_transformers
+from wordsight.models import fetch_model, load_model, registry
+from wordsight.models.clip import ClipModel, layouts
+from wordsight.models.clip.layouts import TRANSFORMERS
+from wordsight.models.clip.preprocess import from_transformers
 
 RUNTIMES = ["openvino", "onnxruntime"]
 TEXTS = ["a photo of a dog", "the RED cat, a cat.", ""]

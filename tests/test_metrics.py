@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wordsight import metrics
-from wordsight.metrics import Ranking
+from wordsight.evaluate import calibration, metrics
+from wordsight.evaluate.ranking import Ranking
 
 # ------------------------------------------------------------------------------ naive references
 
@@ -231,7 +231,7 @@ small = st.lists(st.integers(0, 4), min_size=1, max_size=30)
 def test_auroc_counts_pairs(positive: list[int], negative: list[int]) -> None:
     wins = sum((p > n) + (p == n) / 2 for p in positive for n in negative)
     expected = wins / len(positive) / len(negative)
-    assert metrics.auroc(positive, negative) == pytest.approx(expected)
+    assert calibration.auroc(positive, negative) == pytest.approx(expected)
 
 
 @given(positive=small, negative=small)
@@ -241,7 +241,7 @@ def test_fpr95_tries_every_cut(positive: list[int], negative: list[int]) -> None
         for cut in set(positive)
         if 100 * sum(p >= cut for p in positive) >= 95 * len(positive)
     ]
-    assert metrics.fpr_at_95_tpr(positive, negative) == pytest.approx(min(rates))
+    assert calibration.fpr_at_95_tpr(positive, negative) == pytest.approx(min(rates))
 
 
 @given(
@@ -262,9 +262,9 @@ def test_calibration_error_is_the_mean_gap_over_bins(
         if inside:
             gap = sum(c for c, _ in inside) - sum(ok for _, ok in inside)
             total += abs(gap)
-    got = metrics.expected_calibration_error(conf, correct, bins)
+    got = calibration.expected_calibration_error(conf, correct, bins)
     assert got == pytest.approx(total / len(pairs))
-    table = metrics.reliability_bins(conf, correct, bins)
+    table = calibration.reliability_bins(conf, correct, bins)
     assert table.count.sum() == len(pairs)
     assert np.isnan(table.accuracy[table.count == 0]).all()
 
@@ -272,12 +272,12 @@ def test_calibration_error_is_the_mean_gap_over_bins(
 def test_perfect_calibration_has_no_error() -> None:
     conf = np.repeat([0.2, 0.8], 10)
     correct = np.array([1] * 2 + [0] * 8 + [1] * 8 + [0] * 2)
-    assert metrics.expected_calibration_error(conf, correct) == pytest.approx(0)
+    assert calibration.expected_calibration_error(conf, correct) == pytest.approx(0)
 
 
 def test_confidences_outside_0_to_1_are_refused() -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
-        metrics.expected_calibration_error([1.2], [True])
+        calibration.expected_calibration_error([1.2], [True])
 
 
 def test_graded_ndcg_against_all_orders_of_ties() -> None:
@@ -288,7 +288,7 @@ def test_graded_ndcg_against_all_orders_of_ties() -> None:
         grades = rng.integers(0, 4, 6).astype(float)
         grades[0] = 2.0
         relevant = np.flatnonzero(grades)
-        ranking = metrics.Ranking.from_scores(scores[None], [relevant])
+        ranking = Ranking.from_scores(scores[None], [relevant])
         ranking = ranking.with_gains([grades[relevant]])
         for k in (1, 3, 9):
             discount = np.where(np.arange(6) < k, 1 / np.log2(np.arange(2, 8)), 0)
@@ -303,7 +303,7 @@ def test_graded_ndcg_against_all_orders_of_ties() -> None:
 def test_gains_of_one_change_nothing_and_wrong_ones_are_refused() -> None:
     scores = np.random.default_rng(6).integers(0, 4, (5, 12)).astype(float)
     relevant = [[0], [1, 2], [3, 4, 5, 6], [0, 11], [7]]
-    ranking = metrics.Ranking.from_scores(scores, relevant)
+    ranking = Ranking.from_scores(scores, relevant)
     graded = ranking.with_gains([np.ones(len(row)) for row in relevant])
     np.testing.assert_allclose(metrics.ndcg_at_k(graded, 3), metrics.ndcg_at_k(ranking, 3))
     assert ranking.with_gains(None) is ranking

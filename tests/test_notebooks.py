@@ -34,6 +34,8 @@ NAMES = {
 }
 PICTURES = {1: 7, 2: 6, 3: 6, 4: 4, 5: 6}
 """How many pictures each notebook draws."""
+IMAGES = 500
+"""Of CIFAR-10; the notebooks take more, which takes longer and shows the same."""
 
 Run = Callable[..., Any]
 
@@ -100,6 +102,7 @@ def runner(work: Path, images: Path | None) -> Run:
             FOLDER / f"{NAMES[which]}.ipynb",
             environment={**environment, **{k: str(v) for k, v in variables.items()}},
             more=more,
+            images=IMAGES,
         )
         drawn = pictures(notebook.cells[: len(notebook.cells) - len(more)])
         assert len(drawn) == PICTURES[which]

@@ -87,8 +87,8 @@ def test_the_child_that_tries_amx_sends_nothing(tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text("flags: amx_tile amx_bf16\n")
     program = (
         "from pathlib import Path\n"
-        "from wordsight.models import runtime\n"
-        "runtime._spare_broken_amx(Path('cpuinfo'))\n"
+        "from wordsight.runtime import processor\n"
+        "processor.spare_broken_amx(Path('cpuinfo'))\n"
     )
     watched = Watched(tmp_path, ["-c", program])
     _done(watched)

@@ -14,6 +14,7 @@ from wordsight import progress
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.05)
     monkeypatch.setattr(progress, "FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(progress, "_spoken", time.monotonic())
 
 
 def lines(capsys: pytest.CaptureFixture[str], number: int) -> list[str]:
@@ -35,6 +36,16 @@ def test_bytes_that_come_and_bytes_that_do_not(capsys: pytest.CaptureFixture[str
     assert any(re.match(r"a file: 5\.0 KB of 20\.0 KB, .*B/s, .* left", line) for line in later)
     assert later[-1] == "a file: 5.0 KB are here; waiting for the server"
     assert capsys.readouterr().out == ""
+
+
+def test_what_was_silent_before_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "FIRST_SECONDS", 6000)
+    monkeypatch.setattr(progress, "_spoken", time.monotonic() - 4000)
+    assert progress._first_pause() <= 2000
+    monkeypatch.setattr(progress, "_spoken", time.monotonic() - 9000)
+    assert progress._first_pause() == 1500
+    progress.said()
+    assert 5000 < progress._first_pause() <= 6000
 
 
 def test_a_wait_is_told_again_and_again_and_a_short_one_not(

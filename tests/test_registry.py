@@ -17,7 +17,7 @@ from wordsight import models
 from wordsight.cli import main
 from wordsight.errors import HubError, ModelError
 from wordsight.models import load_model, registry, repositories
-from wordsight.models.layouts import LAYOUTS, OPEN_CLIP
+from wordsight.models.clip.layouts import LAYOUTS, OPEN_CLIP
 from wordsight.models.maskrcnn import load_detector
 
 PREFERRED = registry.ENTRIES[0]

@@ -10,6 +10,7 @@ import shutil
 import socket
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,9 +22,10 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 import wordsight
+from wordsight.classify import read_labels
 from wordsight.cli import main
 from wordsight.web import app as web
-from wordsight.web import batching, guard, schemas, service
+from wordsight.web import batching, guard, kept, schemas, service
 
 Photos = Callable[..., Path]
 HERE = "http://localhost"
@@ -188,6 +190,142 @@ def test_the_page_asks_no_other_host(client: TestClient) -> None:
         text = body.text.replace("http://www.w3.org/2000/svg", "")  # a name, never fetched
         assert not re.search(r"(?:https?:)?//[a-z]", text), path
     assert not re.search(r"<script>|style=|\son[a-z]+=", page.text)
+
+
+# -- the library without a query, filters, what is kept ------------------------------------------
+
+
+@pytest.fixture
+def dated(tmp_path: Path, model: ColourModel) -> Iterator[tuple[TestClient, Path]]:
+    """Six pictures of two cameras in two folders, two of one name, one that says where."""
+    for n, (folder, colour) in enumerate([(f, c) for f in "ab" for c in ((220, 20, 20), (20, 20, 220), (20, 200, 20))]):  # fmt: skip  # noqa: E501
+        exif = Image.Exif()
+        exif[0x0110] = f"Camera {n % 2}"
+        exif.get_ifd(0x8769)[0x9003] = f"202{n % 3}:05:01 12:00:00"
+        if n == 1:
+            exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 12.0, 0.0), 3: "E", 4: (11.0, 3.0, 0.0)})
+        (tmp_path / "in" / folder).mkdir(parents=True, exist_ok=True)
+        picture = Image.new("RGB", (90, 60) if n else (60, 90), colour)
+        picture.save(tmp_path / "in" / folder / f"{n % 3}.jpg", exif=exif)
+    made = wordsight.create(tmp_path / "lib", model)  # type: ignore[arg-type]
+    made.index(tmp_path / "in")
+    with TestClient(web.create_app(made), base_url=HERE) as client:
+        yield client, tmp_path / "in"
+
+
+def test_images_are_listed_newest_first_and_filtered(dated: tuple[TestClient, Path]) -> None:
+    client, folder = dated
+
+    def listed(**params: Any) -> list[str]:
+        answer = client.get("/api/v1/images", params=params).json()
+        names = ["/".join(image["path"].split("/")[-2:]) for image in answer["images"]]
+        assert answer["total"] >= len(names)
+        return names
+
+    assert [name[2] for name in listed()] == ["2", "2", "1", "1", "0", "0"]
+    assert listed(skip=1, k=2) == listed()[1:3]
+    assert listed(after="2022") == listed()[:2]
+    assert listed(before="2021", camera="Camera 0") == ["a/0.jpg"]
+    assert set(listed(folder=str(folder / "b"))) == {"b/0.jpg", "b/1.jpg", "b/2.jpg"}
+    assert listed(near="48.2,11.05,1km") == ["a/1.jpg"]
+    assert listed(orientation="portrait") == ["a/0.jpg"]
+    assert listed(label="a", before="2021") == ["a/0.jpg"]
+    assert client.get("/api/v1/images?after=soon").status_code == 400
+    found = client.get("/api/v1/search?q=red&anyway=true&after=2020&before=2021").json()["hits"]
+    assert {hit["path"][-5:] for hit in found} == {"0.jpg"}
+    assert client.get("/api/v1/search?q=red&before=1990").status_code == 400
+    first = client.get("/api/v1/search?q=red&anyway=true&k=2").json()["hits"]
+    assert client.get("/api/v1/search?q=red&anyway=true&k=1&skip=1").json()["hits"] == first[1:]
+    facets = client.get("/api/v1/facets").json()
+    assert facets["cameras"] == [{"value": f"Camera {n}", "images": 3} for n in (0, 1)]
+    assert [year["value"] for year in facets["years"]] == ["2020", "2021", "2022"]
+    assert [one["value"] for one in facets["folders"]] == [str(folder / "a"), str(folder / "b")]
+    assert facets["located"] == 1
+
+
+def test_files_are_saved_alone_and_as_an_archive(dated: tuple[TestClient, Path]) -> None:
+    client, folder = dated
+    images = client.get("/api/v1/images").json()["images"]
+    saved = client.get(f"/api/v1/originals/{images[0]['id']}")
+    assert saved.content == Path(images[0]["path"]).read_bytes()
+    assert saved.headers["content-disposition"] == "attachment; filename*=UTF-8''2.jpg"
+    assert saved.headers["content-type"] == "application/octet-stream"  # never shown
+    ids = [image["id"] for image in images]
+    kept = client.post("/api/v1/selections", json={"images": ids}).json()["id"]
+    listed = client.get(f"/api/v1/selections/{kept}").json()
+    assert [image["id"] for image in listed["images"]] == ids
+    (folder / "b" / "0.jpg").unlink()
+    answer = client.get(f"/api/v1/selections/{kept}/zip")
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        names = ["0.jpg", "1 (2).jpg", "1.jpg", "2 (2).jpg", "2.jpg", "not included.txt"]
+        assert sorted(archive.namelist()) == names
+        assert "b/0.jpg" in archive.read("not included.txt").decode()
+        assert archive.testzip() is None
+    assert client.get(f"/api/v1/selections/{'0' * 32}").status_code == 404
+    assert client.post("/api/v1/selections", json={"images": ["../x"]}).status_code == 422
+
+
+def test_an_upload_is_kept_for_a_day(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.BytesIO()
+    both = Image.new("RGB", (400, 200), (20, 20, 220))
+    both.paste((220, 20, 20), (200, 0, 400, 200))
+    both.save(out, "PNG")
+    given = client.post("/api/v1/uploads", content=out.getvalue())
+    assert given.status_code == 201
+    upload = given.json()
+    assert (upload["width"], upload["height"]) == (400, 200)
+    shown = client.get(f"/api/v1/uploads/{upload['id']}")
+    assert Image.open(io.BytesIO(shown.content)).size == (400, 200)
+    for part, colour in (("@210,10,390,190", "red"), ("@0,0,190,200", "blue")):
+        found = client.get("/api/v1/search", params={"like": upload["id"] + part, "k": 3}).json()
+        assert all(f"{colour}-" in hit["path"] for hit in found["hits"])
+    odd = client.get("/api/v1/search", params={"like": upload["id"] + "@900,0,910,9"})
+    assert odd.status_code == 400
+    monkeypatch.setattr(kept.time, "monotonic", lambda: time.time() + 1e9)
+    assert client.get(f"/api/v1/uploads/{upload['id']}").status_code == 404
+
+
+def test_what_is_kept_has_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "MOST_BYTES", 100)
+    things = kept.Kept[str]("thing")
+    first, second = things.put("a", 60), things.put("b", 30)
+    assert (things.get(first), things.get(second)) == ("a", "b")
+    third = things.put("c", 20)
+    assert things.get(third) == "c"
+    assert things.get(second) == "b"
+    with pytest.raises(guard.Problem):
+        things.get(first)
+
+
+def test_a_part_of_an_image_is_searched_for(tmp_path: Path, model: ColourModel) -> None:
+    both = Image.new("RGB", (400, 200), (20, 20, 220))
+    both.paste((220, 20, 20), (200, 0, 400, 200))
+    both.save(tmp_path / "both.png")
+    Image.new("RGB", (64, 64), (220, 20, 20)).save(tmp_path / "red.png")
+    Image.new("RGB", (64, 64), (20, 20, 220)).save(tmp_path / "blue.png")
+    library = wordsight.create(tmp_path / "lib", model)  # type: ignore[arg-type]
+    library.index(tmp_path, crops="none")
+    with TestClient(web.create_app(library), base_url=HERE) as client:
+        images = client.get("/api/v1/images").json()["images"]
+        (whole,) = [image["id"] for image in images if image["path"].endswith("both.png")]
+        for part, name in (("@200,0,400,200", "red.png"), ("@0,0,200,200", "blue.png")):
+            found = client.get("/api/v1/search", params={"like": whole + part}).json()["hits"]
+            assert found[0]["path"].endswith(name)
+
+
+def test_words_are_suggested_that_have_an_answer(
+    labelled: wordsight.Library, client: TestClient
+) -> None:
+    with TestClient(web.create_app(labelled), base_url=HERE) as own:
+        told = own.get("/api/v1/suggestions").json()["suggestions"]
+        known = {label for label in labelled.store.labels().values() if label}
+        assert {one["text"] for one in told} <= known
+        for one in told:
+            hits = own.get("/api/v1/search", params={"q": f"a photo of {one['text']}"}).json()
+            assert hits["match"]
+            assert hits["hits"][0]["id"] == one["image"]
+    for one in client.get("/api/v1/suggestions").json()["suggestions"]:  # without labels
+        assert one["text"] in read_labels("everyday")
 
 
 # -- what is refused ------------------------------------------------------------------------------
@@ -640,11 +778,11 @@ def test_another_library_in_its_place_is_served(
     photos("in/cat", blue=1)
     wordsight.create(place, model).index(tmp_path / "in")
     served = service.Service(wordsight.open(place, model))
-    assert [row["images"] for row in served.info()["labels"]] == [1, 2]
+    assert [row["images"] for row in served.catalogue.info(0)["labels"]] == [1, 2]
     shutil.rmtree(place)
     wordsight.create(place, model).index(photos("new", blue=4))
-    assert served.info()["labels"] == []
-    assert served.info()["images"] == served.count() == 4
+    assert served.catalogue.info(0)["labels"] == []
+    assert served.catalogue.info(0)["images"] == served.catalogue.count() == 4
 
 
 def test_too_much_is_told_while_the_search_is_under_way(library: wordsight.Library) -> None:

@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from typing_extensions import Unpack
 
+    from wordsight.duplicates import Duplicates
     from wordsight.indexing import Progress
     from wordsight.models.clip import ClipModel
+    from wordsight.recordings import Moment, Moments
     from wordsight.render import Tile
     from wordsight.report import IndexReport
     from wordsight.search import Hit, Query, Result, SearchOptions
     from wordsight.sources import Source
+    from wordsight.text import TextReport
+    from wordsight.video.sampling import Every
 
 
 _IMAGE_TERM = re.compile(r'@"([^"]*)"')
@@ -89,25 +93,32 @@ class Library:
         *,
         crops: str | Path | None = None,
         exclude: Sequence[str] | None = None,
+        videos: bool = True,
+        every: Every | None = None,
         prune: bool | Literal["force"] = False,
         recheck: bool = False,
         progress: Progress | None = None,
     ) -> IndexReport:
-        """Bring the library up to date with folders, files, ``.tar`` shards or "cifar10".
+        """Bring the library up to date with folders, files, ``.tar`` shards, tables or "cifar10".
+
+        ``shards/{0000..0099}.tar`` names many; see :func:`wordsight.sources.open_source`.
 
         ``crops`` is "none", "tiles", "maskrcnn", a detector's name or directory; without it, as
-        the library was last indexed. So it is with ``exclude``, patterns in gitignore's syntax.
+        the library was last indexed. So it is with ``exclude``, patterns in gitignore's syntax, and
+        ``every``, the seconds between frames of videos (or "keyframes").
         See :func:`wordsight.indexing.index` for what is skipped, reused and reported.
         """
-        from wordsight.sources import open_source
+        from wordsight.sources import expand_braces, open_source
 
         if isinstance(paths, (str, Path)):
             paths = [paths]
-        sources = [open_source(path) for path in paths]
+        sources = [open_source(one) for path in paths for one in expand_braces(path)]
         return self.index_sources(
             sources,
             crops=crops,
             exclude=exclude,
+            videos=videos,
+            every=every,
             prune=prune,
             recheck=recheck,
             progress=progress,
@@ -119,6 +130,8 @@ class Library:
         *,
         crops: str | Path | None = None,
         exclude: Sequence[str] | None = None,
+        videos: bool = True,
+        every: Every | None = None,
         prune: bool | Literal["force"] = False,
         recheck: bool = False,
         progress: Progress | None = None,
@@ -132,6 +145,8 @@ class Library:
             sources,
             crops=crops,
             exclude=exclude,
+            videos=videos,
+            every=every,
             prune=prune,
             recheck=recheck,
             progress=progress,
@@ -204,6 +219,32 @@ class Library:
             self.store.settle()
         return removed
 
+    def duplicates(
+        self, *, false_merge: float = 0.0003, progress: Progress | None = None
+    ) -> Duplicates:
+        """Groups of near-duplicates and bursts, each with a suggestion which image to keep.
+
+        ``false_merge`` is the share of images that may be grouped wrongly. The first time all
+        images are read. Nothing is deleted. See :mod:`wordsight.duplicates`.
+        """
+        from wordsight.duplicates import find
+        from wordsight.prints import read_prints
+
+        self.store.refresh()
+        prints, skipped = read_prints(self.store, progress=progress)
+        found = find(self.store, prints, false_merge=false_merge)
+        found.skipped = skipped
+        return found
+
+    def read_texts(self, *, progress: Progress | None = None) -> TextReport:
+        """Read the text in the images that were not read yet (extra ``ocr``), for searches.
+
+        See :func:`wordsight.text.read_texts`.
+        """
+        from wordsight.text import read_texts
+
+        return read_texts(self.store, progress=progress)
+
     def compact(self) -> None:
         """Merge small files and drop old versions of the table."""
         with self.store.lock():
@@ -220,6 +261,86 @@ class Library:
 
         snapshot = self.store.snapshot()
         return [id_from_int(i) for i in snapshot.ids], snapshot.vectors[snapshot.starts]
+
+    def moments(
+        self,
+        query: str | Query,
+        k: int = 10,
+        *,
+        false_accept: float = 0.05,
+        anyway: bool = False,
+        camera: str | None = None,
+        start: str | None = None,
+        end: str | None = None,
+    ) -> Moments:
+        """The ``k`` best moments of the videos for words; see :mod:`wordsight.recordings`."""
+        from wordsight.recordings import find_moments
+
+        self.store.refresh()
+        return find_moments(
+            self.store,
+            self.model,
+            query,
+            k=k,
+            false_accept=false_accept,
+            anyway=anyway,
+            camera=camera,
+            start=start,
+            end=end,
+        )
+
+    def timeline(self, found: Moments) -> Image:
+        """A picture of moments: a row a video, those with moments first."""
+        from wordsight import render
+
+        spans: dict[str, list[tuple[float, float]]] = {}
+        pictures: dict[str, list[Image | None]] = {}
+        for moment in found.moments:
+            for part in moment.parts:
+                spans.setdefault(part.video, []).append((part.start, part.end))
+                own = self._thumbnail(moment) if part == moment.part else None
+                pictures.setdefault(part.video, []).append(own)
+        order = {video: place for place, video in enumerate(spans)}
+        strips = [
+            render.Strip(
+                series.video,
+                float(series.untils[-1]),
+                list(zip(series.times, series.untils, series.z, strict=True)),
+                spans.get(series.video, []),
+                pictures.get(series.video, []),
+            )
+            for series in sorted(found.series, key=lambda s: order.get(s.video, len(order)))
+        ]
+        number = len(found.moments)
+        told = f"{number} moment{'s' * (number != 1)}; the line is the score in deviations (z)"
+        least = found.least if found.least < float("inf") else None
+        return render.timeline(strips, title=_title(found.query), subtitle=told, threshold=least)
+
+    def _thumbnail(self, moment: Moment) -> Image:
+        from wordsight import render
+        from wordsight.images import open_image
+        from wordsight.sources import read_location
+
+        try:
+            return open_image(read_location(moment.thumbnail), min_side=180)
+        except WordsightError:
+            return render.missing_image()
+
+    def to_arrow(self, *, where: str | None = None, vectors: bool = True) -> Any:
+        """The images as a ``pyarrow.Table``, a row each: see :func:`wordsight.vectors.table`."""
+        from wordsight.vectors import table
+
+        return table(self.store, where=where, vectors=vectors)
+
+    def to_pandas(self, *, where: str | None = None, vectors: bool = True) -> Any:
+        """The same as a ``pandas.DataFrame``; ``pandas`` is yours to install."""
+        return self.to_arrow(where=where, vectors=vectors).to_pandas()
+
+    def to_polars(self, *, where: str | None = None, vectors: bool = True) -> Any:
+        """The same as a ``polars.DataFrame``; ``polars`` is yours to install."""
+        import polars
+
+        return polars.from_arrow(self.to_arrow(where=where, vectors=vectors))
 
     def image(self, hit: Hit, *, min_side: int | None = None) -> Image:
         """The image of a hit, upright RGB. Raises ImageError when it is gone or unreadable.
@@ -303,14 +424,17 @@ class Library:
     ) -> Result | list[Result]:
         """The ``k`` images that fit a query best; a list of queries gives a list of results.
 
-        See :func:`wordsight.search.search` for the options and the errors.
+        See :func:`wordsight.search.search` for the options and the errors. Where the text in the
+        images was read (:meth:`read_texts`), ``text:"invoice 2023"`` finds images in which these
+        words are written, and plain prompts find them too.
         """
-        from wordsight.search import search
+        from wordsight.hints import hints
+        from wordsight.text import search_with_text
 
         queries: list[Any] = query if isinstance(query, list) else [query]
 
         def run() -> list[Result]:
-            return search(self.store, self.model, queries, k=k, **options)
+            return search_with_text(self.store, self.model, queries, k, **options)
 
         self.store.refresh()
         try:
@@ -319,6 +443,8 @@ class Library:
             self.store.reload()
             self.store.refresh()
             results = run()
+        for each, result in zip(queries, results, strict=True):
+            result.notices += hints(each, result)
         return results if isinstance(query, list) else results[0]
 
 

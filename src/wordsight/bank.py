@@ -7,6 +7,7 @@ other query". ``kinds.txt`` holds kinds of things, which stand for "what else th
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import cache
 from importlib.resources import files
 
@@ -55,6 +56,16 @@ def kind_groups() -> tuple[tuple[str, ...], ...]:
 def kind_texts() -> tuple[str, ...]:
     """Return every word of :func:`kind_groups` as a query, group by group."""
     return tuple(with_article(word) for group in kind_groups() for word in group)
+
+
+@cache
+def vocabulary() -> dict[str, None]:
+    """Return the words of the bank, the kinds and the label sets, the commonest first."""
+    sets = [_lines(f"labels/{name}.txt") for name in ("everyday", "caltech101", "imagenet")]
+    kinds = tuple(word for group in kind_groups() for word in group)
+    texts = (*sets[0], *everyday_things(), *kinds, *neutral_phrases(), *sets[1], *sets[2])
+    words = (word for text in texts for word in re.findall(r"[^\W\d_]+", text.lower()))
+    return dict.fromkeys(words)
 
 
 def with_article(noun: str) -> str:

@@ -43,6 +43,12 @@ class QueryError(WordsightError):
     """A query, a label set or a judgements file makes no sense as it was written."""
 
 
+def one_line(error: BaseException | str) -> str:
+    """What a library raised, for the middle of a message: on one line, at most 200 characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
 def reason(error: Exception) -> str:
     """Why something failed, without number and path: for the end of a message that has them."""
     return str(getattr(error, "strerror", None) or error)

@@ -14,18 +14,27 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from wordsight.errors import ImageError, ModelError, SourceError, WordsightError
+from wordsight.footage import (
+    Footage,
+    Frame,
+    count_unread,
+    misnamed,
+    read_every,
+    take_videos,
+)
 from wordsight.library import Entry, ImageRecord, Store, ViewRecord
 from wordsight.paths import expanded
 from wordsight.pruning import devices_of, lies_under, prunable
 from wordsight.report import CropReport, Failure, IndexReport
+from wordsight.video import is_available, split_frame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +46,9 @@ if TYPE_CHECKING:
     from wordsight.models.maskrcnn import Detector
     from wordsight.regions import Region, Tiles
     from wordsight.sources import Item, Source
+    from wordsight.video.sampling import Every
+
+T = TypeVar("T")
 
 BATCH = 64  # images encoded together
 WRITE_EVERY = 512  # images in one write: each write is a file and a version of the table
@@ -193,6 +205,8 @@ def index(
     *,
     crops: str | Path | None = None,
     exclude: Sequence[str] | None = None,
+    videos: bool = True,
+    every: Every | None = None,
     prune: bool | Literal["force"] = False,
     recheck: bool = False,
     progress: Progress | None = None,
@@ -215,6 +229,9 @@ def index(
     ``exclude`` are patterns in gitignore's syntax, relative to each source, of what is left out;
     None means as the library was last indexed.
 
+    Frames of ``videos`` are images too, one ``every`` so many seconds (or "keyframes"; None: as the
+    library was last indexed, at first 1) where anything changed: see :mod:`wordsight.footage`.
+
     Raises SourceError when the sources hold no image at all, one cannot be listed, or a pattern
     is none, LibraryError
     when the library cannot be written (what was written so far is kept), ModelMismatchError for
@@ -236,15 +253,22 @@ def index(
             wanted = str(proposer.path.resolve())  # in full: the next run may begin elsewhere
         report = IndexReport(crops=CropReport(proposer.name) if proposer else None)
         patterns = store.exclude if exclude is None else [p for p in exclude if p.strip()]
-        items, report.not_read = _list(sources, patterns)
+        items, others = _list(sources, patterns)
+        films = take_videos(sources, items, others)
+        report.not_read = Counter(others.values())
         problems = dict.fromkeys(problem for source in sources for problem in source.problems)
         report.failed += [Failure(path, reason) for path, reason in problems]
-        if not items and not report.failed and not prune:
+        if videos:
+            count_unread(films, report.not_read)
+        reads = videos and is_available()
+        if not (items or (films and reads) or report.failed or prune):
             raise SourceError(_no_image(sources, patterns, report))
         store.add_metadata_columns()
         if crops:
             store.crops = wanted
         store.exclude = patterns
+        if every is not None:
+            store.every = str(every)
         known = {entry.id: entry for entry in store.entries()}
         _keep_labels(items, known, sources)
         run = _Run(store, model, proposer, items, known, report, progress, recheck=recheck)
@@ -252,6 +276,10 @@ def index(
         report.unchanged = len(items) - len(todo)
         run.total = len(todo)
         run.process(todo)
+        if reads:
+            films |= misnamed(report.failed, items)
+            run.add_videos(films)
+        items |= run.footage.listed(films if videos else None)
         paths = {entry.id: entry.path for entry in run.remaining()}
         if prune:
             gone, report.kept = prunable(
@@ -261,7 +289,7 @@ def index(
             report.removed += store.prune(gone)
             for identity in gone:
                 del paths[identity]
-        paths |= {item.id: item.path for item in items.values()}
+        paths |= {identity: item.path for identity, item in items.items()}
         store.devices = devices_of(paths, items, store.devices)
         _keep_skipped(store, sources, report.failed)
         store.compact(only_if_needed=True)
@@ -282,8 +310,8 @@ def _no_image(sources: Sequence[Source], patterns: Sequence[str], report: IndexR
 
 def _list(
     sources: Sequence[Source], exclude: Sequence[str]
-) -> tuple[dict[str, Item], Counter[str]]:
-    """The images of all sources by id, and what else is there, counted by kind.
+) -> tuple[dict[str, Item], dict[str, str]]:
+    """The images of all sources by id, and the kinds of what else is there, by path.
 
     Of an image that several list, as one that knows its label does. Raises SourceError.
     """
@@ -304,7 +332,7 @@ def _list(
                 items[item.id] = item if item.mtime_ns < _TIMES else _within_times(item)
         if isinstance(source, Listing):
             others |= source.not_read
-    return items, Counter(others.values())
+    return items, others
 
 
 def _within_times(item: Item) -> Item:
@@ -384,9 +412,25 @@ class _Run:
         self.moved: set[str] = set()
         self.spoilt: list[str] = []  # in the library, and now other bytes that are no image
         self.moved_hashes: set[str] = set()  # whose old places were looked for
+        self.footage = Footage(
+            store,
+            known,
+            report,
+            every=read_every(store.every),
+            crops=proposer.name if proposer else "none",
+            side=self.side,
+            recheck=recheck,
+            tick=self._advance,
+        )
         self.done = 0
         self.total = 0
         self.last_write = time.monotonic()
+
+    @property
+    def side(self) -> int:
+        """The short side, in pixels, at which pictures are decoded."""
+        input_side = max(self.model.image_size)
+        return reduced_side_for_crops(input_side) if self.proposer else reduced_side(input_side)
 
     @cached_property  # a run over what is unchanged needs none of it
     def _copies(self) -> dict[str, list[Entry]]:
@@ -416,10 +460,30 @@ class _Run:
         return self.proposer is None or entry.crops == self.proposer.name
 
     def process(self, todo: Sequence[Item]) -> None:
+        self._take(self._ahead(self._decode, todo))
+        if self.orphans:
+            orphans, self.orphans = self.orphans, []
+            self.by_hash.clear()
+            self.process(orphans)
+
+    def add_videos(self, videos: dict[str, Item]) -> None:
+        """Read videos, by path, as far as the library lacks their frames."""
+        # In the order of their names, which is that of time for a camera's files.
+        todo = [v for _, v in sorted(videos.items()) if not self.footage.is_unchanged(v)]
+        for path in videos.keys() - {item.path for item in todo}:
+            self.report.unchanged += len(self.footage.frames_of[path])
+        self.total += len(todo)
+        self._take(self._ahead(self._prepared, self.footage.frames(todo)))
+        stale, self.footage.stale = self.footage.stale, []
+        self.removed |= set(stale)
+        self.report.removed += self.store.remove(stale)
+
+    def _take(self, results: Iterator[_Decoded | Failure]) -> None:
+        """Encode and write what was decoded."""
         batch: list[_Decoded] = []
         views = 0
         try:
-            for result in self._decoded(todo):
+            for result in results:
                 if isinstance(result, Failure):
                     self.report.failed.append(result)
                     self._advance(1)
@@ -438,12 +502,10 @@ class _Run:
             self.report.removed += self.store.remove(sorted({*self.moved, *self.spoilt}))
             self.moved.clear()
             self.spoilt.clear()
-        if self.orphans:
-            orphans, self.orphans = self.orphans, []
-            self.by_hash.clear()
-            self.process(orphans)
 
-    def _decoded(self, todo: Sequence[Item]) -> Iterator[_Decoded | Failure]:
+    def _ahead(
+        self, decode: Callable[[T], _Decoded | Failure], todo: Iterable[T]
+    ) -> Iterator[_Decoded | Failure]:
         """Decode in threads, in order, at most a few batches ahead of the encoder."""
         workers = min(8, (os.cpu_count() or 2) + 1)
         # With crops an image brings many views; the memory of what waits stays the same.
@@ -452,7 +514,7 @@ class _Run:
         pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         try:
             for item in todo:
-                ahead.append(pool.submit(self._decode, item))
+                ahead.append(pool.submit(decode, item))
                 if len(ahead) >= most:
                     yield ahead.popleft().result()
             while ahead:
@@ -471,6 +533,20 @@ class _Run:
         except MemoryError:
             return Failure(item.path, "not enough memory to decode it")
 
+    def _prepared(self, frame: Frame | Failure) -> _Decoded | Failure:
+        """A frame of a video, ready for the encoder."""
+        if isinstance(frame, Failure):
+            return frame
+        decoded = _Decoded(frame.item, frame.hash, *frame.size, metadata=frame.metadata)
+        if frame.picture is None:
+            decoded.donor = frame.donor
+        else:
+            decoded.regions = []
+            decoded.pixels.append(self.model.preprocess(frame.picture, frame.size))
+            if self.proposer:
+                self._add_crops(decoded, frame.picture)
+        return decoded
+
     def _decode_within(self, item: Item, held: contextlib.ExitStack) -> _Decoded:
         """Decode one image; what it takes of the memory budget is given back with ``held``."""
         from wordsight.images import open_image, read_metadata
@@ -488,15 +564,13 @@ class _Run:
         if item.size > LARGE_FILE:
             held.enter_context(self.memory.hold(self.memory.limit))
         source = item.read() if item.size <= LARGE_FILE or not item.is_file else Path(item.path)
-        digest = _hash(source) if isinstance(source, bytes) else _hash_file(source)
+        digest = item.hash or (_hash(source) if isinstance(source, bytes) else _hash_file(source))
         donor = entry if entry and entry.hash == digest else self.by_hash.get(digest)
         if donor and self._has_crops(donor):
             found = None if donor.media and not self.recheck else read_metadata(source)
             return _Decoded(item, digest, donor=donor.id, metadata=found)
-        input_side = max(self.model.image_size)
-        side = reduced_side_for_crops(input_side) if self.proposer else reduced_side(input_side)
         try:
-            image = open_image(source, min_side=side, name=item.path, reserve=reserve)
+            image = open_image(source, min_side=self.side, name=item.path, reserve=reserve)
         except ImageError:
             if entry and entry.hash != digest:
                 self.spoilt.append(item.id)
@@ -505,7 +579,7 @@ class _Run:
             raise ImageError(f"{item.path}: made by wordsight (a grid, plot or card)")
         width, height = image.info["full_size"]
         decoded = _Decoded(item, digest, width, height, regions=[])
-        decoded.metadata = image.info["metadata"]
+        decoded.metadata = item.metadata or image.info["metadata"]
         if donor:
             decoded.donor = donor.id
         else:
@@ -558,7 +632,8 @@ class _Run:
             self.replacing |= item.id in self.known
             self.records.append(self._record(decoded, donor, own))
             self._count(decoded, donor)
-            self._advance(1)
+            if not split_frame(item.path):  # those of videos counted when they were read
+                self._advance(1)
         late = time.monotonic() - self.last_write > _SECONDS_BETWEEN_WRITES
         if len(self.records) >= WRITE_EVERY or late:
             self._write()
@@ -579,6 +654,8 @@ class _Run:
         metadata = donor.metadata if donor else None
         if decoded.metadata:
             metadata = asdict(decoded.metadata)
+        if metadata is not None or item.caption is not None:
+            metadata = {**(metadata or {}), "caption": item.caption}
         if donor and decoded.regions is None:
             return replace(donor, metadata=metadata, **place)  # type: ignore[arg-type]
         whole = donor.views[0] if donor else ViewRecord(own.pop(0))
@@ -629,8 +706,9 @@ class _Run:
         self.replacing = False
         self.last_write = time.monotonic()
 
-    def _advance(self, count: int) -> None:
+    def _advance(self, count: int, more: int = 0) -> None:
         self.done += count
+        self.total = max(self.total + more, self.done)
         if self.progress:
             self.progress(self.done, self.total)
 

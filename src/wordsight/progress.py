@@ -12,14 +12,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
-LINE_SECONDS = 5.0
+LINE_SECONDS = 4.0
 """In a pipe, how long work goes on without a line about it."""
 
 FIRST_SECONDS = 2.0
-"""How long it goes on without the first one: work may have been told of until it began."""
+"""How long it goes on without the first one, from the last word that was said."""
+
+_spoken = time.monotonic()  # when something was last said; before that, when the program began
 
 Report = Callable[[int, "int | None"], None]
 """Takes how much is done, and how much there is in all, if that is known."""
+
+
+def said() -> None:
+    """Note that something was said just now, so that the next line about work may wait."""
+    global _spoken  # noqa: PLW0603
+    _spoken = time.monotonic()
+
+
+def _first_pause() -> float:
+    """Seconds until a first line: what is done soon is not told of, however long it was silent."""
+    return max(FIRST_SECONDS / 4, FIRST_SECONDS - (time.monotonic() - _spoken))
 
 
 def size(number: float) -> str:
@@ -49,9 +62,10 @@ def lines(line: Callable[[int, int | None], str]) -> Iterator[Report]:
         last = (done, total)
 
     def tell() -> None:
-        pause = FIRST_SECONDS
+        pause = _first_pause()
         while not finished.wait(pause):
             print(line(*last), file=sys.stderr, flush=True)
+            said()
             pause = LINE_SECONDS
 
     teller = threading.Thread(target=tell, daemon=True, name="progress")

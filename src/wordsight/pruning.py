@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from wordsight.images import readable_suffixes
 from wordsight.sources.base import is_hidden
+from wordsight.video import file_of
 
 if TYPE_CHECKING:
     from wordsight.library import Entry
@@ -49,7 +50,7 @@ def prunable(
     """
     known = list(known)
     unlisted = _unlisted(known, items, sources)
-    gone = [entry for entry in unlisted if not _is_own_file(entry.path)]
+    gone = [entry for entry in unlisted if not _is_own_file(file_of(entry.path))]
     excluded = [entry.id for entry in unlisted if _is_excluded(entry, sources)]
     if force:
         return [*excluded, *(entry.id for entry in gone)], []
@@ -211,9 +212,11 @@ def _is_excluded(entry: Entry, sources: Sequence[Source]) -> bool:
     One that was named by itself, or was in a folder that was, is no business of others; one of a
     kind that only a missing package reads is not left out.
     """
-    suffix = os.path.splitext(entry.path)[1].lower()  # noqa: PTH122
+    path = file_of(entry.path)
+    suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122
     is_ours = any(entry.root == source.root for source in sources)
-    return is_ours and suffix in readable_suffixes() and _is_own_file(entry.path)
+    is_read = path != entry.path or suffix in readable_suffixes()
+    return is_ours and is_read and _is_own_file(path)
 
 
 def _is_own_file(path: str) -> bool:
@@ -225,6 +228,7 @@ def _is_own_file(path: str) -> bool:
 
 def lies_under(path: str, root: str) -> bool:
     """Whether a source of this root (see :class:`wordsight.sources.Source`) lists such a path."""
+    path = file_of(path)
     if not root.endswith((os.sep, "/", "::")):
         return path == root
     if not path.startswith(root):

@@ -9,18 +9,20 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from wordsight.errors import LibraryError, ModelError
+from wordsight.images import Metadata
 from wordsight.library import Entry, Store, is_library
 from wordsight.library.swap import check_replaceable, draft_of, swap
 from wordsight.pruning import prunable
 from wordsight.report import IndexReport
 from wordsight.sources import Item, read_location
 from wordsight.sources.location import archive_of
+from wordsight.video import split_frame
 
 if TYPE_CHECKING:
     from wordsight.indexing import Progress
@@ -36,6 +38,8 @@ class Indexed:
     root: str
     entries: list[Entry]
     problems: list[tuple[str, str]] = field(default_factory=list)
+    frames: Mapping[str, Metadata] = field(default_factory=dict)
+    """What is known of frames of videos, by id: their pictures alone do not say it."""
 
     @property
     def name(self) -> str:
@@ -54,17 +58,21 @@ class Indexed:
                 e.root,
                 lambda item: read_location(item.path),
                 is_file=os.path.isfile(e.path),  # noqa: PTH113  (as Path it takes ten times as long)
+                hash=e.hash if e.id in self.frames else None,
+                metadata=self.frames.get(e.id),
             )
             for e in self.entries
         ]
 
 
-def indexed_sources(entries: Sequence[Entry]) -> list[Indexed]:
+def indexed_sources(
+    entries: Sequence[Entry], frames: Mapping[str, Metadata] | None = None
+) -> list[Indexed]:
     """The sources of these images, with what the library has of them."""
     by_root: dict[str, list[Entry]] = {}
     for entry in entries:
         by_root.setdefault(entry.root, []).append(entry)
-    return [Indexed(root, own) for root, own in by_root.items()]
+    return [Indexed(root, own, frames=frames or {}) for root, own in by_root.items()]
 
 
 def check_auto(store: Store, model: ClipModel) -> None:
@@ -181,15 +189,24 @@ def _embed(
     entries: Sequence[Entry],
     progress: Progress | None,
 ) -> IndexReport:
-    from wordsight.indexing import index
+    from wordsight.indexing import WRITE_EVERY, index
 
     wanted = {entry.id for entry in entries}
     with draft.lock():  # of an earlier call: images that the library has no more
         draft.remove([identity for identity in draft.labels() if identity not in wanted])
+        draft.lines.take_over(store.lines)  # what is written in images depends on no model
     draft.crops, draft.exclude = store.crops, store.exclude
+    draft.every, draft.text = store.every, store.text
+    ids = [entry.id for entry in entries if split_frame(entry.path)]
+    frames = {
+        record.id: Metadata(**record.metadata)
+        for start in range(0, len(ids), WRITE_EVERY)
+        for record in store.images(ids[start : start + WRITE_EVERY])
+        if record.metadata
+    }
     report = IndexReport()
     if entries:
-        report = index(draft, model, indexed_sources(entries), progress=progress)
+        report = index(draft, model, indexed_sources(entries, frames), progress=progress)
     skipped = dict(store.skipped()) | {f.path: f.reason for f in report.failed}
     draft.save_skipped(list(skipped.items()))
     return report

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wordsight.pruning import Kept
 
-_EXTRAS = {"RAW": "raw", "JPEG XL": "jxl"}  # what reads these
+_EXTRAS = {"RAW": "raw", "JPEG XL": "jxl", "video": "video"}  # what reads these
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,8 @@ class IndexReport:
     metadata were kept has theirs now.
 
     ``kept`` are images that are gone and were not pruned, which ``failed`` says too. ``not_read``
-    counts files beside images that were passed over, by their kind ("RAW", "video").
+    counts files beside images that were passed over, by their kind ("RAW", "video"). ``videos``
+    were read in this run; their frames count as images. ``notices`` say what is odd of some.
     """
 
     indexed: int = 0
@@ -71,10 +72,19 @@ class IndexReport:
     failed: list[Failure] = field(default_factory=list)
     kept: list[Kept] = field(default_factory=list)
     not_read: Counter[str] = field(default_factory=Counter)
+    videos: int = 0
+    notices: list[Failure] = field(default_factory=list)
     images: int = 0
     views: int = 0
     seconds: float = 0.0
     crops: CropReport | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether the run changed anything in the library."""
+        return bool(
+            self.indexed or self.reused or self.removed or self.relabelled or self.described
+        )
 
     @property
     def images_per_second(self) -> float:
@@ -104,6 +114,8 @@ class IndexReport:
             "removed": self.removed,
             "kept": sum(kept.images for kept in self.kept),
             "not_read": dict(self.not_read.most_common()),
+            "videos": self.videos,
+            "notices": [{"path": n.path, "reason": n.reason} for n in self.notices],
             "failed": [{"path": f.path, "reason": f.reason} for f in self.failed],
             "images": self.images,
             "views": self.views,

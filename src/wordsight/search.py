@@ -38,6 +38,7 @@ class SearchOptions(TypedDict, total=False):
     label: str | None
     where: str | None
     sort: Sort
+    skip: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Hit:
 
     ``width`` and ``height`` are those of the upright original, in pixels. ``metadata`` is what is
     known of its file, by name: taken, camera, lens, latitude, longitude, orientation, media,
-    keywords (see :class:`wordsight.images.Metadata`).
+    keywords, caption (see :class:`wordsight.images.Metadata`).
     """
 
     rank: int
@@ -68,6 +69,9 @@ class Hit:
     width: int = 0
     height: int = 0
     metadata: dict[str, Any] = field(default_factory=dict, hash=False)
+    line: str | None = None
+    """The line of text in the image that was asked for, and where it is."""
+    line_box: tuple[float, float, float, float] | None = None
 
 
 @dataclass(slots=True)
@@ -92,6 +96,8 @@ class Result:
     top_score: float | None = None
     top_z: float | None = None
     notices: list[str] = field(default_factory=list)
+    by_text: bool = False
+    """Whether words that are written in images made this a match (see text.py)."""
 
     @property
     def verdict(self) -> Verdict:
@@ -107,6 +113,8 @@ class Result:
 
     def explanation(self) -> str:
         """Say in a sentence why this is, or is not, a match."""
+        if self.by_text:
+            return f"The words are written in {'' if self.match else 'none of the '}images."
         if self.top_score is None:
             return "The library is empty."
         if self.min_score is not None:
@@ -157,6 +165,8 @@ class Result:
                         "box": [round(v, 1) for v in hit.view.box] if hit.view.box else None,
                         "label": hit.view.label,
                     },
+                    "line": hit.line,
+                    "line_box": [round(v, 1) for v in hit.line_box] if hit.line_box else None,
                 }
                 for hit in self.hits
             ],
@@ -328,6 +338,7 @@ def search(
     label: str | None = None,
     where: str | None = None,
     sort: Sort = "score",
+    skip: int = 0,
 ) -> list[Result]:
     """Rank the images of a library for each query.
 
@@ -341,7 +352,8 @@ def search(
     table: "taken >= '2023-07' and camera like 'Pixel%'"), only these images are ranked, and a match
     needs both the library and these images to fit, so that the stated rate still holds.
     ``sort`` puts the ``k`` hits in the order of their capture times, "-taken" the newest first;
-    those without one come last, and ranks stay those of the ranking.
+    those without one come last, and ranks stay those of the ranking. ``skip`` leaves out so many of
+    these hits, the best, for whoever has them already.
     Raises QueryError for empty queries and options that make no sense, and where a filter cannot
     be read or lets no image pass; ModelMismatchError for another model.
     """
@@ -418,6 +430,7 @@ def search(
         shown = order if match or unsure or anyway else order[:0]
         if min_score is not None and anyway and not match:
             shown = _top(fused[i], min(k, found))
+        shown = shown[skip:]
         ranked.append((shown, _winners(snapshot, shown, view_scores[i], crops)))
         results.append(
             Result(
@@ -439,7 +452,9 @@ def search(
     rows = dict(zip(wanted, store.rows(wanted, snapshot.version), strict=True))
     for i, (result, (shown, places)) in enumerate(zip(results, ranked, strict=True)):
         calibrated_z = z[i] if encoded[i].texts else None
-        result.hits = _hits(shown, [rows[place] for place in places], fused[i], calibrated_z)
+        result.hits = _hits(
+            shown, [rows[place] for place in places], fused[i], calibrated_z, first=skip + 1
+        )
         if sort != "score":
             result.hits.sort(key=lambda hit: _by_time(hit, newest_first=sort == "-taken"))
     clock.lap("hits")
@@ -634,6 +649,7 @@ def _hits(
     rows: Sequence[dict[str, Any]],
     fused: NDArray[np.float32],
     z: NDArray[np.float32] | None,
+    first: int = 1,
 ) -> list[Hit]:
     return [
         Hit(
@@ -648,7 +664,7 @@ def _hits(
             height=row["height"],
             metadata=row["metadata"],
         )
-        for rank, (n, row) in enumerate(zip(order, rows, strict=True), start=1)
+        for rank, (n, row) in enumerate(zip(order, rows, strict=True), start=first)
     ]
 
 

@@ -23,7 +23,9 @@ from wordsight.errors import WordsightError, reason
 
 # Verbs register when they are imported; their order is that of `wordsight --help`.
 # isort: off
-from wordsight.cli import index, search, serve, classify, evaluate, demo, library, models  # noqa: F401
+from wordsight.cli import index, search, duplicates, moments, watch  # noqa: F401
+from wordsight.cli import serve, mcp, classify, evaluate, demo  # noqa: F401
+from wordsight.cli import library, vectors, models  # noqa: F401
 # isort: on
 
 __all__ = ["app", "main", "run"]

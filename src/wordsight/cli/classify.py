@@ -10,17 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wordsight.bank import with_article
-from wordsight.cli.app import (
-    JsonOption,
-    ModelOption,
-    Precision,
-    PrecisionOption,
-    Runtime,
-    RuntimeOption,
-    app,
-    examples,
-    given,
-)
+from wordsight.cli import options
+from wordsight.cli.app import app, examples
 from wordsight.cli.console import (
     check_files,
     check_pictures,
@@ -40,66 +31,88 @@ if TYPE_CHECKING:
     from wordsight.sources import Item
 
 
+_Images = Annotated[
+    list[str],
+    typer.Argument(metavar="IMAGE...", help="Image files, folders, .tar shards, - (stdin)."),
+]
+_Labels = Annotated[
+    str,
+    typer.Option(
+        metavar="LABELS",
+        help="A label set (everyday, cifar10, caltech101, imagenet), a file with one label per "
+        'line, or "dog,cat,car". A single label sorts "dog" from "not a dog".',
+    ),
+]
+_Top = Annotated[int, typer.Option(metavar="N", help="How many labels to show per image.", min=1)]
+_Template = Annotated[
+    str, typer.Option(metavar="TEXT", help="Prompt template; {} stands for the label.")
+]
+_Ensemble = Annotated[bool, typer.Option("--ensemble", help="Average over many prompt templates.")]
+_Closed = Annotated[bool, typer.Option("--closed", help='Never answer "none of these".')]
+_Temperature = Annotated[
+    str,
+    typer.Option(
+        metavar="T|FOLDER",
+        help="Calibrates confidences: a number that divides the logits, or a folder of class "
+        "folders to fit it on.",
+    ),
+]
+_Output = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--output"),
+        help="Write a .csv or .jsonl file instead.",
+    ),
+]
+_Grid = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--grid"),
+        help="Write a picture of the first 20 images.",
+    ),
+]
+_WriteXmp = Annotated[
+    bool,
+    typer.Option(
+        "--write-xmp",
+        help="Write the best label as a keyword into a sidecar beside each image "
+        "(photo.jpg.xmp). Images, and sidecars of other programs, are never changed.",
+    ),
+]
+
+
 @app.command(
     epilog=examples(
         'wordsight classify photo.jpg --labels "dog,cat,car"',
         "wordsight classify photos/ --labels imagenet --output results.csv",
+        'wordsight classify photos/ --labels "dog,cat" --write-xmp',
     )
 )
 def classify(
-    images: Annotated[
-        list[str],
-        typer.Argument(metavar="IMAGE...", help="Image files, folders, .tar shards, - (stdin)."),
-    ],
-    labels: Annotated[
-        str,
-        typer.Option(
-            metavar="LABELS",
-            help="A label set (everyday, cifar10, caltech101, imagenet), a file with one label per "
-            'line, or "dog,cat,car". A single label sorts "dog" from "not a dog".',
-        ),
-    ] = "everyday",
-    top: Annotated[
-        int, typer.Option(metavar="N", help="How many labels to show per image.", min=1)
-    ] = 3,
-    template: Annotated[
-        str, typer.Option(metavar="TEXT", help="Prompt template; {} stands for the label.")
-    ] = "a photo of a {}.",
-    ensemble: Annotated[
-        bool, typer.Option("--ensemble", help="Average over many prompt templates.")
-    ] = False,
-    closed: Annotated[bool, typer.Option("--closed", help='Never answer "none of these".')] = False,
-    temperature: Annotated[
-        str,
-        typer.Option(
-            metavar="T|FOLDER",
-            help="Calibrates confidences: a number that divides the logits, or a folder of class "
-            "folders to fit it on.",
-        ),
-    ] = "1",
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", parser=given("--output"), help="Write a .csv or .jsonl file instead."
-        ),
-    ] = None,
-    grid: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", parser=given("--grid"), help="Write a picture of the first 20 images."
-        ),
-    ] = None,
-    model: ModelOption = "auto",
-    runtime: RuntimeOption = Runtime.auto,
-    precision: PrecisionOption = Precision.auto,
-    as_json: JsonOption = False,
+    images: _Images,
+    labels: _Labels = "everyday",
+    top: _Top = 3,
+    template: _Template = "a photo of a {}.",
+    ensemble: _Ensemble = False,
+    closed: _Closed = False,
+    temperature: _Temperature = "1",
+    output: _Output = None,
+    grid: _Grid = None,
+    write_xmp: _WriteXmp = False,
+    model: options.ModelOption = "auto",
+    runtime: options.RuntimeOption = options.Runtime.auto,
+    precision: options.PrecisionOption = options.Precision.auto,
+    device: options.DeviceOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Find the labels that fit images best.
 
     If no label fits an image better than unrelated phrases do, the answer is "none of these". If
     the images are in class folders named like the labels, the accuracy is printed too.
     """
-    from wordsight.classify import ENSEMBLE, Classifier, encode_items, fit_on
+    from wordsight.classify import ENSEMBLE, Classifier, encode_items
 
     if output and output.suffix.lower() not in (".csv", ".jsonl"):
         raise WordsightError(f"{output}: the name must end in .csv or .jsonl.")
@@ -110,12 +123,7 @@ def classify(
     classifier = Classifier(
         loaded, labels, templates=ENSEMBLE if ensemble else (template,), closed=closed
     )
-    try:
-        classifier.temperature = _positive(float(temperature))
-    except ValueError:
-        classifier.temperature = fit_on(classifier, open_place(temperature).items())
-        say(f"Temperature fitted on {temperature}: {classifier.temperature:.3f}")
-
+    classifier.temperature = _temperature(temperature, classifier)
     rows: list[dict[str, Any]] = []
     good: list[tuple[Item, Any]] = []
     with progress_bar("classifying", "images") as progress:
@@ -132,6 +140,8 @@ def classify(
                     print(_classified(nearby(item.path), judged, alone=len(classifier.labels) == 1))
             rows.append(row)
             progress(done, len(items))
+    if write_xmp:
+        _write_sidecars(rows)
     if output:
         (_write_table if output.suffix.lower() == ".csv" else write_lines)(output, rows)
         say(f"Results for {count(len(rows), 'image')} written to {output}.")
@@ -142,6 +152,34 @@ def classify(
     _report_accuracy(classifier, good)
     if grid:
         _draw_classified(classifier, good[:20], grid)
+
+
+def _write_sidecars(rows: Sequence[dict[str, Any]]) -> None:
+    """Of the images that a label fits."""
+    from wordsight.cli.sidecars import write_sidecar
+
+    fits = [row for row in rows if row.get("top") and not row["none_of_these"]]
+    done = 0
+    for row in fits:
+        try:
+            write_sidecar(row["path"], [row["top"][0]["label"]])
+            done += 1
+        except WordsightError as error:
+            say(f"no sidecar for {nearby(row['path'])}: {error}")
+    without = count(len(rows) - len(fits), "image")
+    say(f"{count(done, 'sidecar')} written; {without} without a label.")
+
+
+def _temperature(text: str, classifier: Classifier) -> float:
+    """A number, or what fits the labelled images of a folder. Raises WordsightError."""
+    from wordsight.classify import fit_on
+
+    try:
+        return _positive(float(text))
+    except ValueError:
+        fitted = fit_on(classifier, open_place(text).items())
+        say(f"Temperature fitted on {text}: {fitted:.3f}")
+        return fitted
 
 
 def _positive(value: float) -> float:

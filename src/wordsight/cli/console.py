@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from wordsight.errors import WordsightError, reason
-from wordsight.progress import bar, lines, transfer
+from wordsight.progress import bar, lines, said, transfer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -26,6 +26,13 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 def say(text: str) -> None:
     """A line for the person, never part of the result."""
     print(text, file=sys.stderr)
+    said()
+
+
+def step(text: str) -> None:
+    """A line of a result that comes line by line, at once even in a pipe."""
+    print(text, flush=True)
+    said()
 
 
 def prepare_streams() -> None:
@@ -99,7 +106,7 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on a terminal; in a pipe, a line every few seconds."""
 
     def line(done: int, total: int | None) -> str:
-        return f"{title}: {done:,} of {total:,} {unit}" if total else f"{title}: preparing"
+        return f"{title}: {done:,} of {total:,} {unit}" if total else f"{title} ..."
 
     if not sys.stderr.isatty():
         with lines(line) as report:
@@ -162,7 +169,7 @@ def check_files(files: Iterable[Path | None]) -> None:
 
 def _keep_fonts() -> None:
     """Let matplotlib keep its list of fonts in our cache, not beside that of other programs."""
-    from wordsight.models.runtime import writable_cache
+    from wordsight.runtime.cache import writable_cache
 
     if folder := writable_cache("matplotlib"):
         os.environ.setdefault("MPLCONFIGDIR", str(folder))

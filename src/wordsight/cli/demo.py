@@ -7,33 +7,28 @@ from typing import Annotated
 
 import typer
 
-from wordsight.cli.app import (
-    JsonOption,
-    ModelOption,
-    Precision,
-    PrecisionOption,
-    Runtime,
-    RuntimeOption,
-    app,
-    examples,
-    given,
-)
-from wordsight.cli.console import Transfer, print_json, progress_bar, say
+from wordsight.cli import options
+from wordsight.cli.app import app, examples
+from wordsight.cli.console import Transfer, print_json, progress_bar, say, step
 from wordsight.cli.opening import load
+
+_Out = Annotated[
+    Path,
+    typer.Option(metavar="DIR", parser=options.given("--out"), help="Folder for the pictures."),
+]
+_Full = Annotated[
+    bool, typer.Option("--full", help="Index all 10,000 test images, not the first 2,000.")
+]
 
 
 @app.command(epilog=examples("wordsight demo --out demo"))
 def demo(
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", parser=given("--out"), help="Folder for the pictures.")
-    ] = Path("demo"),
-    full: Annotated[
-        bool, typer.Option("--full", help="Index all 10,000 test images, not the first 2,000.")
-    ] = False,
-    model: ModelOption = "starter",
-    runtime: RuntimeOption = Runtime.auto,
-    precision: PrecisionOption = Precision.auto,
-    as_json: JsonOption = False,
+    out: _Out = Path("demo"),
+    full: _Full = False,
+    model: options.ModelOption = "starter",
+    runtime: options.RuntimeOption = options.Runtime.auto,
+    precision: options.PrecisionOption = options.Precision.auto,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Take a guided tour on CIFAR-10, step by step.
 
@@ -46,12 +41,13 @@ def demo(
     from wordsight.demo import FIRST, run
     from wordsight.sources import cifar10
 
+    tell = say if as_json else step
+    tell("A guided tour in 12 steps: CIFAR-10 and a few photographs, searched by words.")
     with Transfer("cifar10") as transfer:
         source = cifar10.load("test", progress=transfer.progress, notice=transfer.notice)
     if source.notice:
         say(f"note: {source.notice}")
     loaded = load(model, runtime, precision)
-    tell = say if as_json else print
     facts = run(
         loaded,
         source,

@@ -2,103 +2,153 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wordsight.cli.app import (
-    JsonOption,
-    LibraryOption,
-    MovedModelOption,
-    Precision,
-    PrecisionOption,
-    Runtime,
-    RuntimeOption,
-    app,
-    examples,
-    given,
-)
+from wordsight.cli import options
+from wordsight.cli.app import app, examples
 from wordsight.cli.console import (
     check_files,
     check_pictures,
     count,
     print_json,
     print_table,
+    progress_bar,
     say,
+    text_file,
     write_lines,
 )
-from wordsight.cli.opening import open_library
+from wordsight.cli.opening import load, open_library
 from wordsight.errors import WordsightError, reason
+from wordsight.paths import expanded
 
 if TYPE_CHECKING:
     from wordsight.api import Library
     from wordsight.evaluate import Evaluation
-    from wordsight.metrics import Estimate
+    from wordsight.evaluate.metrics import Estimate
+    from wordsight.models import ClipModel
     from wordsight.search import Hit
+
+
+_Queries = Annotated[
+    str | None,
+    typer.Option(
+        metavar="QUERIES",
+        help="labels (those of the library), a folder or .tar with class folders, a COCO "
+        "captions or instances .json, a .csv with query,relevant-id[,grade], or with --qrels "
+        "a file of topics (id, tab, text).",
+    ),
+]
+_Qrels = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", parser=options.given("--qrels"), help="TREC's judgements of the topics."
+    ),
+]
+_Benchmark = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME:DIR",
+        help="Instead of a library, a standard benchmark: wds:DIR (CLIP_benchmark's layout; "
+        "wds:DIR:SPLIT), flickr30k:DIR or coco-karpathy:DIR (Karpathy's splits), with --model.",
+    ),
+]
+_TrecRun = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", parser=options.given("--trec-run"), help="Write the rankings as a TREC run."
+    ),
+]
+_TrecQrels = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--trec-qrels"),
+        help="Write the judgements as TREC qrels.",
+    ),
+]
+_K = Annotated[
+    str, typer.Option("--k", metavar="K,K,...", help="Values of K for Recall@K and the others.")
+]
+_Template = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TEXT",
+        help="Prompt template for labels ({} is the label); several are averaged.",
+    ),
+]
+_Synonyms = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--synonyms"),
+        help='A file of synonyms, one label per line: "car: auto, sedan".',
+    ),
+]
+_Moments = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--moments"),
+        help="Judge moments of videos instead: a .json with true ones, or QVHighlights' form.",
+    ),
+]
+_Plot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--plot"),
+        help="Save a plot of Recall@K for each method.",
+    ),
+]
+_PerQuery = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--per-query"),
+        help="Write a .jsonl file, one query per line.",
+    ),
+]
+_Failures = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--failures"),
+        help="Save a picture of the worst queries and their results.",
+    ),
+]
 
 
 @app.command(
     epilog=examples(
         "wordsight evaluate --library photos --queries labels",
         "wordsight evaluate --library coco --queries captions.json --plot recall.png",
+        "wordsight evaluate --library cameras --moments truth.json",
+        "wordsight evaluate --benchmark wds:vtab-cifar10 --model clip-vit-b32",
     )
 )
 def evaluate(
-    queries: Annotated[
-        str,
-        typer.Option(
-            metavar="QUERIES",
-            help="labels (those of the library), a folder or .tar with class folders, a COCO "
-            "captions or instances .json, or a .csv with query,relevant-id[,grade].",
-        ),
-    ],
-    library: LibraryOption = None,
-    k: Annotated[
-        str, typer.Option("--k", metavar="K,K,...", help="Values of K for Recall@K and the others.")
-    ] = "1,5,10",
-    template: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Prompt template for labels ({} is the label); several are averaged.",
-        ),
-    ] = None,
-    synonyms: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            parser=given("--synonyms"),
-            help='A file of synonyms, one label per line: "car: auto, sedan".',
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", parser=given("--plot"), help="Save a plot of Recall@K for each method."
-        ),
-    ] = None,
-    per_query: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            parser=given("--per-query"),
-            help="Write a .jsonl file, one query per line.",
-        ),
-    ] = None,
-    failures: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            parser=given("--failures"),
-            help="Save a picture of the worst queries and their results.",
-        ),
-    ] = None,
-    model: MovedModelOption = None,
-    runtime: RuntimeOption = Runtime.auto,
-    precision: PrecisionOption = Precision.auto,
-    as_json: JsonOption = False,
+    queries: _Queries = None,
+    qrels: _Qrels = None,
+    benchmark: _Benchmark = None,
+    library: options.LibraryOption = None,
+    k: _K = "1,5,10",
+    template: _Template = None,
+    synonyms: _Synonyms = None,
+    moments: _Moments = None,
+    plot: _Plot = None,
+    per_query: _PerQuery = None,
+    failures: _Failures = None,
+    trec_run: _TrecRun = None,
+    trec_qrels: _TrecQrels = None,
+    model: options.MovedModelOption = None,
+    runtime: options.RuntimeOption = options.Runtime.auto,
+    precision: options.PrecisionOption = options.Precision.auto,
+    device: options.DeviceOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Measure how well search works on a library.
 
@@ -108,22 +158,25 @@ def evaluate(
     from wordsight.evaluate import evaluate as run
     from wordsight.evaluate import load_judgements
 
-    try:
-        ks = sorted({int(part) for part in k.split(",")})
-    except ValueError:
-        ks = []
-    if not ks or ks[0] < 1:
-        raise WordsightError(
-            f"--k takes whole numbers from 1, separated by commas (1,5,10), not '{k}'."
-        )
-    check_files([per_query])
+    if moments:
+        return _evaluate_moments(open_library(library, model, runtime, precision), moments, as_json)
+    ks = _numbers(k)
+    check_files([per_query, trec_run, trec_qrels])
     check_pictures([failures], plots=[plot])
+    if benchmark:
+        if queries or qrels or library or plot or per_query or failures or template or synonyms:
+            raise typer.BadParameter("--benchmark takes --model, --k, --trec-run, --trec-qrels.")
+        loaded = load(model or "auto", runtime, precision)
+        return _benchmark(loaded, benchmark, ks, trec_run, trec_qrels, as_json)
+    if not queries:
+        raise typer.BadParameter("say what to measure with --queries, --moments or --benchmark.")
     opened = open_library(library, model, runtime, precision)
     judgements = load_judgements(
         opened,
         queries,
         templates=template,
         synonyms=_read_synonyms(synonyms) if synonyms else None,
+        qrels=qrels,
     )
     if judgements.missing:
         say(
@@ -145,9 +198,89 @@ def evaluate(
     if per_query:
         write_lines(per_query, evaluation.per_query())
         say(f"Per query: {per_query}")
+    _write_trec(evaluation.run(opened), trec_run, evaluation.qrels(opened), trec_qrels)
     if failures:
         render.save(_failures(opened, evaluation), failures)
         say(f"Failures: {failures}")
+
+
+def _evaluate_moments(library: Library, path: Path, as_json: bool) -> None:
+    from wordsight.evaluate.moments import evaluate_moments, read_truth
+
+    found = evaluate_moments(library, read_truth(expanded(path)))
+    if as_json:
+        print_json(found.to_json())
+        return
+    queries = "1 query" if found.queries == 1 else f"{found.queries} queries"
+    print(f"{queries}, {count(found.true_moments, 'moment')}, {found.shown_moments} shown")
+    rows = [[name.replace("_", " "), f"{value:.3f}"] for name, value in found.figures.items()]
+    rows += [[f"borders, {name}", f"{value:.2f} s"] for name, value in found.borders.items()]
+    print_table(rows)
+
+
+def _numbers(text: str) -> list[int]:
+    """The values of K, ascending. Raises WordsightError."""
+    try:
+        ks = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        ks = []
+    if not ks or ks[0] < 1:
+        raise WordsightError(
+            f"--k takes whole numbers from 1, separated by commas (1,5,10), not '{text}'."
+        )
+    return ks
+
+
+def _benchmark(
+    model: ClipModel,
+    spec: str,
+    ks: Sequence[int],
+    trec_run: Path | None,
+    trec_qrels: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure a model on a standard benchmark and say what came out."""
+    from wordsight.evaluate.standard import measure, read_benchmark
+
+    chosen = read_benchmark(spec)
+    if chosen.labels and (trec_run or trec_qrels):
+        raise WordsightError(f"{spec} is a classification: there are no rankings to write.")
+    with progress_bar("encoding", "images") as progress:
+        measured = measure(model, chosen, ks=ks, progress=progress)
+    if measured.captions:
+        _write_trec(measured.run(), trec_run, measured.qrels(), trec_qrels)
+    if as_json:
+        print_json({**measured.to_json(), "model": model.name})
+        return
+    for path, why in measured.skipped:
+        say(f"Skipped {path}: {why}")
+    of = f"{count(len(measured.captions), 'caption')}" if measured.captions else ""
+    of = of or f"{len(chosen.labels):,} classes, {count(len(chosen.templates), 'template')}"
+    images = count(len(chosen.items) - len(measured.skipped), "image")
+    print(f"{spec}: {images}, {of}, model {model.name}; 95 % intervals (bootstrap)")
+    for task, figures in measured.figures.items():
+        keys = [f"recall@{k}" for k in ks] if measured.captions else list(figures)
+        rows = [(key, figures[key]) for key in keys]
+        print(f"\n{task}")
+        print_table([[key, f"{e.value:.4f}", f"[{e.low:.4f}, {e.high:.4f}]"] for key, e in rows])
+
+
+def _write_trec(
+    hits: Iterable[tuple[int, list[tuple[str, float]]]],
+    run: Path | None,
+    relevant: Iterable[tuple[int, str, float]],
+    qrels: Path | None,
+) -> None:
+    from wordsight.evaluate.trec import write_qrels, write_run
+
+    if run:
+        with text_file(run) as file:
+            write_run(file, hits)
+        say(f"Run: {run}")
+    if qrels:
+        with text_file(qrels) as file:
+            write_qrels(file, relevant)
+        say(f"Qrels: {qrels}")
 
 
 def _read_synonyms(path: Path) -> dict[str, list[str]]:

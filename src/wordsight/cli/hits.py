@@ -15,12 +15,24 @@ from typing import TYPE_CHECKING
 
 from wordsight.cli.console import count, say, shown
 from wordsight.errors import WordsightError, reason
+from wordsight.video import split_frame
 
 if TYPE_CHECKING:
+    from wordsight.api import Library
     from wordsight.search import Hit, Result
 
 _NUMBERED = re.compile(r"(\d{3,9})-")
-_METADATA = ("taken", "camera", "lens", "latitude", "longitude", "orientation", "media", "keywords")
+_METADATA = (
+    "taken",
+    "camera",
+    "lens",
+    "latitude",
+    "longitude",
+    "orientation",
+    "media",
+    "keywords",
+    "caption",
+)
 
 
 def print_paths(hits: Sequence[Hit], *, zero: bool) -> None:
@@ -53,6 +65,19 @@ def _relative(path: str) -> str:
         return os.path.relpath(path) if os.path.isabs(path) else path  # noqa: PTH117
     except ValueError:  # on another drive of Windows
         return path
+
+
+def open_hit(library: Library, result: Result, number: int) -> None:
+    """Show a hit in the viewer of the system. Raises WordsightError where there is no such hit."""
+    import typer
+
+    hit = next((hit for hit in result.hits if hit.rank == number), None)
+    if hit is None:
+        raise WordsightError(f"there is no result {number}: {count(len(result.hits), 'result')}.")
+    if Path(hit.path).is_file():
+        typer.launch(hit.path)
+    else:  # in an archive
+        library.image(hit).show(title=hit.path)
 
 
 def put_into(hits: Sequence[Hit], folder: Path, *, link: bool) -> None:
@@ -92,8 +117,11 @@ def _put(hit: Hit, folder: Path, numbers: Iterator[int], *, link: bool) -> None:
     source = Path(hit.path).absolute()
     content = None if source.is_file() else read_location(hit.path)  # which says what is wrong
     if link and content is not None:
-        raise WordsightError("it lies in an archive, where no link leads; use --copy-to")
+        raise WordsightError("it lies in an archive or a video, where no link leads; use --copy-to")
+    frame = split_frame(hit.path)
     name = Path(hit.path.rpartition("::")[2]).name
+    if frame:
+        name = f"{Path(frame[0]).stem}-{frame[1]:.3f}.jpg"
     for number in numbers:
         target = folder / f"{number:03}-{name}"
         with contextlib.suppress(FileExistsError):  # another program was faster

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -23,8 +24,11 @@ from wordsight.cli.app import (
     examples,
     given,
 )
+from wordsight.cli.changes import changes, check
 from wordsight.cli.console import check_pictures, count, nearby, print_json, progress_bar, say
 from wordsight.cli.opening import load, open_or_create, open_place
+from wordsight.cli.options import DeviceOption
+from wordsight.cli.texts import KEPT, print_texts, read_texts
 from wordsight.errors import WordsightError
 
 if TYPE_CHECKING:
@@ -32,9 +36,10 @@ if TYPE_CHECKING:
     from wordsight.models import ClipModel
     from wordsight.report import CropReport, IndexReport
     from wordsight.sources import Source
+    from wordsight.text import TextReport
+    from wordsight.video.sampling import Every
 
 
-_KEPT = "What is indexed so far is kept. Run the same command again to continue."
 _TINY = 100
 """A rate of fewer images says more about starting up."""
 
@@ -53,7 +58,10 @@ class _Index(TyperCommand):
     epilog=examples(
         "wordsight index ~/Pictures",
         "wordsight index ~/Pictures --crops tiles",
+        "wordsight index ~/Scans --text",
+        "wordsight index ~/Pictures --watch",
         "wordsight index ~/Pictures --exclude thumbs/ --exclude '*.gif'",
+        "wordsight index recordings --every 0.5",
         "wordsight index photos scans.tar --library mine.lib --model clip-vit-b32",
         "wordsight index --remodel --library ~/Pictures --model clip-vit-b16",
     ),
@@ -61,7 +69,11 @@ class _Index(TyperCommand):
 def index(
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PATH...", help='Folders, image files, .tar shards, or "cifar10".'),
+        typer.Argument(
+            metavar="PATH...",
+            help="Folders, image files, .tar shards ('{000..099}.tar' names many), Parquet or "
+            'Arrow tables with a column of images, or "cifar10".',
+        ),
     ] = None,
     library: LibraryOption = None,
     model: Annotated[
@@ -88,6 +100,27 @@ def index(
             metavar="PATTERN",
             help="Skip what matches, as in .gitignore; may be repeated. The library remembers "
             "the patterns until you give others ('' clears them).",
+        ),
+    ] = None,
+    videos: Annotated[
+        bool,
+        typer.Option("--videos/--no-videos", help="Index frames of videos too (extra `video`)."),
+    ] = True,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SECONDS|keyframes",
+            parser=given("--every"),
+            help="How often a frame of a video is looked at; still ones are skipped. Default: as "
+            "the last time, at first 1.",
+        ),
+    ] = None,
+    text: Annotated[
+        bool | None,
+        typer.Option(
+            "--text/--no-text",
+            help="Also read the text in the images, for searches (needs wordsight[ocr]; 1 to 5 s "
+            "of processor time each). Default: same as last time.",
         ),
     ] = None,
     plot: Annotated[
@@ -122,15 +155,22 @@ def index(
             "--recheck", help="Read all files again, even if their size and time have not changed."
         ),
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Go on until Ctrl-C, and index what changes (needs wordsight[watch])."
+        ),
+    ] = False,
     runtime: RuntimeOption = Runtime.auto,
     precision: PrecisionOption = Precision.auto,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add images to a library, or bring it up to date.
 
     Files that have not changed are skipped, so you can run it again at any time. Images that
-    cannot be read are listed at the end; the rest are indexed. RAW files, videos and other kinds
-    that are not read are counted.
+    cannot be read are listed at the end; the rest are indexed. RAW files and other kinds that are
+    not read are counted. Of videos, frames are indexed.
 
     Skipped: hidden files; the folders #recycle, @Recycle, @eaDir, #snapshot, .thumbnails and
     lost+found; previews in *.photoslibrary; a RAW file beside its JPEG or HEIC; files named in
@@ -138,6 +178,7 @@ def index(
     """
     from wordsight.errors import ModelError, SourceError
     from wordsight.library import default_location
+    from wordsight.sources import expand_braces
 
     pruning: bool | Literal["force"] = "force" if prune_force else prune
     if undo_prune:
@@ -151,8 +192,15 @@ def index(
         return _remodel(opened, model, runtime, precision, prune=pruning, as_json=as_json)
     if not paths:
         raise typer.BadParameter("name a folder or images to index.")
+    interval = _interval(every)
     check_pictures(plots=[plot])
-    sources = [open_place(path) for path in paths]
+    if watch:
+        check(paths)
+    if text:
+        from wordsight.models.ocr import Reader
+
+        Reader()  # whether it is installed is said now
+    sources = [open_place(one) for path in paths for one in expand_braces(path)]
     place = library or default_location(paths[0])
     opened, fresh = open_or_create(place, model, runtime, precision)
     try:
@@ -163,6 +211,8 @@ def index(
                 sources,
                 crops=crops,
                 exclude=exclude,
+                videos=videos,
+                every=interval,
                 prune=pruning,
                 recheck=recheck,
                 progress=progress,
@@ -172,23 +222,18 @@ def index(
         if fresh and not len(opened):  # an empty library would be found later, and puzzle
             shutil.rmtree(opened.path, ignore_errors=True)
         elif fresh:
-            say(_KEPT)
+            say(KEPT)
         raise
     except KeyboardInterrupt:
-        say(_KEPT)
+        say(KEPT)
         raise
     unusable = report.failed and not report.images
+    texts = None if unusable else read_texts(opened, text)
     if fresh and unusable:
         shutil.rmtree(opened.path, ignore_errors=True)
-    if as_json:
-        print_json({**report.to_json(), "library": str(opened.path)})
-    else:
-        for failure in report.failed:
-            say(f"Skipped {nearby(failure.path)}: {failure.reason}")
+    _print_report(report, texts, opened.path, as_json)
     if unusable:
         raise WordsightError("no image could be read, so nothing was indexed.")
-    if not as_json:
-        _print_indexed(report, opened.path)
     if plot and report.crops and report.crops.per_image:
         from wordsight import render
 
@@ -201,6 +246,52 @@ def index(
         say(f"Plot: {plot}")
     elif plot:
         say("No plot: this run made no crops. To make some, add --crops tiles or maskrcnn.")
+    if watch:
+        _watch(opened, paths, pruning, as_json)
+
+
+def _watch(
+    library: Library, paths: Sequence[str], prune: bool | Literal["force"], as_json: bool
+) -> None:
+    """Index again whenever something changes, until Ctrl-C; errors are said and stop nothing."""
+    say(f"watching {', '.join(paths)} (Ctrl-C stops)")
+    for _ in changes(paths, library.path):
+        try:
+            report = library.index_sources([open_place(path) for path in paths], prune=prune)
+            texts = read_texts(library, None)
+        except WordsightError as error:
+            say(f"wordsight: {error}")
+            continue
+        if report.changed or (texts and texts.read):
+            _print_report(report, texts, library.path, as_json)
+
+
+def _print_report(
+    report: IndexReport, texts: TextReport | None, place: Path, as_json: bool
+) -> None:
+    if as_json:
+        also = {"text": texts.to_json()} if texts else {}
+        print_json({**report.to_json(), **also, "library": str(place)})
+        sys.stdout.flush()
+        return
+    for failure in report.failed:
+        say(f"Skipped {nearby(failure.path)}: {failure.reason}")
+    if report.images or not report.failed:
+        _print_indexed(report, place)
+        if texts:
+            print_texts(texts)
+        sys.stdout.flush()  # whoever watches in a pipe reads it now
+
+
+def _interval(every: str | None) -> Every | None:
+    from wordsight.footage import read_every
+
+    try:
+        return None if every is None else read_every(every)
+    except ValueError:
+        raise WordsightError(
+            f"--every {every} is no interval; give seconds (0.04 to 3600) or keyframes."
+        ) from None
 
 
 def _existing(place: Path | None, paths: Sequence[str] | None) -> Library:
@@ -242,7 +333,7 @@ def _remodel(
         with progress_bar("embedding", "images") as progress:
             report = library.remodel(model, prune=prune, progress=progress)
     except KeyboardInterrupt:
-        say(_KEPT)
+        say(KEPT)
         raise
     if as_json:
         counts = report.to_json() if report else {"images": len(library)}
@@ -278,8 +369,7 @@ def _say_int8(model: ClipModel, sources: Sequence[Source]) -> None:
 
 
 def _print_indexed(report: IndexReport, place: Path) -> None:
-    changed = report.relabelled or report.described
-    if not (report.indexed or report.reused or report.removed or changed):
+    if not report.changed:
         print(f"Nothing to do: {count(report.unchanged, 'image')} unchanged.")
     else:
         done = [

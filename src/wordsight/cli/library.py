@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wordsight.cli.app import JsonOption, LibraryOption, app, examples
+from wordsight.cli import options
+from wordsight.cli.app import app, examples
 from wordsight.cli.console import count, print_json
 from wordsight.progress import size
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @app.command(epilog=examples("wordsight info --library ~/Pictures"))
-def info(library: LibraryOption = None, as_json: JsonOption = False) -> None:
+def info(library: options.LibraryOption = None, as_json: options.JsonOption = False) -> None:
     """Show what a library contains and how it was made."""
     from wordsight.library import Store, find
 
@@ -34,7 +35,7 @@ def info(library: LibraryOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command(epilog=examples("wordsight compact --library ~/Pictures"))
-def compact(library: LibraryOption = None, as_json: JsonOption = False) -> None:
+def compact(library: options.LibraryOption = None, as_json: options.JsonOption = False) -> None:
     """Merge a library's small files and delete its old versions."""
     from wordsight.api import Library
     from wordsight.library import Store, find

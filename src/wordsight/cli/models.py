@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from wordsight.cli.app import JsonOption, app, examples, given
+from wordsight.cli import options
+from wordsight.cli.app import app, examples
 from wordsight.cli.console import print_json, print_table, progress_bar, say
 from wordsight.progress import size
+
+if TYPE_CHECKING:
+    from wordsight.export import Export
 
 models_app = typer.Typer(invoke_without_command=True)
 app.add_typer(models_app, name="models")
 
 
 @models_app.callback(epilog=examples("wordsight models", "wordsight models fetch clip-vit-b16"))
-def models(context: typer.Context, as_json: JsonOption = False) -> None:
+def models(context: typer.Context, as_json: options.JsonOption = False) -> None:
     """List the models and detectors that you can use by name.
 
     Models for --model and detectors for --crops, with size, licence, published accuracy,
@@ -63,6 +67,12 @@ def models(context: typer.Context, as_json: JsonOption = False) -> None:
     )
 
 
+_Fetched = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="A name of `wordsight models`, or a hub id."),
+]
+
+
 @models_app.command(
     epilog=examples(
         "wordsight models fetch clip-vit-b32-laion2b",
@@ -70,11 +80,8 @@ def models(context: typer.Context, as_json: JsonOption = False) -> None:
     )
 )
 def fetch(
-    name: Annotated[
-        str,
-        typer.Argument(metavar="NAME", help="A name of `wordsight models`, or a hub id."),
-    ],
-    as_json: JsonOption = False,
+    name: _Fetched,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Download a model from the hub into the cache.
 
@@ -94,6 +101,39 @@ def _download(row: dict[str, Any]) -> str:
     return size(row["bytes"]) if row["bytes"] else "?" if row["repository"] else "in the package"
 
 
+_Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A folder of open_clip or transformers, a hub id (owner/name), the weights of a "
+        "torchvision Mask R-CNN (a file), or a model's name together with --pretrained.",
+    ),
+]
+_Out = Annotated[
+    Path, typer.Option(metavar="DIR", parser=options.given("--out"), help="The directory to write.")
+]
+_Pretrained = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TAG|FILE",
+        help="The weights of a model named in open_clip (ViT-B-32) or torchvision "
+        "(maskrcnn_resnet50_fpn).",
+    ),
+]
+_Kind = Annotated[
+    Literal["auto", "open_clip", "transformers", "maskrcnn"],
+    typer.Option(help="What the source is."),
+]
+_Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="Largest accepted difference from the original. Default: 0.001 for vectors, "
+        "0.01 for detectors.",
+    ),
+]
+
+
 @app.command(
     epilog=examples(
         "wordsight export laion/CLIP-ViT-B-32-laion2B-s34B-b79K --out models/b32",
@@ -102,38 +142,12 @@ def _download(row: dict[str, Any]) -> str:
     )
 )
 def export(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="A folder of open_clip or transformers, a hub id (owner/name), the weights of a "
-            "torchvision Mask R-CNN (a file), or a model's name together with --pretrained.",
-        ),
-    ],
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", parser=given("--out"), help="The directory to write.")
-    ],
-    pretrained: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TAG|FILE",
-            help="The weights of a model named in open_clip (ViT-B-32) or torchvision "
-            "(maskrcnn_resnet50_fpn).",
-        ),
-    ] = None,
-    kind: Annotated[
-        Literal["auto", "open_clip", "transformers", "maskrcnn"],
-        typer.Option(help="What the source is."),
-    ] = "auto",
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            help="Largest accepted difference from the original. Default: 0.001 for vectors, "
-            "0.01 for detectors.",
-        ),
-    ] = None,
-    as_json: JsonOption = False,
+    source: _Source,
+    out: _Out,
+    pretrained: _Pretrained = None,
+    kind: _Kind = "auto",
+    tolerance: _Tolerance = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Convert a PyTorch checkpoint to a model directory.
 
@@ -141,7 +155,7 @@ def export(
     tolerance. Takes CLIP models of open_clip and transformers, and Mask R-CNN of torchvision.
     Needs the extra export: pip install "wordsight[export]"; the directory runs without it.
     """
-    from wordsight.models.export import export as run
+    from wordsight.export import export as run
 
     with progress_bar("exporting", "steps") as progress:
         done = run(
@@ -150,6 +164,10 @@ def export(
     if as_json:
         print_json(done.to_json())
         return
+    _print_exported(done)
+
+
+def _print_exported(done: Export) -> None:
     differences = ", ".join(f"{what} {value:.1e}" for what, value in done.differences.items())
     compared = ", ".join(f"{count} {what}" for what, count in done.compared.items())
     print(

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wordsight.cli.app import Precision, Runtime
+from wordsight.cli import options
 from wordsight.cli.console import Transfer, nearby, say
 from wordsight.progress import waiting
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wordsight.sources import Source
 
 
-def load(name: str, runtime: Runtime, precision: Precision) -> ClipModel:
+def load(name: str, runtime: options.Runtime, precision: options.Precision) -> ClipModel:
     """Load a model; what the user should know of it is said once."""
     import wordsight
 
@@ -39,8 +39,8 @@ def open_place(place: str) -> Source:
 def open_library(
     place: Path | None,
     model: str | None,
-    runtime: Runtime,
-    precision: Precision,
+    runtime: options.Runtime,
+    precision: options.Precision,
     *,
     preload: bool = False,
 ) -> Library:
@@ -60,7 +60,7 @@ def open_library(
 
 
 def open_or_create(
-    place: Path, model: str | None, runtime: Runtime, precision: Precision
+    place: Path, model: str | None, runtime: options.Runtime, precision: options.Precision
 ) -> tuple[Library, bool]:
     """The library, and whether it was made now."""
     import wordsight

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
-
-import typer
 
 from wordsight import __version__
 from wordsight.cli.console import check_files, check_pictures, nearby, say
+from wordsight.cli.hits import open_hit
 from wordsight.errors import WordsightError
 from wordsight.paths import expanded
 
@@ -100,14 +98,9 @@ class Session:
         self._search(True)
 
     def _open(self, number: str) -> None:
-        hits = {str(hit.rank): hit for hit in self._last().hits}
-        if number not in hits:
+        if number not in {str(hit.rank) for hit in self._last().hits}:
             raise WordsightError("write the number of a result, for example: :open 1")
-        hit = hits[number]
-        if Path(hit.path).is_file():
-            typer.launch(hit.path)
-        else:  # in an archive
-            self._library.image(hit).show(title=hit.path)
+        open_hit(self._library, self._last(), int(number))
 
     def _choose(self, label: str) -> None:
         self._label = label or None

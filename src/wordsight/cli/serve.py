@@ -3,26 +3,79 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wordsight.cli.app import (
-    JsonOption,
-    LibraryOption,
-    MovedModelOption,
-    Precision,
-    PrecisionOption,
-    Runtime,
-    RuntimeOption,
-    app,
-    examples,
-    given,
-)
+from wordsight.cli import options
+from wordsight.cli.app import app, examples
 from wordsight.cli.console import count, print_json
 from wordsight.cli.opening import open_library
 from wordsight.errors import WordsightError, reason
+
+if TYPE_CHECKING:
+    import socket
+
+    from wordsight.api import Library
+
+_Host = Annotated[
+    str,
+    typer.Option(metavar="ADDRESS", parser=options.given("--host"), help="Address to listen on."),
+]
+_Port = Annotated[
+    int, typer.Option(metavar="N", help="Port; 0 picks a free one.", min=0, max=65535)
+]
+_Token = Annotated[
+    str | None,
+    typer.Option(
+        envvar="WORDSIGHT_TOKEN",
+        metavar="TEXT",
+        help="A secret that requests must include. By default one is generated and printed if "
+        "others can reach --host.",
+    ),
+]
+_Name = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="HOST",
+        help="Another host name under which browsers may reach this server (may be repeated).",
+    ),
+]
+_PublicUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="The address of this server behind a reverse proxy, including any path. Without "
+        "--token, one is generated.",
+    ),
+]
+_RootPath = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        help="The path under which a proxy serves this, whether the proxy strips it or not. "
+        "Default: that of --public-url.",
+    ),
+]
+_TrustedProxy = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="A proxy (address or network) whose X-Forwarded-Proto and X-Forwarded-For are "
+        "trusted (may be repeated). Default: none.",
+    ),
+]
+_AllowIndex = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="DIR",
+        help="A folder that may be indexed from the page (may be repeated).",
+        exists=True,
+        file_okay=False,
+    ),
+]
 
 
 @app.command(
@@ -35,67 +88,20 @@ from wordsight.errors import WordsightError, reason
     )
 )
 def serve(
-    library: LibraryOption = None,
-    host: Annotated[
-        str,
-        typer.Option(metavar="ADDRESS", parser=given("--host"), help="Address to listen on."),
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(metavar="N", help="Port; 0 picks a free one.", min=0, max=65535)
-    ] = 8000,
-    token: Annotated[
-        str | None,
-        typer.Option(
-            envvar="WORDSIGHT_TOKEN",
-            metavar="TEXT",
-            help="A secret that requests must include. By default one is generated and printed if "
-            "others can reach --host.",
-        ),
-    ] = None,
-    name: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="HOST",
-            help="Another host name under which browsers may reach this server (may be repeated).",
-        ),
-    ] = None,
-    public_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="The address of this server behind a reverse proxy, including any path. Without "
-            "--token, one is generated.",
-        ),
-    ] = None,
-    root_path: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH",
-            help="The path under which a proxy serves this, whether the proxy strips it or not. "
-            "Default: that of --public-url.",
-        ),
-    ] = None,
-    trusted_proxy: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="A proxy (address or network) whose X-Forwarded-Proto and X-Forwarded-For are "
-            "trusted (may be repeated). Default: none.",
-        ),
-    ] = None,
-    allow_index: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="DIR",
-            help="A folder that may be indexed from the page (may be repeated).",
-            exists=True,
-            file_okay=False,
-        ),
-    ] = None,
-    model: MovedModelOption = None,
-    runtime: RuntimeOption = Runtime.auto,
-    precision: PrecisionOption = Precision.auto,
-    as_json: JsonOption = False,
+    library: options.LibraryOption = None,
+    host: _Host = "127.0.0.1",
+    port: _Port = 8000,
+    token: _Token = None,
+    name: _Name = None,
+    public_url: _PublicUrl = None,
+    root_path: _RootPath = None,
+    trusted_proxy: _TrustedProxy = None,
+    allow_index: _AllowIndex = None,
+    model: options.MovedModelOption = None,
+    runtime: options.RuntimeOption = options.Runtime.auto,
+    precision: options.PrecisionOption = options.Precision.auto,
+    device: options.DeviceOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Serve a web page and an HTTP API over a library, until Ctrl-C.
 
@@ -106,51 +112,29 @@ def serve(
         from wordsight.web.address import Address
         from wordsight.web.app import create_app
         from wordsight.web.guard import LOOPBACK
-        from wordsight.web.server import listen
         from wordsight.web.server import serve as run
     except ImportError as error:
         raise WordsightError(
             f'the web page needs the package {error.name}: pip install "wordsight[web]"'
         ) from None
-    import os
     import secrets
-    import socket
 
-    # An empty variable reads as none at all: who set it meant to have a token.
-    if token is None and "WORDSIGHT_TOKEN" in os.environ:
-        token = ""
-    if token is not None:
-        token = token.strip()
-        if not token:
-            raise WordsightError(
-                "the token is empty; give one, or omit --token and unset WORDSIGHT_TOKEN (one is "
-                "then generated if others can reach --host)."
-            )
+    token = _checked_token(token)
     try:
         address = Address.of(public_url, root_path)
     except ValueError as error:
         raise WordsightError(f"{error}.") from None
     proxies = [_network(proxy) for proxy in trusted_proxy or ()]
     opened = open_library(library, model, runtime, precision)
-    try:
-        listener = listen(host, port)
-    except OSError as error:
-        why = reason(error).partition(" (while ")[0]  # what follows repeats the address
-        raise WordsightError(
-            f"cannot listen on {host}:{port} ({why}); choose another --port or --host."
-        ) from None
+    listener = _listener(host, port)
     public_host = address.origin.host if address.origin else host
     if token is None and not LOOPBACK.issuperset({host, public_host}):
         token = secrets.token_urlsafe(24)
-    hosts = LOOPBACK | {host.lower(), *(n.lower() for n in name or ())}
-    if host not in LOOPBACK:
-        hosts |= {socket.gethostname().lower()}
+    hosts = LOOPBACK | _hosts(host, name or ())
     web = create_app(
         opened, hosts=hosts, token=token, allow_index=allow_index or (), address=address
     )
-    shown = (name[0] if name else _own_address()) if host in ("0.0.0.0", "::") else host
-    shown = f"[{shown}]" if ":" in shown else shown
-    listens = f"http://{shown}:{listener.getsockname()[1]}"
+    listens = f"http://{_reached_by(host, name or ())}:{listener.getsockname()[1]}"
     base = f"{address.origin}{address.root_path}" if address.origin else listens
     told = {
         "url": base + web.state.guard.login_path,
@@ -161,14 +145,62 @@ def serve(
     if as_json:
         print_json(told)
     else:
-        print(f"Serving {count(len(opened), 'image')} of {opened.path}. Press Ctrl-C to stop.")
-        print(f"Open {told['url']}" + ("  (this link works once)" if token else ""))
-        if token:
-            print(f"Token for programs: {token}")
-        if address.origin:
-            print(f"Your proxy must forward that to {listens}")
+        _print_told(opened, told, behind_proxy=bool(address.origin))
     sys.stdout.flush()
     run(web, listener, proxies)
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    from wordsight.web.server import listen
+
+    try:
+        return listen(host, port)
+    except OSError as error:
+        why = reason(error).partition(" (while ")[0]  # what follows repeats the address
+        raise WordsightError(
+            f"cannot listen on {host}:{port} ({why}); choose another --port or --host."
+        ) from None
+
+
+def _checked_token(token: str | None) -> str | None:
+    """The token without spaces around it. Raises WordsightError for an empty one."""
+    import os
+
+    # An empty variable reads as none at all: who set it meant to have a token.
+    if token is None and "WORDSIGHT_TOKEN" not in os.environ:
+        return None
+    token = (token or "").strip()
+    if not token:
+        raise WordsightError(
+            "the token is empty; give one, or omit --token and unset WORDSIGHT_TOKEN (one is "
+            "then generated if others can reach --host)."
+        )
+    return token
+
+
+def _hosts(host: str, names: Sequence[str]) -> set[str]:
+    """The host names under which browsers may reach a server that listens on ``host``."""
+    import socket
+
+    from wordsight.web.guard import LOOPBACK
+
+    own = set() if host in LOOPBACK else {socket.gethostname().lower()}
+    return {host.lower(), *(name.lower() for name in names), *own}
+
+
+def _reached_by(host: str, names: Sequence[str]) -> str:
+    """The host of the address that is told to people."""
+    shown = (names[0] if names else _own_address()) if host in ("0.0.0.0", "::") else host
+    return f"[{shown}]" if ":" in shown else shown
+
+
+def _print_told(library: Library, told: dict[str, str | None], *, behind_proxy: bool) -> None:
+    print(f"Serving {count(len(library), 'image')} of {library.path}. Press Ctrl-C to stop.")
+    print(f"Open {told['url']}" + ("  (this link works once)" if told["token"] else ""))
+    if told["token"]:
+        print(f"Token for programs: {told['token']}")
+    if behind_proxy:
+        print(f"Your proxy must forward that to {told['listens']}")
 
 
 def _network(text: str) -> str:

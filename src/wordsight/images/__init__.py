@@ -5,6 +5,7 @@ from wordsight.images.crops import crop
 from wordsight.images.formats import IMAGE_SUFFIXES, RAW_SUFFIXES, SOFTWARE, readable_suffixes
 from wordsight.images.metadata import Metadata
 from wordsight.images.opening import MAX_PIXELS, decoding_bytes, open_image, read_metadata
+from wordsight.images.profiles import Coding, to_srgb
 from wordsight.images.reasons import unreadable_reason
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "MAX_PIXELS",
     "RAW_SUFFIXES",
     "SOFTWARE",
+    "Coding",
     "Metadata",
     "crop",
     "decoding_bytes",
@@ -19,5 +21,6 @@ __all__ = [
     "read_metadata",
     "readable_suffixes",
     "to_rgb",
+    "to_srgb",
     "unreadable_reason",
 ]

@@ -29,9 +29,13 @@ _MOST = 100  # keywords
 class Metadata:
     """What is known of a picture; None where its file does not say.
 
-    ``media`` is "photo" or "raw"; ``orientation`` "landscape", "portrait" or "square", of the
-    upright picture. ``taken`` is ISO 8601, the time on the camera's clock with its zone where the
-    file names it ("2023-07-14T18:03:22+02:00"). ``latitude`` and ``longitude`` are degrees.
+    ``media`` is "photo", "raw" or "video"; ``orientation`` "landscape", "portrait" or "square", of
+    the upright picture. ``taken`` is ISO 8601, the time on the camera's clock with its zone where
+    the file names it ("2023-07-14T18:03:22+02:00"). ``latitude`` and ``longitude`` are degrees.
+
+    Of a frame of a video (the path ``video``), ``time`` is seconds from the first frame shown; it
+    stands for what the video shows until ``until``. ``recorded`` is when that was, ISO 8601 in UTC.
+    ``caption`` is what the source says of it: files beside images of a shard, a table's column.
     """
 
     media: str = "photo"
@@ -42,6 +46,11 @@ class Metadata:
     latitude: float | None = None
     longitude: float | None = None
     keywords: list[str] | None = None
+    time: float | None = None
+    until: float | None = None
+    recorded: str | None = None
+    video: str | None = None
+    caption: str | None = None
 
 
 def metadata_of(image: Any, size: tuple[int, int]) -> Metadata:

@@ -12,6 +12,8 @@ A library is a directory::
     views-N.ann      in a large library: an approximate index of the table's version N
     nearby.npz       in a large library: what the decision needs there
     flat.npz         in a large library: where its vectors lie in the files of the table
+    lines.lance/     text that was read in the images, by the hash of their files (see lines.py)
+    prints.npz       grey thumbnails of the images, to find duplicates by (see duplicates.py)
     skipped.json     files that were left out when their folders were last indexed, and why
     devices.json     devices that folders were on when they were indexed (see pruning.py)
     lock             held by the one process that writes
@@ -28,6 +30,7 @@ it: see :mod:`wordsight.library.swap`.
 Nothing else in wordsight knows how a library is stored.
 """
 
+from wordsight.library.frames import Frames, frames_where
 from wordsight.library.places import default_location, find, is_library
 from wordsight.library.records import (
     Entry,
@@ -42,6 +45,7 @@ from wordsight.library.store import Store
 
 __all__ = [
     "Entry",
+    "Frames",
     "ImageRecord",
     "ModelRecord",
     "Snapshot",
@@ -49,6 +53,7 @@ __all__ = [
     "ViewRecord",
     "default_location",
     "find",
+    "frames_where",
     "id_from_int",
     "id_to_int",
     "is_library",

@@ -22,21 +22,23 @@ _BLOCK = 1 << 20
 class Checksums:
     """The checksums of a library's table; ``files`` has size and CRC-32 by name."""
 
-    def __init__(self, library: Path, files: dict[str, tuple[int, int]]) -> None:
-        self.library, self.files = library, files
+    def __init__(
+        self, library: Path, files: dict[str, tuple[int, int]], table: str = "views.lance"
+    ) -> None:
+        self.library, self.files, self.table = library, files, table
 
     @classmethod
-    def load(cls, library: Path) -> Checksums:
+    def load(cls, library: Path, table: str = "views.lance") -> Checksums:
         """Those that were kept; none where the file is missing or damaged itself."""
         try:
-            kept = library / "views.lance" / NAME
+            kept = library / table / NAME
             saved = json.loads(kept.read_text(encoding="utf-8"))
             files = {str(name): (int(size), int(crc)) for name, (size, crc) in saved["files"]}
             if saved["crc32"] == _own(files):
-                return cls(library, files)
+                return cls(library, files, table)
         except (OSError, ValueError, KeyError, TypeError):
             pass
-        return cls(library, {})
+        return cls(library, {}, table)
 
     def save(self) -> None:
         """Keep them. Raises OSError."""
@@ -45,7 +47,7 @@ class Checksums:
 
     def path(self, name: str) -> Path:
         """Where a file of the table lies."""
-        return self.library / "views.lance" / name
+        return self.library / self.table / name
 
     def add(self, names: Iterable[str]) -> None:
         """Take files of the table as what they hold now. Raises OSError."""

@@ -28,7 +28,12 @@ _HINT = "for example: \"taken >= '2023-07' and camera like 'Pixel%'\""
 
 def with_label(label: str) -> str:
     """Images of this label."""
-    return f"label = {_quoted(label)}"
+    return equals("label", label)
+
+
+def equals(column: str, value: str) -> str:
+    """Images that have this value in a column of text."""
+    return f"{column} = {quoted(value)}"
 
 
 def after(date: str) -> str:
@@ -46,10 +51,14 @@ def before(date: str) -> str:
 
 def inside(folder: str | os.PathLike[str]) -> str:
     """Images in a folder and those below it, or in an archive."""
-    place = os.path.realpath(expanded(folder))
-    below = os.path.join(place, "")  # noqa: PTH118  ("/": all)
-    starts = " or ".join(f"starts_with(path, {_quoted(start)})" for start in (below, f"{place}::"))
-    return f"path = {_quoted(place)} or {starts}"
+    return below(os.path.realpath(expanded(folder)))
+
+
+def below(place: str) -> str:
+    """As :func:`inside`, for a place as the library's paths begin; the disk is not looked at."""
+    inner = os.path.join(place, "")  # noqa: PTH118  ("/": all)
+    starts = " or ".join(f"starts_with(path, {quoted(start)})" for start in (inner, f"{place}::"))
+    return f"path = {quoted(place)} or {starts}"
 
 
 def near(place: str) -> str:
@@ -116,7 +125,8 @@ def matching(dataset: Any, where: str) -> NDArray[np.int64]:
     return np.asarray(found["id"].to_numpy(), np.int64)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text as a literal of SQL."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -126,4 +136,4 @@ def _date(text: str) -> str:
             f"cannot read the date {text!r}: write it like 2023, 2023-07, 2023-07-14 or "
             "2023-07-14T18:00"
         )
-    return _quoted(text.strip().replace(" ", "T"))
+    return quoted(text.strip().replace(" ", "T"))

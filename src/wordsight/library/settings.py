@@ -36,6 +36,24 @@ class Settings:
         self._choose("exclude", list(patterns), self.exclude)
 
     @property
+    def every(self) -> str:
+        """Seconds between the frames of videos, or "keyframes", when last chosen."""
+        return str(self._written_record().get("every", "1.0"))
+
+    @every.setter
+    def every(self, every: str) -> None:
+        self._choose("every", every, self.every)
+
+    @property
+    def text(self) -> bool:
+        """Whether the text in new images is read too, as when it was last asked for."""
+        return bool(self._written_record().get("text", False))
+
+    @text.setter
+    def text(self, wanted: bool) -> None:
+        self._choose("text", wanted, self.text)
+
+    @property
     def replaces(self) -> str | None:
         """The id of the library whose place this one takes, or took (see swap.py)."""
         return self._text("replaces")

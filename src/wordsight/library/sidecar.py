@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MORE_NUMBERS = ("width", "height")
-_DEGREES = ("latitude", "longitude")  # of METADATA, the rest of which are texts; nan for null
+_FLOATS = (
+    "latitude",
+    "longitude",
+    "time",
+    "until",
+)  # of METADATA, the rest of which are texts; nan for null
 _WORDS = ("folder", "name", "label", "kind", "region_label")  # folder + name is the path
 _MANIFEST = re.compile(r"\d{20}\.manifest")
 
@@ -100,8 +105,8 @@ class Sidecar:
     def _metadata(self, place: int) -> dict[str, Any]:
         """What is kept of it; a sidecar that was made before there was any has none."""
         known: dict[str, Any] = {n: self.words[n][place] for n in METADATA if n in self.words}
-        known |= {n: self.numbers[n].item(place) for n in _DEGREES if n in self.numbers}
-        known |= {n: None for n in _DEGREES if math.isnan(known.get(n, 0.0))}
+        known |= {n: self.numbers[n].item(place) for n in _FLOATS if n in self.numbers}
+        known |= {n: None for n in _FLOATS if math.isnan(known.get(n, 0.0))}
         if known.get("keywords"):
             known["keywords"] = json.loads(known["keywords"])
         return known
@@ -128,11 +133,11 @@ class Sidecar:
         columns = [*NUMBERS, *_MORE_NUMBERS, "path", "label", "kind", "region_label", "box", *known]
         table = dataset.to_table(columns=columns)
         kept = {name: table[name].to_numpy() for name in (*NUMBERS, *_MORE_NUMBERS)}
-        kept |= {name: table[name].to_numpy() for name in _DEGREES if name in known}
+        kept |= {name: table[name].to_numpy() for name in _FLOATS if name in known}
         cut = [path.rpartition("/") for path in table["path"].to_pylist()]
         words = {name: table[name].to_pylist() for name in ("label", "kind", "region_label")}
         words |= {"folder": [a + b for a, b, _ in cut], "name": [name for _, _, name in cut]}
-        for name in (name for name in known if name not in _DEGREES):
+        for name in (name for name in known if name not in _FLOATS):
             words[name] = table[name].to_pylist()
         if "keywords" in words:
             words["keywords"] = [each and json.dumps(each) for each in words["keywords"]]
@@ -156,7 +161,7 @@ class Sidecar:
             str(arrays["digest"]),
             version,
             {name: arrays[name] for name in (*NUMBERS, *_MORE_NUMBERS)}
-            | {name: arrays[name] for name in _DEGREES if name in arrays},
+            | {name: arrays[name] for name in _FLOATS if name in arrays},
             {name: _Words.from_arrays(arrays, name) for name in _WORDS}
             | {n: _Words.from_arrays(arrays, n) for n in METADATA if f"{n}.codes" in arrays},
             arrays["boxes"],

@@ -22,6 +22,7 @@ from wordsight.library.files import (
     writing,
 )
 from wordsight.library.filters import matching
+from wordsight.library.frames import Frames, read_frames
 from wordsight.library.large import (
     FAIR,
     NEAREST,
@@ -30,6 +31,7 @@ from wordsight.library.large import (
     exact_bytes,
     indexed_versions,
 )
+from wordsight.library.lines import Lines
 from wordsight.library.places import NAME, fallback_location, is_library
 from wordsight.library.pruned import forget, recoverable, restore
 from wordsight.library.records import Entry, ImageRecord, ModelRecord, id_from_int, id_to_int
@@ -70,6 +72,7 @@ _MOST_FRAGMENTS = 64  # nor many small changes these
 _DESCRIBED = 2_000_000  # up to so many views paths and labels are kept in memory, 100 bytes each
 _MATCHING = 32  # filters whose answers are remembered
 _RECENT_NS = 2_000_000_000
+_PRINTS = 1  # number of the form that prints are kept in
 
 T = TypeVar("T")
 
@@ -108,6 +111,7 @@ class Store(Settings):
         self._dataset: Any = None
         self._damaged = False  # whether newer versions than the one in view do not read
         self._checked: set[str] = set()  # files of the table that hold what was written
+        self._lines: Lines | None = None
         self._sidecar: Sidecar | None = None
         self._looked_at: int | None = None  # when the table had last changed, as far as known
         self._snapshot: Snapshot | None = None
@@ -117,6 +121,7 @@ class Store(Settings):
         self._calibrations: dict[str, tuple[int, Calibration]] = {}
         self._matching: dict[str, tuple[int, NDArray[np.bool_]]] = {}  # by filter
         self._described: tuple[int, Any] | None = None  # what rows() gives, as one table
+        self._frames: tuple[int, Frames] | None = None
         self._asked = -1
         self._counts: dict[bool, tuple[int, int]] = {}
         self._opened: LargeVersion | None = None
@@ -418,6 +423,50 @@ class Store(Settings):
         ids = (id_from_int(value) for value in table["id"].to_pylist())
         return dict(zip(ids, table["label"].to_pylist(), strict=True))
 
+    def columns(self, names: Sequence[str]) -> dict[str, list[Any]]:
+        """Columns of the table, a value an image; None throughout where an older table has none."""
+        table = self._read(
+            lambda: self.dataset.to_table(
+                columns=columns_of(self.dataset, names), filter="view = 0"
+            )
+        )
+        nothing = [None] * len(table)
+        return {n: table[n].to_pylist() if n in table.column_names else nothing for n in names}
+
+    def region_labels(self) -> list[str]:
+        """What a detector saw in the images, the most frequent first."""
+        table = self._read(
+            lambda: self.dataset.to_table(
+                columns=["region_label"], filter="region_label is not null"
+            )
+        )
+        counted = table["region_label"].value_counts().to_pylist()
+        counted.sort(key=lambda one: -one["counts"])
+        return [one["values"] for one in counted]
+
+    def described(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Id, path, label, width, height, hash, mtime_ns and metadata of images, in this order.
+
+        Unknown ids are left out.
+        """
+        if not ids:
+            return []
+        order = {image: place for place, image in enumerate(ids)}
+        wanted = f"view = 0 and id in ({','.join(str(id_to_int(i)) for i in order)})"
+        names = ["id", "path", "label", "width", "height", "hash", "mtime_ns", *METADATA]
+        rows = self._read(
+            lambda: self.dataset.to_table(columns=columns_of(self.dataset, names), filter=wanted)
+        ).to_pylist()
+        found = [
+            {
+                **{n: row[n] for n in names[1:7]},
+                "id": id_from_int(row["id"]),
+                "metadata": known_of(row),
+            }
+            for row in rows
+        ]
+        return sorted(found, key=lambda row: order[row["id"]])
+
     @property
     def in_memory(self) -> bool:
         """Whether what searches need has been read (of this version or an older one)."""
@@ -589,6 +638,13 @@ class Store(Settings):
             begin += len(batch)
         return int(dataset.version), {name: table[name].to_numpy() for name in NUMBERS}, vectors
 
+    def frames(self) -> Frames:
+        """The frames of videos, of the newest version that was seen; kept in memory."""
+        version = self.version
+        if self._frames is None or self._frames[0] != version:
+            self._frames = version, self._read(lambda: read_frames(self.dataset))
+        return self._frames[1]
+
     def rows(self, rows: Sequence[int], version: int) -> list[dict[str, Any]]:
         """Path, label, size, box and metadata of the views at these places of that version.
 
@@ -700,6 +756,30 @@ class Store(Settings):
         if skipped or (self.path / "skipped.json").exists():
             with contextlib.suppress(OSError):
                 write_atomically(self.path / "skipped.json", json.dumps(skipped).encode())
+
+    @property
+    def lines(self) -> Lines:
+        """The text in the images, as far as it was read."""
+        if self._lines is None:
+            self._lines = Lines(self.path)
+        return self._lines
+
+    def hashes(self, ids: Sequence[str]) -> dict[str, str]:
+        """The hashes of these images' files, by id."""
+        wanted = ",".join(str(id_to_int(i)) for i in ids)
+        only = f"id in ({wanted}) and view = 0"
+        columns = ["id", "hash"]
+        table = self._read(lambda: self.dataset.to_table(columns=columns, filter=only))
+        ids = [id_from_int(value) for value in table["id"].to_pylist()]
+        return dict(zip(ids, table["hash"].to_pylist(), strict=True))
+
+    def prints(self) -> dict[str, NDArray[Any]] | None:
+        """What :meth:`save_prints` kept; None where there is nothing that can be read."""
+        return load_arrays(self.path, "prints", _PRINTS)
+
+    def save_prints(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Keep the images' prints (see duplicates.py), which can be made again."""
+        save_arrays(self.path, "prints", _PRINTS, arrays)
 
     def info(self) -> dict[str, Any]:
         """Counts, model, size on disk in bytes, versions."""

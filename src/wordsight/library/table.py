@@ -20,6 +20,8 @@ DESCRIPTION = ["id", "path", "label", "width", "height", "kind", "box", "region_
 
 METADATA = (
     "media", "orientation", "taken", "camera", "lens", "latitude", "longitude", "keywords",
+    "time", "until", "recorded", "video",
+    "caption",
 )  # fmt: skip
 """Columns for what an image's file says of it; ``media`` is null where that was not read yet."""
 
@@ -29,7 +31,7 @@ BLOCK = 65_536
 _IMAGE_COLUMNS = ["path", "root", "size", "mtime_ns", "hash", "width", "height", "label", "crops"]
 
 
-def _lance() -> Any:
+def import_lance() -> Any:
     """The Lance module; its log of ordinary events is kept off the user's terminal."""
     os.environ.setdefault("LANCE_LOG", "error")
     import lance
@@ -39,7 +41,7 @@ def _lance() -> Any:
 
 def open_table(library: Path, version: int | None = None) -> Any:
     """A version of a library's table, the newest for None (a ``lance.LanceDataset``)."""
-    return _lance().dataset(str(library / "views.lance"), version=version)
+    return import_lance().dataset(str(library / "views.lance"), version=version)
 
 
 def create_table(library: Path, dim: int) -> None:
@@ -47,7 +49,7 @@ def create_table(library: Path, dim: int) -> None:
     schema = _schema(dim)
     place = library / "views.lance"
     mode = "overwrite" if place.exists() else "create"
-    _lance().write_dataset(schema.empty_table(), str(place), schema=schema, mode=mode)
+    import_lance().write_dataset(schema.empty_table(), str(place), schema=schema, mode=mode)
 
 
 def files_of(fragment: Any) -> list[str]:
@@ -64,7 +66,7 @@ def drop_fragments(dataset: Any, numbers: Sequence[int]) -> Any:
     """
     import numpy as np
 
-    lance = _lance()
+    lance = import_lance()
     drop = lance.LanceOperation.Delete([], list(numbers), "true")
     dataset = lance.LanceDataset.commit(dataset, drop, read_version=dataset.version)
     rows = dataset.to_table(columns=["id", "view"])
@@ -96,7 +98,7 @@ def columns_of(dataset: Any, names: Sequence[str]) -> list[str]:
 def _metadata_fields() -> list[Any]:
     import pyarrow as pa
 
-    types = {name: pa.float64() for name in ("latitude", "longitude")}
+    types = {name: pa.float64() for name in ("latitude", "longitude", "time", "until")}
     types["keywords"] = pa.list_(pa.string())
     return [pa.field(name, types.get(name, pa.string())) for name in METADATA]
 

@@ -8,14 +8,15 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from wordsight.errors import HubError, ModelError
 from wordsight.models import hub, repositories
 from wordsight.models.clip import ClipModel
+from wordsight.models.clip.layouts import FILE_SETS, LAYOUTS, beside
 from wordsight.models.hub_cache import commit_of
 from wordsight.models.hub_report import WAYS_OUT, NoAnswerError
-from wordsight.models.layouts import FILE_SETS, LAYOUTS, beside
 from wordsight.models.registry import (
     ENTRIES,
     NAMES,
@@ -27,9 +28,9 @@ from wordsight.models.registry import (
     located,
     of_repository,
 )
-from wordsight.models.runtime import writable_cache
 from wordsight.paths import expanded
 from wordsight.privacy import is_offline
+from wordsight.runtime.cache import writable_cache
 
 __all__ = ["ClipModel", "fetch_model", "load_model"]
 
@@ -50,6 +51,7 @@ def load_model(
     *,
     runtime: str = "auto",
     precision: str = "auto",
+    device: str = "",
     notice: Callable[[str], None] | None = None,
 ) -> ClipModel:
     """Open a CLIP model.
@@ -57,13 +59,15 @@ def load_model(
     Args:
         name: a registry name (`wordsight models` lists them), a directory or a hub repository id
             ("owner/name", or "owner/name@revision") in a layout of
-            :mod:`wordsight.models.layouts`, or "auto": the first model of the registry
+            :mod:`wordsight.models.clip.layouts`, or "auto": the first model of the registry
             that is in the cache; else the preferred one, if the hub answers within 4 s and it comes
             within 15 minutes; else the starter model in the package, with a notice. A name goes
             before a directory of that name in the working directory; write "./starter" for the
             latter. The ``source`` of a model from the hub names its commit.
-        runtime: "auto", "openvino" or "onnxruntime": see :mod:`wordsight.models.runtime`.
+        runtime: "auto", "openvino" or "onnxruntime": see :mod:`wordsight.runtime.graph`.
         precision: "auto", "fp32", "bf16" or "int8": see :class:`ClipModel`.
+        device: "cpu", "gpu" or "npu": see :class:`ClipModel`. Without one the environment variable
+            ``WORDSIGHT_DEVICE`` says it, else it is the CPU.
         notice: takes a line that the user should read; without it the line is logged as a warning
             of the logger "wordsight", which Python prints on stderr.
 
@@ -73,40 +77,43 @@ def load_model(
             15 seconds.
     """
 
-    def open_folder(
-        folder: Path, source: str, name: str | None = None, entry: Entry | None = None
-    ) -> ClipModel:
-        return ClipModel(
-            folder,
-            name=name,
-            source=source,
-            runtime=runtime,
-            precision=precision,
-            logit_scale=entry.logit_scale if entry else None,
-            logit_bias=entry.logit_bias if entry else None,
-        )
+    found = _find(name, notice or _log.warning)
+    entry = found.entry
+    return ClipModel(
+        found.folder,
+        name=found.name,
+        source=found.source,
+        runtime=runtime,
+        precision=precision,
+        device=device or os.environ.get("WORDSIGHT_DEVICE", "").strip() or "cpu",
+        logit_scale=entry.logit_scale if entry else None,
+        logit_bias=entry.logit_bias if entry else None,
+    )
 
-    def starter() -> ClipModel:
-        return open_folder(STARTER_FOLDER, STARTER, STARTER)
 
-    def from_hub(folder: Path, given: str, repository: str, entry: Entry | None) -> ClipModel:
-        commit = commit_of(repository, "config.json", folder)
-        source = f"{repository}@{commit}" if commit else given
-        return open_folder(folder, source, entry.name if entry else repository, entry)
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A model directory, what to call the model, and what opens it again."""
 
+    folder: Path
+    source: str
+    name: str | None = None
+    entry: Entry | None = None
+
+
+def _find(name: str | Path, notice: Callable[[str], None]) -> _Found:
+    """Find what :func:`load_model` is asked for; fetch it if need be."""
     if isinstance(name, Path):
-        return open_folder(*_folder(name))
+        return _folder(name)
     if name == "auto":
-        entry, folder = _auto(notice or _log.warning)
-        if entry and folder:
-            return from_hub(folder, entry.name, entry.repository, entry)
-        return starter()
+        entry, folder = _auto(notice)
+        return _from_hub(folder, entry.name, entry) if entry and folder else _starter()
     if name == STARTER:
-        return starter()
+        return _starter()
     if entry := find(name):
-        return from_hub(located(entry) or _fetch_entry(entry), name, entry.repository, entry)
+        return _from_hub(located(entry) or _fetch_entry(entry), name, entry)
     if os.path.isdir(expanded(name)):  # noqa: PTH112  (a name of any length)
-        return open_folder(*_folder(Path(name)))
+        return _folder(Path(name))
     if repositories.is_repository(name):
         try:
             folder = _fetch(name)
@@ -116,8 +123,21 @@ def load_model(
             raise type(error)(f"{error}; there is no directory {name} here either") from error
         # The registry knows scale and bias of some models whose files lack them.
         repository = repositories.split(name)[0]
-        return from_hub(folder, name, repository, of_repository(repository))
+        return _from_hub(folder, name, of_repository(repository), repository)
     raise _unknown(name)
+
+
+def _starter() -> _Found:
+    return _Found(STARTER_FOLDER, STARTER, STARTER)
+
+
+def _from_hub(
+    folder: Path, given: str, entry: Entry | None, repository: str | None = None
+) -> _Found:
+    repository = repository or (entry.repository if entry else given)
+    commit = commit_of(repository, "config.json", folder)
+    source = f"{repository}@{commit}" if commit else given
+    return _Found(folder, source, entry.name if entry else repository, entry)
 
 
 def _unknown(name: str) -> ModelError:
@@ -143,13 +163,13 @@ def fetch_model(name: str) -> Path:
     return _fetch_entry(entry) if entry else _fetch(name)
 
 
-def _folder(path: Path) -> tuple[Path, str]:
+def _folder(path: Path) -> _Found:
     path = expanded(path)
     if not os.path.isdir(path):  # noqa: PTH112
         raise ModelError(f"{path}: no such model directory")
     # Written in full: a library remembers it, and may be opened from another place.
     path = path.resolve()
-    return path, str(path)
+    return _Found(path, str(path))
 
 
 def _fetch(repository: str) -> Path:

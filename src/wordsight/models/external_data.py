@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wordsight.errors import ModelError
-from wordsight.models.runtime import writable_cache
+from wordsight.runtime.cache import writable_cache
 
 # Messages that lead to a tensor: message -> field -> message.
 _WAYS: dict[str, dict[int, str]] = {

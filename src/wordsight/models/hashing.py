@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from wordsight.models.runtime import writable_cache
 from wordsight.paths import drafted
+from wordsight.runtime.cache import writable_cache
 
 
 def content_hash(folder: Path, files: Iterable[str]) -> str:

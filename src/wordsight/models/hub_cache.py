@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wordsight.errors import HubError
-from wordsight.models.runtime import cache_folder
+from wordsight.runtime.cache import cache_folder
 
 
 def cached(repository: str, required: Sequence[str], revision: str = "main") -> Path | None:

@@ -50,7 +50,6 @@ def _explain(
 
     ``announced``: the hub has named the file before.
     """
-    import httpx2
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -83,6 +82,13 @@ def _explain(
         return NoAnswerError(
             f"{what}: {hub} answered with status {status}; try again later, or {WAYS_OUT}"
         )
+    return _explain_silence(error, hub, what)
+
+
+def _explain_silence(error: BaseException, hub: str, what: str) -> HubError:
+    """Say in one line why no hub answered: a proxy, a certificate, a log-in page, no network."""
+    import httpx2
+
     if isinstance(error, httpx2.ProxyError):
         return NoAnswerError(
             f"{what}: the proxy refused ({one_line(error)}); check HTTPS_PROXY, or {WAYS_OUT}"

@@ -11,7 +11,7 @@ exported with another activation (GELU, not QuickGELU) than the weights were tra
 projects measured cosines of 0.95 to 0.97 to true CLIP. They open by their hub id.
 
 ``clip-vit-b32-256-datacomp`` (ViT-B-32-256, 96.5 % on CIFAR-10) is missing because it is not
-published in a layout that :mod:`wordsight.models.layouts` reads.
+published in a layout that :mod:`wordsight.models.clip.layouts` reads.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wordsight.models.clip.layouts import LAYOUTS
 from wordsight.models.hub_cache import cached
-from wordsight.models.layouts import LAYOUTS
 
 STARTER = "starter"
 STARTER_FOLDER = Path(__file__).parent / "weights" / STARTER
@@ -38,7 +38,7 @@ class Entry:
     revision: str | None
     """The commit that the name stands for; None where it is not known: then the newest."""
     layout: str
-    """Of :data:`wordsight.models.layouts.LAYOUTS`."""
+    """Of :data:`wordsight.models.clip.layouts.LAYOUTS`."""
     bytes: int | None
     """To be downloaded, small files aside."""
     files: Mapping[str, Mapping[str, Any]]

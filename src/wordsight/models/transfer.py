@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wordsight.errors import HubError
-from wordsight.models.runtime import writable_cache
+from wordsight.runtime.cache import writable_cache
 
 T = TypeVar("T")
 

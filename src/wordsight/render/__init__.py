@@ -1,22 +1,20 @@
 """Pictures of results: grids, cards, montages and plots, from plain images, strings and numbers.
 
-Grids and montages are Pillow images (:mod:`.grids`), plots are matplotlib figures
-(:mod:`.plots`); :func:`save` writes either, :func:`in_terminal` shows a picture where the
-terminal can draw one. Nothing here knows libraries or models.
+Grids, montages and overlays are Pillow images, plots are matplotlib figures; :func:`save` writes
+either, :func:`in_terminal` shows a picture where the terminal can draw one. Nothing here knows
+libraries or models.
 """
 
 from wordsight.render.grids import (
-    Classified,
     Tile,
-    classification_montage,
     grid,
     missing_image,
     no_match_card,
-    outlined,
-    relevance_overlay,
     sections,
     side_by_side,
 )
+from wordsight.render.montage import Classified, classification_montage
+from wordsight.render.overlays import outlined, relevance_overlay
 from wordsight.render.plots import (
     confusion_matrix,
     histogram,
@@ -28,9 +26,11 @@ from wordsight.render.plots import (
 )
 from wordsight.render.saving import check_suffix, save
 from wordsight.render.terminal import as_blocks, in_terminal
+from wordsight.render.timelines import Strip, timeline
 
 __all__ = [
     "Classified",
+    "Strip",
     "Tile",
     "as_blocks",
     "check_suffix",
@@ -51,4 +51,5 @@ __all__ = [
     "sections",
     "series_plot",
     "side_by_side",
+    "timeline",
 ]

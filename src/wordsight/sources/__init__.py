@@ -1,4 +1,4 @@
-"""Where images come from: folders, files, tar archives and CIFAR-10, behind one small interface.
+"""Where images come from: folders, files, archives, tables and CIFAR-10, behind one interface.
 
 A source lists its images without reading them; reading gives the bytes of the file, and
 :func:`wordsight.images.open_image` makes an image of them.
@@ -7,6 +7,7 @@ A source lists its images without reading them; reading gives the bytes of the f
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +18,33 @@ from wordsight.paths import expanded
 from wordsight.sources.base import Head, Item, Progress, Source
 from wordsight.sources.location import read_location
 
-__all__ = ["Head", "Item", "Source", "open_source", "read_location"]
+__all__ = ["Head", "Item", "Source", "expand_braces", "open_source", "read_location"]
 
+_BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
+
+
+def expand_braces(location: str | Path) -> list[str]:
+    """The shards that a pattern like ``data/{0000..0099}.tar`` names, as a shell writes them.
+
+    ``{a,b}`` too. A place of just this name goes before, and so does one without such braces.
+    """
+    text = str(location)
+    if os.path.exists(text):  # noqa: PTH110
+        return [text]
+    found = _BRACES.search(text)
+    if not found:
+        return [text]
+    first, last, choice = found.groups()
+    if choice is None:
+        width = len(first) if first.startswith("0") else 0
+        step = 1 if int(first) <= int(last) else -1
+        numbers = range(int(first), int(last) + step, step)
+        parts = [f"{number:0{width}}" for number in numbers]
+    else:
+        parts = choice.split(",")
+    whole = [f"{text[: found.start()]}{part}{text[found.end() :]}" for part in parts]
+    return [one for part in whole for one in expand_braces(part)]
 
 
 def open_source(
@@ -28,7 +53,10 @@ def open_source(
     progress: Progress | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> Source:
-    """Open the place ``location``: a folder, an image file, a tar archive, or "cifar10".
+    """Open the place ``location``: a folder, an image file, a tar archive, a table, or "cifar10".
+
+    A table is a Parquet or Arrow file with a column of images, or a folder that
+    ``Dataset.save_to_disk`` of Hugging Face's library wrote.
 
     "cifar10" means the test images of that data set (:func:`wordsight.sources.cifar10.load`);
     a folder of this name is opened as "./cifar10". ``progress`` is called with (bytes so far,
@@ -52,6 +80,11 @@ def open_source(
     except (OSError, ValueError) as error:
         raise SourceError(f"{location}: {unreadable_reason(error)}") from error
     if stat.S_ISDIR(mode):
+        from wordsight.sources.tables import TableSource, saved_files
+
+        if files := saved_files(path):
+            root = os.path.join(os.path.realpath(path), "")  # noqa: PTH118
+            return TableSource(files, name=str(location), root=root)
         from wordsight.sources.folder import FolderSource
 
         return FolderSource(path)
@@ -59,6 +92,10 @@ def open_source(
         from wordsight.sources.tar import TarSource
 
         return TarSource(path)
+    if path.lower().endswith((".parquet", ".arrow")):
+        from wordsight.sources.tables import TableSource
+
+        return TableSource([path])
     from wordsight.sources.folder import FileSource
 
     return FileSource(path)

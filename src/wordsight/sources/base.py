@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 from wordsight.errors import ImageError
-from wordsight.images import unreadable_reason
+from wordsight.images import Metadata, unreadable_reason
 
 Progress = Callable[[int, int | None], None]
 """Called with (bytes so far, bytes in all or None) as a download goes on."""
@@ -28,7 +28,8 @@ class Item:
     ``mtime_ns`` both unchanged mean: taken as unchanged. ``label`` is the name of the class
     folder, where the source has class folders (see :func:`class_labels`), and None where it knows
     none. ``root`` is that of the source. ``is_file``: ``path`` is that of a file which holds this
-    image and nothing else.
+    image and nothing else. ``caption`` is what the source says of
+    it in words, if it does. ``hash`` and ``metadata`` are what is known of it before it is read.
     """
 
     id: str
@@ -39,6 +40,9 @@ class Item:
     root: str
     reader: Callable[[Item], bytes] = field(repr=False, compare=False)
     is_file: bool = field(default=False, repr=False, compare=False)
+    hash: str | None = field(default=None, repr=False, compare=False)
+    metadata: Metadata | None = field(default=None, repr=False, compare=False)
+    caption: str | None = field(default=None, compare=False)
 
     def read(self) -> bytes:
         """The bytes of the image file. Raises ImageError ("<path>: <reason>"). Thread-safe."""

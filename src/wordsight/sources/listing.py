@@ -131,7 +131,19 @@ def _kinds() -> dict[str, str]:
         "PSD": {".psd", ".psb"},
         "SVG": {".svg", ".svgz"},
         "video": {".3gp", ".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
-        | {".webm", ".wmv"},
+        | {
+            ".264",
+            ".265",
+            ".flv",
+            ".h264",
+            ".h265",
+            ".mpe",
+            ".ogv",
+            ".ts",
+            ".vob",
+            ".webm",
+            ".wmv",
+        },
         "tar archive": {".tar"},
         "zip archive": {".zip"},
     }

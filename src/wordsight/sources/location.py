@@ -8,10 +8,13 @@ from functools import lru_cache
 from wordsight.errors import ImageError, SourceError
 from wordsight.images import unreadable_reason
 from wordsight.sources.base import Item, read_file
+from wordsight.video import file_of, read_frame
 
 
 def read_location(path: str) -> bytes:
     """The bytes of the image at ``path``: of a file, or of a member (``/abs/x.tar::dog/1.jpg``).
+
+    Of a frame of a video (``/abs/front.mp4::t=12.480``), those of a JPEG that is made of it.
 
     Raises ImageError ("<path>: <reason>"). Thread-safe; the listings of the archives last read
     are kept, so that reading many members of one is fast.
@@ -19,7 +22,13 @@ def read_location(path: str) -> bytes:
     archive = archive_of(path)
     if archive is None:
         return read_file(path, path)
+    if archive == file_of(path):
+        return read_frame(path)
     member = path[len(archive) + len("::") :]
+    if archive.endswith((".parquet", ".arrow")) and member.isdigit():
+        from wordsight.sources.tables import read_row
+
+        return read_row(path)
     folder = member.partition("/")[0] if archive.endswith(".gz") else ""
     try:
         status = os.stat(archive)  # noqa: PTH116

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -43,12 +43,14 @@ class TarSource:
         self.exclude: Sequence[str] = ()
         self.not_read: dict[str, str] = {}
         self._offsets: dict[str, int] = {}
+        self._told = False  # whether there may be captions beside the images
 
     def items(self) -> list[Item]:
         """List the images by the headers alone. Raises SourceError for what is no tar archive."""
         self.problems = []
         members, stamp = self._members()
         labels = class_labels({name.rpartition("/")[0] for name in members})
+        said = self._captions(members) if self._told else {}
         items, offsets = [], {}
         for name, (offset, size) in members.items():
             path = f"{self._archive}::{name}"
@@ -60,9 +62,20 @@ class TarSource:
                 continue
             label = labels.get(name.rpartition("/")[0])
             offsets[identity] = offset
-            items.append(Item(identity, path, size, stamp, label, self.root, self._read))
+            items.append(
+                Item(
+                    identity, path, size, stamp, label, self.root, self._read,
+                    caption=said.get(name),
+                )
+            )  # fmt: skip
         self._offsets = offsets
         return items
+
+    def _captions(self, members: Iterable[str]) -> dict[str, str | None]:
+        from wordsight.sources.webdataset import captions, key_of
+
+        said = captions(self._archive)
+        return {name: said.get(key_of(name)) for name in members} if said else {}
 
     def _read(self, item: Item) -> bytes:
         return read_file(self._archive, item.path, self._offsets[item.id], item.size)
@@ -86,6 +99,7 @@ class TarSource:
                         continue
                     suffix = name[name.rfind(".") :].lower()
                     if suffix not in readable_suffixes():
+                        self._told |= suffix in (".txt", ".json")
                         if kind := other_kind(suffix):
                             others[name] = kind
                         continue

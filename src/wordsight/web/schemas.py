@@ -1,60 +1,12 @@
-"""The shapes of the API's questions and answers; those the command line has too are the same."""
+"""The shapes of the API's answers; those the command line has too are the same."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field
 
-Crops = Literal["none", "tiles", "maskrcnn"]
 Box = tuple[float, float, float, float]
-Place = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}(:[0-9]{1,4})?$")]
-"""An image's id, or with ``:n`` its view n (see the regions)."""
-
-
-class Settings(BaseModel, frozen=True):
-    """How images are ranked, and how many are given."""
-
-    k: int = Field(default=20, ge=1, le=500, description="How many images.")
-    crops: bool = Field(default=True, description="An image counts as its best crop.")
-    rank_by: Literal["auto", "score", "lift", "z"] = "auto"
-    false_accept: float = Field(
-        default=0.05,
-        ge=1e-9,  # far below, the threshold is infinite, which JSON cannot say
-        lt=1,
-        description="Share of unrelated queries that may be answered.",
-    )
-    anyway: bool = Field(
-        default=False, description="Give the closest images also where none matches."
-    )
-    label: str | None = Field(
-        default=None, max_length=200, description="Only images of this label."
-    )
-
-    @property
-    def settings(self) -> Settings:
-        """The settings alone; searches that share them are answered together."""
-        return Settings(**{name: getattr(self, name) for name in Settings.model_fields})
-
-
-class Question(Settings, frozen=True):
-    """A search: words, images of the library that count for or against, and settings."""
-
-    q: str = Field(default="", max_length=1000, description="Words, or weighted terms.")
-    like: list[Place] = Field(
-        default=[], max_length=10, description="Images or regions to be near to."
-    )
-    unlike: list[Place] = Field(
-        default=[], max_length=10, description="Images or regions to avoid."
-    )
-
-
-class SearchBatch(Settings, frozen=True):
-    """Several searches by words with the same settings."""
-
-    queries: list[Annotated[str, StringConstraints(min_length=1, max_length=1000)]] = Field(
-        min_length=1, max_length=256
-    )
 
 
 class View(BaseModel):
@@ -76,6 +28,8 @@ class Hit(BaseModel):
     label: str | None
     width: int
     height: int
+    line: str | None = Field(None, description="The line of text that was asked for.")
+    line_box: list[float] | None = Field(None, description="Where it is, in original pixels.")
     metadata: dict[str, Any] = Field(
         description="What is known of the file: taken, camera, lens, orientation, media, keywords; "
         "never where it was taken."
@@ -187,6 +141,69 @@ class LabelCount(BaseModel):
     images: int
 
 
+class Found(BaseModel):
+    """One image of the library; ``metadata`` as that of hits."""
+
+    id: str
+    path: str
+    label: str | None
+    width: int
+    height: int
+    metadata: dict[str, Any]
+
+
+class Images(BaseModel):
+    """Images, and how many there are in all."""
+
+    total: int
+    images: list[Found]
+
+
+class Value(BaseModel):
+    """A value that images have, and how many have it."""
+
+    value: str
+    images: int
+
+
+class Facets(BaseModel):
+    """What images may be filtered by."""
+
+    labels: list[Value]
+    cameras: list[Value]
+    folders: list[Value]
+    orientations: list[Value]
+    years: list[Value]
+    located: int = Field(description="Images that say where they were taken.")
+
+
+class Suggestion(BaseModel):
+    """Words that have an answer here, and the image that answers them best."""
+
+    text: str
+    image: str
+
+
+class Suggestions(BaseModel):
+    """Words to begin with."""
+
+    suggestions: list[Suggestion]
+
+
+class Upload(BaseModel):
+    """A picture that is kept for a day, to be searched with: ``like=ID``."""
+
+    id: str
+    width: int
+    height: int
+
+
+class Selection(BaseModel):
+    """A selection that is kept for a day."""
+
+    id: str
+
+
 class Skipped(BaseModel):
     """A file that was left out, and why."""
 
@@ -223,13 +240,6 @@ class Folders(BaseModel):
     """The folders that the server's owner has allowed."""
 
     folders: list[Folder]
-
-
-class JobRequest(BaseModel):
-    """Index a folder; without ``crops`` as the library was last indexed."""
-
-    folder: str = Field(max_length=64)
-    crops: Crops | None = None
 
 
 class Job(BaseModel):

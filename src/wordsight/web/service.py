@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 import json
 import re
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wordsight.classify import LABEL_SETS
-from wordsight.errors import ImageError, QueryError
+from wordsight.errors import QueryError
 from wordsight.search import Query, Term, parse_query
+from wordsight.web import pictures
 from wordsight.web.batching import Batcher
+from wordsight.web.catalogue import Catalogue, placeless
 from wordsight.web.guard import Problem
 from wordsight.web.jobs import Jobs
-from wordsight.web.schemas import Question, Settings
+from wordsight.web.kept import Kept
+from wordsight.web.questions import UPLOAD_DIGITS, Question, Settings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from wordsight.api import Library
     from wordsight.classify import Classification, Classifier
-    from wordsight.library import ImageRecord
     from wordsight.search import Result
 
 T = TypeVar("T")
@@ -38,15 +38,9 @@ PATIENCE = 10.0
 """Seconds that one more waits for its turn before it gets 503."""
 JUDGING_PATIENCE = 60.0
 """The same for classifications, which are made one after the other."""
-UPLOAD_SIDE = 2048
-"""The short side, in pixels, at which a large upload is decoded: any encoder sees less of it."""
-LARGE_UPLOAD = 200 << 20  # bytes of decoding: such uploads go one after the other
-SKIPPED_SHOWN = 1000
+SUGGESTED = 12
+"""Words that are suggested at most."""
 _SCORES = 2**25  # scores in memory at once: queries times views
-_TAKEN = {
-    0x010F: "make", 0x0110: "camera", 0x9003: "taken", 0xA434: "lens",
-    0x829A: "exposure", 0x829D: "aperture", 0x8827: "iso", 0x920A: "focal length",
-}  # fmt: skip
 
 
 class Service:
@@ -60,11 +54,12 @@ class Service:
         # Labels that are new are encoded first, which can take half a minute: others go on beside.
         self._judging = asyncio.Semaphore(1)
         self._lock = threading.Lock()  # a library is not for several threads at once
-        # Looking an image up does not wait for a search, nor the other way round.
-        self._catalogue = library.store.open(library.path)
-        self._catalogue_lock = threading.Lock()
+        self.catalogue = Catalogue(library.store.open(library.path))
+        self.uploads = Kept[bytes]("picture")
+        self.selections = Kept[list[str]]("selection")
+        self._suggesting = asyncio.Lock()
+        self._suggested: tuple[Any, list[dict[str, str]]] | None = None
         self._classifier = lru_cache(maxsize=8)(self._make_classifier)
-        self._counted: tuple[Any, dict[str, Any]] | None = None
         self._evaluating = threading.Lock()
         self.evaluation: dict[str, Any] | None = None
         self.plot: bytes | None = None
@@ -107,15 +102,15 @@ class Service:
 
     def search_many(self, queries: Sequence[Query], settings: Settings) -> list[bytes | Exception]:
         """Answers to queries, as JSON, in one pass; an error where a query deserves one."""
-        options = settings.model_dump()
         step = max(1, _SCORES // max(1, self.library.store.count_views()))
         answers: list[bytes | Exception] = []
         for begin in range(0, len(queries), step):
             part = list(queries[begin : begin + step])
             try:
                 with self._lock:
-                    found = self.library.search(part, **options)
-                answers += [json.dumps(_placeless(result)).encode() for result in found]
+                    last = settings.skip + settings.k
+                    found = self.library.search(part, last, **settings.options)
+                answers += [_told(result) for result in found]
             except QueryError as error:
                 if len(part) == 1:
                     answers.append(error)
@@ -135,7 +130,7 @@ class Service:
     def _combined(self, question: Question, upload: bytes | None) -> Query:
         terms = list(_words(question.q).terms) if question.q.strip() else []
         if upload is not None:
-            terms.append(Term(1.0, image=_decode(upload)))
+            terms.append(Term(1.0, image=pictures.decode(upload)))
         terms += [self._term(place, 1.0) for place in question.like]
         terms += [self._term(place, -1.0) for place in question.unlike]
         if all(term.weight < 0 for term in terms):
@@ -143,69 +138,42 @@ class Service:
         return Query(tuple(terms))
 
     def _term(self, place: str, weight: float) -> Term:
-        """An image of the library, or a region of it, as a part of a query."""
-        name, _, view = place.partition(":")
-        record = self._record(name)
-        if not view or view == "0":
-            return Term(weight, image=self._open(record, 512))
-        if int(view) >= len(record.views):
-            raise Problem(404, f"the image {name} has no view {view}")
-        box = record.views[int(view)].box
-        image = self._open(record, None)
-        return Term(weight, image=image.crop(box) if box else image)
+        """An image of the library, one that was uploaded, or a part of either, in a query."""
+        name, kind, part = re.fullmatch(r"(\w+)([:@]?)(.*)", place).groups()  # type: ignore[union-attr]
+        if len(name) == UPLOAD_DIGITS:
+            image = pictures.decode(self.uploads.get(name))
+            return Term(weight, image=_part(image, _box(part)) if part else image)
+        record = self.catalogue.record(name)
+        if kind == "@":
+            return Term(weight, image=_part(pictures.opened(record.path, None), _box(part)))
+        if not part or part == "0":
+            return Term(weight, image=pictures.opened(record.path, 512))
+        if int(part) >= len(record.views):
+            raise Problem(404, f"the image {name} has no view {part}")
+        box = record.views[int(part)].box
+        image = pictures.opened(record.path, None)
+        return Term(weight, image=_part(image, box) if box else image)
 
-    # -- images
+    def keep(self, data: bytes) -> dict[str, Any]:
+        """Keep an uploaded image for a day, to be searched with."""
+        small, (width, height) = pictures.kept(pictures.decode(data))
+        return {"id": self.uploads.put(small, len(small)), "width": width, "height": height}
 
-    def picture(self, image: str, side: int, known: str | None = None) -> tuple[bytes | None, str]:
-        """An image of the library as a JPEG of at most ``side`` pixels, and its ETag.
+    async def suggestions(self) -> list[dict[str, str]]:
+        """Words that the library has an answer to, each with the image that answers it best.
 
-        None where the client has the one with the ETag ``known``.
+        They are of its own labels and what a detector saw in it, or else everyday things.
         """
-        record = self._record(image)
-        etag = f'"{record.hash}-{record.mtime_ns}-{side}"'
-        if known == etag:
-            return None, etag
-        small = self._open(record, side)
-        small.thumbnail((side, side))
-        out = io.BytesIO()
-        small.save(out, "JPEG", quality=85)
-        return out.getvalue(), etag
-
-    def details(self, image: str, location: bool) -> dict[str, Any]:
-        """What is known of an image, with all its views; where it was taken only if asked for."""
-        record = self._record(image)
-        return {
-            "id": record.id,
-            "path": record.path,
-            "label": record.label,
-            "width": record.width,
-            "height": record.height,
-            "bytes": record.size,
-            "crops": record.crops,
-            "taken": _taken(record),
-            "location": _location(record) if location else None,
-            "views": [
-                {"kind": v.kind, "box": v.box, "label": v.label, "score": v.score}
-                for v in record.views
-            ],
-        }
-
-    def _record(self, image: str) -> ImageRecord:
-        with self._catalogue_lock:
-            self._catalogue.refresh()
-            found = self._catalogue.images([image])
-        if not found:
-            raise Problem(404, f"the library has no image {image}")
-        return found[0]
-
-    def _open(self, record: ImageRecord, side: int | None) -> Image:
-        from wordsight.images import open_image
-        from wordsight.sources import read_location
-
-        try:
-            return open_image(read_location(record.path), min_side=side, name=record.path)
-        except (ImageError, OSError) as error:
-            raise Problem(410, f"the image is missing or unreadable ({error})") from None
+        async with self._suggesting:
+            info = await self.run(lambda: self.catalogue.info(0))
+            state = info["library"], info["table_version"], info["created"]
+            if self._suggested is None or self._suggested[0] != state:
+                words = await self.run(self.catalogue.words)
+                question = Settings(k=1)
+                asked = [self.batcher.ask(_words(f"a photo of {word}"), question) for word in words]
+                answers = await asyncio.gather(*asked, return_exceptions=True)
+                self._suggested = state, _answered(words, answers)
+            return self._suggested[1]
 
     # -- classification
 
@@ -213,7 +181,7 @@ class Service:
         self, data: bytes, labels: str, templates: Sequence[str], top: int, closed: bool
     ) -> dict[str, Any]:
         """What an uploaded image shows."""
-        image = _decode(data)
+        image = pictures.decode(data)
         # Never as a string that might name a file of the server.
         named = (labels,) if labels in LABEL_SETS else tuple(re.split(r"\s*,\s*", labels.strip()))
         judged: Classification = self._classifier(named, tuple(templates), closed)([image], top)[0]
@@ -228,34 +196,6 @@ class Service:
         return Classifier(self.library.model, chosen, templates=templates, closed=closed)
 
     # -- the library as a whole
-
-    def info(self) -> dict[str, Any]:
-        """Counts, model, size, labels, and which files were skipped."""
-        with self._catalogue_lock:
-            store = self._catalogue
-            store.refresh()
-            # Another library may be in its place by now, with as many versions.
-            state = store.record.get("id"), store.version
-            if self._counted is None or self._counted[0] != state:
-                labels = Counter(label for label in store.labels().values() if label)
-                crops = Counter(entry.crops for entry in store.entries())
-                counts = {
-                    "crops": dict(crops),
-                    "labels": [
-                        {"label": label, "images": count} for label, count in sorted(labels.items())
-                    ],
-                }
-                self._counted = state, counts
-            skipped = [
-                {"path": path, "reason": reason} for path, reason in store.skipped()[:SKIPPED_SHOWN]
-            ]
-            return {**store.info(), **self._counted[1], "skipped": skipped}
-
-    def count(self) -> int:
-        """The number of images, with those that other processes have added."""
-        with self._catalogue_lock:
-            self._catalogue.refresh()
-            return len(self._catalogue)
 
     def evaluate(self) -> dict[str, Any]:
         """Measure the library by its own labels; the result is kept until the next one."""
@@ -297,59 +237,35 @@ def _words(text: str) -> Query:
     return query
 
 
-def _decode(data: bytes) -> Image:
-    from wordsight.images import open_image
-
-    with contextlib.ExitStack() as held:
-
-        def reserve(count: int) -> None:
-            if count > LARGE_UPLOAD:
-                held.enter_context(_LARGE_UPLOADS)
-
-        return open_image(data, min_side=UPLOAD_SIDE, name="the uploaded image", reserve=reserve)
+def _box(part: str) -> tuple[float, ...]:
+    return tuple(float(number) for number in part.split(","))
 
 
-_LARGE_UPLOADS = threading.Lock()
+def _part(image: Image, box: Sequence[float]) -> Image:
+    """A part of an image, x0, y0, x1, y1 in pixels. Raises Problem 400 when it is too small."""
+    x0, y0 = max(0, round(box[0])), max(0, round(box[1]))
+    x1, y1 = min(image.width, round(box[2])), min(image.height, round(box[3]))
+    if x1 <= x0 or y1 <= y0:
+        raise Problem(400, "this part is not inside the picture")
+    return image.crop((x0, y0, x1, y1))
 
 
-def _tags(record: ImageRecord, folder: int) -> dict[int, Any]:
-    """What a photograph says of itself in a folder of its EXIF tags; nothing when it is odd."""
-    from PIL import Image
-
-    from wordsight.sources import read_location
-
-    try:
-        with Image.open(io.BytesIO(read_location(record.path))) as image:
-            exif = image.getexif()
-            return {**exif, **exif.get_ifd(folder)}
-    except Exception:  # odd metadata is no reason to show nothing
-        return {}
-
-
-def _placeless(result: Result) -> dict[str, Any]:
-    """The answer to a search; where pictures were taken is told of one that is asked for alone."""
+def _told(result: Result) -> bytes:
+    """The answer to a search as JSON."""
     answer = result.to_json()
-    for hit in answer["hits"]:
-        known = hit["metadata"].items()
-        hit["metadata"] = {k: v for k, v in known if k not in ("latitude", "longitude")}
-    return answer
+    answer["hits"] = [placeless(hit) for hit in answer["hits"]]
+    return json.dumps(answer).encode()
 
 
-def _taken(record: ImageRecord) -> dict[str, str]:
-    """When and with what a photograph was taken; the tags that say where are never read."""
-    tags = _tags(record, 0x8769)
-    return {name: str(tags[tag]).strip("\0 ")[:100] for tag, name in _TAKEN.items() if tag in tags}
-
-
-def _location(record: ImageRecord) -> tuple[float, float] | None:
-    """Latitude and longitude in degrees, north and east positive (EXIF 2.32, section 4.6.6)."""
-    tags = _tags(record, 0x8825)
-    try:
-        north, east = (
-            float(degrees) + float(minutes) / 60 + float(seconds) / 3600
-            for degrees, minutes, seconds in (tags[2], tags[4])
-        )
-        found = (-north if tags[1] == "S" else north, -east if tags[3] == "W" else east)
-        return found if abs(north) <= 90 and abs(east) <= 180 else None
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None
+def _answered(words: Sequence[str], answers: Sequence[Any]) -> list[dict[str, str]]:
+    """The words that make the surest matches, no two of them by one image."""
+    matches: list[tuple[float, str, str]] = []
+    for word, answer in zip(words, answers, strict=True):
+        told: Any = json.loads(answer) if isinstance(answer, bytes) else None
+        if told and told["verdict"] == "match":
+            matches.append((told["certainty"] or 0.0, word, str(told["hits"][0]["id"])))
+    matches.sort(key=lambda match: -match[0])
+    found: dict[str, str] = {}
+    for _, word, image in matches:
+        found.setdefault(image, word)
+    return [{"text": word, "image": image} for image, word in found.items()][:SUGGESTED]

@@ -1,95 +1,152 @@
-"use strict";
-// One page over /api/v1. What is searched for is kept in `query` and in the address, so that the
-// browser's Back and a copied link do what one expects; an uploaded image alone is in neither.
-const $ = (id) => document.getElementById(id);
-const api = "api/v1/"; // relative: the page may lie under any path of a proxy
-const LARGEST = 20 * 2 ** 20; // bytes of an image that the server takes
-const TABS = ["search", "classify", "library", "evaluate"];
-const USUAL = { k: "20", rank_by: "auto", false_accept: "0.05" }; // where the address says nothing
-let query = { q: "", like: [], unlike: [], upload: null };
-let shown = 0; // hits asked for: "More" raises it
-let relaxed = false; // the closest were asked for although nothing matches
-let turn = 0; // answers that come late are dropped: those to searches,
-let viewing = 0; // about the image in the dialog,
-let judging = 0; // and to what was classified
-let toClassify = null;
-let following = null; // the event stream of the running job, until one knows that it has ended
+// The page over /api/v1. What is searched for is kept in `query` and in the address, so that the
+// browser's Back, a reload and a copied link do what one expects.
+import { $, api, ask, button, copy, count, isFrame, make, number, save, send, thumbnail, tool, tooLarge } from "./core.js";
+import * as grid from "./grid.js";
+import { fill, filtered } from "./filters.js";
+import * as viewer from "./viewer.js";
+
+const USUAL = { q: "", like: [], unlike: [], label: "", after: "", before: "", folder: "", camera: "", orientation: "", near: "", sort: "score", false_accept: "0.05", crops: "true", anyway: "", selection: "" }; // where the address says nothing
+const STEP = 100; // pictures that are fetched at a time
+const MOST = 500; // pictures that are put in the order of time
+const SECTIONS = ["search", "classify", "library", "evaluate"];
+let query = { ...USUAL };
+let turn = 0; // answers that come late are dropped
+let asked = null; // the address whose answer is shown
 let images = 0; // in the library
-let pressed = null; // where a click on the dialog began
+let suggestions = null; // once they are known
 
-async function ask(path, options) {
-  let response, answer;
-  try {
-    response = await fetch(api + path, options);
-    answer = await response.json();
-  } catch {
-    if (response?.status >= 400) throw new Error(`${response.status} ${response.statusText}`);
-    const changed = options?.body instanceof File ? " If the image has changed since you chose it, choose it again." : "";
-    throw new Error(`The server is not responding. Is wordsight serve still running?${changed}`);
+const isSearch = () => Boolean(query.q || query.like.length || query.unlike.length);
+
+function parameters(extra = {}) {
+  const found = new URLSearchParams();
+  for (const [key, value] of Object.entries({ ...query, ...extra })) {
+    if (Array.isArray(value)) for (const one of value) found.append(key, one);
+    else if (value !== (USUAL[key] ?? "")) found.set(key, value);
   }
-  if (!response.ok) throw new Error(answer.detail || response.statusText);
-  return answer;
-}
-
-function make(tag, props = {}, ...children) {
-  const node = Object.assign(document.createElement(tag), props);
-  node.append(...children);
-  return node;
-}
-
-function button(text, action, props = {}) {
-  const node = make("button", { type: "button", textContent: text, ...props });
-  node.addEventListener("click", action);
-  return node;
-}
-
-const count = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
-const size = (bytes) => bytes < 1e6 ? `${(bytes / 1e3).toFixed(0)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
-const percent = (share) => `${Math.round(100 * share)} %`;
-const fileName = (path) => path.split(/::|\//).pop();
-const isTiny = (image) => Math.max(image.width, image.height) < 100;
-
-function facts(list, rows) {
-  list.replaceChildren(...rows.filter(([, value]) => value).flatMap(([key, value]) =>
-    [make("dt", { textContent: key }), make("dd", {}, value)]));
-}
-
-/** Show a file of the user's; what the browser holds for it is given back. */
-function preview(image, file) {
-  const source = URL.createObjectURL(file);
-  for (const event of ["load", "error"]) image.addEventListener(event, () => URL.revokeObjectURL(source), { once: true });
-  image.src = source;
-  return image;
-}
-
-function drawBox(frame, box, width, height, words, className = "won") {
-  const [x0, y0, x1, y1] = box;
-  const mark = make("div", { className: `box ${className}` });
-  mark.style.left = `${(100 * x0) / width}%`;
-  mark.style.top = `${(100 * y0) / height}%`;
-  mark.style.width = `${(100 * (x1 - x0)) / width}%`;
-  mark.style.height = `${(100 * (y1 - y0)) / height}%`;
-  if (words) mark.append(make("span", { textContent: words }));
-  frame.append(mark);
-  return mark;
+  return found;
 }
 
 // -- search
 
-/** How many images are asked for: what the server takes, whatever is typed or in the address. */
-const howMany = () => Math.min(500, Math.max(1, Math.round(Number($("k").value)) || Number(USUAL.k)));
-
-function settings() {
-  return { label: $("label").value, crops: $("crops").checked, rank_by: $("rank_by").value, false_accept: $("false_accept").value };
+/** Ask for what `query` says, with these changes. */
+async function search(changes = {}, { record = true } = {}) {
+  const other = "q" in changes || "like" in changes; // not just other filters
+  query = { ...query, selection: "", ...(other ? { anyway: "" } : {}), ...changes };
+  query.q = query.q.trim();
+  $("q").value = query.q;
+  section("search", false);
+  if (viewer.isOpen()) viewer.close();
+  const address = String(parameters());
+  if (record && `?${address}` !== (location.search || "?")) history.pushState(null, "", address ? `?${address}` : location.pathname);
+  asked = location.search;
+  document.title = [query.q || (query.like.length ? "Similar pictures" : ""), "wordsight"].filter(Boolean).join(" - ");
+  if (query.q) remember(query.q);
+  showParts();
+  fill(query, search, images);
+  suggest(!isSearch());
+  $("moments").hidden = true;
+  $("hits").setAttribute("aria-busy", "true");
+  say(isSearch() ? "Searching …" : "");
+  const mine = ++turn;
+  try {
+    const answer = await ask(path(0));
+    if (mine !== turn) return;
+    if (isSearch()) showHits(answer, mine); else showNewest(answer, mine);
+  } catch (error) {
+    if (mine === turn) nothing(error.message);
+  } finally {
+    if (mine === turn) $("hits").removeAttribute("aria-busy");
+  }
 }
 
-function parameters(extra = {}) {
-  const found = new URLSearchParams();
-  if (query.q.trim()) found.set("q", query.q.trim());
-  for (const place of query.like) found.append("like", place);
-  for (const place of query.unlike) found.append("unlike", place);
-  for (const [key, value] of Object.entries({ ...settings(), ...extra })) if (value !== "") found.set(key, value);
-  return found;
+/** Where pictures come from: a selection, a search, or the library as it is. */
+function path(skip) {
+  if (query.selection) return `selections/${query.selection}`;
+  if (!isSearch()) return `images?${parameters({ skip, k: STEP, sort: USUAL.sort, crops: USUAL.crops, false_accept: USUAL.false_accept })}`;
+  return `search?${parameters({ skip, k: query.sort === USUAL.sort ? STEP : MOST })}`;
+}
+
+/** Gives more of what is shown, while there is more. */
+function further(items, mine, key, come = () => {}) {
+  return async () => {
+    try {
+      const answer = await ask(path(items.length));
+      if (mine !== turn) return false;
+      items.push(...answer[key]);
+      come();
+      return answer[key].length === STEP;
+    } catch { return false; }
+  };
+}
+
+function showHits(answer, mine) {
+  const { hits, verdict } = answer;
+  const words = `“${answer.query}”`, pictures = query.like.length || query.unlike.length;
+  const inOrder = query.sort === USUAL.sort;
+  const about = answer.count && `About ${count(answer.count.estimate, "picture")}`;
+  const heading = (text) => make("h2", { textContent: text });
+  const lines = answer.notices.map((text) => make("p", { textContent: text }));
+  if (verdict === "unsure") lines.push(heading(`Not sure that anything here is ${words}.`), make("p", { textContent: `${answer.explanation} These come closest:` }));
+  else if (verdict === "none") lines.push(heading(`No match for ${words}`), make("p", { textContent: answer.explanation }), ...whatToTry());
+  else lines.push(make("p", { textContent: pictures ? "Most similar first" : about ? `${about} ${answer.count.estimate === 1 ? "matches" : "match"} ${words}` : `Best matches for ${words}`, title: answer.count ? `Between ${answer.count.low} and ${answer.count.high}` : "" }));
+  say(...lines);
+  $("status").classList.toggle("block", lines.length > 1);
+  suggest(verdict === "none" && !query.anyway);
+  if (query.q && hits.some(isFrame)) import("./moments.js").then(({ show }) => show(query.q, () => mine === turn));
+  // Where relevant hits end: what follows is less likely.
+  const above = new Map();
+  const draw = () => {
+    const cut = hits.findIndex((hit) => hit.relevant === false);
+    if (verdict === "match" && inOrder && cut > 0) above.set(cut, `${about ?? count(cut, "picture")} ${(answer.count?.estimate ?? cut) === 1 ? "matches" : "match"}. Less likely ones follow.`);
+  };
+  draw();
+  $("hits").classList.toggle("cut", verdict === "match");
+  grid.show(hits, { above, next: inOrder && hits.length === STEP ? further(hits, mine, "hits", draw) : null });
+  openNamed();
+}
+
+function whatToTry() {
+  const limits = filtered(query);
+  const found = [];
+  if (!query.anyway) found.push(button("Show the closest pictures", () => search({ anyway: "true" }), { className: "main" }));
+  if (limits.length) found.push(button("Search without filters", () => search(Object.fromEntries(limits.map((key) => [key, USUAL[key]])))));
+  const near = close(query.q);
+  return [make("p", {}, ...(near ? ["Did you mean ", button(near, () => search({ q: near }), { className: "link" }), "? "] : []), "Try simpler or other words, or search with a picture of what you mean."), make("p", { className: "actions" }, ...found)];
+}
+
+/** The word among those that this library knows that is a slip or two away from what was typed. */
+function close(typed) {
+  const word = typed.toLowerCase();
+  const distance = (a, b) => {
+    let row = [...Array(b.length + 1).keys()];
+    for (let i = 1; i <= a.length; i++) {
+      const above = row;
+      row = [i];
+      for (let j = 1; j <= b.length; j++) row[j] = Math.min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] !== b[j - 1]));
+    }
+    return row.at(-1);
+  };
+  return word.length > 2 && (suggestions ?? []).map(({ text }) => text).find((text) => text !== word && distance(text, word) <= (word.length > 5 ? 2 : 1) + (word.length === text.length ? 1 : 0));
+}
+
+function showNewest({ total, images: found }, mine) {
+  const limited = filtered(query).length || query.selection;
+  if (!images && !total) {
+    nothing(make("h2", { textContent: "The library is empty" }), make("p", { textContent: "Index a folder of pictures first." }), button("Go to the library", () => section("library"), { className: "main" }));
+    return;
+  }
+  say(make("p", { textContent: query.selection ? `${count(total, "picture")} in this selection` : limited ? count(total, "picture") : `${count(total, "picture")}, newest first` }));
+  const above = new Map();
+  const month = ({ metadata }) => metadata.taken?.slice(0, 7);
+  const headed = () => {
+    for (let n = 0; n < found.length; n++) {
+      const here = month(found[n]);
+      if (!above.has(n) && here && (n === 0 || here !== month(found[n - 1]))) above.set(n, new Date(`${here}-01T00:00`).toLocaleDateString("en", { month: "long", year: "numeric" }));
+    }
+  };
+  headed();
+  grid.show(found, { above, next: total > found.length ? further(found, mine, "images", headed) : null });
+  openNamed();
 }
 
 function say(...lines) {
@@ -97,119 +154,89 @@ function say(...lines) {
   $("status").replaceChildren(...lines.map((line) => (typeof line === "string" ? make("p", { textContent: line }) : line)));
 }
 
-/** Ask for what `query` says. */
-async function search({ anyway = false, k = howMany(), record = true } = {}) {
-  $("k").value = howMany();
-  tab("search", false);
-  if ($("view").open) $("view").close();
-  relaxed = anyway;
-  showParts();
-  if (!query.q.trim() && !query.like.length && !query.upload) {
-    if (record && location.search) history.pushState(null, "", location.pathname);
-    welcome();
-    return;
-  }
-  if (query.q.trim()) remember(query.q.trim());
-  const address = "?" + parameters({ k: $("k").value, ...(anyway ? { anyway } : {}) });
-  if (record && !query.upload && address !== location.search) history.pushState(null, "", address);
-  const mine = ++turn;
-  $("recent").hidden = true;
-  $("hits").setAttribute("aria-busy", "true");
-  say("Searching …");
-  try {
-    const path = "search?" + parameters({ k, anyway });
-    const answer = await ask(path, query.upload ? { method: "POST", body: query.upload } : undefined);
-    if (mine !== turn) return;
-    shown = k;
-    show(answer, anyway);
-  } catch (error) {
-    if (mine === turn) nothing(error.message);
-  }
-}
-
-/** No hits, for this reason. */
+/** No pictures, for this reason. */
 function nothing(...lines) {
   say(...lines);
-  $("hits").replaceChildren();
-  $("hits").removeAttribute("aria-busy");
-  $("more").hidden = true;
+  $("status").className = "block";
+  grid.show([]);
 }
 
-function show(answer, anyway) {
-  const lines = [...answer.notices];
-  if (answer.verdict === "unsure") {
-    lines.push(make("p", { className: "no-match", textContent: "Not sure" }), make("p", { textContent: `Not sure that anything here is “${answer.query}”. ${answer.explanation} The closest images:`, title: scores(answer) }));
-  } else if (!answer.match) {
-    lines.push(make("p", { className: "no-match", textContent: "No match" }), make("p", { textContent: whyNot(answer), title: scores(answer) }));
-    if (!anyway && images) lines.push(button("Show the closest images", () => search({ anyway: true })));
-  } else {
-    const what = query.upload || query.like.length ? ", most similar first" : ` for “${answer.query}”`;
-    lines.push(`${count(answer.hits.length, "image")}${what}`);
-  }
-  say(...lines);
-  $("hits").replaceChildren(...answer.hits.map(card));
-  $("hits").removeAttribute("aria-busy");
-  $("more").hidden = answer.hits.length < shown || shown >= 500;
-}
-
-/** Why nothing matches, and what to try; the figures are the hover text. */
-function whyNot(answer) {
-  if (answer.p_value === null) return answer.explanation;
-  const where = $("label").value ? `Only images labelled “${$("label").value}” were searched. ` : "";
-  return `${answer.explanation} ${where}Try other words, or search with a picture of what you mean.`;
-}
-
-const scores = (answer) => answer.top_score === null ? "" : `best cosine ${answer.top_score.toFixed(3)}` + (answer.top_z === null ? "" : `, normalised ${answer.top_z.toFixed(1)}`);
-
-function card(hit) {
-  const name = hit.label || fileName(hit.path);
-  const image = make("img", { src: `${api}thumbnails/${hit.id}`, alt: "", loading: "lazy" });
-  if (isTiny(hit)) image.className = "tiny";
-  image.addEventListener("error", () => image.replaceWith(make("span", { className: "quiet", textContent: "(file missing)" })), { once: true });
-  const frame = make("span", { className: "frame" }, image);
-  frame.style.width = `min(100%, ${(isTiny(hit) ? 8 : 9) * hit.width / hit.height}rem)`;
-  frame.style.aspectRatio = `${hit.width} / ${hit.height}`;
-  if (hit.view.box) drawBox(frame, hit.view.box, hit.width, hit.height, hit.view.label);
-  const z = hit.z === null ? "" : `, normalised ${hit.z.toFixed(1)}`;
-  const words = make("span", { className: "words" }, `${hit.rank}.`, make("span", { className: "name", textContent: name }), hit.score.toFixed(3));
-  const node = button("", () => view(hit), { className: "hit", title: `score ${hit.score.toFixed(4)}${z}\n${hit.path}` });
-  node.append(frame, words);
-  return make("li", {}, node);
-}
-
-/** The images that are part of the search, each with a way to take it out again. */
+/** The pictures that are part of the search, each with a way to take it out again. */
 function showParts() {
-  const part = (image, words, remove, against) => make("li", {},
-    image,
-    make("span", { textContent: words, className: against ? "against" : "" }),
-    button("×", () => { remove(); search(); }, { ariaLabel: `Remove: ${words}` }));
-  const without = (list, place) => list.filter((one) => one !== place);
-  const thumbnail = (place) => make("img", { src: `${api}thumbnails/${place.split(":")[0]}`, alt: "" });
-  const name = (place) => (place.includes(":") ? "region" : "this");
-  $("parts").replaceChildren(
-    ...(query.upload ? [part(preview(make("img", { alt: "" }), query.upload), "like your image", () => { query.upload = null; })] : []),
-    ...query.like.map((p) => part(thumbnail(p), `like ${name(p)}`, () => { query.like = without(query.like, p); })),
-    ...query.unlike.map((p) => part(thumbnail(p), `not like ${name(p)}`, () => { query.unlike = without(query.unlike, p); }, true)));
+  const part = (key, place, words) => {
+    const remove = tool("close", `Remove: ${words}`, () => search({ [key]: query[key].filter((one) => one !== place) }));
+    const [id] = place.split(/[:@]/);
+    const source = id.length === 32 ? `${api}uploads/${id}` : thumbnail(id);
+    return make("li", { className: key, title: words }, make("img", { src: source, alt: words }), remove);
+  };
+  const name = (place) => (/[:@]/.test(place) ? "this part" : place.length === 32 ? "your picture" : "this");
+  $("parts").replaceChildren(...query.like.map((p) => part("like", p, `like ${name(p)}`)), ...query.unlike.map((p) => part("unlike", p, `not like ${name(p)}`)));
+  $("q").placeholder = isSearch() ? "Add words" : "Search your pictures";
 }
 
-function welcome() {
-  turn++;
-  nothing();
-  $("status").className = "empty";
-  $("status").textContent = images
-    ? "Type what you are looking for and press Enter, or drop or paste an image."
-    : "The library is empty. Index a folder first. ";
-  if (!images) $("status").append(button("Go to the library", () => tab("library")));
-  const past = prompts();
-  $("recent").hidden = !past.length;
-  $("recent").replaceChildren("Recent: ", ...past.slice(0, 8).map((q) => button(q, () => { setQuery({ q }); search(); })),
-    button("Clear", () => { localStorage.removeItem("prompts"); recall(); welcome(); }));
+/** Search with a picture of the user's, which the server keeps for a day. */
+async function upload(file) {
+  section("search", false);
+  const mine = ++turn;
+  if (tooLarge(file)) { nothing(tooLarge(file)); return; }
+  say("Searching …");
+  try {
+    const { id } = await ask("uploads", { method: "POST", body: file });
+    if (mine === turn) search({ like: [id], q: $("q").value });
+  } catch (error) { if (mine === turn) nothing(error.message); }
 }
 
-function setQuery(next) {
-  query = { q: "", like: [], unlike: [], upload: null, ...next };
-  $("q").value = query.q;
+/** Their place is kept until one knows them: what is below must not move. */
+const suggest = (on) => { $("suggestions").hidden = !on || suggestions?.length === 0; };
+
+// -- one picture
+
+const actions = {
+  more: async () => { const before = grid.shown().length; await grid.fetchMore(); return grid.shown().length > before; },
+  search: ({ like = query.like, unlike, near }) => {
+    history.replaceState(null, "", location.pathname + location.search);
+    if (near) search({ ...USUAL, near });
+    else if (unlike) search({ unlike: [...new Set([...query.unlike, unlike])].slice(-10), like: query.like.filter((place) => place !== unlike) });
+    else search({ ...USUAL, like });
+  },
+  closed: (place, list) => {
+    if (history.state?.viewing) history.back();
+    else history.replaceState(null, "", location.pathname + location.search);
+    if (list === grid.shown()) grid.focus(place);
+  },
+};
+
+function openViewer(place) {
+  history.pushState({ viewing: true }, "", `#${grid.shown()[place].id}`);
+  viewer.open(grid.shown(), place, actions);
 }
+
+/** Show the picture that the address names. */
+async function openNamed() {
+  const id = /^#([0-9a-f]{16})$/.exec(location.hash)?.[1];
+  if (!id || viewer.isOpen()) return;
+  const place = grid.shown().findIndex((item) => item.id === id);
+  try { viewer.open(place < 0 ? [await ask(`regions/${id}`)] : grid.shown(), Math.max(0, place), actions); } catch { /* it is gone */ }
+}
+
+// -- several pictures
+
+function showSelection() {
+  const { selected } = grid, bar = $("selection");
+  bar.hidden = !selected.size;
+  const keep = () => send("selections", { images: [...selected.keys()] });
+  const told = make("span", { role: "status", textContent: `${number(selected.size)} selected` });
+  const attempt = (work) => async () => {
+    try { told.textContent = await work(); } catch (error) { told.textContent = error.message; }
+  };
+  bar.replaceChildren(told,
+    button("Download", attempt(async () => { save(`${api}selections/${(await keep()).id}/zip`); return "Download started"; }), { className: "main" }),
+    button("Copy paths", attempt(() => copy([...selected.values()].map((item) => item.path).join("\n"), "Paths copied"))),
+    button("Copy link", attempt(async () => copy(new URL(`?selection=${(await keep()).id}`, location.origin + location.pathname).href, "Link copied; it works for a day"))),
+    tool("close", "Clear selection", () => { grid.selectNone(); grid.focus(); }));
+}
+
+// -- what was searched for before
 
 function prompts() {
   // Another program that was served at this address may have kept something else by this name.
@@ -226,269 +253,76 @@ function recall() {
   $("history").replaceChildren(...prompts().map((value) => make("option", { value })));
 }
 
-// -- one image
-
-async function view(hit) {
-  const mine = ++viewing;
-  const tell = (text) => { if (mine === viewing) $("view-status").textContent = text; };
-  const name = hit.label || fileName(hit.path);
-  $("view-title").textContent = name;
-  const image = $("view-image");
-  image.src = $("open").href = `${api}images/${hit.id}`;
-  image.alt = name;
-  image.onerror = () => tell("This image is missing or cannot be read.");
-  image.className = isTiny(hit) ? "tiny" : "";
-  // Its place is kept before it comes: what is below must not move from under a finger.
-  image.style.aspectRatio = `${hit.width} / ${hit.height}`;
-  image.style.width = `min(${isTiny(hit) ? "18rem" : `44rem, ${hit.width}px`}, 96vw - 2rem - 2px, ${72 * hit.width / hit.height}vh)`;
-  $("view-boxes").replaceChildren();
-  $("regions-part").hidden = true;
-  $("view-status").textContent = "";
-  const rows = [["Score", `${hit.score.toFixed(4)} (cosine)` + (hit.z === null ? "" : `, ${hit.z.toFixed(2)} normalised`)],
-    ["Size", `${hit.width} × ${hit.height} pixels`], ["Path", hit.path]];
-  facts($("view-facts"), rows);
-  const next = (change) => { $("view").close(); change(); search(); };
-  $("like").onclick = () => next(() => setQuery({ like: [hit.id] }));
-  $("unlike").onclick = () => next(() => { query.unlike = [...new Set([...query.unlike, hit.id])].slice(-10); query.like = query.like.filter((p) => p !== hit.id); });
-  $("copy").onclick = async () => {
-    try { await navigator.clipboard.writeText(hit.path); tell("Path copied."); }
-    catch { tell("Your browser does not allow copying here. Select the path below instead."); }
-  };
-  $("where").onclick = async () => {
-    try {
-      const { location } = await ask(`regions/${hit.id}?location=true`);
-      tell(location ? `Taken at ${location.map((degrees) => degrees.toFixed(5)).join(", ")} (latitude, longitude).` : "This file does not say where the photograph was taken.");
-    } catch (error) { tell(error.message); }
-  };
-  if (!$("view").open) $("view").showModal();
-  try {
-    const about = await ask(`regions/${hit.id}`);
-    if (mine !== viewing) return;
-    facts($("view-facts"), [...rows.slice(0, 2), ["File", size(about.bytes)], ...Object.entries(about.taken).map(([k, v]) => [k[0].toUpperCase() + k.slice(1), v]), rows[2]]);
-    const found = about.views.map((region, n) => ({ ...region, n })).filter((region) => region.box);
-    $("regions-part").hidden = !found.length;
-    $("regions").replaceChildren(...found.map((region) => {
-      const won = hit.view.box && region.box.every((v, i) => Math.abs(v - hit.view.box[i]) < 0.6);
-      const words = region.label || (won ? "best" : String(region.n));
-      const mark = drawBox($("view-boxes"), region.box, about.width, about.height, words, won ? "won" : region.label ? "other" : "faint");
-      const node = button(`${region.n}. ${region.label || "region"}${won ? " (best)" : ""}`, () => next(() => setQuery({ like: [`${hit.id}:${region.n}`] })));
-      for (const [event, lit] of [["focus", true], ["mouseenter", true], ["blur", false], ["mouseleave", false]]) node.addEventListener(event, () => mark.classList.toggle("lit", lit));
-      return node;
-    }));
-  } catch (error) { tell(error.message); }
-}
-
-/** The dialog was closed: nothing of it is there when another image is opened. */
-function leave() {
-  if ($("view").open) return; // again meanwhile
-  viewing++;
-  $("view-image").removeAttribute("src");
-}
-
-// -- classify
-
-async function loadWordings() {
-  const about = await ask("classify");
-  $("label-set").prepend(...about.label_sets.map((name) => new Option(name)));
-  $("label-set").selectedIndex = 0;
-  $("template").value = about.template;
-  $("ensemble").onclick = () => { $("template").value = about.ensemble.join("\n"); };
-}
-
-const tooLarge = (file) => file.size > LARGEST && `${file.name} is too large: ${size(file.size)}, and the limit is ${size(LARGEST)}. Make it smaller first.`;
-
-function chooseToClassify(file) {
-  if (tooLarge(file)) { judging++; $("verdict").textContent = tooLarge(file); return; }
-  toClassify = file;
-  $("classify-name").textContent = file.name;
-  preview($("classify-preview"), file).hidden = false;
-  $("classify-preview").onload = ({ target }) => { target.className = target.naturalWidth < 100 ? "tiny" : ""; };
-  classify();
-}
-
-async function classify() {
-  if (!toClassify) { $("verdict").textContent = "Choose an image first."; return; }
-  const params = new URLSearchParams({ labels: $("label-set").value || $("labels").value });
-  for (const template of $("template").value.split("\n")) if (template.trim()) params.append("template", template.trim());
-  const mine = ++judging;
-  $("verdict").textContent = "Classifying …";
-  try {
-    const answer = await ask("classify?" + params, { method: "POST", body: toClassify });
-    if (mine !== judging) return;
-    const first = answer.none_of_these ? "None of these" : answer.top[0].label.replaceAll("_", " ");
-    const closest = answer.top.map((c) => c.label.replaceAll("_", " ")).join(", ");
-    $("verdict").replaceChildren(make("p", { className: "no-match", textContent: first }),
-      ...(answer.none_of_these ? [make("p", { textContent: `No label fits this image better than unrelated phrases do. Closest: ${closest}.` })] : answer.top.map((c) => make("div", { className: "bar" }, make("span", { textContent: c.label }),
-        make("progress", { max: 1, value: c.confidence, ariaLabel: c.label }),
-        make("span", { textContent: `${(100 * c.confidence).toFixed(1)} %` })))));
-  } catch (error) { if (mine === judging) $("verdict").textContent = error.message; }
-}
-
-// -- library
-
-async function loadLibrary() {
-  const about = await ask("library");
-  images = about.images;
-  const crops = Object.entries(about.crops).map(([name, n]) => `${count(n, "image")} ${name === "none" ? "without" : `with ${name}`}`);
-  facts($("facts"), [["Images", count(about.images, "image")], ["Views", `${count(about.views, "view")} (whole images and crops)`],
-    ["Crops", crops.join(", ")], ["Labels", about.labels.length ? `${about.labels.length}: ${about.labels.slice(0, 12).map((l) => `${l.label} (${l.images})`).join(", ")}${about.labels.length > 12 ? ", …" : ""}` : "none (images are not in class folders)"],
-    ["Model", `${about.model.name} (${about.model.dim} dimensions)`], ["Size on disk", size(about.bytes)], ["Created", (about.created || "").slice(0, 10)], ["Location", about.library]]);
-  $("banner").hidden = about.model.name !== "starter";
-  const label = $("label").value;
-  $("label").replaceChildren(new Option("any", ""), ...about.labels.map((l) => new Option(`${l.label} (${l.images})`, l.label)));
-  chooseLabel(label);
-  if ($("status").className === "empty") welcome(); // there may be images now
-  $("skipped-part").hidden = !about.skipped.length;
-  $("skipped").replaceChildren(...about.skipped.map((s) => make("tr", {}, make("td", { textContent: s.path }), make("td", { textContent: s.reason }))));
-}
-
-/** Choose a label, known or not: a filter that the address names is never left out unseen. */
-function chooseLabel(label) {
-  $("label").value = label;
-  if ($("label").selectedIndex < 0) $("label").append(new Option(label, label, true, true));
-  $("label").disabled = $("label").length < 2;
-}
-
-async function loadFolders() {
-  const { folders } = await ask("index/folders");
-  $("index-form").hidden = !folders.length;
-  $("no-folders").hidden = folders.length > 0;
-  $("folder").replaceChildren(...folders.map((f) => new Option(f.path, f.id)));
-  const { jobs } = await ask("index/jobs");
-  const running = jobs.find((job) => job.state === "running");
-  if (running) follow(running);
-  else if (following) told(jobs[0] || { state: "failed", error: "the server was restarted" }); // its end was missed
-}
-
-function follow(job) {
-  following?.close();
-  following = new EventSource(`${api}index/jobs/${job.id}/events`);
-  $("cancel").hidden = false;
-  $("cancel").disabled = false;
-  $("cancel").onclick = () => { $("cancel").disabled = true; ask(`index/jobs/${job.id}`, { method: "DELETE" }).catch((error) => { $("job").textContent = error.message; }); };
-  following.onmessage = (event) => told(JSON.parse(event.data));
-  following.onerror = () => { following?.close(); $("job").textContent = "Connection lost. Reload this page to follow the job."; };
-  told(job);
-}
-
-function told(job) {
-  const running = job.state === "running";
-  $("progress").hidden = !running;
-  if (job.total) { $("progress").max = job.total; $("progress").value = job.done; } else $("progress").removeAttribute("value");
-  $("index-form").querySelector("[type=submit]").disabled = running;
-  if (running) {
-    $("job").textContent = job.total ? `${job.done.toLocaleString("en")} of ${count(job.total, "image")}` : `Scanning ${job.path} …`;
-    return;
-  }
-  following?.close();
-  following = null;
-  $("cancel").hidden = true;
-  const report = job.report;
-  $("job").textContent = {
-    done: report && `Done in ${report.seconds.toFixed(1)} s: ${report.indexed} indexed, ${report.reused} moved or copied, ${report.unchanged} unchanged, ${report.failed.length} skipped.`,
-    cancelled: `Cancelled. The ${count(job.done, "image")} done so far are kept.`,
-    failed: `Failed: ${job.error}`,
-  }[job.state];
-  loadLibrary().catch(() => {}); // the next visit of this tab says why
-}
-
-async function startJob() {
-  try { follow(await ask("index/jobs", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ folder: $("folder").value, crops: $("index-crops").value || null }) })); }
-  catch (error) { $("job").textContent = error.message; }
-}
-
-// -- evaluate
-
-function showEvaluation(answer) {
-  const keys = ["recall@1", "recall@5", "recall@10", "precision@10", "mrr", "map", "median_rank"].filter((key) => key in Object.values(answer.methods)[0]);
-  const head = make("tr", {}, make("th", { scope: "col", textContent: "Method" }), ...keys.map((key) => make("th", { scope: "col", textContent: { mrr: "MRR", map: "mAP", median_rank: "Median rank" }[key] || key.replace("recall", "Recall").replace("precision", "Precision") })));
-  const rows = Object.entries(answer.methods).map(([name, figures]) => make("tr", {}, make("th", { scope: "row", textContent: name }),
-    ...keys.map((key) => {
-      const [low, high] = answer.intervals[name]?.[key] || [];
-      const plain = key === "median_rank";
-      return make("td", {}, plain ? String(figures[key]) : figures[key].toFixed(3), ...(low === undefined || plain ? [] : [make("small", { textContent: `${low.toFixed(3)}–${high.toFixed(3)}` })]));
-    })));
-  $("figures").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
-  $("plot").src = `${api}evaluation/plot?${answer.table_version}-${Date.now()}`;
-  $("evaluation").hidden = false;
-  $("evaluation-status").textContent = `${answer.queries} prompts, ${count(answer.gallery, "image")}. The small figures are 95 % intervals.`;
-}
-
-async function runEvaluation() {
-  $("run-evaluation").disabled = true;
-  $("evaluation-status").textContent = "Measuring … This takes about a minute for a large library.";
-  try { showEvaluation(await ask("evaluation", { method: "POST" })); }
-  catch (error) { $("evaluation-status").textContent = error.message; }
-  $("run-evaluation").disabled = false;
-}
-
 // -- the page as a whole
 
-function tab(wanted, record = true) {
-  for (const node of document.querySelectorAll("nav button")) {
-    node.setAttribute("aria-pressed", String(node.dataset.tab === wanted));
-    $(node.dataset.tab).hidden = node.dataset.tab !== wanted;
-  }
+function section(wanted, record = true) {
+  for (const node of document.querySelectorAll("nav button")) node.ariaPressed = String(node.dataset.tab === wanted);
+  for (const name of SECTIONS) $(name).hidden = name !== wanted;
   const hash = wanted === "search" ? "" : `#${wanted}`;
   if (record && hash !== location.hash) history.pushState(null, "", hash || location.pathname + location.search);
-  const failed = (error) => { $("job").textContent = error.message; };
-  if (wanted === "library") { loadLibrary().catch(failed); loadFolders().catch(failed); }
-  if (wanted === "evaluate") ask("evaluation").then((answer) => $("run-evaluation").disabled || showEvaluation(answer)).catch(() => {});
+  if (wanted !== "search") import(`./${wanted}.js`).then(({ enter }) => enter($(wanted)));
 }
 
 /** Do what the address says. */
 function fromAddress() {
-  const address = new URLSearchParams(location.search);
-  setQuery({ q: address.get("q") || "", like: address.getAll("like"), unlike: address.getAll("unlike") });
-  for (const [id, usual] of Object.entries(USUAL)) {
-    $(id).value = address.get(id) ?? usual;
-    if (!$(id).value) $(id).value = usual;
-  }
-  chooseLabel(address.get("label") ?? "");
-  $("crops").checked = address.get("crops") !== "false";
-  $("rate").textContent = percent($("false_accept").value);
-  search({ anyway: address.get("anyway") === "true", record: false });
-  const wanted = location.hash.slice(1);
-  if (TABS.includes(wanted)) tab(wanted, false);
+  const wanted = SECTIONS.includes(location.hash.slice(1)) ? location.hash.slice(1) : "search";
+  if (viewer.isOpen() && !location.hash) viewer.close();
+  if (asked !== location.search) {
+    const address = new URLSearchParams(location.search);
+    const next = Object.entries(USUAL).map(([key, usual]) => [key, Array.isArray(usual) ? address.getAll(key) : address.get(key) ?? usual]);
+    search(Object.fromEntries(next), { record: false });
+  } else openNamed();
+  section(wanted, false);
 }
 
-function taken(file) {
-  if (!file) return;
-  if (!$("classify").hidden) chooseToClassify(file);
-  else if (tooLarge(file)) { turn++; tab("search", false); nothing(tooLarge(file)); }
-  else { query.upload = file; query.like = []; query.q = $("q").value; search(); }
+function taken(files) {
+  if (!files.length) return;
+  if ($("classify").hidden) upload(files[0]);
+  else import("./classify.js").then(({ take }) => take(files));
 }
 
-for (const node of document.querySelectorAll("nav button")) node.addEventListener("click", () => tab(node.dataset.tab));
-$("search-form").addEventListener("submit", (event) => { event.preventDefault(); query.q = $("q").value; search(); });
-for (const id of ["label", "crops", "rank_by", "false_accept", "k"]) $(id).addEventListener("change", () => { query.q = $("q").value; search(); });
-$("false_accept").addEventListener("input", () => { $("rate").textContent = percent($("false_accept").value); });
-$("more").addEventListener("click", () => search({ k: Math.min(500, shown + 20), record: false, anyway: relaxed }));
-$("query-image").addEventListener("change", ({ target }) => { taken(target.files[0]); target.value = ""; });
-$("classify-image").addEventListener("change", ({ target }) => { if (target.files[0]) chooseToClassify(target.files[0]); target.value = ""; });
-$("classify-form").addEventListener("submit", (event) => { event.preventDefault(); classify(); });
-$("label-set").addEventListener("change", () => { $("own").hidden = $("label-set").value !== ""; });
-$("index-form").addEventListener("submit", (event) => { event.preventDefault(); startJob(); });
-$("run-evaluation").addEventListener("click", runEvaluation);
-$("close").addEventListener("click", () => $("view").close());
-$("view").addEventListener("close", leave);
-// Beside it, that is: not at the end of a selection that began inside.
-$("view").addEventListener("pointerdown", ({ target }) => { pressed = target; });
-$("view").addEventListener("click", ({ target }) => target === $("view") && pressed === target && $("view").close());
+function banner(model) {
+  if (model !== "starter" || localStorage.getItem("banner") === "seen") return;
+  $("banner").append(tool("close", "Do not show this again", () => { $("banner").hidden = true; localStorage.setItem("banner", "seen"); }));
+  $("banner").hidden = false;
+}
+
+for (const node of document.querySelectorAll("nav button")) node.addEventListener("click", () => {
+  if (node.dataset.tab === "search" && !$("search").hidden) search({ ...USUAL }); else section(node.dataset.tab);
+});
+document.querySelector(".brand").addEventListener("click", (event) => { event.preventDefault(); search({ ...USUAL }); });
+$("search-form").addEventListener("submit", (event) => { event.preventDefault(); search({ q: $("q").value }); });
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); section("search"); grid.focus(); });
+$("query-image").addEventListener("change", ({ target }) => { if (target.files[0]) upload(target.files[0]); target.value = ""; });
+$("hits").addEventListener("open", ({ detail }) => openViewer(detail));
+$("hits").addEventListener("select", showSelection);
+document.addEventListener("keydown", (event) => {
+  if (event.target.matches("input, textarea, select") || viewer.isOpen() || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "/") { event.preventDefault(); section("search"); $("q").select(); }
+  if (event.key === "Escape" && grid.selected.size) grid.selectNone();
+});
 const holdsFiles = (event) => event.dataTransfer.types.includes("Files"); // text is dragged into fields
 document.addEventListener("dragover", (event) => { if (holdsFiles(event)) { event.preventDefault(); document.body.classList.add("dropping"); } });
 document.addEventListener("dragleave", () => document.body.classList.remove("dropping"));
-document.addEventListener("drop", (event) => { if (holdsFiles(event)) { event.preventDefault(); document.body.classList.remove("dropping"); taken(event.dataTransfer.files[0]); } });
+document.addEventListener("drop", (event) => { if (holdsFiles(event)) { event.preventDefault(); document.body.classList.remove("dropping"); taken([...event.dataTransfer.files]); } });
 // Office programs put a picture of the text beside it: in a field the text is meant.
-document.addEventListener("paste", (event) => event.target.matches?.("input, textarea") && event.clipboardData.types.includes("text/plain") || taken(event.clipboardData.files[0]));
-window.addEventListener("popstate", fromAddress);
+document.addEventListener("paste", (event) => event.target.matches?.("input, textarea") && event.clipboardData.types.includes("text/plain") || taken([...event.clipboardData.files]));
+addEventListener("popstate", fromAddress);
 
 recall();
-loadWordings().catch(() => { $("own").hidden = false; }); // one's own labels are left
-loadLibrary().catch(() => {}).finally(() => {
-  // Whoever was quicker than the page has asked already, or is typing: that stands.
-  if (query.q || query.upload || query.like.length) return;
-  const typed = location.search ? "" : $("q").value;
-  fromAddress();
-  if (typed) $("q").value = typed;
-});
+fromAddress();
+ask("library").then((about) => {
+  images = about.images;
+  document.querySelector('[data-tab="evaluate"]').hidden = !about.labels.length;
+  banner(about.model.name);
+  fill(query, search, images, about);
+}).catch(() => {});
+addEventListener("load", () => ask("suggestions").then((answer) => { // pictures first
+  ({ suggestions } = answer);
+  $("suggestions").replaceChildren(...suggestions.map(({ text, image }) => {
+    const node = button("", () => search({ q: text }), { className: "suggestion" });
+    node.append(make("img", { src: thumbnail(image), alt: "" }), text);
+    return node;
+  }));
+  suggest(!isSearch() || !grid.shown().length);
+}).catch(() => { $("suggestions").hidden = true; }));

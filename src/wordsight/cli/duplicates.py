@@ -1,0 +1,86 @@
+"""``wordsight duplicates``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wordsight.cli.app import JsonOption, LibraryOption, app, examples
+from wordsight.cli.console import count, nearby, print_json, progress_bar, say
+from wordsight.progress import size
+
+if TYPE_CHECKING:
+    from wordsight.duplicates import Copy, Duplicates
+
+
+@app.command(
+    epilog=examples(
+        "wordsight duplicates --library ~/Pictures",
+        "wordsight duplicates --extra -0 | xargs -0 ls -l",
+    )
+)
+def duplicates(
+    library: LibraryOption = None,
+    false_merge: Annotated[
+        float,
+        typer.Option(
+            metavar="P", help="The share of images that may be grouped wrongly: 0.00003 is strict."
+        ),
+    ] = 0.0003,
+    extra: Annotated[
+        bool,
+        typer.Option("--extra", help="Print the paths of all images but the best of each group."),
+    ] = False,
+    zero: Annotated[
+        bool, typer.Option("--null", "-0", help="With --extra: end them with zero bytes.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Group near-duplicates and bursts. Nothing is deleted.
+
+    Copies that were encoded again, resized or cropped, and pictures taken in a row, are grouped.
+    The first image of a group (marked *) is the one to keep: the largest, sharpest one. The first
+    run reads all images once.
+    """
+    from wordsight.duplicates import find
+    from wordsight.library import Store
+    from wordsight.library import find as find_library
+    from wordsight.prints import read_prints
+
+    if as_json and (extra or zero):
+        raise typer.BadParameter("choose one: --json or --extra (-0)")
+    store = Store.open(library or find_library())
+    with progress_bar("reading", "images") as progress:
+        prints, skipped = read_prints(store, progress=progress)
+    with progress_bar("comparing", "pairs") as progress:
+        found = find(store, prints, false_merge=false_merge, progress=progress)
+    found.skipped = skipped
+    if as_json:
+        print_json(found.to_json())
+        return
+    for path, reason in skipped:
+        say(f"Skipped {nearby(path)}: {reason}")
+    if extra or zero:
+        for group in found.groups:
+            for copy in group.images[1:]:
+                print(copy.path, end="\0" if zero else "\n")
+    else:
+        _print_groups(found)
+
+
+def _print_groups(found: Duplicates) -> None:
+    for number, group in enumerate(found.groups, start=1):
+        alike = "equal files" if group.likeness >= 1 else f"likeness {group.likeness:.2f}"
+        print(f"Group {number}: {count(len(group.images), 'image')}, {alike}")
+        for copy in group.images:
+            print(f"  {'*' if copy is group.keep else ' '} {_described(copy)}")
+    more = sum(len(group.images) - 1 for group in found.groups)
+    print(
+        f"{count(len(found.groups), 'group')} in {count(found.images, 'image')}; "
+        f"{count(more, 'image')} beside the best ones (*)."
+    )
+
+
+def _described(copy: Copy) -> str:
+    return f"{nearby(copy.path)}  {copy.width} x {copy.height}, {size(copy.bytes)}"

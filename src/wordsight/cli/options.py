@@ -1,0 +1,108 @@
+"""The options that several verbs share, each written once, as an annotated type."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wordsight.errors import WordsightError
+
+
+def given(option: str) -> Callable[[str | Path], str]:
+    """A parser for an option's value that refuses an empty one, as a variable leaves that is unset.
+
+    ``Path("")`` is the current folder, ``--host ""`` every address of the machine.
+    """
+
+    def parse(value: str | Path) -> str:  # a default comes as it is
+        text = str(value)
+        if not text.strip():
+            raise WordsightError(f"{option} is empty; give it a value or omit it.")
+        return text
+
+    return parse
+
+
+class Runtime(str, Enum):
+    """What runs the models."""
+
+    auto = "auto"
+    openvino = "openvino"
+    onnxruntime = "onnxruntime"
+
+
+class Precision(str, Enum):
+    """The precision models run in."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    int8 = "int8"
+
+
+LibraryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--library",
+        "-L",
+        metavar="DIR",
+        parser=given("--library"),
+        envvar="WORDSIGHT_LIBRARY",
+        help="The library's directory. Default: .wordsight here or in a folder above.",
+    ),
+]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+RuntimeOption = Annotated[
+    Runtime, typer.Option(help="Inference runtime; auto: OpenVINO on a CPU if it is installed.")
+]
+
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(help="Numeric precision; auto: bf16 if the CPU supports it, else fp32."),
+]
+
+
+def _use_device(name: str | None) -> str | None:
+    """Say it where models are loaded, wherever in the verb that is."""
+    if name:
+        os.environ["WORDSIGHT_DEVICE"] = name
+    return name
+
+
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="cpu|gpu|npu",
+        parser=given("--device"),
+        callback=_use_device,
+        help="Where images are encoded: an Intel GPU or NPU by OpenVINO. Refused if its vectors "
+        "are not the CPU's. Default: cpu.",
+    ),
+]
+
+
+# Of a new model; the model of a library is written in it, so a verb on one asks where it is now.
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        parser=given("--model"),
+        help="A name of `wordsight models`, a directory, or a hub id.",
+    ),
+]
+
+MovedModelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        parser=given("--model"),
+        help="Where to find the library's model, if it has moved.",
+    ),
+]

@@ -1,0 +1,56 @@
+"""``wordsight export-vectors``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from wordsight.cli import options
+from wordsight.cli.app import app, examples
+from wordsight.cli.console import count, nearby, print_json, progress_bar
+
+
+@app.command(
+    "export-vectors",
+    epilog=examples(
+        "wordsight export-vectors --library ~/Pictures --to vectors",
+        "wordsight export-vectors --to vectors --where \"taken >= '2023'\" --dtype float32",
+    ),
+)
+def export_vectors(
+    to: Annotated[
+        Path,
+        typer.Option(metavar="DIR", parser=options.given("--to"), help="A new folder to write."),
+    ],
+    library: options.LibraryOption = None,
+    where: Annotated[
+        str | None,
+        typer.Option(metavar="SQL", help="Only images that this is true of, as in a search."),
+    ] = None,
+    crops: Annotated[
+        bool, typer.Option("--crops", help="The vectors of crops too, a row each.")
+    ] = False,
+    dtype: Annotated[
+        Literal["float16", "float32"],
+        typer.Option(help="Numbers in the files; a library keeps float16."),
+    ] = "float16",
+    as_json: options.JsonOption = False,
+) -> None:
+    """Write a library's vectors as files for other programs.
+
+    img_emb/img_emb_N.npy holds the vectors, metadata/metadata_N.parquet a row for each (id,
+    image_path, label, what is known of the file): what clip-retrieval and autofaiss read.
+    """
+    from wordsight.library import Store, find
+    from wordsight.vectors import export
+
+    store = Store.open(library or find())
+    with progress_bar("exporting", "vectors") as progress:
+        done = export(store, to, where=where, crops=crops, dtype=dtype, progress=progress)
+    if as_json:
+        print_json(done.to_json())
+    else:
+        shape = f"{done.dim} dimensions, {done.dtype}"
+        print(f"{nearby(str(to))}: {count(done.rows, 'vector')} ({shape}) in {done.parts} files.")

@@ -1,0 +1,207 @@
+"""``wordsight watch``."""
+
+from __future__ import annotations
+
+import json
+import queue
+import re
+import shlex
+import subprocess
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wordsight.cli.app import app, examples
+from wordsight.cli.console import say
+from wordsight.cli.opening import load
+from wordsight.cli.options import Precision, PrecisionOption, Runtime, RuntimeOption, given
+from wordsight.errors import WordsightError
+from wordsight.paths import expanded
+
+_SECONDS = {"h": 3600, "d": 86_400, "w": 604_800}
+_PATIENCE = 10.0  # seconds that a command or a webhook may take
+_WAITING = 1000  # events that wait for them; beyond, they are left out
+
+
+@app.command(
+    epilog=examples(
+        'wordsight watch rtsp://user:secret@10.0.0.5/stream --prompt "a person" --prompt "a car"',
+        'wordsight watch front=rtsp://10.0.0.5/1 yard=http://10.0.0.6/mjpg --prompt "a fox"',
+        'wordsight watch recordings --prompt "a parcel" --on-event ./tell.sh --keep 3d',
+    )
+)
+def watch(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]URL|DIR|DEVICE...",
+            help="Cameras: rtsp:// or http:// (MJPEG), a folder that grows, /dev/video0.",
+        ),
+    ],
+    prompt: Annotated[
+        list[str],
+        typer.Option("--prompt", "-p", metavar="TEXT", help="What to look for; may be repeated."),
+    ],
+    false_alarms: Annotated[
+        str,
+        typer.Option(
+            metavar="N/day",
+            help="How many false alarms all prompts and cameras may raise together.",
+        ),
+    ] = "1/day",
+    every: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How often to look.", min=0.1, max=60)
+    ] = 1.0,
+    on_event: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CMD", parser=given("--on-event"), help="Run this with the event as its input."
+        ),
+    ] = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option(metavar="URL", parser=given("--webhook"), help="Post events there as JSON."),
+    ] = None,
+    keep: Annotated[
+        str,
+        typer.Option(metavar="7d", help="How long histories and thumbnails stay: 12h, 7d, 4w."),
+    ] = "7d",
+    folder: Annotated[
+        Path,
+        typer.Option(
+            "--folder", metavar="DIR", parser=given("--folder"), help="Where these are kept."
+        ),
+    ] = Path("watch"),
+    duration: Annotated[
+        float | None,
+        typer.Option("--for", metavar="SECONDS", help="Stop after that. Default: never.", min=0.1),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME", parser=given("--model"), help="The model to watch with.")
+    ] = "auto",
+    runtime: RuntimeOption = Runtime.auto,
+    precision: PrecisionOption = Precision.auto,
+) -> None:
+    """Watch cameras for prompts; an event is a line of JSON on standard output.
+
+    The cut-off comes from each camera's own history, so that false alarms are as rare as you say.
+    In its first hour a camera is still learning: events say so ("learning": true).
+    """
+    from wordsight.watching import camera_name
+    from wordsight.watching import watch as run
+
+    rate, seconds = _rate(false_alarms), _seconds(keep)
+    cameras: list[tuple[str, str]] = []
+    for source in sources:
+        named = re.fullmatch(r"([\w.-]+)=(.+)", source)
+        name, place = (named[1], named[2]) if named else (camera_name(source), source)
+        if "://" not in place:
+            place = str(expanded(place))
+        taken = {other for other, _ in cameras}
+        number = 2
+        while name in taken:
+            name, number = f"{name.rstrip('0123456789').rstrip('-')}-{number}", number + 1
+        cameras.append((name, place))
+    loaded = load(model, runtime, precision)
+    stop = threading.Event()
+    told = _Told(on_event, webhook)
+
+    def emit(event: dict[str, Any]) -> None:
+        print(json.dumps(event), flush=True)
+        if event["event"] == "learning":
+            say(f"note: {event['camera']} is still learning, for the first hour.")
+        elif event["event"] == "gap":
+            back = event["end"] is not None
+            say(f"note: {event['camera']}: {'back' if back else 'nothing is seen: '}"
+                f"{'' if back else event['reason']}")  # fmt: skip
+        else:
+            told.put(event)
+
+    timer = threading.Timer(duration, stop.set) if duration else None
+    if timer:
+        timer.daemon = True
+        timer.start()
+    say(f"watching {', '.join(name for name, _ in cameras)}; Ctrl-C stops.")
+    try:
+        run(
+            cameras,
+            prompt,
+            loaded,
+            emit,
+            folder=expanded(folder),
+            false_alarms=rate,
+            every=every,
+            keep=seconds,
+            stop=stop,
+        )
+    finally:
+        told.close()
+
+
+def _rate(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(?:\s*/\s*(hour|day|week))?", text.strip())
+    days = {"hour": 1 / 24, "day": 1.0, "week": 7.0}
+    value = float(found[1]) / days[found[2] or "day"] if found else 0.0
+    if not value > 0:
+        raise WordsightError(f"--false-alarms {text} is no rate; write 1/day, 3/week or 1/hour.")
+    return value
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hdw])", text.strip())
+    if not found or not float(found[1]):
+        raise WordsightError(f"--keep {text} is no time; write 12h, 7d or 4w.")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+class _Told:
+    """Hands events to a command and a webhook, one after the other, beside the watching."""
+
+    def __init__(self, command: str | None, webhook: str | None) -> None:
+        self.command = shlex.split(command) if command else None
+        self.webhook = webhook
+        self._events: queue.Queue[dict[str, Any] | None] = queue.Queue(_WAITING)
+        self._thread = threading.Thread(target=self._run, daemon=True, name="events")
+        if command or webhook:
+            self._thread.start()
+
+    def put(self, event: dict[str, Any]) -> None:
+        if not self._thread.ident:
+            return
+        try:
+            self._events.put_nowait(event)
+        except queue.Full:
+            say("note: events come faster than they can be handed on; one was left out.")
+
+    def close(self) -> None:
+        """Hand on what waits."""
+        if self._thread.ident:
+            self._events.put(None)
+            self._thread.join(2 * _PATIENCE)
+
+    def _run(self) -> None:
+        while (event := self._events.get()) is not None:
+            data = json.dumps(event).encode()
+            for hand_on in (self._call, self._post):
+                try:
+                    hand_on(data)
+                except Exception as error:
+                    from wordsight.video.live import hidden
+
+                    say(f"note: an event could not be handed on: {hidden(str(error))[:200]}")
+
+    def _call(self, data: bytes) -> None:
+        if self.command:
+            subprocess.run(
+                self.command, input=data, timeout=_PATIENCE, check=True, stdout=subprocess.DEVNULL
+            )
+
+    def _post(self, data: bytes) -> None:
+        if self.webhook:
+            from urllib.request import Request, urlopen
+
+            headers = {"Content-Type": "application/json"}
+            with urlopen(Request(self.webhook, data, headers), timeout=_PATIENCE):
+                pass

@@ -1,0 +1,315 @@
+"""Near-duplicates and bursts: groups of images that show the same view of the same thing.
+
+Candidates are pairs that are among each other's nearest, by the model's vectors or by their prints
+(see :mod:`wordsight.likeness`). A pair is a duplicate when its likeness is above a cut-off that the
+library itself gives: most pairs of neighbours are *different* pictures of similar things, and how
+their likeness falls off says how often two such reach any value by chance. The cut-off is where
+that happens to no more than a stated share of the images.
+
+Nothing is deleted, here or anywhere else in wordsight.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from wordsight.errors import QueryError
+from wordsight.library import Entry, Store, id_to_int
+from wordsight.likeness import Details, likeness
+from wordsight.prints import Print, Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FALSE_MERGE = 0.0003
+"""The share of images that may be grouped wrongly, where no other is stated."""
+
+NEIGHBOURS = 5
+"""So many of the nearest images, by the vectors and by the prints, are compared with each."""
+
+_COPIES = 0.85  # hardly any copy is less alike
+_LEAST, _MOST = 0.65, 0.89  # the cut-off: no photographs are alike below, and copies are lost above
+_TAIL = 0.05  # the share of different pictures that tells how their likeness falls off
+_ENOUGH = 400  # pairs; fewer do not tell
+_TYPICAL = (0.4, 0.16)  # then: artanh of the likeness where the tail begins, and its fall-off
+_BLURRED = 0.6  # of the sharpest one's sharpness
+_DESCRIPTOR = 12  # pixels a side
+_KEPT_READY = 1024
+_BLOCK = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One image of a group; ``bytes`` is the size of its file, ``taken`` its capture time."""
+
+    id: str
+    path: str
+    width: int
+    height: int
+    bytes: int
+    sharpness: float
+    taken: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``wordsight duplicates --json`` prints of an image."""
+        return {
+            "id": self.id,
+            "path": self.path,
+            "width": self.width,
+            "height": self.height,
+            "bytes": self.bytes,
+            "sharpness": round(self.sharpness, 4),
+            "taken": self.taken,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Images that show the same; the first is the one that wordsight would keep.
+
+    That is the one of most pixels; of several such one that is not blurred, then the largest file.
+    ``likeness`` is the least of those that hold the group together, 1 for equal files.
+    """
+
+    images: list[Copy]
+    likeness: float
+
+    @property
+    def keep(self) -> Copy:
+        """The suggestion which one to keep."""
+        return self.images[0]
+
+
+@dataclass(slots=True)
+class Duplicates:
+    """What :func:`find` found.
+
+    ``cut_off`` is the least likeness of a pair; ``compared`` the number of pairs that were looked
+    at; ``false_merge`` the stated rate: the share of images that may be grouped wrongly.
+    ``skipped`` are images that could not be read, with reasons.
+    """
+
+    groups: list[Group]
+    images: int
+    compared: int
+    cut_off: float
+    false_merge: float
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``wordsight duplicates --json`` prints."""
+        return {
+            "groups": [
+                {
+                    "keep": group.keep.id,
+                    "likeness": round(group.likeness, 4),
+                    "images": [copy.to_json() for copy in group.images],
+                }
+                for group in self.groups
+            ],
+            "images": self.images,
+            "compared": self.compared,
+            "cut_off": round(self.cut_off, 4),
+            "false_merge": self.false_merge,
+            "skipped": [{"path": path, "reason": reason} for path, reason in self.skipped],
+        }
+
+
+# -- pairs ---------------------------------------------------------------------------------------
+
+
+def find(
+    store: Store,
+    prints: Mapping[str, Print],
+    *,
+    false_merge: float = FALSE_MERGE,
+    progress: Progress | None = None,
+) -> Duplicates:
+    """Group the images of a library that are duplicates of each other (see the module).
+
+    ``prints`` are from :func:`~wordsight.prints.read_prints`; images without one are in no group.
+    Raises QueryError where ``false_merge`` is no rate. Time grows with the square of the images for
+    the neighbours, and with their number for the comparisons.
+    """
+    import numpy as np
+
+    if not 0 < false_merge < 1:
+        raise QueryError(f"the false-merge rate must be between 0 and 1, not {false_merge:g}.")
+    snapshot = store.snapshot()
+    place = {identity: n for n, identity in enumerate(snapshot.ids.tolist())}
+    copies: dict[str, list[Entry]] = {}  # by the hash of their bytes
+    for entry in store.entries():
+        if entry.hash in prints and id_to_int(entry.id) in place:
+            copies.setdefault(entry.hash, []).append(entry)
+    hashes = list(copies)
+    first = [place[id_to_int(copies[known][0].id)] for known in hashes]
+    vectors = snapshot.vectors[snapshot.starts[first]] if hashes else np.zeros((0, 1), np.float32)
+    pairs = _candidates(vectors, _descriptors([prints[known] for known in hashes]))
+    ready = lru_cache(_KEPT_READY)(lambda n: Details(prints[hashes[n]].grey))
+    alike = np.zeros(len(pairs))
+    for n, (one, other) in enumerate(pairs.tolist()):
+        alike[n] = likeness(ready(one), ready(other))
+        if progress and (n % 64 == 63 or n == len(pairs) - 1):
+            progress(n + 1, len(pairs))
+    cut_off = cut_off_of(alike, false_merge * max(len(hashes), 1))
+    linked = alike >= cut_off
+    groups = _groups(
+        len(hashes), pairs[linked], alike[linked], [len(c) > 1 for c in copies.values()]
+    )
+    return Duplicates(
+        _described(store, groups, [copies[known] for known in hashes], prints, place),
+        len(store),
+        len(pairs),
+        cut_off,
+        false_merge,
+    )
+
+
+def _descriptors(prints: Sequence[Print]) -> NDArray[np.float32]:
+    """Prints as vectors of unit length, whose cosine tells which are worth comparing."""
+    import numpy as np
+    from PIL import Image
+    from PIL.Image import Resampling
+
+    size = (_DESCRIPTOR, _DESCRIPTOR)
+    small = [Image.fromarray(each.grey).resize(size, Resampling.BOX) for each in prints]
+    vectors = np.array([np.asarray(s, np.float32).ravel() for s in small], np.float32)
+    vectors = vectors.reshape(len(prints), _DESCRIPTOR**2)
+    vectors -= vectors.mean(axis=1, keepdims=True)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+    return vectors
+
+
+def _candidates(*spaces: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Pairs of rows [P, 2], the lower first, of which one is near the other in a space."""
+    import numpy as np
+
+    found = []
+    for vectors in spaces:
+        near = min(NEIGHBOURS, len(vectors) - 1)
+        for begin in range(0, len(vectors) if near > 0 else 0, _BLOCK):
+            some = vectors[begin : begin + _BLOCK]
+            scores = some @ vectors.T
+            rows = np.arange(begin, begin + len(some))
+            scores[rows - begin, rows] = -np.inf
+            nearest = np.argpartition(-scores, near - 1, axis=1)[:, :near]
+            pairs = np.stack([np.repeat(rows, near), nearest.ravel()], axis=1)
+            found.append(np.sort(pairs, axis=1))
+    return np.unique(np.concatenate(found), axis=0) if found else np.zeros((0, 2), np.intp)
+
+
+def cut_off_of(alike: NDArray[np.floating[Any]], expected: float) -> float:
+    """The likeness that so many pairs of different pictures are ``expected`` to reach by chance.
+
+    ``alike`` [P] are the pairs that were compared, duplicates among them; few of these are below
+    0.85. What is below is taken for different pictures: the upper tail of artanh of their likeness
+    falls off exponentially, as tails do, and is followed to where so few are left.
+    """
+    import numpy as np
+
+    z = np.arctanh(np.clip(alike, -0.999, 0.999))
+    different = z[z < math.atanh(_COPIES)]
+    begin, fall = _TYPICAL
+    if len(different) >= _ENOUGH:
+        begin = float(np.quantile(different, 1 - _TAIL))
+        fall = _fall_off(different[different > begin] - begin, math.atanh(_COPIES) - begin)
+    cut_off = math.tanh(begin + fall * math.log(max(_TAIL * len(different) / expected, 1.0)))
+    return min(max(cut_off, _LEAST), _MOST)
+
+
+def _fall_off(excess: NDArray[np.floating[Any]], end: float) -> float:
+    """The likeliest scale of an exponential of which only what is below ``end`` was seen."""
+    mean = float(excess.mean()) if len(excess) else 0.0
+    low, high = 1e-3, 10.0
+    for _ in range(50):
+        scale = (low + high) / 2
+        cut = end / math.expm1(end / scale) if end / scale < 500 else 0.0
+        low, high = (scale, high) if scale - cut < mean else (low, scale)
+    return low
+
+
+# -- groups --------------------------------------------------------------------------------------
+
+
+def _groups(
+    count: int,
+    pairs: NDArray[np.intp],
+    alike: NDArray[np.floating[Any]],
+    repeated: Sequence[bool],
+) -> list[tuple[list[int], float]]:
+    """What hangs together by these pairs, with the least likeness that is needed for that.
+
+    Of files that are there more than once (``repeated``), each is a group of its own at least.
+    """
+    parent = list(range(count))
+    least = [1.0] * count
+
+    def root(n: int) -> int:
+        while parent[n] != n:
+            parent[n] = parent[parent[n]]
+            n = parent[n]
+        return n
+
+    for value, (one, other) in sorted(
+        zip(alike.tolist(), pairs.tolist(), strict=True), reverse=True
+    ):
+        a, b = root(one), root(other)
+        if a != b:
+            parent[b] = a
+            least[a] = min(least[a], least[b], value)
+    members: dict[int, list[int]] = {}
+    for n in range(count):
+        members.setdefault(root(n), []).append(n)
+    return [(some, least[a]) for a, some in members.items() if len(some) > 1 or repeated[some[0]]]
+
+
+def _described(
+    store: Store,
+    groups: Sequence[tuple[list[int], float]],
+    copies: Sequence[list[Entry]],
+    prints: Mapping[str, Print],
+    place: Mapping[int, int],
+) -> list[Group]:
+    """The groups with what is known of their images, the largest first."""
+    snapshot = store.snapshot()
+    entries = [[entry for n in some for entry in copies[n]] for some, _ in groups]
+    flat = [entry for some in entries for entry in some]
+    rows = snapshot.rows[snapshot.starts[[place[id_to_int(entry.id)] for entry in flat]]]
+    known = dict(
+        zip((e.id for e in flat), store.rows(rows.tolist(), snapshot.version), strict=True)
+    )
+    described = []
+    for some, (_, least) in zip(entries, groups, strict=True):
+        images = [
+            Copy(
+                entry.id,
+                entry.path,
+                known[entry.id]["width"],
+                known[entry.id]["height"],
+                entry.size,
+                prints[entry.hash].sharpness,
+                known[entry.id]["metadata"].get("taken"),
+            )
+            for entry in some
+        ]
+        described.append(Group(_best_first(images), least))
+    return sorted(described, key=lambda group: (-len(group.images), group.keep.path))
+
+
+def _best_first(images: Sequence[Copy]) -> list[Copy]:
+    """Most pixels, then not blurred against the sharpest, then the largest file.
+
+    Encoding changes the sharpness too, so that little of it decides nothing.
+    """
+    sharpest = max(copy.sharpness for copy in images)
+
+    def key(copy: Copy) -> tuple[int, bool, int, str]:
+        blurred = copy.sharpness < _BLURRED * sharpest
+        return -copy.width * copy.height, blurred, -copy.bytes, copy.path
+
+    return sorted(images, key=key)

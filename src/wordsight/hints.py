@@ -1,0 +1,89 @@
+"""Lines that help with how a query is written: signs that were taken as words, words misspelt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from wordsight.bank import vocabulary
+from wordsight.search import Query
+
+if TYPE_CHECKING:
+    from wordsight.search import Result
+
+_SIGN = re.compile(r"(?:^|\s)([+\-\u2212])\s*(?=[^\W\d_])")
+_WORD = re.compile(r"[^\W\d_]+")
+_ENDINGS = ("s", "es", "ed", "d", "ing", "er", "r", "y", "ly", "n", "en")
+
+
+def hints(query: object, result: Result) -> list[str]:
+    """What to say to who typed a query, beside its result; nothing for other kinds of queries.
+
+    Combinations are written with quotes: ``beach + sunset`` without them is looked for as words,
+    and a line says so. Words are put right only where nothing matches.
+    """
+    if isinstance(query, Query) and len(query.terms) == 1 and query.terms[0].weight == 1:
+        query = query.terms[0].text
+    if not isinstance(query, str) or '"' in query or "\u201c" in query:
+        return []
+    found = []
+    if combined := as_combination(query):
+        found.append(f"+ and - combine words in quotes; to combine, write: {combined}")
+    if result.verdict == "none" and (better := put_right(query)):
+        found.append(f'did you mean "{better}"?')
+    return found
+
+
+def as_combination(query: str) -> str | None:
+    """``beach + sunset -people`` as it would be written; None where there is nothing to combine."""
+    first, *others = _SIGN.split(query.strip())
+    terms = list(zip(others[::2], others[1::2], strict=True))
+    if not terms or not first.strip():  # "-dog" alone leaves nothing to look for
+        return None
+    written = [f'"{first.strip()}"']
+    for sign, words in terms:
+        written += ["+" if sign == "+" else "-", f'"{words.strip()}"']
+    return " ".join(written)
+
+
+def put_right(query: str) -> str | None:
+    """A query with the first word that looks misspelt put right; None where none does."""
+    known = vocabulary()
+    for found in _WORD.finditer(query):
+        word = found[0].lower()
+        if word not in known and (better := _nearest(word, known)):
+            return query[: found.start()] + better + query[found.end() :]
+    return None
+
+
+def _nearest(word: str, known: Iterable[str]) -> str | None:
+    """The first known word that is one slip away: two letters swapped, one wrong, missing, added.
+
+    Of three letters only swapped ones tell enough, and an ending is no slip.
+    """
+    for other in known:
+        if sorted(word) == sorted(other) and _swapped(word, other):
+            return other
+    if len(word) < 5:
+        return None
+    return next((other for other in known if _one_edit(word, other)), None)
+
+
+def _swapped(word: str, other: str) -> bool:
+    wrong = [n for n, (a, b) in enumerate(zip(word, other, strict=True)) if a != b]
+    return len(wrong) == 2 and wrong[1] == wrong[0] + 1
+
+
+def _one_edit(word: str, other: str) -> bool:
+    if abs(len(word) - len(other)) > 1 or len(other) < 4:
+        return False
+    if any(a == b + end for end in _ENDINGS for a, b in ((word, other), (other, word))):
+        return False
+    start = 0
+    while start < min(len(word), len(other)) and word[start] == other[start]:
+        start += 1
+    if len(word) == len(other):
+        return word[start + 1 :] == other[start + 1 :]
+    longer, shorter = sorted((word, other), key=len, reverse=True)
+    return longer[start + 1 :] == shorter[start:]

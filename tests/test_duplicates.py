@@ -1,0 +1,156 @@
+"""Near-duplicates: what is grouped, what is not, and that nothing happens to the files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import ColourModel
+from PIL import Image, ImageDraw, ImageFilter
+from test_cli import Cli, run  # noqa: F401  (a fixture)
+
+import wordsight
+from wordsight.duplicates import cut_off_of
+from wordsight.errors import QueryError
+from wordsight.likeness import Details, likeness, print_of
+
+
+def scene(seed: int, size: tuple[int, int] = (480, 360)) -> Image.Image:
+    """A picture of a hundred shapes that are nowhere else."""
+    rng = np.random.default_rng(seed)
+    image = Image.new("RGB", size, tuple(int(v) for v in rng.integers(60, 200, 3)))
+    draw = ImageDraw.Draw(image)
+    for _ in range(100):
+        x, y = rng.integers(0, size[0]), rng.integers(0, size[1])
+        w, h = rng.integers(10, 90, 2)
+        draw.ellipse((x, y, x + w, y + h), fill=tuple(int(v) for v in rng.integers(0, 255, 3)))
+    return image.filter(ImageFilter.GaussianBlur(1))
+
+
+def alike(one: Image.Image, other: Image.Image) -> float:
+    return likeness(Details(print_of(one)), Details(print_of(other)))
+
+
+def smaller(image: Image.Image) -> Image.Image:
+    return image.resize((image.width // 2, image.height // 2))
+
+
+def cropped(image: Image.Image) -> Image.Image:
+    return image.crop((40, 10, 420, 330))
+
+
+def turned(image: Image.Image) -> Image.Image:
+    return image.rotate(2, Image.Resampling.BICUBIC).crop((20, 20, 460, 340))
+
+
+def brighter(image: Image.Image) -> Image.Image:
+    return image.point(lambda value: 0.7 * value + 60)
+
+
+@pytest.mark.parametrize("change", [smaller, cropped, turned, brighter])
+def test_a_changed_copy_is_alike(change: Callable[[Image.Image], Image.Image]) -> None:
+    assert alike(scene(1), change(scene(1))) > 0.9
+
+
+def test_other_pictures_are_not() -> None:
+    assert alike(scene(1), scene(2)) < 0.5
+    blank = Image.new("RGB", (480, 360), "white")
+    assert alike(scene(1), blank) == 0
+    assert alike(blank, blank) == 0  # there is nothing to see that would make them one
+
+
+def test_the_cut_off_follows_the_librarys_own_pairs() -> None:
+    rng = np.random.default_rng(0)
+    calm = np.tanh(0.2 + rng.exponential(0.04, 20_000))
+    lively = np.tanh(0.2 + rng.exponential(0.08, 20_000))
+    copies = np.full(2000, 0.97)
+    low, high = (cut_off_of(np.append(some, copies), 2) for some in (calm, lively))
+    assert low < high
+    # Of different pictures as many reach it as were expected, give or take chance.
+    assert (lively >= high).sum() <= 8
+    assert cut_off_of(lively, 200) < high
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """Six pictures; of the first a small copy, a crop and an equal file, of the second a copy."""
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for number in range(6):
+        scene(number).save(folder / f"{number}.jpg", quality=92)
+    smaller(scene(0)).save(folder / "0 small.jpg")
+    cropped(scene(0)).save(folder / "0 crop.jpg")
+    (folder / "0 again.jpg").write_bytes((folder / "0.jpg").read_bytes())
+    scene(1).save(folder / "1 copy.jpg", quality=40)
+    return folder
+
+
+GROUPS = [{"0.jpg", "0 small.jpg", "0 crop.jpg", "0 again.jpg"}, {"1.jpg", "1 copy.jpg"}]
+
+
+def test_groups(album: Path, tmp_path: Path, model: ColourModel) -> None:
+    library = wordsight.create(tmp_path / "library", model)
+    library.index(album)
+    before = {path.name: path.read_bytes() for path in album.iterdir()}
+    found = library.duplicates()
+    assert [{Path(copy.path).name for copy in g.images} for g in found.groups] == GROUPS
+    assert [Path(g.keep.path).name for g in found.groups] in (
+        ["0.jpg", "1.jpg"],
+        ["0 again.jpg", "1.jpg"],  # the same bytes
+    )
+    assert found.groups[1].likeness > 0.9
+    blurred = scene(1).filter(ImageFilter.GaussianBlur(4))
+    blurred.save(album / "1 blurred.png")  # a larger file
+    library.index(album)
+    assert Path(library.duplicates().groups[1].keep.path).name == "1.jpg"
+    assert {name: (album / name).read_bytes() for name in before} == before
+    # What was read is kept: images that are gone meanwhile are still known, new ones are added.
+    (album / "2.jpg").rename(album / "2 moved.jpg")
+    assert library.duplicates().skipped == []
+    scene(1).resize((240, 180)).save(album / "1 small.jpg")
+    library.index(album)
+    assert len(library.duplicates().groups[1].images) == 4
+
+
+def test_a_damaged_file_of_prints_is_made_anew(
+    album: Path, tmp_path: Path, model: ColourModel
+) -> None:
+    library = wordsight.create(tmp_path / "library", model)
+    library.index(album)
+    first = library.duplicates().to_json()
+    (tmp_path / "library/prints.npz").write_bytes(b"PK\x03\x04 nothing")
+    assert library.duplicates().to_json() == first
+
+
+def test_few_images_and_unreadable_ones(tmp_path: Path, model: ColourModel) -> None:
+    library = wordsight.create(tmp_path / "library", model)
+    assert library.duplicates().groups == []
+    folder = tmp_path / "one"
+    folder.mkdir()
+    scene(1).save(folder / "1.jpg")
+    scene(2).save(folder / "2.jpg")
+    library.index(folder)
+    (folder / "1.jpg").unlink()
+    found = library.duplicates()
+    assert (found.groups, [Path(p).name for p, _ in found.skipped]) == ([], ["1.jpg"])
+    with pytest.raises(QueryError, match="between 0 and 1"):
+        library.duplicates(false_merge=2)
+
+
+def test_on_the_command_line(run: Cli, album: Path) -> None:  # noqa: F811
+    run("index", album)
+    said = run("duplicates", "--library", album)
+    assert said.code == 0
+    assert said.out.count("  * ") == 2
+    assert "2 groups in 10 images; 4 images beside the best ones (*)." in said.out
+    found = json.loads(run("duplicates", "--library", album, "--json").out)
+    names = [{Path(i["path"]).name for i in group["images"]} for group in found["groups"]]
+    assert names == GROUPS
+    assert found["groups"][0]["keep"] == found["groups"][0]["images"][0]["id"]
+    extra = run("duplicates", "--library", album, "--extra", "-0").out.split("\0")
+    assert len(extra) == 5
+    assert run("duplicates", "--library", album, "--false-merge", "0").code == 2
+    assert run("duplicates", "--library", album, "--json", "--extra").code == 2

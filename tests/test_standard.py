@@ -1,0 +1,208 @@
+"""Standard benchmarks from their own layouts, and TREC's files, held against ir-measures."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_models import make_clip
+from fakes import ANCHORS, ColourModel
+from PIL import Image
+
+import wordsight
+from wordsight.cli import main
+from wordsight.errors import QueryError
+from wordsight.evaluate import load_judgements
+from wordsight.evaluate.standard import measure, read_benchmark
+from wordsight.evaluate.trec import write_qrels, write_run
+from wordsight.sources import expand_braces
+from wordsight.sources.webdataset import key_of, texts_beside
+
+Photos = Callable[..., Path]
+COLOURS = list(ANCHORS)
+
+
+def _png(colour: str, seed: int) -> bytes:
+    rng = np.random.default_rng(seed)
+    pixels = np.array(ANCHORS[colour]) + rng.integers(-15, 15, (24, 32, 3))
+    file = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def _shard(path: Path, members: dict[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+@pytest.fixture
+def retrieval(tmp_path: Path) -> Path:
+    """Two shards; the caption of the last image is that of another colour."""
+    folder = tmp_path / "wds"
+    (folder / "test").mkdir(parents=True)
+    (folder / "dataset_type.txt").write_text("retrieval\n")
+    (folder / "test/nshards.txt").write_text("2")
+    told = [*COLOURS[:5], "red"]
+    for shard in range(2):
+        members: dict[str, bytes] = {}
+        for i in range(3 * shard, 3 * shard + 3):
+            members[f"s{i:04}.png"] = _png(COLOURS[i], i)
+            members[f"s{i:04}.txt"] = f"{told[i]} thing\na {told[i]} picture".encode()
+        _shard(folder / f"test/{shard}.tar", members)
+    return folder
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    folder = tmp_path / "classes"
+    _shard(
+        folder / "test/0.tar",
+        {
+            name: data
+            for i in range(8)
+            for name, data in (
+                (f"{i}.png", _png(COLOURS[i % 4], i)),
+                (f"{i}.cls", str(i % 4 if i else 3).encode()),
+            )
+        },
+    )
+    (folder / "test/nshards.txt").write_text("1\n")
+    (folder / "classnames.txt").write_text("\n".join(COLOURS[:4]))
+    (folder / "zeroshot_classification_templates.txt").write_text("a photo of {c}.\n{c}\n")
+    return folder
+
+
+def test_retrieval_both_ways(retrieval: Path, model: ColourModel) -> None:
+    measured = measure(model, read_benchmark(f"wds:{retrieval}"), ks=(1, 6))  # type: ignore[arg-type]
+    figures = {
+        task: {key: round(one.value, 3) for key, one in values.items()}
+        for task, values in measured.figures.items()
+    }
+    assert len(measured.captions) == 12
+    assert figures["text to image"]["recall@1"] == 0.833  # 10 of 12 captions
+    assert figures["text to image"]["recall@6"] == 1.0
+    assert figures["image to text"]["recall@1"] == 0.75  # two red images' captions tie: 4.5 of 6
+
+
+def test_zero_shot_classes(classes: Path, model: ColourModel) -> None:
+    measured = measure(model, read_benchmark(f"wds:{classes}:test"))  # type: ignore[arg-type]
+    values = measured.figures["zero-shot"]
+    assert values["acc1"].value == pytest.approx(7 / 8)  # the first has another class
+    assert values["acc5"].value == 1.0
+    assert values["mean_per_class_recall"].value == pytest.approx((1 + 1 + 1 + 2 / 3) / 4)
+
+
+def test_karpathys_split(tmp_path: Path, model: ColourModel) -> None:
+    images = []
+    for i, colour in enumerate(("red", "blue", "green")):
+        (tmp_path / "val2014").mkdir(exist_ok=True)
+        (tmp_path / f"val2014/{i}.png").write_bytes(_png(colour, i))
+        sentences = [{"raw": f"{colour} number {n}"} for n in range(6)]
+        split = "train" if colour == "green" else "test"
+        images.append({"filepath": "val2014", "filename": f"{i}.png", "split": split,
+                       "sentences": sentences})  # fmt: skip
+    (tmp_path / "dataset_coco.json").write_text(json.dumps({"images": images}))
+    measured = measure(model, read_benchmark(f"coco-karpathy:{tmp_path}"))  # type: ignore[arg-type]
+    assert len(measured.captions) == 10  # five of an image, of two images
+    assert measured.figures["text to image"]["recall@1"].value == 1.0
+
+
+def test_the_command(
+    retrieval: Path, classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = str(make_clip(tmp_path / "clip"))
+
+    def run(*arguments: str) -> int:
+        with pytest.raises(SystemExit) as end:
+            main(["evaluate", *arguments])
+        return int(end.value.code or 0)
+
+    benchmark = ["--benchmark", f"wds:{retrieval}", "--model", clip]
+    files = ["--trec-run", str(tmp_path / "run"), "--trec-qrels", str(tmp_path / "qrels")]
+    assert run(*benchmark, *files, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["images"], told["captions"], told["model"]) == (6, 12, "clip")
+    assert len((tmp_path / "run").read_text().splitlines()) == 12 * 6
+    assert len((tmp_path / "qrels").read_text().splitlines()) == 12
+    assert run("--benchmark", f"wds:{classes}", "--model", clip) == 0
+    assert "mean_per_class_recall" in capsys.readouterr().out
+    assert run("--benchmark", f"wds:{classes}", "--model", clip, *files) == 2
+    assert run("--benchmark", "imagenet", "--model", clip) == 2
+    assert "write wds:DIR" in capsys.readouterr().err
+    assert run("--benchmark", f"wds:{tmp_path / 'none'}", "--model", clip) == 2
+    assert run() == 2
+
+
+def test_runs_and_qrels_give_ir_measures_the_same_figures(
+    photos: Photos, model: ColourModel, tmp_path: Path
+) -> None:
+    ir = pytest.importorskip("ir_measures", reason="make test-connect installs it")
+    from wordsight.evaluate import evaluate
+
+    library = wordsight.create(tmp_path / "L", model)  # type: ignore[arg-type]
+    library.index(photos(red=4, blue=3, green=2))
+    graded = [f"red,{p},{1 + i}" for i, p in enumerate(sorted(tmp_path.glob("photos/red*")))]
+    graded += [f"something blue,{p}" for p in tmp_path.glob("photos/*-1.png")]
+    (tmp_path / "judged.csv").write_text("\n".join(graded))
+    judged = load_judgements(library, tmp_path / "judged.csv")
+    # Words point anywhere, so that no two images tie: tools order these as they like.
+    vectors = np.random.default_rng(0).normal(size=judged.vectors.shape).astype(np.float32)
+    judged.vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = evaluate(library, judged, ks=(2, 5))
+    with (tmp_path / "run").open("w") as run, (tmp_path / "qrels").open("w") as qrels:
+        write_run(run, found.run(library))
+        write_qrels(qrels, found.qrels(library))
+    wanted = {"recall@2": ir.Success @ 2, "recall_fraction@2": ir.R @ 2, "precision@5": ir.P @ 5,
+              "mrr": ir.RR, "map": ir.AP, "ndcg@5": ir.nDCG @ 5}  # fmt: skip
+    theirs = ir.calc_aggregate(
+        list(wanted.values()),
+        ir.read_trec_qrels(str(tmp_path / "qrels")),
+        ir.read_trec_run(str(tmp_path / "run")),
+    )
+    ours = found.methods["baseline"]
+    for key, measure_ in wanted.items():
+        assert ours[key].value == pytest.approx(theirs[measure_], abs=1e-6), key
+
+
+def test_topics_and_qrels_are_read(photos: Photos, model: ColourModel, tmp_path: Path) -> None:
+    library = wordsight.create(tmp_path / "L", model)  # type: ignore[arg-type]
+    library.index(photos(red=2, blue=1))
+    ids = {Path(entry.path).name: entry.id for entry in library.store.entries()}
+    topics, qrels = tmp_path / "topics.tsv", tmp_path / "qrels"
+    topics.write_text("7\tred\n8\tblue\n")
+    qrels.write_text(f"7 0 {ids['red-0.png']} 2\n7 0 {ids['blue-0.png']} 0\n8 0 x -1\n")
+    judged = load_judgements(library, topics, qrels=qrels)
+    assert judged.texts == ["red"]
+    assert judged.missing == ["x"]
+    assert judged.grades is not None
+    assert judged.grades[0].tolist() == [2.0]
+    qrels.write_text("9 0 x 1\n")
+    with pytest.raises(QueryError, match="has no query 9"):
+        load_judgements(library, topics, qrels=qrels)
+
+
+def test_names_of_shards(tmp_path: Path) -> None:
+    assert expand_braces("a/{08..11}.tar") == [f"a/{n}.tar" for n in ("08", "09", "10", "11")]
+    assert expand_braces("{a,b}-{0..1}.tar") == ["a-0.tar", "a-1.tar", "b-0.tar", "b-1.tar"]
+    assert expand_braces("plain{}.tar") == ["plain{}.tar"]
+    (tmp_path / "{0..1}.tar").touch()
+    assert expand_braces(tmp_path / "{0..1}.tar") == [str(tmp_path / "{0..1}.tar")]
+    assert key_of("a.b/c.d.jpg") == "a.b/c"
+
+
+def test_texts_beside_images(tmp_path: Path) -> None:
+    members = {"a.jpg": b"-", "a.txt": "Grüße".encode(), "b.json": b"{}", "b.jpg": b"-"}
+    _shard(tmp_path / "x.tar", members)
+    assert texts_beside(tmp_path / "x.tar", "txt", "json") == {
+        "a": {"txt": "Grüße"},
+        "b": {"json": "{}"},
+    }
