@@ -10,6 +10,7 @@ from wordsight.regions import (
     Region,
     Tiles,
     crop_region,
+    in_context,
     iou,
     load_proposer,
     non_maximum_suppression,
@@ -109,9 +110,32 @@ def test_an_image_smaller_than_the_least_side_is_not_given_to_the_detector():
 
 def test_margin_is_a_share_of_the_box_and_stays_in_the_image():
     detector = FakeDetector([[50, 40, 100, 60], [0, 0, 20, 20]], [0.9, 0.8])
-    first, second = one(detector, margin=0.2)
+    first, second = one(detector, margin=0.2, least=0)
     assert first.box == pytest.approx((40, 36, 110, 64))
     assert second.box == pytest.approx((0, 0, 24, 24))
+
+
+def test_specks_are_widened_about_their_middle_and_stay_in_the_image():
+    detector = FakeDetector([[90, 40, 110, 60], [0, 86, 14, 100]], [0.9, 0.8])
+    middle, corner = one(detector, margin=0, least=0.4)  # of a short side of 100 pixels
+    assert middle.box == pytest.approx((80, 30, 120, 70))
+    assert corner.box == pytest.approx((0, 60, 40, 100))
+    # Two specks side by side are then one crop.
+    near = FakeDetector([[90, 40, 110, 60], [94, 40, 114, 60]], [0.9, 0.8])
+    assert len(one(near, least=0.4)) == 1
+
+
+def test_a_crop_in_context_lies_between_itself_and_its_image():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(6, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    whole, crops = vectors[0], vectors[1:]
+    mixed = in_context(crops, whole)
+    assert mixed.dtype == np.float32
+    assert np.linalg.norm(mixed, axis=1) == pytest.approx(np.ones(5), abs=1e-6)
+    assert ((mixed @ whole) > (crops @ whole)).all()
+    assert ((mixed * crops).sum(axis=1) > crops @ whole).all()
+    assert in_context(whole, whole) == pytest.approx(whole, abs=1e-6)
 
 
 @given(
@@ -244,7 +268,7 @@ def half_mask():
 def test_masks_come_when_asked_for_and_follow_the_margin():
     detector = FakeDetector([[50, 20, 78, 48]], [0.9], masks=[half_mask()])
     assert one(detector)[0].mask is None
-    (tight,) = one(detector, masks=True, margin=0)
+    (tight,) = one(detector, masks=True, margin=0, least=0)
     np.testing.assert_array_equal(tight.mask, half_mask())
     (padded,) = one(detector, masks=True, margin=0.25)
     assert padded.box == (43, 13, 85, 55)

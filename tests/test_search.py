@@ -27,7 +27,7 @@ from wordsight.library import (
     id_from_int,
 )
 from wordsight.nomatch import Decision
-from wordsight.search import Query, Result, Term, _top, parse_query
+from wordsight.search import Query, Result, Term, parse_query, top
 
 Photos = Callable[..., Path]
 
@@ -154,11 +154,45 @@ def test_notice_of_a_long_prompt(library: wordsight.Library) -> None:
     assert not library.search("red").notices
 
 
+def test_hits_end_where_the_thing_asked_for_does(library: wordsight.Library) -> None:
+    found = library.search("red", k=48)
+    assert [name.startswith("red") for name in names(found)] == [h.relevant for h in found.hits]
+    assert found.count is not None
+    assert found.count.estimate == 12
+    assert "12 match" in found.how_many()
+    chances = [hit.probability for hit in found.hits]
+    assert chances == sorted(chances, reverse=True)
+
+
+def test_nothing_is_relevant_where_there_is_no_match(library: wordsight.Library) -> None:
+    anyway = library.search("a phrase about nothing in it", anyway=True)
+    assert not any(hit.relevant for hit in anyway.hits)
+    assert anyway.count is not None
+    assert anyway.count.estimate == 0
+
+
+def test_a_cut_off_says_how_many_reach_it(library: wordsight.Library) -> None:
+    scores = sorted((h.score for h in library.search("red", k=48).hits), reverse=True)
+    cut = scores[6] - 1e-4
+    found = library.search("red", k=5, min_score=cut)
+    assert found.how_many() == f"{sum(score >= cut for score in scores)} match"
+    assert all(hit.relevant for hit in found.hits)
+
+
+def test_an_image_as_a_query_ends_too(library: wordsight.Library, tmp_path: Path) -> None:
+    picture = library.image(library.search("red", k=1).hits[0])
+    found = library.search(picture, k=48)
+    assert [name.startswith("red") for name in names(found)] == [h.relevant for h in found.hits]
+
+
 def test_json_has_the_documented_fields(library: wordsight.Library) -> None:
     answer = library.search("red", k=1).to_json()
-    assert {"query", "match", "threshold", "model", "hits", "timings_ms"} <= set(answer)
+    assert {"query", "match", "threshold", "model", "count", "hits", "timings_ms"} <= set(answer)
+    assert set(answer["count"]) == {"estimate", "low", "high"}
     hit = answer["hits"][0]
     assert {"rank", "id", "path", "score", "z", "label", "view"} <= set(hit)
+    assert hit["relevant"] is True
+    assert 0.5 < hit["probability"] <= 1
     assert hit["view"]["kind"] == "image"
     assert hit["view"]["box"] is None
 
@@ -208,13 +242,13 @@ def test_bad_options_say_why(library: wordsight.Library) -> None:
 def test_top_is_a_stable_sort(values: list[int], k: int) -> None:
     array = np.array(values, np.float32)
     expected = sorted(range(len(values)), key=lambda i: (-values[i], i))[:k]
-    assert _top(array, k).tolist() == expected
+    assert top(array, k).tolist() == expected
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3000), st.integers(1, 50), st.integers(1, 40))
 def test_top_of_many_is_a_stable_sort(seed: int, size: int, kinds: int, k: int) -> None:
     array = np.random.default_rng(seed).integers(0, kinds, size).astype(np.float32)
-    assert _top(array, k).tolist() == np.argsort(-array, kind="stable")[:k].tolist()
+    assert top(array, k).tolist() == np.argsort(-array, kind="stable")[:k].tolist()
 
 
 @settings(deadline=None)
@@ -341,9 +375,12 @@ def test_a_near_miss_is_explained() -> None:
     assert named.explanation() == "The closest images look more like a horse."
     assert result.to_json()["posterior"] == 0.07
     assert result.to_json()["rivals"] is True
-    alone = Result("a cat", False, 5.0, [], "m", {}, replace(decision, p_value=0.3), None, 0.5)
+    # Without rivals it would not be a match, but "unsure": they decided here too.
+    near = Result("a cat", False, 5.0, [], "m", {}, replace(decision, p_value=0.061), None, 0.5)
+    assert near.explanation() == "The closest images look more like something else."
+    alone = Result("a cat", False, 5.0, [], "m", {}, replace(decision, p_value=0.5), None, 0.5)
     assert alone.explanation() == (
-        "Nothing stands out: unrelated words score this high 30 % of the time (limit 5 %)."
+        "Nothing stands out: unrelated words score this high 50 % of the time (limit 5 %)."
     )
     assert alone.to_json()["rivals"] is False
 

@@ -355,7 +355,8 @@ class Library:
     def grid(self, result: Result, *, columns: int = 5) -> Image:
         """A picture of a result: its hits with rank, scores and label, or "No match".
 
-        Where it is not sure that any hit is what was asked for, its title says so.
+        Where it is not sure that any hit is what was asked for, its title says so. Hits that do not
+        count as relevant are pale.
         """
         from wordsight import render
 
@@ -364,6 +365,8 @@ class Library:
             query = _IMAGE_TERM.sub(_file_name, result.query)
             return render.no_match_card(query, [result.explanation()], tiles or None)
         title, subtitle = _title(result.query), f"model {result.model}"
+        if result.count:
+            subtitle = f"{result.how_many()}; {subtitle}"
         if result.verdict == "unsure":
             title = f"Not sure: {title}"
         return render.grid(tiles, title=title, subtitle=subtitle, columns=columns)
@@ -386,6 +389,7 @@ class Library:
         from wordsight import render
 
         tiles = []
+        ends = any(hit.relevant for hit in result.hits)
         for hit in result.hits:
             z = "" if hit.z is None else f"  z {hit.z:.1f}"
             lines = [
@@ -401,7 +405,8 @@ class Library:
             move: int | Literal["new"] | None = None
             if old is not None:
                 move = old[hit.id] - hit.rank if hit.id in old else "new"
-            tiles.append(render.Tile(image, lines, box=box, original_size=size, move=move))
+            faded = ends and not hit.relevant
+            tiles.append(render.Tile(image, lines, box, size, move=move, faded=faded))
         return tiles
 
     @overload

@@ -457,7 +457,12 @@ class _Run:
         return (entry.size, entry.mtime_ns) == (item.size, item.mtime_ns) and self._has_crops(entry)
 
     def _has_crops(self, entry: Entry) -> bool:
-        return self.proposer is None or entry.crops == self.proposer.name
+        return self.proposer is None or entry.crops == self._crops
+
+    @property
+    def _crops(self) -> str:
+        """What images are marked with; older libraries hold crops without context, by the name."""
+        return f"{self.proposer.name}, in context" if self.proposer else "none"
 
     def process(self, todo: Sequence[Item]) -> None:
         self._take(self._ahead(self._decode, todo))
@@ -641,6 +646,8 @@ class _Run:
     def _record(
         self, decoded: _Decoded, donor: ImageRecord | None, own: list[NDArray[np.float32]]
     ) -> ImageRecord:
+        from wordsight.regions import in_context
+
         item = decoded.item
         owner = _label_owner(item, self.known.get(item.id))
         place = {
@@ -660,15 +667,15 @@ class _Run:
             return replace(donor, metadata=metadata, **place)  # type: ignore[arg-type]
         whole = donor.views[0] if donor else ViewRecord(own.pop(0))
         crops = [
-            ViewRecord(vector, "crop", region.box, region.label, region.score)
-            for vector, region in zip(own, decoded.regions or (), strict=True)
+            ViewRecord(in_context(vector, whole.vector), "crop", r.box, r.label, r.score)
+            for vector, r in zip(own, decoded.regions or (), strict=True)
         ]
         return ImageRecord(
             **place,  # type: ignore[arg-type]
             hash=decoded.hash,
             width=decoded.width,
             height=decoded.height,
-            crops=self.proposer.name if self.proposer else "none",
+            crops=self._crops,
             metadata=metadata,
             views=[whole, *crops],
         )

@@ -337,19 +337,19 @@ class Decision:
 
     @property
     def lost_to_rivals(self) -> bool:
-        """Whether it would be a match without rivals."""
-        return not self.match and self.p_value <= self.false_accept
+        """Whether the verdict would be better without rivals."""
+        if self.match:
+            return False
+        unsure_without = _certainty(self.p_value) > 0.5 and self.verdict == "none"
+        return self.p_value <= self.false_accept or unsure_without
 
     @property
     def certainty(self) -> float:
         """How probable it is at most that the library holds what was asked for, at even odds.
 
-        From the least Bayes factor of chance that a p-value allows, ``-e p ln p`` (Sellke, Bayarri
-        and Berger, The American Statistician 2001). From 1/e on the scores speak for chance, and
-        the factor goes on as ``e p``.
+        See :func:`_certainty`.
         """
-        p = max(self.p_against_rivals, np.finfo(float).tiny)
-        return float(1 / (1 + np.e * p * max(1.0, -np.log(p))))
+        return _certainty(self.p_against_rivals)
 
     @property
     def verdict(self) -> Verdict:
@@ -545,6 +545,16 @@ class Calibration:
         counts = np.zeros(phrases * bins, dtype=np.int64)
         counts[arrays["bins"]] = arrays["counts"]
         return cls(counts.reshape(phrases, bins))
+
+
+def _certainty(p_value: float) -> float:
+    """From the least Bayes factor of chance that a p-value allows, ``-e p ln p``.
+
+    (Sellke, Bayarri and Berger, The American Statistician 2001.) From 1/e on the scores speak for
+    chance, and the factor goes on as ``e p``.
+    """
+    p = max(p_value, np.finfo(float).tiny)
+    return float(1 / (1 + np.e * p * max(1.0, -np.log(p))))
 
 
 def _evidence(log_group: FloatArray, log_single: FloatArray) -> FloatArray:

@@ -37,6 +37,7 @@ class Output:
     form: Form
     compare: bool
     """Without and with crops, beside each other."""
+    relevant_only: bool
     relative: bool
     timings: bool
     grid: Path | None
@@ -44,6 +45,12 @@ class Output:
     copy_to: Path | None
     link_to: Path | None
     open_number: int | None
+
+    def chosen(self, result: Result) -> Result:
+        """The same with the hits that are wanted."""
+        if not self.relevant_only:
+            return result
+        return replace(result, hits=[hit for hit in result.hits if hit.relevant])
 
     def keep(self, result: Result) -> None:
         """Copy the hits, or link to them."""
@@ -134,7 +141,12 @@ def _print_result(result: Result, closest: str = "--anyway") -> None:
         print("Closest images:")
     labels = {hit.id: shown(hit.label or "") for hit in result.hits}
     widest = max(map(len, labels.values()), default=0)
-    for hit in result.hits:
+    # Sorted by time, the relevant hits lie among the others.
+    end = sum(hit.relevant for hit in result.hits)
+    ends = 0 < end < len(result.hits) and all(hit.relevant for hit in result.hits[:end])
+    for place, hit in enumerate(result.hits):
+        if ends and place == end:
+            print(f"     -- {result.how_many()}; less likely: --")
         parts = [f"{hit.rank:>3}", f"{hit.score:.4f}"]
         if hit.z is not None:
             parts.append(f"z {hit.z:5.1f}")
@@ -147,6 +159,8 @@ def _print_result(result: Result, closest: str = "--anyway") -> None:
         if hit.line:
             parts.append(f"\u201c{shown(hit.line)}\u201d")
         print("  ".join(parts))
+    if result.hits and end == len(result.hits) and result.count and result.count.estimate > end:
+        print(f"     -- {result.how_many()} --")
 
 
 def _print_comparison(baseline: Result, crop_aware: Result, as_json: bool) -> None:

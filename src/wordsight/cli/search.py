@@ -62,6 +62,10 @@ _FalseAccept = Annotated[
 _Anyway = Annotated[
     bool, typer.Option("--anyway", help="Show the closest images even if nothing matches.")
 ]
+_RelevantOnly = Annotated[
+    bool,
+    typer.Option("--relevant-only", help="Only hits that count as showing what you asked for."),
+]
 _RankBy = Annotated[
     Literal["auto", "score", "lift", "z"],
     typer.Option(
@@ -188,6 +192,7 @@ def search(
     min_score: _MinScore = None,
     false_accept: _FalseAccept = 0.05,
     anyway: _Anyway = False,
+    relevant_only: _RelevantOnly = False,
     rank_by: _RankBy = "auto",
     crops: _Crops = None,
     where: _Where = None,
@@ -227,6 +232,7 @@ def search(
     output = Output(
         form=form,
         compare=compare,
+        relevant_only=relevant_only,
         relative=relative,
         timings=timings,
         grid=grid,
@@ -304,6 +310,7 @@ class _Answer:
         """Search for ``text``, write the hits from place ``after`` on, return all of them."""
         chosen = {"anyway": anyway, "label": self.label if label is None else label}
         result: Result = self.ask(_as_query(text), k, crops=self.crops, **chosen)
+        result = self.output.chosen(result)
         self.output.keep(result)
         result = self.output.shown(result)
         if self.output.compare:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from wordsight.render import colours
 from wordsight.render.page import (
@@ -38,6 +38,7 @@ class Tile:
         original_size: width and height of the original, where ``image`` is a reduced copy.
         highlight: frames the image as right ("good") or wrong ("bad").
         move: places won (positive) or lost (negative) against another ranking, or "new".
+        faded: show it pale, as one that counts less.
     """
 
     image: Image.Image
@@ -46,6 +47,7 @@ class Tile:
     original_size: tuple[int, int] | None = None
     highlight: Literal["good", "bad"] | None = None
     move: int | Literal["new"] | None = None
+    faded: bool = False
 
 
 def grid(
@@ -204,6 +206,10 @@ def _tiles(tiles: Sequence[Tile], columns: int, cell: int) -> Image.Image:
 
 def _tile(block: Image.Image, at: tuple[int, int], tile: Tile, cell: int) -> None:
     left, top, width, height = paste_fitted(block, at, tile.image, cell)
+    if tile.faded:
+        area = (left, top, left + width, top + height)
+        pale = ImageOps.grayscale(block.crop(area)).convert("RGB")
+        block.paste(Image.blend(pale, Image.new("RGB", pale.size, colours.PAGE), 0.5), area)
     draw = ImageDraw.Draw(block)
     if tile.box is not None and all(map(math.isfinite, tile.box)):
         original = tile.original_size or tile.image.size

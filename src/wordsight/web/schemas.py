@@ -25,6 +25,8 @@ class Hit(BaseModel):
     path: str
     score: float
     z: float | None
+    relevant: bool = Field(description="Whether it counts as showing what was asked for.")
+    probability: float | None = Field(description="How probable that is.")
     label: str | None
     width: int
     height: int
@@ -35,6 +37,14 @@ class Hit(BaseModel):
         "never where it was taken."
     )
     view: View
+
+
+class Count(BaseModel):
+    """About how many images of the library are relevant."""
+
+    estimate: int = Field(description="Those that are more probable than not.")
+    low: int = Field(description="Those that are at least 90 % probable.")
+    high: int = Field(description="Those that are at least 10 % probable.")
 
 
 class SearchResult(BaseModel):
@@ -66,6 +76,7 @@ class SearchResult(BaseModel):
         description="Where rivals is true: the kind that they look most like."
     )
     model: str
+    count: Count | None = Field(description="None where it cannot be told.")
     hits: list[Hit]
     notices: list[str]
     timings_ms: dict[str, float]

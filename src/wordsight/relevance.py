@@ -1,0 +1,157 @@
+"""Where the hits end: which images of a ranking are what was asked for, and about how many.
+
+Over a library the values that a query ranks by fall into two groups: many images that do not show
+it, and perhaps some that do. That is the two-groups model of large-scale testing, with the null
+taken from the data themselves (Efron, JASA 2004; 2007): two normal laws of one width, fitted by
+expectation and maximisation. An image's posterior of the upper group is one less the local false
+discovery rate; a hit is relevant where that is at least one half. One width for both makes it rise
+with the rank, so that the relevant hits are the first ones.
+
+In a small library a few images say little of the null. So what unrelated phrases get there (see
+:mod:`wordsight.nomatch`) counts as that of twenty more images.
+
+Images of one library resemble each other, and so are less evidence than as many independent ones:
+the posterior's log odds count for 0.4, which makes it calibrated on photographs. Figures:
+``benchmarks/photographs.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Values = npt.NDArray[np.floating[Any]]
+
+_ROUNDS = 60
+_BINS = 1024
+# Twenty images of the prior: quantiles of the standard normal law.
+_PRIOR_X = np.array([-1.645, -1.036, -0.674, -0.385, -0.126, 0.126, 0.385, 0.674, 1.036, 1.645])
+_PRIOR_N = np.full(10, 2.0)
+_APART = 2.0  # the groups' means lie at least so many deviations apart
+_CAUTION = 0.4
+_SURE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """About how many images are relevant: those more probable than not.
+
+    ``low`` counts those that are at least 90 % probable, ``high`` those at least 10 %.
+    """
+
+    estimate: int
+    low: int
+    high: int
+
+    def to_json(self) -> dict[str, int]:
+        """The field ``count`` of a search's JSON."""
+        return {"estimate": self.estimate, "low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The fitted law: means of the two groups, their width, and the share of the upper one."""
+
+    null: float
+    relevant: float
+    width: float
+    share: float
+
+    @classmethod
+    def fit(
+        cls,
+        values: Values,
+        prior: tuple[float, float] | None = None,
+        weights: Values | None = None,
+    ) -> Groups:
+        """Fit to the values [N] that a query ranks the images by (N at least 1).
+
+        ``prior`` is the mean and sd of what unrelated phrases get. ``weights`` [N] say how many
+        images each stands for; None: one.
+        """
+        x, n = _binned(np.asarray(values, np.float64), weights)
+        if prior is not None:
+            x, n = np.append(x, _PRIOR_X * prior[1] + prior[0]), np.append(n, _PRIOR_N)
+        # Most of the images may be of either group.
+        fits = [cls._from(x, n, quantile, prior is not None) for quantile in (0.5, 0.1)]
+        return max(fits, key=lambda fit: fit._likelihood(x, n))
+
+    @classmethod
+    def _from(
+        cls,
+        x: npt.NDArray[np.float64],
+        n: npt.NDArray[np.float64],
+        quantile: float,
+        has_prior: bool,
+    ) -> Groups:
+        """Maximise from a null group about this quantile; of a prior's images all are of it."""
+        own = len(_PRIOR_X) if has_prior else 0
+        total = n.sum()
+        order = np.argsort(x, kind="stable")
+        share_below = np.cumsum(n[order]) / total
+        null, low, top = (
+            float(x[order][min(int(np.searchsorted(share_below, q)), len(x) - 1)])
+            for q in (quantile, 0.32 * quantile, 0.99)
+        )
+        least = max(null - low, 1e-6) / 4
+        width, share = max(null - low, 1e-6), 0.05
+        relevant = max(top, null + _APART * width)
+        for _ in range(_ROUNDS):
+            mine = n * _expit(cls(null, relevant, width, share).log_odds(x))
+            mine[len(x) - own :] = 0
+            other = n - mine
+            share = float(np.clip(mine.sum() / total, 1 / (total + 1), total / (total + 1)))
+            null = float(other @ x / max(other.sum(), 1e-9))
+            spread = mine @ (x - relevant) ** 2 + other @ (x - null) ** 2
+            width = max(float(np.sqrt(spread / total)), least)
+            if mine.sum() > 1e-9:
+                relevant = float(mine @ x / mine.sum())
+            relevant = max(relevant, null + _APART * width)
+        return cls(null, relevant, width, share)
+
+    def _likelihood(self, x: npt.NDArray[np.float64], n: npt.NDArray[np.float64]) -> float:
+        near = -((x - self.null) ** 2) / (2 * self.width**2) + np.log(1 - self.share)
+        far = -((x - self.relevant) ** 2) / (2 * self.width**2) + np.log(self.share)
+        return float(n @ (np.logaddexp(near, far) - np.log(self.width)))
+
+    def log_odds(self, values: Values) -> npt.NDArray[np.float64]:
+        """ln of the odds that images of these values are of the upper group, as fitted."""
+        x = np.asarray(values, np.float64)
+        nearer = (x - self.null) ** 2 - (x - self.relevant) ** 2
+        odds: npt.NDArray[np.float64] = np.log(self.share / (1 - self.share)) + nearer / (
+            2 * self.width**2
+        )
+        return odds
+
+    def probability(self, values: Values) -> npt.NDArray[np.float64]:
+        """How probable it is that images of these values are relevant, [...] -> [...]."""
+        return _expit(_CAUTION * self.log_odds(values))
+
+    def count(self, values: Values, weights: Values | None = None) -> Count:
+        """About how many of the images [N] are relevant."""
+        probable = self.probability(values)
+        n = np.ones(len(probable)) if weights is None else weights
+        estimate, low, high = (
+            round(float(n[probable >= least].sum())) for least in (0.5, _SURE, 1 - _SURE)
+        )
+        return Count(estimate, low, high)
+
+
+def _expit(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    odds: npt.NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(x, -50, 50)))
+    return odds
+
+
+def _binned(
+    values: Values, weights: Values | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Values in rising order and how many images have each; many values in bins."""
+    if len(values) <= _BINS:
+        order = np.argsort(values, kind="stable")
+        n = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
+        return values[order].astype(np.float64), n[order]
+    n, edges = np.histogram(values, bins=_BINS, weights=weights)
+    return (edges[1:] + edges[:-1]) / 2, n.astype(np.float64)

@@ -1,0 +1,22 @@
+"""Queries: text, image, combinations of both; fusion, background normalisation, No match."""
+
+from wordsight.search.query import Query, Term, as_query, parse_query
+from wordsight.search.ranking import RankBy, top
+from wordsight.search.result import Hit, Result, View
+from wordsight.search.searching import SearchOptions, Sort, nearest, search
+
+__all__ = [
+    "Hit",
+    "Query",
+    "RankBy",
+    "Result",
+    "SearchOptions",
+    "Sort",
+    "Term",
+    "View",
+    "as_query",
+    "nearest",
+    "parse_query",
+    "search",
+    "top",
+]

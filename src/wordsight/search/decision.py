@@ -1,0 +1,192 @@
+"""Match, unsure or no match, against rivals; and which hits are relevant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from wordsight.search.query import Encoded
+from wordsight.search.ranking import RankBy, fused_scores, ranked_by, winning_views
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from wordsight.library import Snapshot, Store
+    from wordsight.models.clip import ClipModel
+    from wordsight.nomatch import Decision, Kinds
+    from wordsight.relevance import Count
+
+
+@dataclass(frozen=True, slots=True)
+class Relevance:
+    """Which of the N images count as showing what was asked for."""
+
+    relevant: NDArray[np.bool_]
+    probability: NDArray[np.float64]
+    count: Count | None
+
+
+def unrelated(
+    rank_by: RankBy, mean: NDArray[np.float32], sd: NDArray[np.float32]
+) -> tuple[float, float]:
+    """Mean and sd of what unrelated words are ranked by."""
+    middle = ranked_by(rank_by, mean, mean, sd)
+    above = ranked_by(rank_by, mean + sd, mean, sd)
+    return float(middle.mean()), float((above - middle).mean())
+
+
+def relevance_of(
+    store: Store,
+    snapshot: Snapshot,
+    value: NDArray[np.float32],
+    prior: tuple[float, float] | None,
+    chosen: NDArray[np.bool_] | None,
+    decision: Decision | None,
+) -> Relevance:
+    """Where the hits of a query end that ranks the images by ``value`` [N]."""
+    import numpy as np
+
+    from wordsight.relevance import Groups
+
+    among = np.ones(len(value), bool) if chosen is None else chosen
+    probability = np.zeros(len(value))
+    if not among.any():
+        return Relevance(np.zeros(len(value), bool), probability, None)
+    weights = None
+    if snapshot.sampled:  # those of the random part stand for all that are not near
+        others = len(store) - (len(value) - snapshot.sampled)
+        each = max(1.0, others / snapshot.sampled)
+        weights = np.where(np.arange(len(value)) < snapshot.sampled, each, 1.0)[among]
+    groups = Groups.fit(value[among], prior, weights)
+    probability[among] = groups.probability(value[among])
+    count = groups.count(value[among], weights)
+    relevant = probability >= 0.5
+    if decision is not None and decision.verdict == "none":
+        relevant[:] = False
+        count = replace(count, estimate=0, low=0)
+    elif not relevant.any():  # what is there is there at least once
+        relevant[np.argmax(np.where(among, value, -np.inf))] = True
+        count = replace(count, estimate=1, high=max(1, count.high))
+    if decision is not None:
+        probability *= decision.certainty
+    return Relevance(relevant, probability, count if weights is None or chosen is None else None)
+
+
+def reaching(
+    store: Store,
+    fused: NDArray[np.float32],
+    min_score: float,
+    probability: NDArray[np.float64],
+) -> Relevance:
+    """The same where a fixed cut-off says it."""
+    from wordsight.relevance import Count
+
+    reaches = fused >= min_score
+    found = int(reaches.sum())
+    count = None if store.is_large else Count(found, found, found)
+    return Relevance(reaches, probability, count)
+
+
+_CLOSEST = 5
+"""So many of the best images tell which rival they look like."""
+
+
+def decide(
+    store: Store,
+    model: ClipModel,
+    snapshot: Snapshot,
+    encoded: Sequence[Encoded],
+    text_vectors: NDArray[np.float32],
+    view_scores: NDArray[np.float32],
+    z: NDArray[np.float32],
+    false_accept: float,
+    crops: bool,
+    chosen: NDArray[np.bool_] | None,
+) -> list[Decision | None]:
+    """The calibrated decision on each query; None where no calibration applies.
+
+    The calibration is one of single phrases, so a combination is judged by the best of its
+    positive words, each on its own.
+    """
+    import numpy as np
+
+    from wordsight.bank import kind_texts
+    from wordsight.library.large import FAIR
+    from wordsight.nomatch import posterior
+
+    if not len(snapshot.ids) or not any(e.texts for e in encoded):
+        return [None] * len(encoded)
+    null = store.null(crops=crops)
+    kinds = _kinds(store, model)
+    # Of a large library, as the store gave them: all that were chosen, or a part drawn at random.
+    drawn = 0 if chosen is None else int(chosen[: snapshot.sampled or 0].sum())
+
+    def judge(
+        row: NDArray[np.float32], vector: NDArray[np.float32], views: NDArray[np.float32]
+    ) -> Decision:
+        names = kinds.rivals(vector)
+        rivals = kinds.vectors[names]
+
+        def posteriors(images: NDArray[np.intp]) -> NDArray[np.floating[Any]]:
+            won = winning_views(snapshot, images, views, crops)
+            return posterior(views[won], snapshot.vectors_of(won) @ rivals.T, model.logit_scale)
+
+        def named(decision: Decision, places: NDArray[np.intp]) -> Decision:
+            if not decision.lost_to_rivals:
+                return decision
+            closest = places[np.argsort(-row[places])[:_CLOSEST]]
+            won = snapshot.vectors_of(winning_views(snapshot, closest, views, crops))
+            rival = names[int((won @ rivals.T).mean(axis=0).argmax())]
+            return replace(decision, rival=kind_texts()[rival])
+
+        decision = null.decide(
+            row, false_accept, posteriors if len(rivals) else None, snapshot.sampled
+        )
+        if chosen is None:
+            return named(decision, np.arange(len(row)))
+        places = np.flatnonzero(chosen)
+        among = null.decide(
+            row[places],
+            false_accept,
+            (lambda some: posteriors(places[some])) if len(rivals) else None,
+            drawn if drawn >= FAIR else None,
+        )
+        if among.p_against_rivals > decision.p_against_rivals:
+            return named(among, places)
+        return named(decision, np.arange(len(row)))
+
+    decisions: list[Decision | None] = []
+    for i, query in enumerate(encoded):
+        if not query.texts:
+            decisions.append(None)
+        elif len(query.query.terms) == 1:
+            decisions.append(judge(z[i], query.vector, view_scores[i]))
+        else:
+            vectors = text_vectors[query.texts]
+            alone = snapshot.scores(vectors)
+            fused, mean, sd = fused_scores(snapshot, alone, crops)
+            each = [judge(*one) for one in zip((fused - mean) / sd, vectors, alone, strict=True)]
+            decisions.append(min(each, key=lambda decision: decision.p_against_rivals))
+    return decisions
+
+
+def _kinds(store: Store, model: ClipModel) -> Kinds:
+    """The kinds that queries are held against; made with the model once, kept with the library."""
+    import numpy as np
+
+    from wordsight.bank import everyday_things, kind_groups, kind_texts
+    from wordsight.models.texts import encode_texts_cached
+    from wordsight.nomatch import Kinds
+
+    if store.kinds is None:
+        groups = kind_groups()
+        phrases, bank = store.bank()
+        store.kinds = Kinds(
+            encode_texts_cached(model, kind_texts()),
+            np.repeat(np.arange(len(groups)), [len(group) for group in groups]),
+            np.array([word == group[0] for group in groups for word in group]),
+            bank[~np.isin(phrases, everyday_things())],
+        )
+    return store.kinds

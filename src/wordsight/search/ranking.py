@@ -1,0 +1,127 @@
+"""Fusion of views, background normalisation, and the order of the hits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from wordsight.search.result import Hit, View
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from wordsight.library import Snapshot
+
+RankBy = Literal["auto", "score", "lift", "z"]
+
+
+def fused_scores(
+    snapshot: Snapshot, view_scores: NDArray[np.float32], crops: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Scores of the images [..., N] and the background mean and sd [N] that belong to them."""
+    import numpy as np
+
+    floor = np.float32(1e-6)
+    if crops:
+        return snapshot.fuse(view_scores), snapshot.mean, np.maximum(snapshot.sd, floor)
+    whole = view_scores[..., snapshot.starts] if snapshot.has_crops else view_scores
+    return whole, snapshot.image_mean, np.maximum(snapshot.image_sd, floor)
+
+
+def ranked_by(
+    rank_by: RankBy,
+    fused: NDArray[np.float32],
+    mean: NDArray[np.float32],
+    sd: NDArray[np.float32],
+) -> NDArray[Any]:
+    """What images are ordered by, [N]."""
+    from wordsight.nomatch import lift, zscore
+
+    if rank_by == "score":
+        return fused
+    return lift(fused, mean) if rank_by == "lift" else zscore(fused, mean, sd)
+
+
+def winning_views(
+    snapshot: Snapshot,
+    images: NDArray[np.intp],
+    view_scores: NDArray[np.float32],
+    crops: bool,
+) -> list[int]:
+    """For each of these images the view that won, by its place in the snapshot."""
+    import numpy as np
+
+    if not crops or not snapshot.has_crops:
+        return [int(snapshot.starts[n]) for n in images]
+    ends = np.append(snapshot.starts[1:], len(snapshot.rows))
+    return [
+        int(snapshot.starts[n] + np.argmax(view_scores[snapshot.starts[n] : ends[n]]))
+        for n in images
+    ]
+
+
+def winning_rows(
+    snapshot: Snapshot, order: NDArray[np.intp], view_scores: NDArray[np.float32], crops: bool
+) -> list[int]:
+    """For each image the place in the table of the view that won."""
+    views = winning_views(snapshot, order, view_scores, crops)
+    return [int(snapshot.rows[view]) for view in views]
+
+
+def hits_of(
+    order: NDArray[np.intp],
+    rows: Sequence[dict[str, Any]],
+    fused: NDArray[np.float32],
+    z: NDArray[np.float32] | None,
+    first: int = 1,
+) -> list[Hit]:
+    """The images at these places [k], in this order, with what the table says of the views.
+
+    ``first`` is the rank of the first.
+    """
+    return [
+        Hit(
+            rank=rank,
+            id=row["id"],
+            path=row["path"],
+            score=float(fused[n]),
+            z=None if z is None else float(z[n]),
+            label=row["label"],
+            view=View(row["kind"], row["box"], row["region_label"]),
+            width=row["width"],
+            height=row["height"],
+            metadata=row["metadata"],
+        )
+        for rank, (n, row) in enumerate(zip(order, rows, strict=True), start=first)
+    ]
+
+
+def by_time(hit: Hit, *, newest_first: bool) -> float:
+    """Places hits in time; a time without its zone counts as one of this machine's zone."""
+    try:
+        time = datetime.fromisoformat(hit.metadata["taken"]).timestamp()
+    except (KeyError, ValueError, OverflowError, OSError):
+        return math.inf
+    return -time if newest_first else time
+
+
+_TOP_BLOCK = 128
+
+
+def top(values: NDArray[np.float32], k: int) -> NDArray[np.intp]:
+    """Places of the k highest values, best first; ties in the order of the library."""
+    import numpy as np
+
+    k = min(k, len(values))
+    if k == 0:
+        return np.zeros(0, np.intp)
+    # k blocks have a maximum of at least this, so the k-th highest value is no less. It leaves few,
+    # and costs a quarter of a partition of all values.
+    blocks = len(values) // _TOP_BLOCK
+    some = values[: blocks * _TOP_BLOCK].reshape(blocks, -1).max(axis=1) if blocks > k else values
+    least = np.partition(some, len(some) - k)[len(some) - k]
+    kept = np.flatnonzero(values >= least)
+    return kept[np.argsort(-values[kept], kind="stable")][:k]

@@ -1,0 +1,182 @@
+"""What a search answers: hits, and what the decision on them rests on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wordsight.nomatch import Decision, Verdict
+    from wordsight.relevance import Count
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What won: the whole image (``box`` None) or a crop, x0, y0, x1, y1 in original pixels."""
+
+    kind: str
+    box: tuple[float, float, float, float] | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One ranked image. ``score`` is a cosine; ``z`` counts the image's background deviations.
+
+    ``width`` and ``height`` are those of the upright original, in pixels. ``metadata`` is what is
+    known of its file, by name: taken, camera, lens, latitude, longitude, orientation, media,
+    keywords, caption (see :class:`wordsight.images.Metadata`). ``probability`` is that of showing
+    what was asked for, ``relevant`` whether the hit counts as showing it (see
+    :mod:`wordsight.relevance`).
+    """
+
+    rank: int
+    id: str
+    path: str
+    score: float
+    z: float | None
+    label: str | None
+    view: View
+    width: int = 0
+    height: int = 0
+    metadata: dict[str, Any] = field(default_factory=dict, hash=False)
+    line: str | None = None
+    """The line of text in the image that was asked for, and where it is."""
+    line_box: tuple[float, float, float, float] | None = None
+    relevant: bool = True
+    probability: float | None = None
+
+
+@dataclass(slots=True)
+class Result:
+    """The answer to one query.
+
+    ``verdict`` is "match", "unsure" or "none"; ``match`` says whether it is the first. ``hits`` is
+    empty for "none", unless ``anyway`` was asked for. ``decision`` is what the calibrated decision
+    rests on (None where it does not apply: image queries, ``min_score``); ``threshold`` is the z
+    at which one image alone makes a match, or ``min_score``. ``top_score`` and ``top_z`` are those
+    of the best image whether it matched or not. ``count`` says about how many images of the library
+    are relevant (None where that cannot be told: an empty library, a filter in a large one).
+    ``notices`` are for the user to read.
+    """
+
+    query: str
+    match: bool
+    threshold: float | None
+    hits: list[Hit]
+    model: str
+    timings_ms: dict[str, float]
+    decision: Decision | None = None
+    min_score: float | None = None
+    top_score: float | None = None
+    top_z: float | None = None
+    notices: list[str] = field(default_factory=list)
+    by_text: bool = False
+    """Whether words that are written in images made this a match (see text.py)."""
+    count: Count | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the library holds what was asked for, as far as can be told."""
+        if self.match or self.min_score is not None or self.decision is None:
+            return "match" if self.match else "none"
+        return self.decision.verdict
+
+    @property
+    def lost_to_rivals(self) -> bool:
+        """Whether there is less of a match because the images look more like another kind."""
+        return self.decision is not None and self.decision.lost_to_rivals
+
+    def explanation(self) -> str:
+        """Say in a sentence why this is, or is not, a match."""
+        if self.by_text:
+            return f"The words are written in {'' if self.match else 'none of the '}images."
+        if self.top_score is None:
+            return "The library is empty."
+        if self.min_score is not None:
+            relation = "reaches" if self.match else "is below"
+            return (
+                f"The best score, {self.top_score:.3f}, {relation} the cut-off {self.min_score:g}."
+            )
+        if self.decision is None:
+            return "Only words are judged; images and excluded words are just ranked."
+        d = self.decision
+        if self.lost_to_rivals:
+            return f"The closest images look more like {d.rival or 'something else'}."
+        often = f"words score this high {_often(d)} (limit {_percent(d.false_accept)})."
+        none = self.verdict == "none"
+        return f"Nothing stands out: unrelated {often}" if none else f"Unrelated {often}"
+
+    def how_many(self) -> str:
+        """Say in a few words where the hits end: ``about 9 match (5 to 14)``."""
+        if self.count is None:
+            return "these match"
+        about, low, high = self.count.estimate, self.count.low, self.count.high
+        exact = low == about == high
+        if exact:
+            return f"{about:,} match"
+        roughly = "perhaps" if self.verdict == "unsure" else "about"
+        return f"{roughly} {about:,} match ({low:,} to {high:,})"
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``wordsight search --json`` prints."""
+        return {
+            "query": self.query,
+            "match": self.match,
+            "verdict": self.verdict,
+            "certainty": _rounded(self.decision.certainty) if self.decision else None,
+            "threshold": _rounded(self.threshold),
+            "p_value": _rounded(self.decision.p_value) if self.decision else None,
+            "false_accept": self.decision.false_accept if self.decision else None,
+            "posterior": _rounded(self.decision.posterior) if self.decision else None,
+            "rivals": self.lost_to_rivals,
+            "rival": self.decision.rival if self.decision else None,
+            "min_score": self.min_score,
+            "top_score": _rounded(self.top_score),
+            "top_z": _rounded(self.top_z),
+            "explanation": self.explanation(),
+            "model": self.model,
+            "count": self.count.to_json() if self.count else None,
+            "hits": [
+                {
+                    "rank": hit.rank,
+                    "id": hit.id,
+                    "path": hit.path,
+                    "score": _rounded(hit.score),
+                    "z": _rounded(hit.z),
+                    "relevant": hit.relevant,
+                    "probability": _rounded(hit.probability),
+                    "label": hit.label,
+                    "width": hit.width,
+                    "height": hit.height,
+                    "metadata": hit.metadata,
+                    "view": {
+                        "kind": hit.view.kind,
+                        "box": [round(v, 1) for v in hit.view.box] if hit.view.box else None,
+                        "label": hit.view.label,
+                    },
+                    "line": hit.line,
+                    "line_box": [round(v, 1) for v in hit.line_box] if hit.line_box else None,
+                }
+                for hit in self.hits
+            ],
+            "notices": self.notices,
+            "timings_ms": {key: round(value, 2) for key, value in self.timings_ms.items()},
+        }
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
+
+
+def _often(decision: Decision) -> str:
+    """How often unrelated words score this high; a rate above the limit never looks like it."""
+    if decision.p_value < 0.001:
+        return "less than 0.1 % of the time"
+    rate, limit = _percent(decision.p_value), _percent(decision.false_accept)
+    above = decision.p_value > decision.false_accept and rate == limit
+    return f"{'just over ' if above else ''}{rate} of the time"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 5)

@@ -1,0 +1,62 @@
+"""Where the hits end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wordsight.relevance import Groups
+
+NULL = (0.1, 0.02)  # mean and sd of unrelated phrases
+
+
+def library(images: int, right: int, apart: float = 8.0, seed: int = 0) -> np.ndarray:
+    """Values of images; the first ``right`` are ``apart`` deviations above the others."""
+    values = np.random.default_rng(seed).normal(*NULL, images)
+    values[:right] += apart * NULL[1]
+    return values
+
+
+@pytest.mark.parametrize(("images", "right"), [(40, 1), (300, 9), (300, 200), (5000, 700)])
+def test_what_stands_apart_is_relevant_and_counted(images: int, right: int) -> None:
+    values = library(images, right)
+    groups = Groups.fit(values, NULL)
+    relevant = groups.probability(values) >= 0.5
+    assert relevant[:right].mean() > 0.99
+    assert relevant[right:].mean() < 0.01
+    count = groups.count(values)
+    assert count.estimate == pytest.approx(right, rel=0.01)
+    assert count.low <= right <= count.high
+
+
+@pytest.mark.parametrize("images", [1, 2, 5])
+def test_in_a_small_library_the_bank_says_what_unrelated_is(images: int) -> None:
+    shown = np.full(images, NULL[0] + 10 * NULL[1])
+    assert (Groups.fit(shown, NULL).probability(shown) >= 0.5).all()
+    nothing = np.full(images, NULL[0])
+    assert (Groups.fit(nothing, NULL).probability(nothing) < 0.5).all()
+
+
+@given(st.integers(1, 60), st.integers(0, 1000), st.booleans())
+def test_probabilities_rise_with_the_rank(images: int, seed: int, has_prior: bool) -> None:
+    values = np.sort(library(images, seed % images, 3.0, seed))
+    found = Groups.fit(values, NULL if has_prior else None).probability(values)
+    assert ((found >= 0) & (found <= 1)).all()
+    assert (np.diff(found) >= 0).all()
+
+
+def test_the_scale_of_the_values_does_not_matter() -> None:
+    values = library(500, 20, 4.0)
+    a = Groups.fit(values).probability(values)
+    b = Groups.fit(7 * values - 3).probability(7 * values - 3)
+    assert a == pytest.approx(b, abs=1e-6)
+
+
+def test_a_random_part_stands_for_the_rest() -> None:
+    values = library(4000, 40)
+    # The best, and one in twenty of the others.
+    part = np.concatenate([values[:40], values[40::20]])
+    weights = np.concatenate([np.ones(40), np.full(len(part) - 40, 20.0)])
+    assert Groups.fit(part, NULL, weights).count(part, weights).estimate == 40
