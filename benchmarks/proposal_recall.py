@@ -99,6 +99,7 @@ def measure(
         "min_score": args.min_score,
         "nms": args.nms,
         "margin": 0.0,
+        "least": 0.0,
         "min_side": args.min_side,
         "max_area": args.max_area,
     }

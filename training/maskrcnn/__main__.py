@@ -31,9 +31,10 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=320, help="pixels of a training scene")
     parser.add_argument("--batch", type=int, default=8, help="scenes a step")
     parser.add_argument("--start", type=Path, help="weights to go on from (.pt)")
+    parser.add_argument("--only", default="", help="train layers of this name alone")
     parser.add_argument("--rate", type=float, default=1.5e-3, help="the highest learning rate")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--short-side", type=int, default=352, help="pixels that the graph sees")
+    parser.add_argument("--short-side", type=int, default=416, help="pixels that the graph sees")
     args = parser.parse_args()
 
     def need(name: str) -> Path:
@@ -51,6 +52,7 @@ def main() -> None:
         train(
             args.work, args.data, args.work, minutes=args.minutes, steps=args.steps,
             side=args.side, size=args.batch, rate=args.rate, seed=args.seed, start=args.start,
+            only=args.only,
         )  # fmt: skip
     if args.stage in ("export", "all"):
         from training.maskrcnn.export import export

@@ -39,7 +39,7 @@ def judge(detector: Path, pictures: list[Picture]) -> Judged:
     judged = Judged()
     for picture in pictures:
         regions = propose(
-            [open_picture(picture.data)], detect, limit=LIMIT, min_score=0.0, margin=0.0,
+            [open_picture(picture.data)], detect, limit=LIMIT, min_score=0.0, margin=0.0, least=0.0,
             min_side=0, max_area=1.0,
         )[0]  # fmt: skip
         boxes = np.array(picture.boxes, np.float32).reshape(-1, 4)

@@ -353,7 +353,7 @@ def packed(w: Writer) -> onnx.ModelProto:
     return built
 
 
-def export(weights: Path, out: Path, data: Path, short_side: int = 352) -> None:
+def export(weights: Path, out: Path, data: Path, short_side: int = 416) -> None:
     """Write out/model.onnx and out/detector.json from the weights of a training run.
 
     The scores are calibrated on the photographs of the COCO pack that training left out.

@@ -174,8 +174,9 @@ class Scenes:
             data = self.cifar[int(rng.integers(len(self.cifar)))]
             sprites.append(open_picture(data).resize((side, side), Image.Resampling.BICUBIC))
         boxes = _paste(rng, canvas, sprites)
-        unknown = np.zeros((len(boxes), CLASSES + 1), np.float32)
-        return canvas, Known(boxes, np.ones(len(boxes), np.float32), unknown)
+        # A pasted picture is an object without a name.
+        none = np.eye(CLASSES + 1, dtype=np.float32)[np.full(len(boxes), CLASSES)]
+        return canvas, Known(boxes, np.ones(len(boxes), np.float32), none)
 
     def _background(self) -> Image.Image:
         rng = self.rng

@@ -213,12 +213,14 @@ def train(
     rate: float = 1.5e-3,
     seed: int = 1,
     start: Path | None = None,
+    only: str = "",
 ) -> None:
     """Train for `steps` steps, or as many as fit in `minutes` (the schedule follows the nearer),
     with `size` scenes of `side` pixels a step.
 
     Writes the averaged weights to out/model.pt (every two minutes, and at the end) and the course
-    of the losses to out/log.json. `start` names the weights of an earlier run.
+    of the losses to out/log.json. `start` names the weights of an earlier run, `only` the layers to
+    train if not all are (by the beginning of their names).
     """
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
@@ -227,8 +229,10 @@ def train(
     if start is not None:
         model.load_state_dict(torch.load(start))
     low = Low(model, size, side)
-    model = model.to(memory_format=torch.channels_last).train()
+    model = model.to(memory_format=torch.channels_last).train(not only)
     average = copy.deepcopy(model).eval()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and name.startswith(only))
     tuned = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         [
