@@ -23,7 +23,7 @@ demo: setup
 	$(BIN)/wordsight demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # The tests of `wordsight export`, in an environment of its own with PyTorch (5 GB).
 EXPORT := .venv-export
