@@ -103,9 +103,9 @@ def serve(
     device: options.DeviceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Serve a web page and an HTTP API over a library, until Ctrl-C.
+    """Serve a web page and an HTTP API over a library.
 
-    Needs the extra web: pip install "wordsight[web]". The API is described at
+    Ctrl-C stops it. Needs the extra web: pip install "wordsight[web]". The API is described at
     /api/v1/openapi.json.
     """
     try:

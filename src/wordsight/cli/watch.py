@@ -84,10 +84,11 @@ def watch(
     runtime: RuntimeOption = Runtime.auto,
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """Watch cameras for prompts; an event is a line of JSON on standard output.
+    """Watch cameras for prompts, and report events.
 
-    The cut-off comes from each camera's own history, so that false alarms are as rare as you say.
-    In its first hour a camera is still learning: events say so ("learning": true).
+    Each event is a line of JSON on standard output. The cut-off comes from each camera's own
+    history, so that false alarms are as rare as you say. In its first hour a camera is still
+    learning: events say so ("learning": true).
     """
     from wordsight.watching import camera_name
     from wordsight.watching import watch as run
