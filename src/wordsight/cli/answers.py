@@ -124,16 +124,22 @@ def _say_timings(laps: dict[str, float]) -> None:
     say(f"{'process':<8} {since:>9.1f} ms   since the command started")
 
 
+def asked(query: str) -> str:
+    """A query in double quotes, unless it has some of its own: "a dog" - "a cat"."""
+    return query if '"' in query else f'"{query}"'
+
+
 def _print_result(result: Result, closest: str = "--anyway") -> None:
     for notice in result.notices:
         say(f"note: {notice}")
     if result.verdict == "unsure":
         why = result.explanation()
         print(
-            f'Not sure that anything here is "{result.query}": {why[0].lower()}{why[1:]} Closest:'
+            f"Not sure that anything here is {asked(result.query)}: "
+            f"{why[0].lower()}{why[1:]} Closest:"
         )
     elif not result.match:
-        print(f'No match for "{result.query}". {result.explanation()}')
+        print(f"No match for {asked(result.query)}. {result.explanation()}")
         if not result.hits:
             if result.top_score is not None:
                 say(f"({closest} shows the closest images.)")

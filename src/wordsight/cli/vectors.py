@@ -53,4 +53,6 @@ def export_vectors(
         print_json(done.to_json())
     else:
         shape = f"{done.dim} dimensions, {done.dtype}"
-        print(f"{nearby(str(to))}: {count(done.rows, 'vector')} ({shape}) in {done.parts} files.")
+        print(
+            f"{nearby(str(to))}: {count(done.rows, 'vector')} ({shape}) in {count(done.parts, 'file')}."
+        )
