@@ -190,6 +190,8 @@ def _print_comparison(baseline: Result, crop_aware: Result, as_json: bool) -> No
     _print_result(baseline)
     print("Crop-aware (max fusion):")
     _print_result(crop_aware)
+    if not crop_aware.hits:
+        return
     kept = [hit for hit in crop_aware.hits if hit.id in old]
     up = sum(old[hit.id] > hit.rank for hit in kept)
     down = sum(old[hit.id] < hit.rank for hit in kept)
