@@ -50,6 +50,12 @@ def tools(library: wordsight.Library, **options: Any) -> Any:
     return create_server(library, **options)
 
 
+def test_tools_are_described_without_indentation(library: wordsight.Library) -> None:
+    for tool in ask(tools(library)):
+        assert tool.description
+        assert "\n  " not in tool.description
+
+
 def test_search_says_match_or_no_match(library: wordsight.Library) -> None:
     found, nothing, anyway = ask(
         tools(library),

@@ -56,7 +56,9 @@ def test_a_kept_frame_stands_for_the_still_ones(
     assert (hit.width, hit.height) == (96, 54)
     picture = np.asarray(opened.image(hit), np.float32).mean(axis=(0, 1))
     assert picture[1] > 2 * picture[0]
-    assert opened.grid(opened.search("green", k=3, anyway=True)).width
+    found = opened.search("green", k=3, anyway=True)
+    assert opened.grid(found).width
+    assert opened._tiles(found)[0].caption[1] == "gate_20260301_083000.mp4, 0:04"
     assert [h.metadata["time"] for h in opened.search("red", where="time < 4", k=5).hits] == [0.0]
 
 
@@ -229,6 +231,13 @@ def test_crops_of_frames(tmp_path: Path, model: ColourModel) -> None:
     assert report.images == 3
     assert report.views > 3
     assert opened.index(folder).unchanged == 3
+
+
+def test_frames_are_no_duplicates(tmp_path: Path, folder: Path, model: ColourModel) -> None:
+    opened = library(tmp_path, model)
+    assert opened.index(folder).images == 3
+    found = opened.duplicates()
+    assert (found.groups, found.images, found.skipped) == ([], 0, [])
 
 
 def test_on_the_command_line(

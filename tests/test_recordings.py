@@ -177,7 +177,8 @@ def test_a_clip_holds_what_was_asked_for(tmp_path: Path, exact: bool) -> None:
     assert colour.argmax() == 1
 
 
-def test_a_clip_that_cannot_be_cut_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_clip_that_cannot_be_cut_leaves_nothing(tmp_path: Path, exact: bool) -> None:
     source = write_video(tmp_path / "a.mp4", [("red", 2)])
     for target, start, why in (
         (tmp_path / "b.mp4", 90.0, "shows nothing from 90 s"),
@@ -185,5 +186,5 @@ def test_a_clip_that_cannot_be_cut_leaves_nothing(tmp_path: Path) -> None:
         (tmp_path / "no/b.mp4", 0.0, "cannot write"),
     ):
         with pytest.raises(WordsightError, match=why):
-            cut(str(source), str(target), start, start + 1, exact=True)
+            cut(str(source), str(target), start, start + 1, exact=exact)
         assert not target.exists()

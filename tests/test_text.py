@@ -75,6 +75,7 @@ def test_all_words_count_wherever_they_are(library: wordsight.Library) -> None:
     assert (result.match, result.verdict) == (True, "match")
     assert [hit.line for hit in result.hits] == ["Invoice 2023", "invoice no 17"]
     first = result.to_json()["hits"][0]
+    assert all(hit.relevant for hit in result.hits)
     assert (first["line"], first["line_box"]) == ("Invoice 2023", [1.0, 0.0, 9.0, 9.0])
     assert names(library.search("text:TOTAL")) == ["red-1.png"]
     nothing = library.search("text:receipt")
@@ -97,6 +98,8 @@ def test_a_plain_prompt_finds_what_shows_it_and_what_says_it(library: wordsight.
     # Words that no picture shows match where they are written.
     said = library.search("invoice")
     assert (said.verdict, names(said)[0]) == ("match", "red-1.png")
+    assert said.hits[0].relevant
+    assert said.count is None
     # A cut-off on the cosine, an order of one's own and combinations are about pictures alone.
     for query, options in (("red", {"min_score": 0.1}), ('"red" - "blue"', {})):
         result = library.search(query, k=3, **options)  # type: ignore[arg-type]
@@ -263,5 +266,7 @@ def test_lines_beside_a_result(run: Cli, photos) -> None:  # type: ignore[no-unt
     assert 'note: did you mean "a dog"?' in said.err
     combined = run("search", "red + blue -green", "--library", root)
     assert 'to combine, write: "red" + "blue" - "green"' in combined.err
+    quoted = run("search", '"a dog" - "a cat"', "--library", root)
+    assert quoted.out.startswith('No match for "a dog" - "a cat".')
     # What matches is spelt as it is meant.
     assert run("search", "red", "--library", root).err == ""

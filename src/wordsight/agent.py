@@ -7,6 +7,7 @@ which is there for folders that the server's owner allows. Needs the package ``m
 from __future__ import annotations
 
 import functools
+import inspect
 import io
 import threading
 from collections.abc import Callable, Sequence
@@ -58,9 +59,15 @@ def create_server(library: Library, *, allow_index: Sequence[str | Path] = ()) -
     )
     tools = _Tools(library, [Path(folder).resolve() for folder in allow_index])
     for tool in (tools.search, tools.moments, tools.picture, tools.classify, tools.info):
-        server.add_tool(_guarded(tool, tools.lock), annotations=_READS)
+        server.add_tool(
+            _guarded(tool, tools.lock), description=inspect.getdoc(tool), annotations=_READS
+        )
     if tools.folders:
-        server.add_tool(_guarded(tools.index, tools.lock), annotations=_ADDS)
+        server.add_tool(
+            _guarded(tools.index, tools.lock),
+            description=inspect.getdoc(tools.index),
+            annotations=_ADDS,
+        )
     return server
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from wordsight.errors import LibraryChangedError, LibraryError, WordsightError
 from wordsight.library import ModelRecord, Store
+from wordsight.video import split_frame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +34,15 @@ _IMAGE_TERM = re.compile(r'@"([^"]*)"')
 
 def _file_name(term: re.Match[str]) -> str:
     return Path(term[1]).name
+
+
+def _file_named(path: str) -> str:
+    """What a picture calls an image: the name of its file, and the time of a frame as m:ss."""
+    frame = split_frame(path)
+    if frame:
+        minutes, seconds = divmod(int(frame[1]), 60)
+        return f"{Path(frame[0]).name}, {minutes}:{seconds:02}"
+    return Path(path.rsplit("::", maxsplit=1)[-1]).name
 
 
 def _title(query: str) -> str:
@@ -394,7 +404,7 @@ class Library:
             z = "" if hit.z is None else f"  z {hit.z:.1f}"
             lines = [
                 f"{hit.rank}.  {hit.score:.3f}{z}",
-                hit.label or Path(hit.path.split("::")[-1]).name,
+                hit.label or _file_named(hit.path),
             ]
             box, size = hit.view.box, (hit.width, hit.height)
             try:

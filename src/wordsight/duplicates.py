@@ -21,6 +21,7 @@ from wordsight.errors import QueryError
 from wordsight.library import Entry, Store, id_to_int
 from wordsight.likeness import Details, likeness
 from wordsight.prints import Print, Progress
+from wordsight.video import split_frame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -143,7 +144,8 @@ def find(
     snapshot = store.snapshot()
     place = {identity: n for n, identity in enumerate(snapshot.ids.tolist())}
     copies: dict[str, list[Entry]] = {}  # by the hash of their bytes
-    for entry in store.entries():
+    entries = [entry for entry in store.entries() if not split_frame(entry.path)]
+    for entry in entries:
         if entry.hash in prints and id_to_int(entry.id) in place:
             copies.setdefault(entry.hash, []).append(entry)
     hashes = list(copies)
@@ -163,7 +165,7 @@ def find(
     )
     return Duplicates(
         _described(store, groups, [copies[known] for known in hashes], prints, place),
-        len(store),
+        len(entries),
         len(pairs),
         cut_off,
         false_merge,

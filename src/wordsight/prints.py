@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from wordsight.errors import WordsightError
 from wordsight.library import Entry, Store
 from wordsight.likeness import SIDE, print_of, sharpness
+from wordsight.video import split_frame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +37,9 @@ def read_prints(
     """The prints of a library's images by the hashes of their files, and what could not be read.
 
     They are kept with the library, so that only images that are new since the last time are read.
+    Frames of videos are left out: those beside each other are alike, and no files of their own.
     """
-    entries = {entry.hash: entry for entry in store.entries()}
+    entries = {e.hash: e for e in store.entries() if not split_frame(e.path)}
     kept = {known: value for known, value in _unpacked(store.prints()).items() if known in entries}
     todo = [entry for known, entry in entries.items() if known not in kept]
     skipped: list[tuple[str, str]] = []

@@ -226,8 +226,10 @@ def _unquoted(words: str) -> str:
 
 
 def _with_line(hit: Hit, found: Written, words: Sequence[str]) -> Hit:
+    """A hit that says what was asked for; how likely it shows it does not matter then."""
     best = found.best(words)
-    return replace(hit, line=found.lines[best], line_box=found.boxes[best])
+    line, box = found.lines[best], found.boxes[best]
+    return replace(hit, line=line, line_box=box, relevant=True, probability=None)
 
 
 def _written_in(
@@ -262,4 +264,5 @@ def _fused(result: Result, said: Sequence[Hit], k: int) -> Result:
     best = sorted(values, key=lambda identity: -values[identity])[:k]
     result.hits = [replace(hits[identity], rank=n) for n, identity in enumerate(best, start=1)]
     result.match = result.by_text = True
+    result.count = None  # it counts what shows the prompt, not what says it
     return result

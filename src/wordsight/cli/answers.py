@@ -124,16 +124,22 @@ def _say_timings(laps: dict[str, float]) -> None:
     say(f"{'process':<8} {since:>9.1f} ms   since the command started")
 
 
+def asked(query: str) -> str:
+    """A query in double quotes, unless it has some of its own: "a dog" - "a cat"."""
+    return query if '"' in query else f'"{query}"'
+
+
 def _print_result(result: Result, closest: str = "--anyway") -> None:
     for notice in result.notices:
         say(f"note: {notice}")
     if result.verdict == "unsure":
         why = result.explanation()
         print(
-            f'Not sure that anything here is "{result.query}": {why[0].lower()}{why[1:]} Closest:'
+            f"Not sure that anything here is {asked(result.query)}: "
+            f"{why[0].lower()}{why[1:]} Closest:"
         )
     elif not result.match:
-        print(f'No match for "{result.query}". {result.explanation()}')
+        print(f"No match for {asked(result.query)}. {result.explanation()}")
         if not result.hits:
             if result.top_score is not None:
                 say(f"({closest} shows the closest images.)")
@@ -185,6 +191,8 @@ def _print_comparison(baseline: Result, crop_aware: Result, as_json: bool) -> No
     _print_result(baseline)
     print("Crop-aware (max fusion):")
     _print_result(crop_aware)
+    if not crop_aware.hits:
+        return
     kept = [hit for hit in crop_aware.hits if hit.id in old]
     up = sum(old[hit.id] > hit.rank for hit in kept)
     down = sum(old[hit.id] < hit.rank for hit in kept)

@@ -40,8 +40,8 @@ def duplicates(
     """Group near-duplicates and bursts. Nothing is deleted.
 
     Copies that were encoded again, resized or cropped, and pictures taken in a row, are grouped.
-    The first image of a group (marked *) is the one to keep: the largest, sharpest one. The first
-    run reads all images once.
+    The first image of a group (marked *) is the one to keep: the largest, sharpest one. Frames of
+    videos are left out. The first run reads all images once.
     """
     from wordsight.duplicates import find
     from wordsight.library import Store

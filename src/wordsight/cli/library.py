@@ -24,7 +24,7 @@ def info(library: options.LibraryOption = None, as_json: options.JsonOption = Fa
         return
     record = facts["model"]
     print(f"library   {facts['library']}")
-    print(f"images    {facts['images']} ({count(facts['views'], 'view')})")
+    print(f"images    {facts['images']:,} ({count(facts['views'], 'view')})")
     print(f"model     {record['name']} ({record['hash']}, {record['dim']} dimensions)")
     if facts["exclude"]:
         print(f"excluded  {', '.join(facts['exclude'])}")

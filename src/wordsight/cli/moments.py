@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import typer
 
+from wordsight.cli.answers import asked
 from wordsight.cli.app import app, examples
 from wordsight.cli.console import check_pictures, nearby, print_json, say
 from wordsight.cli.options import JsonOption, given
@@ -56,7 +57,7 @@ def _print(found: Moments) -> None:
     for notice in found.result.notices:
         say(f"note: {notice}")
     if not found.moments:
-        print(f'No moment shows "{found.query}". {found.result.explanation()}')
+        print(f"No moment shows {asked(found.query)}. {found.result.explanation()}")
         say("(--anyway shows what more likely shows it than not.)")
         return
     for moment in found.moments:

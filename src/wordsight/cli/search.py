@@ -106,7 +106,7 @@ _Near = Annotated[
     str | None,
     typer.Option(metavar="LAT,LON,DISTANCE", help="Only images taken near there: 48.1,11.6,5km"),
 ]
-_Label = Annotated[str | None, typer.Option(help="Only images with this label.")]
+_Label = Annotated[str | None, typer.Option(metavar="LABEL", help="Only images with this label.")]
 _Sort = Annotated[
     Literal["score", "taken", "-taken"],
     typer.Option(help="Order of the hits: best first, or by capture time (-: newest first)."),

@@ -53,4 +53,5 @@ def export_vectors(
         print_json(done.to_json())
     else:
         shape = f"{done.dim} dimensions, {done.dtype}"
-        print(f"{nearby(str(to))}: {count(done.rows, 'vector')} ({shape}) in {done.parts} files.")
+        files = count(done.parts, "file")
+        print(f"{nearby(str(to))}: {count(done.rows, 'vector')} ({shape}) in {files}.")

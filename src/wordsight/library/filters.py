@@ -23,6 +23,10 @@ _NOISE = re.compile(
     r"WHERE .*(?=\(sql parser)|Invalid user input: |Schema error: |Error during planning: "
     r"|, _row\w+(?=[,.])|, \S+\.rs:\d+(:\d+)?"
 )  # what Lance says around what is wrong
+_TEXT = r"'(?:[^']|'')*'"
+_INSIDE = re.compile(
+    rf"path = ({_TEXT}) or starts_with\(path, {_TEXT}\) or starts_with\(path, {_TEXT}\)"
+)
 _HINT = "for example: \"taken >= '2023-07' and camera like 'Pixel%'\""
 
 
@@ -123,6 +127,11 @@ def matching(dataset: Any, where: str) -> NDArray[np.int64]:
             ) from None
         raise QueryError(f"the filter cannot be read: {where}  ({said}; {_HINT})") from None
     return np.asarray(found["id"].to_numpy(), np.int64)
+
+
+def in_words(where: str) -> str:
+    """An expression as a message shows it: what :func:`inside` made is "in '/folder'"."""
+    return _INSIDE.sub(r"in \1", where)
 
 
 def quoted(text: str) -> str:

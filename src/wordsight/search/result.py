@@ -112,10 +112,10 @@ class Result:
         if self.count is None:
             return "these match"
         about, low, high = self.count.estimate, self.count.low, self.count.high
-        exact = low == about == high
+        exact, unsure = low == about == high, self.verdict == "unsure"
         if exact:
-            return f"{about:,} match"
-        roughly = "perhaps" if self.verdict == "unsure" else "about"
+            return f"perhaps {about:,} match" if unsure else f"{about:,} match"
+        roughly = "perhaps" if unsure else "about"
         return f"{roughly} {about:,} match ({low:,} to {high:,})"
 
     def to_json(self) -> dict[str, Any]:

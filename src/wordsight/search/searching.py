@@ -130,7 +130,7 @@ def search(
     found = len(snapshot.ids) if chosen is None else int(chosen.sum())
     if not found and len(snapshot.ids):
         labelled = f"has the label '{label}'" if label is not None else ""
-        fits = f"fits the filter: {where}" if where is not None else ""
+        fits = f"fits the filter: {filters.in_words(where)}" if where is not None else ""
         both = " and ".join(filter(None, (labelled, fits)))
         raise QueryError(f"no image in the library {both}.")
     clock.lap("decide")

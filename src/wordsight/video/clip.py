@@ -61,6 +61,7 @@ def _copied(video: Video, output: Any, start: float, end: float) -> float | None
     stamp = (start if kind in SEEKABLE else 0.0) - zero
     video.container.seek(int(stamp / float(stream.time_base)), stream=stream, backward=True)
     first: float | None = None
+    reached = False  # the start lies in the video
     held: list[Any] = []  # from the last key frame before the start on
     for packet in video.container.demux(chosen):
         if packet.pts is None:
@@ -69,6 +70,8 @@ def _copied(video: Video, output: Any, start: float, end: float) -> float | None
             packet.dts = packet.pts - _EARLY * (packet.duration or 1)
         time = float(packet.pts * packet.time_base) + zero
         is_picture = packet.stream.index == stream.index
+        lasts = max(float((packet.duration or 0) * packet.time_base), 1 / video.rate)
+        reached = reached or (is_picture and time + lasts > start)
         if is_picture and packet.is_keyframe and (first is None or time <= start + _EPSILON):
             first, held = time, []
         if first is None or time < first - _EPSILON:
@@ -80,7 +83,7 @@ def _copied(video: Video, output: Any, start: float, end: float) -> float | None
         if time > start + _EPSILON and held:
             _mux(output, streams, held, first - zero)
             held = []
-    if first is None or first >= end:
+    if first is None or first >= end or not reached:
         return None
     _mux(output, streams, held, first - zero)
     return first

@@ -117,7 +117,7 @@ def _locate(source: str | Path) -> tuple[Path, Path, dict[str, Any] | None]:
     else:
         names = ", ".join([STARTER, *entries])
         raise ModelError(
-            f"{source}: no such detector; use {names}, a directory with {GRAPH} and "
+            f"{source}: no such detector; use tiles, {names}, a directory with {GRAPH} and "
             f"{DESCRIPTION}, or a hub repository id (owner/name)"
         )
     return folder, folder / GRAPH, None

@@ -37,7 +37,7 @@ export async function enter(section) {
 
 async function load() {
   const about = await ask("library");
-  const crops = Object.entries(about.crops).filter(([kind]) => kind !== "none").map(([kind, n]) => `${kind}: ${count(n, "image")}`).join(", ");
+  const crops = Object.entries(about.crops).filter(([kind]) => kind !== "none").map(([kind, n]) => `${kind.replace(",", "")}: ${count(n, "image")}`).join(", ");
   $("facts").replaceChildren(facts([
     ["Holds", `${count(about.images, "image")}, ${count(about.views, "view")} with their crops`],
     ["Crops", crops], ["Model", `${about.model.name}, ${about.model.dim} dimensions`], ["On disk", size(about.bytes)], ["Folder", about.library],

@@ -135,7 +135,7 @@ function describe(item, more = null) {
   const known = item.metadata ?? {};
   const scores = item.score === undefined ? "" : `${item.score.toFixed(4)}` + (item.z === null ? "" : `, normalised ${item.z.toFixed(2)}`);
   const rows = [
-    ["Taken", (known.taken ?? more?.taken.taken)?.replace("T", " ")],
+    ["Taken", (known.taken ?? more?.taken.taken)?.replace("T", " ").replace(/\.\d+/, "").replace("+00:00", " UTC")],
     ["Camera", known.camera ?? more?.taken.camera], ["Lens", known.lens ?? more?.taken.lens],
     ["Exposure", more && [more.taken.exposure && `${exposure(more.taken.exposure)} s`, more.taken.aperture && `f/${more.taken.aperture}`, more.taken.iso && `ISO ${more.taken.iso}`].filter(Boolean).join(", ")],
     ["Text", item.line], ["Keywords", known.keywords?.join(", ")],
