@@ -126,10 +126,10 @@ def _bytes(path: str, offset: int, size: int) -> bytes:
 class Footage:
     """The videos of one run of indexing.
 
-    ``known`` are the images of the library; ``crops`` is the name of the proposer, ``side`` the
-    short side of pictures in pixels. ``tick`` is called with (samples read, samples more to be
-    read than were known of so far). After :meth:`frames` was gone through, ``stale`` are the ids
-    of frames that their videos do not show any more.
+    ``known`` are the images of the library; ``crops`` is the mark of frames that have the crops
+    that are set, ``side`` the short side of pictures in pixels. ``tick`` is called with (samples
+    read, samples more to be read than were known of so far). After :meth:`frames` was gone through,
+    ``stale`` are the ids of frames that their videos do not show any more.
     """
 
     def __init__(

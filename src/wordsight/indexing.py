@@ -417,7 +417,7 @@ class _Run:
             known,
             report,
             every=read_every(store.every),
-            crops=proposer.name if proposer else "none",
+            crops=self._crops,
             side=self.side,
             recheck=recheck,
             tick=self._advance,
