@@ -82,7 +82,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("site")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORDSIGHT_CACHE", str(folder / "cache"))
-        patch.setattr("wordsight.indexing.BATCH", 8)
+        patch.setattr("wordsight.indexing.pipeline.BATCH", 8)
         model = Gated()
         library = wordsight.create(folder / "lib", model)  # type: ignore[arg-type]
         write_pictures(folder / "photos")
