@@ -70,6 +70,31 @@ def test_arrows_point_one_way() -> None:
     assert seen == ROOMS
 
 
+def lengths() -> dict[str, int]:
+    """Lines of the modules ("search.py") and of their functions ("cli/app.py:examples")."""
+    found: dict[str, int] = {}
+    for module, path in modules().items():
+        text = path.read_text(encoding="utf-8")
+        found[module] = len(text.splitlines())
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                name, lines = f"{module}:{node.name}", (node.end_lineno or 0) - node.lineno + 1
+                found[name] = max(lines, found.get(name, 0))  # methods may share a name
+    return found
+
+
+def test_functions_and_modules_are_short() -> None:
+    table = TEXT.split("<!-- limits -->")[1].split("<!-- /limits -->")[0]
+    rows = re.findall(r"^\| `([\w/.:]+)` \| (\d+) \| [^|]{10,} \|$", table, re.MULTILINE)
+    allowed = {name: int(lines) for name, lines in rows}
+    long = {n: k for n, k in lengths().items() if k > (LONGEST_FUNCTION if ":" in n else LONGEST)}
+    assert long.keys() == allowed.keys(), "the exceptions in ARCHITECTURE.md"
+    assert {name: k for name, k in long.items() if k > allowed[name]} == {}
+
+
+LONGEST, LONGEST_FUNCTION = 400, 60
+
+
 def test_every_module_is_named() -> None:
     named = set(re.findall(r"`(?:src/wordsight/)?([\w/]+\.py)`", TEXT))
     assert set(modules()) - named == set()

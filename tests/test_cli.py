@@ -246,7 +246,8 @@ def test_commands_of_the_prompt(
 
     assert ":save FILE" in say(":help").err
     more = say("red", ":more", ":more", ":more").out.splitlines()
-    assert [line.split()[0] for line in more] == ["1", "2", "3", "4", "5", "6"]
+    ranks = [line.split()[0] for line in more]
+    assert ranks == ["1", "2", "3", "--", "4", "5", "6"]  # the line where relevant hits end
     assert "no more results" in say("red", ":more", ":more", ":more").err
     nothing = say("the quiet of the evening")
     assert (len(nothing.out.splitlines()), ":anyway shows" in nothing.err) == (1, True)
@@ -256,7 +257,7 @@ def test_commands_of_the_prompt(
     assert Path(opened[0]).name.startswith("red-")
     assert all("sky" in line for line in say(":label sky", "red", ":anyway").out.splitlines()[-2:])
     assert "red-" in say(":label sky", "red", ":label").out
-    assert say("red", ":save grid.png").err == "Saved grid.png.\n"
+    assert say("red", ":save grid.png").err == "(3 match; :more shows more.)\nSaved grid.png.\n"
     assert Image.open(tmp_path / "grid.png").width > 300
 
 

@@ -128,8 +128,8 @@ def test_a_killed_run_is_resumed(
 ) -> None:
     folder = write_video(tmp_path / "cams/a.mp4", [("red", 30)], moves=True).parent
     opened = library(tmp_path, model)
-    monkeypatch.setattr("wordsight.indexing.WRITE_EVERY", 8)
-    monkeypatch.setattr("wordsight.indexing.BATCH", 4)
+    monkeypatch.setattr("wordsight.indexing.pipeline.WRITE_EVERY", 8)
+    monkeypatch.setattr("wordsight.indexing.pipeline.BATCH", 4)
 
     class Killed(BaseException):
         pass
@@ -208,7 +208,7 @@ def test_content_decides_not_the_name(tmp_path: Path, model: ColourModel) -> Non
 def test_without_the_package_videos_are_counted(
     tmp_path: Path, folder: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("footage", "indexing"):
+    for module in ("footage", "indexing.run"):
         monkeypatch.setattr(f"wordsight.{module}.is_available", lambda: False)
     opened = library(tmp_path, model)
     with pytest.raises(SourceError, match=r"1 video \(video: pip install 'wordsight\[video\]'\)"):

@@ -21,9 +21,8 @@ from fakes import ANCHORS, ColourModel
 from PIL import Image
 
 import wordsight
-from wordsight import indexing
 from wordsight.errors import LibraryError, SourceError
-from wordsight.indexing import MemoryBudget
+from wordsight.indexing import MemoryBudget, decoding, pipeline
 from wordsight.sources import open_source
 from wordsight.sources.base import Item
 
@@ -46,7 +45,7 @@ class Recorded(MemoryBudget):
 
 @pytest.fixture
 def budgets(monkeypatch: pytest.MonkeyPatch) -> type[Recorded]:
-    monkeypatch.setattr(indexing, "MemoryBudget", Recorded)
+    monkeypatch.setattr(decoding, "MemoryBudget", Recorded)
     Recorded.asked, Recorded.asked_first, Recorded.made = [], [], []
     return Recorded
 
@@ -151,7 +150,7 @@ def test_a_small_budget_is_kept_and_changes_nothing(
 ) -> None:
     plain = wordsight.create(tmp_path / "plain", model)
     plain.index(folder, crops=crops)
-    monkeypatch.setattr(indexing, "DECODE_BYTES", 500_000)
+    monkeypatch.setattr(decoding, "DECODE_BYTES", 500_000)
     budgets.asked.clear()
     budgets.asked_first.clear()
     bounded = wordsight.create(tmp_path / "bounded", model)
@@ -177,7 +176,7 @@ def test_large_files_are_decoded_from_the_disk_alone(
 ) -> None:
     plain = wordsight.create(tmp_path / "plain", model)
     plain.index(folder)
-    monkeypatch.setattr(indexing, "LARGE_FILE", 20_000)
+    monkeypatch.setattr(decoding, "LARGE_FILE", 20_000)
     large = {file.name for file in folder.iterdir() if file.stat().st_size > 20_000}
     assert 6 <= len(large) < 24
     read = Item.read
@@ -192,7 +191,7 @@ def test_large_files_are_decoded_from_the_disk_alone(
     streamed = wordsight.create(tmp_path / "streamed", model)
     assert streamed.index(folder).indexed == 24
     assert not large & set(whole)
-    assert budgets.asked.count(indexing.DECODE_BYTES) == len(large)
+    assert budgets.asked.count(decoding.DECODE_BYTES) == len(large)
     one, two = vectors(plain), vectors(streamed)
     assert all(np.array_equal(one[name], two[name]) for name in one)
     # In an archive too they go alone, and are known by their bytes.
@@ -207,7 +206,7 @@ def test_boxes_of_crops_are_in_pixels_of_the_original(
 ) -> None:
     full = wordsight.create(tmp_path / "full", model)
     full.index(folder, crops="tiles")
-    monkeypatch.setattr(indexing, "reduced_side_for_crops", lambda _side: 70)
+    monkeypatch.setattr(decoding, "reduced_side_for_crops", lambda _side: 70)
     reduced = wordsight.create(tmp_path / "reduced", model)
     reduced.index(folder, crops="tiles")
     ids = [entry.id for entry in full.store.entries()]
@@ -228,7 +227,7 @@ def test_boxes_of_crops_are_in_pixels_of_the_original(
 
 def test_photographs_of_up_to_24_megapixels_keep_every_pixel_for_their_crops() -> None:
     for side in (32, 224, 336, 384):
-        assert indexing.reduced_side_for_crops(side) > 4000 // 2
+        assert decoding.reduced_side_for_crops(side) > 4000 // 2
 
 
 # What a run changes and what it leaves alone
@@ -557,7 +556,7 @@ def test_a_write_that_fails_removes_no_old_place(
     def full(*_args: object, **_kw: object) -> None:
         raise LibraryError("no space left")
 
-    monkeypatch.setattr(indexing, "WRITE_EVERY", 1)
+    monkeypatch.setattr(pipeline, "WRITE_EVERY", 1)
     monkeypatch.setattr(type(library.store), "put", full)
     with pytest.raises(LibraryError, match="no space left"):
         library.index(folder)

@@ -372,9 +372,9 @@ def test_killed_run_loses_nothing_and_the_next_goes_on(tmp_path: Path, photos: P
         f"""
         import sys, time
         sys.path.insert(0, {str(Path(__file__).parent)!r})
-        import wordsight, wordsight.indexing as indexing
+        import wordsight, wordsight.indexing.pipeline as pipeline
         from fakes import ColourModel
-        indexing.BATCH = indexing.WRITE_EVERY = 4
+        pipeline.BATCH = pipeline.WRITE_EVERY = 4
         class Slow(ColourModel):
             def encode_pixels(self, pixels):
                 time.sleep(0.15)
@@ -432,14 +432,14 @@ def test_readers_search_while_an_index_runs(
     def look(done: int, total: int) -> None:
         seen.append(len(reader.search("red", k=500, anyway=True).hits))
 
-    from wordsight import indexing
+    from wordsight.indexing import pipeline
 
-    before = indexing.BATCH, indexing.WRITE_EVERY
-    indexing.BATCH, indexing.WRITE_EVERY = 2, 2
+    before = pipeline.BATCH, pipeline.WRITE_EVERY
+    pipeline.BATCH, pipeline.WRITE_EVERY = 2, 2
     try:
         library.index(photos("more", red=20), progress=look)
     finally:
-        indexing.BATCH, indexing.WRITE_EVERY = before
+        pipeline.BATCH, pipeline.WRITE_EVERY = before
     assert seen == sorted(seen)
     assert seen[0] < seen[-1]
     assert len(reader.search("red", k=500, anyway=True).hits) == 21

@@ -44,7 +44,9 @@ def run(*arguments: object, status: int = 0) -> None:
 
 @pytest.fixture
 def without_extras(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where neither RAW files nor JPEG XL can be opened."""
+    """As where neither RAW files nor JPEG XL nor videos can be opened."""
+    for module in ("footage", "indexing"):
+        monkeypatch.setattr(f"wordsight.{module}.is_available", lambda: False)
     for module in ("folder", "tar", "listing"):
         monkeypatch.setattr(f"wordsight.sources.{module}.readable_suffixes", lambda: IMAGE_SUFFIXES)
 
@@ -114,7 +116,7 @@ def test_files_of_other_kinds_are_counted(
     run("index", folder, "--library", place)
     assert (
         "Not read: 3 RAW, 2 videos, 1 JPEG XL, 1 PSD "
-        "(RAW and JPEG XL: pip install 'wordsight[raw,jxl]').\n"
+        "(RAW, JPEG XL and video: pip install 'wordsight[raw,jxl,video]').\n"
     ) in capsys.readouterr().out
     run("index", folder, "--library", place, "--exclude", "*.mp4", "--exclude", "c/", "--json")
     assert json.loads(capsys.readouterr().out)["not_read"]["RAW"] == 2

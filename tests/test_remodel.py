@@ -16,9 +16,10 @@ from fakes import ColourModel
 from PIL import Image
 
 import wordsight
-from wordsight import indexing, models, remodel
+from wordsight import models, remodel
 from wordsight.cli import main
 from wordsight.errors import LibraryChangedError, LibraryError, ModelError
+from wordsight.indexing import pipeline
 from wordsight.library import Store, find, swap
 from wordsight.models import registry
 
@@ -124,8 +125,8 @@ class Stopped(BaseException):
 
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexing, "BATCH", 1)
-    monkeypatch.setattr(indexing, "WRITE_EVERY", 1)
+    monkeypatch.setattr(pipeline, "BATCH", 1)
+    monkeypatch.setattr(pipeline, "WRITE_EVERY", 1)
 
 
 def stop_after(count: int) -> Callable[[int, int], None]:

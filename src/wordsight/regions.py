@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import PIL.Image
 
-    from wordsight.models.maskrcnn import Detector
+    from wordsight.models.maskrcnn import Detections, Detector
 
     Picture = PIL.Image.Image | npt.NDArray[Any]
 
@@ -128,22 +128,23 @@ def propose(
             continue
         detections = proposer(image)
         boxes, scores = detections.boxes, detections.scores
-        padded = _with_margin(boxes, margin, width, height)
-        padded = _widened(padded, least * min(width, height), width, height)
+        padded = _padded(boxes, margin, least, width, height)
         usable = np.flatnonzero(
             (scores >= min_score)
             & ((boxes[:, 2:] - boxes[:, :2]).min(1) >= min_side)
             & ((padded[:, 2:] - padded[:, :2]).prod(1) <= max_area * width * height)
         )
         best = usable[non_maximum_suppression(padded[usable], scores[usable], nms)][:limit]
-        regions = []
-        for i in best:
-            box, mask = _as_box(padded[i]), None
-            if masks and detections.masks is not None:
-                mask = _reframe(detections.masks[i], _as_box(boxes[i]), box)
-            regions.append(Region(box, float(scores[i]), detections.labels[i], mask))
-        found.append(regions)
+        found.append([_region(detections, i, _as_box(padded[i]), masks) for i in best])
     return found
+
+
+def _region(detections: Detections, i: int, box: Box, masks: bool) -> Region:
+    """Detection ``i`` as the region of this box."""
+    mask = None
+    if masks and detections.masks is not None:
+        mask = _reframe(detections.masks[i], _as_box(detections.boxes[i]), box)
+    return Region(box, float(detections.scores[i]), detections.labels[i], mask)
 
 
 def tiles(width: int, height: int, limit: int | None = None) -> list[Box]:
@@ -254,6 +255,14 @@ def in_context(
     length = np.linalg.norm(mixed, axis=-1, keepdims=True)
     # Of opposite vectors nothing may be left.
     return np.where(length > 1e-6, mixed / np.maximum(length, 1e-6), whole).astype(np.float32)
+
+
+def _padded(
+    boxes: npt.NDArray[np.float32], margin: float, least: float, width: int, height: int
+) -> npt.NDArray[np.float64]:
+    """Boxes [N, 4] with a margin, none narrower or lower than a share of the short side."""
+    padded = _with_margin(boxes, margin, width, height)
+    return _widened(padded, least * min(width, height), width, height)
 
 
 def _with_margin(

@@ -189,7 +189,8 @@ def _embed(
     entries: Sequence[Entry],
     progress: Progress | None,
 ) -> IndexReport:
-    from wordsight.indexing import WRITE_EVERY, index
+    from wordsight.indexing import index
+    from wordsight.indexing.pipeline import WRITE_EVERY
 
     wanted = {entry.id for entry in entries}
     with draft.lock():  # of an earlier call: images that the library has no more

@@ -100,7 +100,8 @@ class IndexReport:
         ]
         missing = [kind for kind in _EXTRAS if kind in self.not_read]
         extras = ",".join(_EXTRAS[kind] for kind in missing)
-        how = f" ({' and '.join(missing)}: pip install 'wordsight[{extras}]')" if missing else ""
+        kinds = " and ".join(filter(None, (", ".join(missing[:-1]), *missing[-1:])))
+        how = f" ({kinds}: pip install 'wordsight[{extras}]')" if missing else ""
         return f"not read: {', '.join(counts)}{how}"
 
     def to_json(self) -> dict[str, Any]:

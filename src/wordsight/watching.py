@@ -321,6 +321,13 @@ def watch(
         threading.Thread(target=follow, args=camera, name=f"watch {hidden(camera[0])}")
         for camera in cameras
     ]
+    _run(threads, stop)
+    if errors:
+        raise errors[0]
+
+
+def _run(threads: Sequence[threading.Thread], stop: threading.Event) -> None:
+    """Run threads to their end, which ``stop`` brings about; it is set if this is interrupted."""
     for thread in threads:
         thread.start()
     try:
@@ -333,5 +340,3 @@ def watch(
         stop.set()
         for thread in threads:
             thread.join()
-    if errors:
-        raise errors[0]

@@ -166,7 +166,8 @@ def _print_result(result: Result, closest: str = "--anyway") -> None:
             parts.append(f"\u201c{shown(hit.line)}\u201d")
         print("  ".join(parts))
     if result.hits and end == len(result.hits) and result.count and result.count.estimate > end:
-        print(f"     -- {result.how_many()} --")
+        more = ":more" if closest.startswith(":") else "-k N"
+        say(f"({result.how_many()}; {more} shows more.)")
 
 
 def _print_comparison(baseline: Result, crop_aware: Result, as_json: bool) -> None:

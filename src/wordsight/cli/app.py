@@ -6,34 +6,6 @@ import time
 
 import typer
 
-from wordsight.cli.options import (  # their former place, for verbs that import them from here
-    JsonOption,
-    LibraryOption,
-    ModelOption,
-    MovedModelOption,
-    Precision,
-    PrecisionOption,
-    Runtime,
-    RuntimeOption,
-    given,
-)
-
-__all__ = [
-    "STARTED",
-    "JsonOption",
-    "LibraryOption",
-    "ModelOption",
-    "MovedModelOption",
-    "Precision",
-    "PrecisionOption",
-    "Runtime",
-    "RuntimeOption",
-    "app",
-    "examples",
-    "given",
-]
-
-
 STARTED = time.perf_counter()
 
 

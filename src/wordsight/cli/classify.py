@@ -112,7 +112,7 @@ def classify(
     If no label fits an image better than unrelated phrases do, the answer is "none of these". If
     the images are in class folders named like the labels, the accuracy is printed too.
     """
-    from wordsight.classify import ENSEMBLE, Classifier, encode_items
+    from wordsight.classify import ENSEMBLE, Classifier
 
     if output and output.suffix.lower() not in (".csv", ".jsonl"):
         raise WordsightError(f"{output}: the name must end in .csv or .jsonl.")
@@ -124,22 +124,7 @@ def classify(
         loaded, labels, templates=ENSEMBLE if ensemble else (template,), closed=closed
     )
     classifier.temperature = _temperature(temperature, classifier)
-    rows: list[dict[str, Any]] = []
-    good: list[tuple[Item, Any]] = []
-    with progress_bar("classifying", "images") as progress:
-        for done, (item, vector) in enumerate(encode_items(loaded, items), start=1):
-            row: dict[str, Any] = {"path": item.path}
-            if isinstance(vector, str):
-                row["error"] = vector
-                say(f"Skipped {nearby(item.path)}: {vector}")
-            else:
-                good.append((item, vector))
-                judged = classifier.judge(vector[None], top)[0]
-                row |= judged.to_json()
-                if not (output or as_json):
-                    print(_classified(nearby(item.path), judged, alone=len(classifier.labels) == 1))
-            rows.append(row)
-            progress(done, len(items))
+    rows, good = _classify(classifier, items, top, quiet=bool(output) or as_json)
     if write_xmp:
         _write_sidecars(rows)
     if output:
@@ -152,6 +137,31 @@ def classify(
     _report_accuracy(classifier, good)
     if grid:
         _draw_classified(classifier, good[:20], grid)
+
+
+def _classify(
+    classifier: Classifier, items: Sequence[Item], top: int, *, quiet: bool
+) -> tuple[list[dict[str, Any]], list[tuple[Item, Any]]]:
+    """A row of each image, printed unless ``quiet``; and the images that could be read, encoded."""
+    from wordsight.classify import encode_items
+
+    rows: list[dict[str, Any]] = []
+    good: list[tuple[Item, Any]] = []
+    with progress_bar("classifying", "images") as progress:
+        for done, (item, vector) in enumerate(encode_items(classifier.model, items), start=1):
+            row: dict[str, Any] = {"path": item.path}
+            if isinstance(vector, str):
+                row["error"] = vector
+                say(f"Skipped {nearby(item.path)}: {vector}")
+            else:
+                good.append((item, vector))
+                judged = classifier.judge(vector[None], top)[0]
+                row |= judged.to_json()
+                if not quiet:
+                    print(_classified(nearby(item.path), judged, alone=len(classifier.labels) == 1))
+            rows.append(row)
+            progress(done, len(items))
+    return rows, good
 
 
 def _write_sidecars(rows: Sequence[dict[str, Any]]) -> None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wordsight.cli.app import JsonOption, LibraryOption, app, examples
+from wordsight.cli.app import app, examples
 from wordsight.cli.console import count, nearby, print_json, progress_bar, say
+from wordsight.cli.options import JsonOption, LibraryOption
 from wordsight.progress import size
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from wordsight.paths import expanded
 
 if TYPE_CHECKING:
     from wordsight.api import Library
-    from wordsight.evaluate import Evaluation
+    from wordsight.evaluate import Evaluation, Judgements
     from wordsight.evaluate.metrics import Estimate
     from wordsight.models import ClipModel
     from wordsight.search import Hit
@@ -156,7 +156,6 @@ def evaluate(
     """
     from wordsight import render
     from wordsight.evaluate import evaluate as run
-    from wordsight.evaluate import load_judgements
 
     if moments:
         return _evaluate_moments(open_library(library, model, runtime, precision), moments, as_json)
@@ -171,10 +170,37 @@ def evaluate(
     if not queries:
         raise typer.BadParameter("say what to measure with --queries, --moments or --benchmark.")
     opened = open_library(library, model, runtime, precision)
+    judgements = _judgements(opened, queries, qrels, template, synonyms)
+    evaluation = run(opened, judgements, ks=ks)
+    if as_json:
+        print_json(evaluation.to_json())
+    else:
+        _print_evaluation(evaluation, ks)
+    if plot:
+        _plot(evaluation, ks, plot)
+    if per_query:
+        write_lines(per_query, evaluation.per_query())
+        say(f"Per query: {per_query}")
+    _write_trec(evaluation.run(opened), trec_run, evaluation.qrels(opened), trec_qrels)
+    if failures:
+        render.save(_failures(opened, evaluation), failures)
+        say(f"Failures: {failures}")
+
+
+def _judgements(
+    library: Library,
+    queries: str,
+    qrels: Path | None,
+    templates: Sequence[str] | None,
+    synonyms: Path | None,
+) -> Judgements:
+    """The judgements that are asked for; says which of them the library does not hold."""
+    from wordsight.evaluate import load_judgements
+
     judgements = load_judgements(
-        opened,
+        library,
         queries,
-        templates=template,
+        templates=templates,
         synonyms=_read_synonyms(synonyms) if synonyms else None,
         qrels=qrels,
     )
@@ -183,25 +209,19 @@ def evaluate(
             f"note: {len(judgements.missing)} judged images or labels are not in the library, for "
             f"example {', '.join(judgements.missing[:5])}."
         )
-    evaluation = run(opened, judgements, ks=ks)
-    if as_json:
-        print_json(evaluation.to_json())
-    else:
-        _print_evaluation(evaluation, ks)
-    if plot:
-        recall = {
-            name: {n: (e.value, e.low, e.high) for n in ks for e in [values[f"recall@{n}"]]}
-            for name, values in evaluation.methods.items()
-        }
-        render.save(render.recall_plot(recall, title="Recall@K"), plot)
-        say(f"Plot: {plot}")
-    if per_query:
-        write_lines(per_query, evaluation.per_query())
-        say(f"Per query: {per_query}")
-    _write_trec(evaluation.run(opened), trec_run, evaluation.qrels(opened), trec_qrels)
-    if failures:
-        render.save(_failures(opened, evaluation), failures)
-        say(f"Failures: {failures}")
+    return judgements
+
+
+def _plot(evaluation: Evaluation, ks: Sequence[int], file: Path) -> None:
+    """Save a plot of Recall@K for each method."""
+    from wordsight import render
+
+    recall = {
+        name: {n: (e.value, e.low, e.high) for n in ks for e in [values[f"recall@{n}"]]}
+        for name, values in evaluation.methods.items()
+    }
+    render.save(render.recall_plot(recall, title="Recall@K"), file)
+    say(f"Plot: {file}")
 
 
 def _evaluate_moments(library: Library, path: Path, as_json: bool) -> None:

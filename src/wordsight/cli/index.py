@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import shlex
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,35 +10,117 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from wordsight.cli.app import (
-    JsonOption,
-    LibraryOption,
-    Precision,
-    PrecisionOption,
-    Runtime,
-    RuntimeOption,
-    app,
-    examples,
-    given,
-)
+from wordsight.cli import options
+from wordsight.cli.app import app, examples
 from wordsight.cli.changes import changes, check
-from wordsight.cli.console import check_pictures, count, nearby, print_json, progress_bar, say
-from wordsight.cli.opening import load, open_or_create, open_place
-from wordsight.cli.options import DeviceOption
-from wordsight.cli.texts import KEPT, print_texts, read_texts
-from wordsight.errors import WordsightError
+from wordsight.cli.console import check_pictures, progress_bar, say
+from wordsight.cli.indexed import print_report, say_int8
+from wordsight.cli.opening import open_or_create, open_place
+from wordsight.cli.remodel import existing
+from wordsight.cli.remodel import remodel as embed_again
+from wordsight.cli.remodel import undo_prune as bring_back
+from wordsight.cli.texts import KEPT, read_texts
+from wordsight.errors import ModelError, SourceError, WordsightError
 
 if TYPE_CHECKING:
     from wordsight.api import Library
-    from wordsight.models import ClipModel
-    from wordsight.report import CropReport, IndexReport
-    from wordsight.sources import Source
-    from wordsight.text import TextReport
+    from wordsight.report import IndexReport
     from wordsight.video.sampling import Every
 
 
-_TINY = 100
-"""A rate of fewer images says more about starting up."""
+_Paths = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PATH...",
+        help="Folders, image files, .tar shards ('{000..099}.tar' names many), Parquet or "
+        'Arrow tables with a column of images, or "cifar10".',
+    ),
+]
+_Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        parser=options.given("--model"),
+        help="Model of a new library or for --remodel: a name of `wordsight models`, a "
+        "directory, or a hub id.",
+    ),
+]
+_Crops = Annotated[
+    str | None,
+    typer.Option(
+        metavar="none|maskrcnn|tiles|NAME",
+        parser=options.given("--crops"),
+        help="Also embed regions of each image, found by a detector or cut as tiles. "
+        "Default: same as the last time this library was indexed.",
+    ),
+]
+_Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Skip what matches, as in .gitignore; may be repeated. The library remembers "
+        "the patterns until you give others ('' clears them).",
+    ),
+]
+_Videos = Annotated[
+    bool,
+    typer.Option("--videos/--no-videos", help="Index frames of videos too (extra `video`)."),
+]
+_Every = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SECONDS|keyframes",
+        parser=options.given("--every"),
+        help="How often a frame of a video is looked at; still ones are skipped. Default: as "
+        "the last time, at first 1.",
+    ),
+]
+_Text = Annotated[
+    bool | None,
+    typer.Option(
+        "--text/--no-text",
+        help="Also read the text in the images, for searches (needs wordsight[ocr]; 1 to 5 s "
+        "of processor time each). Default: same as last time.",
+    ),
+]
+_Plot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", parser=options.given("--plot"), help="Save a plot of crops per image."
+    ),
+]
+_Prune = Annotated[
+    bool,
+    typer.Option(
+        "--prune",
+        help="Remove images that are gone from these paths or now excluded. Removes nothing if "
+        "a drive may be missing or more than half are gone; --prune=force does.",
+    ),
+]
+_PruneForce = Annotated[bool, typer.Option("--prune-force", hidden=True)]
+_UndoPrune = Annotated[
+    bool, typer.Option("--undo-prune", help="Restore images pruned since the last `compact`.")
+]
+_Remodel = Annotated[
+    bool,
+    typer.Option(
+        "--remodel",
+        help="Embed all images of the library again with another model (--model). The library "
+        "can be searched meanwhile, and switches when all images are done.",
+    ),
+]
+_Recheck = Annotated[
+    bool,
+    typer.Option(
+        "--recheck", help="Read all files again, even if their size and time have not changed."
+    ),
+]
+_Watch = Annotated[
+    bool,
+    typer.Option(
+        "--watch", help="Go on until Ctrl-C, and index what changes (needs wordsight[watch])."
+    ),
+]
 
 
 class _Index(TyperCommand):
@@ -67,104 +146,25 @@ class _Index(TyperCommand):
     ),
 )
 def index(
-    paths: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="PATH...",
-            help="Folders, image files, .tar shards ('{000..099}.tar' names many), Parquet or "
-            'Arrow tables with a column of images, or "cifar10".',
-        ),
-    ] = None,
-    library: LibraryOption = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            parser=given("--model"),
-            help="Model of a new library or for --remodel: a name of `wordsight models`, a "
-            "directory, or a hub id.",
-        ),
-    ] = None,
-    crops: Annotated[
-        str | None,
-        typer.Option(
-            metavar="none|maskrcnn|tiles|NAME",
-            parser=given("--crops"),
-            help="Also embed regions of each image, found by a detector or cut as tiles. "
-            "Default: same as the last time this library was indexed.",
-        ),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATTERN",
-            help="Skip what matches, as in .gitignore; may be repeated. The library remembers "
-            "the patterns until you give others ('' clears them).",
-        ),
-    ] = None,
-    videos: Annotated[
-        bool,
-        typer.Option("--videos/--no-videos", help="Index frames of videos too (extra `video`)."),
-    ] = True,
-    every: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SECONDS|keyframes",
-            parser=given("--every"),
-            help="How often a frame of a video is looked at; still ones are skipped. Default: as "
-            "the last time, at first 1.",
-        ),
-    ] = None,
-    text: Annotated[
-        bool | None,
-        typer.Option(
-            "--text/--no-text",
-            help="Also read the text in the images, for searches (needs wordsight[ocr]; 1 to 5 s "
-            "of processor time each). Default: same as last time.",
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", parser=given("--plot"), help="Save a plot of crops per image."
-        ),
-    ] = None,
-    prune: Annotated[
-        bool,
-        typer.Option(
-            "--prune",
-            help="Remove images that are gone from these paths or now excluded. Removes nothing if "
-            "a drive may be missing or more than half are gone; --prune=force does.",
-        ),
-    ] = False,
-    prune_force: Annotated[bool, typer.Option("--prune-force", hidden=True)] = False,
-    undo_prune: Annotated[
-        bool, typer.Option("--undo-prune", help="Restore images pruned since the last `compact`.")
-    ] = False,
-    remodel: Annotated[
-        bool,
-        typer.Option(
-            "--remodel",
-            help="Embed all images of the library again with another model (--model). The library "
-            "can be searched meanwhile, and switches when all images are done.",
-        ),
-    ] = False,
-    recheck: Annotated[
-        bool,
-        typer.Option(
-            "--recheck", help="Read all files again, even if their size and time have not changed."
-        ),
-    ] = False,
-    watch: Annotated[
-        bool,
-        typer.Option(
-            "--watch", help="Go on until Ctrl-C, and index what changes (needs wordsight[watch])."
-        ),
-    ] = False,
-    runtime: RuntimeOption = Runtime.auto,
-    precision: PrecisionOption = Precision.auto,
-    device: DeviceOption = None,
-    as_json: JsonOption = False,
+    paths: _Paths = None,
+    library: options.LibraryOption = None,
+    model: _Model = None,
+    crops: _Crops = None,
+    exclude: _Exclude = None,
+    videos: _Videos = True,
+    every: _Every = None,
+    text: _Text = None,
+    plot: _Plot = None,
+    prune: _Prune = False,
+    prune_force: _PruneForce = False,
+    undo_prune: _UndoPrune = False,
+    remodel: _Remodel = False,
+    recheck: _Recheck = False,
+    watch: _Watch = False,
+    runtime: options.RuntimeOption = options.Runtime.auto,
+    precision: options.PrecisionOption = options.Precision.auto,
+    device: options.DeviceOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Add images to a library, or bring it up to date.
 
@@ -176,23 +176,30 @@ def index(
     lost+found; previews in *.photoslibrary; a RAW file beside its JPEG or HEIC; files named in
     a .wordsightignore file or by --exclude.
     """
-    from wordsight.errors import ModelError, SourceError
-    from wordsight.library import default_location
-    from wordsight.sources import expand_braces
-
     pruning: bool | Literal["force"] = "force" if prune_force else prune
     if undo_prune:
-        return _undo_prune(library, paths, as_json)
+        return bring_back(library, paths, as_json)
     if remodel:
         if crops or exclude or recheck or plot:
             raise typer.BadParameter(
                 "--remodel does not go with --crops, --exclude, --recheck or --plot."
             )
-        opened = _existing(library, paths)
-        return _remodel(opened, model, runtime, precision, prune=pruning, as_json=as_json)
+        old = existing(library, paths)
+        return embed_again(old, model, runtime, precision, prune=pruning, as_json=as_json)
     if not paths:
         raise typer.BadParameter("name a folder or images to index.")
-    interval = _interval(every)
+    chosen = {"crops": crops, "exclude": exclude, "videos": videos, "every": _interval(every)}
+    chosen |= {"recheck": recheck, "prune": pruning}
+    _check(paths, plot=plot, watch=watch, text=text)
+    opened, report = _run(paths, library, (model, runtime, precision), chosen, text, as_json)
+    if plot:
+        _plot(report, plot)
+    if watch:
+        _watch(opened, paths, pruning, as_json)
+
+
+def _check(paths: Sequence[str], *, plot: Path | None, watch: bool, text: bool | None) -> None:
+    """Refuse now what would fail once the images are indexed. Raises WordsightError."""
     check_pictures(plots=[plot])
     if watch:
         check(paths)
@@ -200,27 +207,31 @@ def index(
         from wordsight.models.ocr import Reader
 
         Reader()  # whether it is installed is said now
+
+
+def _run(
+    paths: Sequence[str],
+    place: Path | None,
+    opening: tuple[str | None, options.Runtime, options.Precision],
+    chosen: dict[str, Any],
+    text: bool | None,
+    as_json: bool,
+) -> tuple[Library, IndexReport]:
+    """Index once, with what was ``chosen`` for it, and print the report."""
+    from wordsight.library import default_location
+    from wordsight.sources import expand_braces
+
     sources = [open_place(one) for path in paths for one in expand_braces(path)]
-    place = library or default_location(paths[0])
-    opened, fresh = open_or_create(place, model, runtime, precision)
+    library, fresh = open_or_create(place or default_location(paths[0]), *opening)
     try:
-        if fresh and precision == Precision.int8:
-            _say_int8(opened.model, sources)
+        if fresh and opening[-1] == options.Precision.int8:
+            say_int8(library.model, sources)
         with progress_bar("indexing", "images") as progress:
-            report = opened.index_sources(
-                sources,
-                crops=crops,
-                exclude=exclude,
-                videos=videos,
-                every=interval,
-                prune=pruning,
-                recheck=recheck,
-                progress=progress,
-            )
+            report = library.index_sources(sources, progress=progress, **chosen)
     except (ModelError, SourceError):
-        opened.store.refresh()
-        if fresh and not len(opened):  # an empty library would be found later, and puzzle
-            shutil.rmtree(opened.path, ignore_errors=True)
+        library.store.refresh()
+        if fresh and not len(library):  # an empty library would be found later, and puzzle
+            shutil.rmtree(library.path, ignore_errors=True)
         elif fresh:
             say(KEPT)
         raise
@@ -228,26 +239,29 @@ def index(
         say(KEPT)
         raise
     unusable = report.failed and not report.images
-    texts = None if unusable else read_texts(opened, text)
+    texts = None if unusable else read_texts(library, text)
     if fresh and unusable:
-        shutil.rmtree(opened.path, ignore_errors=True)
-    _print_report(report, texts, opened.path, as_json)
+        shutil.rmtree(library.path, ignore_errors=True)
+    print_report(report, texts, library.path, as_json)
     if unusable:
         raise WordsightError("no image could be read, so nothing was indexed.")
-    if plot and report.crops and report.crops.per_image:
-        from wordsight import render
+    return library, report
 
-        picture = render.histogram(
-            report.crops.per_image,
-            title="Crops per image",
-            xlabel=f"crops by {report.crops.proposer}",
-        )
-        render.save(picture, plot)
-        say(f"Plot: {plot}")
-    elif plot:
+
+def _plot(report: IndexReport, file: Path) -> None:
+    """Save a plot of crops per image, or say why there is none."""
+    if not (report.crops and report.crops.per_image):
         say("No plot: this run made no crops. To make some, add --crops tiles or maskrcnn.")
-    if watch:
-        _watch(opened, paths, pruning, as_json)
+        return
+    from wordsight import render
+
+    picture = render.histogram(
+        report.crops.per_image,
+        title="Crops per image",
+        xlabel=f"crops by {report.crops.proposer}",
+    )
+    render.save(picture, file)
+    say(f"Plot: {file}")
 
 
 def _watch(
@@ -263,24 +277,7 @@ def _watch(
             say(f"wordsight: {error}")
             continue
         if report.changed or (texts and texts.read):
-            _print_report(report, texts, library.path, as_json)
-
-
-def _print_report(
-    report: IndexReport, texts: TextReport | None, place: Path, as_json: bool
-) -> None:
-    if as_json:
-        also = {"text": texts.to_json()} if texts else {}
-        print_json({**report.to_json(), **also, "library": str(place)})
-        sys.stdout.flush()
-        return
-    for failure in report.failed:
-        say(f"Skipped {nearby(failure.path)}: {failure.reason}")
-    if report.images or not report.failed:
-        _print_indexed(report, place)
-        if texts:
-            print_texts(texts)
-        sys.stdout.flush()  # whoever watches in a pipe reads it now
+            print_report(report, texts, library.path, as_json)
 
 
 def _interval(every: str | None) -> Every | None:
@@ -292,125 +289,3 @@ def _interval(every: str | None) -> Every | None:
         raise WordsightError(
             f"--every {every} is no interval; give seconds (0.04 to 3600) or keyframes."
         ) from None
-
-
-def _existing(place: Path | None, paths: Sequence[str] | None) -> Library:
-    """The library that is named, or that of these paths, or of the current folder."""
-    from wordsight.api import Library
-    from wordsight.library import Store, default_location, find
-
-    return Library(Store.open(place or (default_location(paths[0]) if paths else find())))
-
-
-def _undo_prune(place: Path | None, paths: Sequence[str] | None, as_json: bool) -> None:
-    library = _existing(place, paths)
-    restored = library.undo_prune()
-    if as_json:
-        print_json({"restored": restored, "images": len(library), "library": str(library.path)})
-    else:
-        print(f"{count(restored, 'image')} restored.")
-        print(f"Library: {nearby(str(library.path))} ({count(len(library), 'image')})")
-
-
-def _remodel(
-    library: Library,
-    name: str | None,
-    runtime: Runtime,
-    precision: Precision,
-    *,
-    prune: bool | Literal["force"],
-    as_json: bool,
-) -> None:
-    from wordsight.remodel import check_auto, indexed_sources
-
-    store, before = library.store, library.store.record["model"]
-    model = load(name or "auto", runtime, precision)
-    if name in (None, "auto"):
-        check_auto(store, model)
-    if precision == Precision.int8 and model.hash != store.model.hash:
-        _say_int8(model, indexed_sources(store.entries()))
-    try:
-        with progress_bar("embedding", "images") as progress:
-            report = library.remodel(model, prune=prune, progress=progress)
-    except KeyboardInterrupt:
-        say(KEPT)
-        raise
-    if as_json:
-        counts = report.to_json() if report else {"images": len(library)}
-        facts = {"model": store.record["model"], "replaced": before if report else None}
-        print_json({**counts, **facts, "library": str(library.path)})
-        return
-    if report is None:
-        print(f"Nothing to do: {nearby(str(library.path))} already uses {before['name']}.")
-        return
-    for failure in report.failed:
-        say(f"Left out {nearby(failure.path)}: {failure.reason}")
-    parts = [
-        f"{count(report.images, 'image')} embedded again in {report.seconds:.1f} s",
-        *([f"{report.unchanged} of them by an earlier run"] if report.unchanged else []),
-        *([f"{report.removed} left out"] if report.removed else []),
-    ]
-    print(f"{', '.join(parts)}.")
-    if report.crops and report.crops.per_image:
-        _print_crops(report.crops)
-    place = nearby(str(library.path))
-    print(f"Library: {place} (model {store.model.name}, before {before['name']})")
-
-
-def _say_int8(model: ClipModel, sources: Sequence[Source]) -> None:
-    """What int8 changes, before anything is indexed with it."""
-    from wordsight.indexing import check_int8
-
-    check = check_int8(model, sources)
-    say(
-        f"int8: {check.recall:.0%} of the ten nearest images are the same as with fp32 "
-        f"(checked on {check.images}; cosine {check.cosine:.4f})"
-    )
-
-
-def _print_indexed(report: IndexReport, place: Path) -> None:
-    if not report.changed:
-        print(f"Nothing to do: {count(report.unchanged, 'image')} unchanged.")
-    else:
-        done = [
-            f"{count(report.indexed, 'image')} indexed",
-            f"{report.unchanged} unchanged",
-            *([f"{report.relabelled} of them with a new label"] if report.relabelled else []),
-            *([f"{report.described} of them now with metadata"] if report.described else []),
-            *([f"{report.reused} reused (moved or copied)"] if report.reused else []),
-            *([f"{report.removed} removed"] if report.removed else []),
-            *([f"{len(report.failed)} skipped"] if report.failed else []),
-        ]
-        rate = f" ({report.images_per_second:.0f} images/s)" if report.indexed >= _TINY else ""
-        print(f"{', '.join(done)} in {report.seconds:.1f} s{rate}.")
-    if report.not_read:
-        others = report.others()
-        print(f"{others[0].upper()}{others[1:]}.")
-    if report.crops and report.crops.per_image:
-        _print_crops(report.crops)
-    print(f"Library: {nearby(str(place))} ({count(report.images, 'image')})")
-    if report.indexed:
-        say(f"Next, try: {_next_step(place)}")
-
-
-def _next_step(library: Path) -> str:
-    """A search of this library, with no more options than it takes from the current folder."""
-    from wordsight.errors import LibraryError
-    from wordsight.library import find
-
-    command = 'wordsight search "a dog"'
-    with contextlib.suppress(LibraryError):
-        if find().resolve() == library.resolve():
-            return command
-    named = library.parent if library.name == ".wordsight" else library
-    return f"{command} --library {shlex.quote(nearby(str(named)))}"
-
-
-def _print_crops(crops: CropReport) -> None:
-    facts = crops.to_json()
-    names = ", ".join(f"{name} {count}" for name, count in list(facts["labels"].items())[:8])
-    print(
-        f"Crops by {facts['proposer']}: {facts['crops']:,} in {count(facts['images'], 'image')} "
-        f"({facts['min']} to {facts['max']} per image, median {facts['median']:g})"
-        + (f"\n  labels: {names}" if names else "")
-    )

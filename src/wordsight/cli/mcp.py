@@ -40,11 +40,11 @@ def mcp(
     device: options.DeviceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Serve a library to an agent: an MCP server on standard input and output.
+    """Serve a library to agents, by the Model Context Protocol.
 
-    Its tools search, classify and show pictures; an agent is told "no match" where nothing fits.
-    --json prints the entry for a client's configuration instead. Needs the extra mcp: pip install
-    "wordsight[mcp]".
+    The server speaks on standard input and output. Its tools search, classify and show pictures; an
+    agent is told "no match" where nothing fits. --json prints the entry for a client's
+    configuration instead. Needs the extra mcp: pip install "wordsight[mcp]".
     """
     try:
         from wordsight.agent import create_server

@@ -103,11 +103,13 @@ def serve(
     device: options.DeviceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Serve a web page and an HTTP API over a library, until Ctrl-C.
+    """Serve a web page and an HTTP API over a library.
 
-    Needs the extra web: pip install "wordsight[web]". The API is described at
+    Ctrl-C stops it. Needs the extra web: pip install "wordsight[web]". The API is described at
     /api/v1/openapi.json.
     """
+    import secrets
+
     try:
         from wordsight.web.address import Address
         from wordsight.web.app import create_app
@@ -117,8 +119,6 @@ def serve(
         raise WordsightError(
             f'the web page needs the package {error.name}: pip install "wordsight[web]"'
         ) from None
-    import secrets
-
     token = _checked_token(token)
     try:
         address = Address.of(public_url, root_path)
@@ -142,11 +142,7 @@ def serve(
         "token": token,
         "listens": listens,
     }
-    if as_json:
-        print_json(told)
-    else:
-        _print_told(opened, told, behind_proxy=bool(address.origin))
-    sys.stdout.flush()
+    _print_told(opened, told, behind_proxy=bool(address.origin), as_json=as_json)
     run(web, listener, proxies)
 
 
@@ -194,13 +190,20 @@ def _reached_by(host: str, names: Sequence[str]) -> str:
     return f"[{shown}]" if ":" in shown else shown
 
 
-def _print_told(library: Library, told: dict[str, str | None], *, behind_proxy: bool) -> None:
-    print(f"Serving {count(len(library), 'image')} of {library.path}. Press Ctrl-C to stop.")
-    print(f"Open {told['url']}" + ("  (this link works once)" if told["token"] else ""))
-    if told["token"]:
-        print(f"Token for programs: {told['token']}")
-    if behind_proxy:
-        print(f"Your proxy must forward that to {told['listens']}")
+def _print_told(
+    library: Library, told: dict[str, str | None], *, behind_proxy: bool, as_json: bool
+) -> None:
+    """Where the server is; at once, for whoever waits for it in a pipe."""
+    if as_json:
+        print_json(told)
+    else:
+        print(f"Serving {count(len(library), 'image')} of {library.path}. Press Ctrl-C to stop.")
+        print(f"Open {told['url']}" + ("  (this link works once)" if told["token"] else ""))
+        if told["token"]:
+            print(f"Token for programs: {told['token']}")
+        if behind_proxy:
+            print(f"Your proxy must forward that to {told['listens']}")
+    sys.stdout.flush()
 
 
 def _network(text: str) -> str:

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,53 @@ _SECONDS = {"h": 3600, "d": 86_400, "w": 604_800}
 _PATIENCE = 10.0  # seconds that a command or a webhook may take
 _WAITING = 1000  # events that wait for them; beyond, they are left out
 
+_Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[NAME=]URL|DIR|DEVICE...",
+        help="Cameras: rtsp:// or http:// (MJPEG), a folder that grows, /dev/video0.",
+    ),
+]
+_Prompt = Annotated[
+    list[str],
+    typer.Option("--prompt", "-p", metavar="TEXT", help="What to look for; may be repeated."),
+]
+_FalseAlarms = Annotated[
+    str,
+    typer.Option(
+        metavar="N/day",
+        help="How many false alarms all prompts and cameras may raise together.",
+    ),
+]
+_Every = Annotated[
+    float, typer.Option(metavar="SECONDS", help="How often to look.", min=0.1, max=60)
+]
+_OnEvent = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CMD", parser=given("--on-event"), help="Run this with the event as its input."
+    ),
+]
+_Webhook = Annotated[
+    str | None,
+    typer.Option(metavar="URL", parser=given("--webhook"), help="Post events there as JSON."),
+]
+_Keep = Annotated[
+    str,
+    typer.Option(metavar="7d", help="How long histories and thumbnails stay: 12h, 7d, 4w."),
+]
+_Folder = Annotated[
+    Path,
+    typer.Option("--folder", metavar="DIR", parser=given("--folder"), help="Where these are kept."),
+]
+_Duration = Annotated[
+    float | None,
+    typer.Option("--for", metavar="SECONDS", help="Stop after that. Default: never.", min=0.1),
+]
+_Model = Annotated[
+    str, typer.Option(metavar="NAME", parser=given("--model"), help="The model to watch with.")
+]
+
 
 @app.command(
     epilog=examples(
@@ -33,66 +81,57 @@ _WAITING = 1000  # events that wait for them; beyond, they are left out
     )
 )
 def watch(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[NAME=]URL|DIR|DEVICE...",
-            help="Cameras: rtsp:// or http:// (MJPEG), a folder that grows, /dev/video0.",
-        ),
-    ],
-    prompt: Annotated[
-        list[str],
-        typer.Option("--prompt", "-p", metavar="TEXT", help="What to look for; may be repeated."),
-    ],
-    false_alarms: Annotated[
-        str,
-        typer.Option(
-            metavar="N/day",
-            help="How many false alarms all prompts and cameras may raise together.",
-        ),
-    ] = "1/day",
-    every: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How often to look.", min=0.1, max=60)
-    ] = 1.0,
-    on_event: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CMD", parser=given("--on-event"), help="Run this with the event as its input."
-        ),
-    ] = None,
-    webhook: Annotated[
-        str | None,
-        typer.Option(metavar="URL", parser=given("--webhook"), help="Post events there as JSON."),
-    ] = None,
-    keep: Annotated[
-        str,
-        typer.Option(metavar="7d", help="How long histories and thumbnails stay: 12h, 7d, 4w."),
-    ] = "7d",
-    folder: Annotated[
-        Path,
-        typer.Option(
-            "--folder", metavar="DIR", parser=given("--folder"), help="Where these are kept."
-        ),
-    ] = Path("watch"),
-    duration: Annotated[
-        float | None,
-        typer.Option("--for", metavar="SECONDS", help="Stop after that. Default: never.", min=0.1),
-    ] = None,
-    model: Annotated[
-        str, typer.Option(metavar="NAME", parser=given("--model"), help="The model to watch with.")
-    ] = "auto",
+    sources: _Sources,
+    prompt: _Prompt,
+    false_alarms: _FalseAlarms = "1/day",
+    every: _Every = 1.0,
+    on_event: _OnEvent = None,
+    webhook: _Webhook = None,
+    keep: _Keep = "7d",
+    folder: _Folder = Path("watch"),
+    duration: _Duration = None,
+    model: _Model = "auto",
     runtime: RuntimeOption = Runtime.auto,
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """Watch cameras for prompts; an event is a line of JSON on standard output.
+    """Watch cameras for prompts, and report events.
 
-    The cut-off comes from each camera's own history, so that false alarms are as rare as you say.
-    In its first hour a camera is still learning: events say so ("learning": true).
+    Each event is a line of JSON on standard output. The cut-off comes from each camera's own
+    history, so that false alarms are as rare as you say. In its first hour a camera is still
+    learning: events say so ("learning": true).
     """
-    from wordsight.watching import camera_name
     from wordsight.watching import watch as run
 
     rate, seconds = _rate(false_alarms), _seconds(keep)
+    cameras = _cameras(sources)
+    loaded = load(model, runtime, precision)
+    stop = threading.Event()
+    told = _Told(on_event, webhook)
+    if duration:
+        timer = threading.Timer(duration, stop.set)
+        timer.daemon = True
+        timer.start()
+    say(f"watching {', '.join(name for name, _ in cameras)}; Ctrl-C stops.")
+    try:
+        run(
+            cameras,
+            prompt,
+            loaded,
+            told.emit,
+            folder=expanded(folder),
+            false_alarms=rate,
+            every=every,
+            keep=seconds,
+            stop=stop,
+        )
+    finally:
+        told.close()
+
+
+def _cameras(sources: Sequence[str]) -> list[tuple[str, str]]:
+    """Name and place of each source, as typed: "NAME=PLACE", or a place, which gets a name."""
+    from wordsight.watching import camera_name
+
     cameras: list[tuple[str, str]] = []
     for source in sources:
         named = re.fullmatch(r"([\w.-]+)=(.+)", source)
@@ -104,40 +143,7 @@ def watch(
         while name in taken:
             name, number = f"{name.rstrip('0123456789').rstrip('-')}-{number}", number + 1
         cameras.append((name, place))
-    loaded = load(model, runtime, precision)
-    stop = threading.Event()
-    told = _Told(on_event, webhook)
-
-    def emit(event: dict[str, Any]) -> None:
-        print(json.dumps(event), flush=True)
-        if event["event"] == "learning":
-            say(f"note: {event['camera']} is still learning, for the first hour.")
-        elif event["event"] == "gap":
-            back = event["end"] is not None
-            say(f"note: {event['camera']}: {'back' if back else 'nothing is seen: '}"
-                f"{'' if back else event['reason']}")  # fmt: skip
-        else:
-            told.put(event)
-
-    timer = threading.Timer(duration, stop.set) if duration else None
-    if timer:
-        timer.daemon = True
-        timer.start()
-    say(f"watching {', '.join(name for name, _ in cameras)}; Ctrl-C stops.")
-    try:
-        run(
-            cameras,
-            prompt,
-            loaded,
-            emit,
-            folder=expanded(folder),
-            false_alarms=rate,
-            every=every,
-            keep=seconds,
-            stop=stop,
-        )
-    finally:
-        told.close()
+    return cameras
 
 
 def _rate(text: str) -> float:
@@ -157,7 +163,7 @@ def _seconds(text: str) -> float:
 
 
 class _Told:
-    """Hands events to a command and a webhook, one after the other, beside the watching."""
+    """Prints events, and hands them to a command and a webhook, one after the other, beside it."""
 
     def __init__(self, command: str | None, webhook: str | None) -> None:
         self.command = shlex.split(command) if command else None
@@ -166,6 +172,18 @@ class _Told:
         self._thread = threading.Thread(target=self._run, daemon=True, name="events")
         if command or webhook:
             self._thread.start()
+
+    def emit(self, event: dict[str, Any]) -> None:
+        """Print an event; hand it on unless it is about the watching itself."""
+        print(json.dumps(event), flush=True)
+        if event["event"] == "learning":
+            say(f"note: {event['camera']} is still learning, for the first hour.")
+        elif event["event"] == "gap":
+            back = event["end"] is not None
+            say(f"note: {event['camera']}: {'back' if back else 'nothing is seen: '}"
+                f"{'' if back else event['reason']}")  # fmt: skip
+        else:
+            self.put(event)
 
     def put(self, event: dict[str, Any]) -> None:
         if not self._thread.ident:

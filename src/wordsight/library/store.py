@@ -148,13 +148,7 @@ class Store(Settings):
         from wordsight import __version__
 
         path = Path(path).absolute()
-        try:
-            str(path).encode()
-        except UnicodeEncodeError:  # as Lance takes it
-            shown = os.fsencode(path).decode("utf-8", "replace")
-            raise LibraryError(
-                f"the path {shown} is not valid UTF-8; choose another place for the library."
-            ) from None
+        _check_name(path)
         if is_library(path):
             raise LibraryError(f"{path} already holds a library; open it, or choose another place.")
         if os.path.exists(path) and (  # noqa: PTH110  (a path of any length)
@@ -944,3 +938,14 @@ class Store(Settings):
                 delete_unverified=False,
                 error_if_tagged_old_versions=False,
             )
+
+
+def _check_name(path: Path) -> None:
+    """Raise LibraryError for a path that Lance cannot take."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode("utf-8", "replace")
+        raise LibraryError(
+            f"the path {shown} is not valid UTF-8; choose another place for the library."
+        ) from None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from wordsight.search.query import Encoded
-from wordsight.search.ranking import RankBy, fused_scores, ranked_by, winning_views
+from wordsight.search.ranking import RankBy, Scores, fused_scores, ranked_by, winning_views
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from wordsight.library import Snapshot, Store
     from wordsight.models.clip import ClipModel
-    from wordsight.nomatch import Decision, Kinds
+    from wordsight.nomatch import Decision, Kinds, Null
     from wordsight.relevance import Count
 
 
@@ -96,13 +97,10 @@ _CLOSEST = 5
 def decide(
     store: Store,
     model: ClipModel,
-    snapshot: Snapshot,
     encoded: Sequence[Encoded],
     text_vectors: NDArray[np.float32],
-    view_scores: NDArray[np.float32],
-    z: NDArray[np.float32],
+    scores: Scores,
     false_accept: float,
-    crops: bool,
     chosen: NDArray[np.bool_] | None,
 ) -> list[Decision | None]:
     """The calibrated decision on each query; None where no calibration applies.
@@ -110,59 +108,18 @@ def decide(
     The calibration is one of single phrases, so a combination is judged by the best of its
     positive words, each on its own.
     """
-    import numpy as np
-
-    from wordsight.bank import kind_texts
-    from wordsight.library.large import FAIR
-    from wordsight.nomatch import posterior
-
+    snapshot, crops = scores.snapshot, scores.crops
     if not len(snapshot.ids) or not any(e.texts for e in encoded):
         return [None] * len(encoded)
-    null = store.null(crops=crops)
-    kinds = _kinds(store, model)
-    # Of a large library, as the store gave them: all that were chosen, or a part drawn at random.
-    drawn = 0 if chosen is None else int(chosen[: snapshot.sampled or 0].sum())
-
-    def judge(
-        row: NDArray[np.float32], vector: NDArray[np.float32], views: NDArray[np.float32]
-    ) -> Decision:
-        names = kinds.rivals(vector)
-        rivals = kinds.vectors[names]
-
-        def posteriors(images: NDArray[np.intp]) -> NDArray[np.floating[Any]]:
-            won = winning_views(snapshot, images, views, crops)
-            return posterior(views[won], snapshot.vectors_of(won) @ rivals.T, model.logit_scale)
-
-        def named(decision: Decision, places: NDArray[np.intp]) -> Decision:
-            if not decision.lost_to_rivals:
-                return decision
-            closest = places[np.argsort(-row[places])[:_CLOSEST]]
-            won = snapshot.vectors_of(winning_views(snapshot, closest, views, crops))
-            rival = names[int((won @ rivals.T).mean(axis=0).argmax())]
-            return replace(decision, rival=kind_texts()[rival])
-
-        decision = null.decide(
-            row, false_accept, posteriors if len(rivals) else None, snapshot.sampled
-        )
-        if chosen is None:
-            return named(decision, np.arange(len(row)))
-        places = np.flatnonzero(chosen)
-        among = null.decide(
-            row[places],
-            false_accept,
-            (lambda some: posteriors(places[some])) if len(rivals) else None,
-            drawn if drawn >= FAIR else None,
-        )
-        if among.p_against_rivals > decision.p_against_rivals:
-            return named(among, places)
-        return named(decision, np.arange(len(row)))
-
+    judge = _Judge(
+        snapshot, crops, store.null(crops=crops), _kinds(store, model), model, false_accept, chosen
+    )
     decisions: list[Decision | None] = []
     for i, query in enumerate(encoded):
         if not query.texts:
             decisions.append(None)
         elif len(query.query.terms) == 1:
-            decisions.append(judge(z[i], query.vector, view_scores[i]))
+            decisions.append(judge(scores.z[i], query.vector, scores.views[i]))
         else:
             vectors = text_vectors[query.texts]
             alone = snapshot.scores(vectors)
@@ -170,6 +127,78 @@ def decide(
             each = [judge(*one) for one in zip((fused - mean) / sd, vectors, alone, strict=True)]
             decisions.append(min(each, key=lambda decision: decision.p_against_rivals))
     return decisions
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Decides on one phrase at a time."""
+
+    snapshot: Snapshot
+    crops: bool
+    null: Null
+    kinds: Kinds
+    model: ClipModel
+    false_accept: float
+    chosen: NDArray[np.bool_] | None
+
+    def __call__(
+        self, z: NDArray[np.float32], vector: NDArray[np.float32], views: NDArray[np.float32]
+    ) -> Decision:
+        """The decision on a phrase, from its z [N], its vector [D] and its cosines [V]."""
+        import numpy as np
+
+        from wordsight.library.large import FAIR
+
+        names = self.kinds.rivals(vector)
+        posteriors = partial(self._posteriors, names, views) if len(names) else None
+        sampled = self.snapshot.sampled
+        decision = self.null.decide(z, self.false_accept, posteriors, sampled)
+        everywhere = np.arange(len(z))
+        if self.chosen is None:
+            return self._named(decision, everywhere, names, z, views)
+        places = np.flatnonzero(self.chosen)
+        # Of a large library, as the store gave them: all that were chosen, or a part drawn at
+        # random.
+        drawn = int(self.chosen[: sampled or 0].sum())
+        among = self.null.decide(
+            z[places],
+            self.false_accept,
+            (lambda some: posteriors(places[some])) if posteriors else None,
+            drawn if drawn >= FAIR else None,
+        )
+        if among.p_against_rivals > decision.p_against_rivals:
+            return self._named(among, places, names, z, views)
+        return self._named(decision, everywhere, names, z, views)
+
+    def _posteriors(
+        self, names: NDArray[np.intp], views: NDArray[np.float32], images: NDArray[np.intp]
+    ) -> NDArray[np.floating[Any]]:
+        """The phrase's probability against its rivals, at each of these images."""
+        from wordsight.nomatch import posterior
+
+        won = winning_views(self.snapshot, images, views, self.crops)
+        against = self.snapshot.vectors_of(won) @ self.kinds.vectors[names].T
+        return posterior(views[won], against, self.model.logit_scale)
+
+    def _named(
+        self,
+        decision: Decision,
+        places: NDArray[np.intp],
+        names: NDArray[np.intp],
+        z: NDArray[np.float32],
+        views: NDArray[np.float32],
+    ) -> Decision:
+        """The decision with the rival that the best of the images at these places look like."""
+        import numpy as np
+
+        from wordsight.bank import kind_texts
+
+        if not decision.lost_to_rivals:
+            return decision
+        closest = places[np.argsort(-z[places])[:_CLOSEST]]
+        won = winning_views(self.snapshot, closest, views, self.crops)
+        likeness = self.snapshot.vectors_of(won) @ self.kinds.vectors[names].T
+        return replace(decision, rival=kind_texts()[names[int(likeness.mean(axis=0).argmax())]])
 
 
 def _kinds(store: Store, model: ClipModel) -> Kinds:

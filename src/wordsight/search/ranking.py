@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,40 @@ if TYPE_CHECKING:
     from wordsight.library import Snapshot
 
 RankBy = Literal["auto", "score", "lift", "z"]
+
+
+@dataclass(slots=True)
+class Scores:
+    """What Q queries score at the V views and N images of a snapshot."""
+
+    snapshot: Snapshot
+    crops: bool
+    """Whether views of crops count."""
+    views: NDArray[np.float32]
+    """Cosines, [Q, V]."""
+    images: NDArray[np.float32]
+    """The highest cosine of each image's views, [Q, N]."""
+    mean: NDArray[np.float32]
+    """Of the images' background, [N]; so is ``sd``."""
+    sd: NDArray[np.float32]
+    z: NDArray[np.float32]
+    """``images`` in deviations of the background, [Q, N]."""
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, vectors: NDArray[np.float32], crops: bool) -> Scores:
+        """Those of query vectors [Q, D], in one matrix product."""
+        views = snapshot.scores(vectors)
+        images, mean, sd = fused_scores(snapshot, views, crops)
+        z = images - mean
+        z /= sd
+        return cls(snapshot, crops, views, images, mean, sd, z)
+
+    def limit_to(self, chosen: NDArray[np.bool_]) -> None:
+        """Put the images that were not chosen, by a mask [N], behind all others."""
+        import numpy as np
+
+        self.images = np.where(chosen, self.images, -np.inf)
+        self.z = np.where(chosen, self.z, -np.inf)
 
 
 def fused_scores(

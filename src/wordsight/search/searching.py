@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 from wordsight.errors import QueryError
 from wordsight.search.decision import Relevance, decide, reaching, relevance_of, unrelated
-from wordsight.search.query import Query, as_query, combines, encode
+from wordsight.search.query import Encoded, Query, as_query, combines, encode
 from wordsight.search.ranking import (
     RankBy,
+    Scores,
     by_time,
-    fused_scores,
     hits_of,
     ranked_by,
     top,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from wordsight.library import Store
     from wordsight.models.clip import ClipModel
+    from wordsight.nomatch import Decision
 
 Sort = Literal["score", "taken", "-taken"]
 
@@ -81,122 +82,217 @@ def search(
     Raises QueryError for empty queries and options that make no sense, and where a filter cannot
     be read or lets no image pass; ModelMismatchError for another model.
     """
-    import numpy as np
-
-    from wordsight.library import filters
-
-    if k < 1:
-        raise QueryError(f"k must be at least 1, not {k}.")
-    if not 0 < false_accept < 1:
-        raise QueryError(f"the false-accept rate must be between 0 and 1, not {false_accept:g}.")
-    if min_score is not None and not math.isfinite(min_score):
-        raise QueryError(f"the cut-off on the score must be a number, not {min_score:g}.")
-    if rank_by not in get_args(RankBy):
-        raise QueryError(f"cannot sort by {rank_by!r}; use one of {', '.join(get_args(RankBy))}.")
-    if sort not in get_args(Sort):
-        raise QueryError(f"cannot sort by {sort!r}; use one of {', '.join(get_args(Sort))}.")
-    chosen_by = filters.joined(where, None if label is None else filters.with_label(label))
+    asked = _Asked(
+        k=k,
+        min_score=min_score,
+        false_accept=false_accept,
+        rank_by=rank_by,
+        crops=crops,
+        anyway=anyway,
+        label=label,
+        where=where,
+        sort=sort,
+        skip=skip,
+    )
     parsed = [as_query(query) for query in queries]
     store.check_model(model.name, model.hash)
-    if not parsed:
-        return []
+    return _answer(store, model, parsed, asked) if parsed else []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """The options of one :func:`search`, checked."""
+
+    k: int
+    min_score: float | None
+    false_accept: float
+    rank_by: RankBy
+    crops: bool
+    anyway: bool
+    label: str | None
+    where: str | None
+    sort: Sort
+    skip: int
+    chosen_by: str | None = field(init=False)
+    """``where`` and ``label`` as one filter."""
+
+    def __post_init__(self) -> None:
+        from wordsight.library import filters
+
+        if self.k < 1:
+            raise QueryError(f"k must be at least 1, not {self.k}.")
+        rate, cut = self.false_accept, self.min_score
+        if not 0 < rate < 1:
+            raise QueryError(f"the false-accept rate must be between 0 and 1, not {rate:g}.")
+        if cut is not None and not math.isfinite(cut):
+            raise QueryError(f"the cut-off on the score must be a number, not {cut:g}.")
+        for order, orders in ((self.rank_by, get_args(RankBy)), (self.sort, get_args(Sort))):
+            if order not in orders:
+                raise QueryError(f"cannot sort by {order!r}; use one of {', '.join(orders)}.")
+        labelled = None if self.label is None else filters.with_label(self.label)
+        object.__setattr__(self, "chosen_by", filters.joined(self.where, labelled))
+
+
+def _answer(
+    store: Store, model: ClipModel, queries: Sequence[Query], asked: _Asked
+) -> list[Result]:
+    import numpy as np
+
     clock = _Clock()
-    store.preload(crops=crops)
-    encoded, text_vectors = encode(model, parsed)
+    store.preload(crops=asked.crops)
+    encoded, text_vectors = encode(model, queries)
     clock.lap("encode")
     store.loaded()
     clock.lap("load")
     matrix = np.stack([e.vector for e in encoded])
     if store.is_large:
         # The words of combinations are judged one by one, so what is near to them counts too.
-        near = np.concatenate([matrix, text_vectors]) if combines(parsed) else matrix
-        snapshot = store.around(near, k=k, crops=crops, where=chosen_by)
+        near = np.concatenate([matrix, text_vectors]) if combines(queries) else matrix
+        snapshot = store.around(near, k=asked.k, crops=asked.crops, where=asked.chosen_by)
     else:
         snapshot = store.snapshot()
-    if rank_by == "auto":
-        rank_by = "lift" if crops and snapshot.has_crops else "score"
-    # [Q, V]: one matrix product for all queries
-    view_scores = snapshot.scores(matrix)
-    fused, mean, sd = fused_scores(snapshot, view_scores, crops)
-    z = fused - mean
-    z /= sd
+    scores = Scores.of(snapshot, matrix, asked.crops)
     clock.lap("score")
-    chosen = None if chosen_by is None else store.matching(snapshot, chosen_by)
-    decisions = decide(
-        store, model, snapshot, encoded, text_vectors, view_scores, z, false_accept, crops, chosen
-    )
+    chosen = None if asked.chosen_by is None else store.matching(snapshot, asked.chosen_by)
+    decisions = decide(store, model, encoded, text_vectors, scores, asked.false_accept, chosen)
     if chosen is not None:
-        fused, z = np.where(chosen, fused, -np.inf), np.where(chosen, z, -np.inf)
-    found = len(snapshot.ids) if chosen is None else int(chosen.sum())
-    if not found and len(snapshot.ids):
-        labelled = f"has the label '{label}'" if label is not None else ""
-        fits = f"fits the filter: {filters.in_words(where)}" if where is not None else ""
-        both = " and ".join(filter(None, (labelled, fits)))
-        raise QueryError(f"no image in the library {both}.")
+        scores.limit_to(chosen)
+        if not chosen.any() and len(snapshot.ids):
+            raise QueryError(_none_fits(asked))
     clock.lap("decide")
-    results = []
-    ranked = []
-    relevance: list[Relevance] = []
-    for i, query in enumerate(encoded):
-        decision = decisions[i]
-        calibrated = bool(query.texts)
-        kind: RankBy = rank_by if calibrated else "score"
-        value = ranked_by(kind, fused[i], mean, sd)
-        best = int(np.argmax(fused[i])) if found else None
-        threshold: float | None
-        if min_score is not None:
-            reaches = fused[i] >= min_score
-            order = top(np.where(reaches, value, -np.inf), min(k, int(reaches.sum())))
-            decision, threshold, match = None, min_score, len(order) > 0
-        else:
-            order = top(value, min(k, found))
-            threshold = decision.single_threshold if decision else None
-            match = best is not None and (decision is None or decision.match)
-        unsure = decision is not None and decision.verdict == "unsure"
-        shown = order if match or unsure or anyway else order[:0]
-        if min_score is not None and anyway and not match:
-            shown = top(fused[i], min(k, found))
-        shown = shown[skip:]
-        ranked.append((shown, winning_rows(snapshot, shown, view_scores[i], crops)))
-        prior = unrelated(kind, mean, sd) if calibrated and len(mean) else None
-        relevance.append(relevance_of(store, snapshot, value, prior, chosen, decision))
-        if min_score is not None:
-            relevance[-1] = reaching(store, fused[i], min_score, relevance[-1].probability)
-        results.append(
-            Result(
-                query=str(query.query),
-                match=match,
-                threshold=threshold,
-                hits=[],
-                model=model.name,
-                timings_ms={},
-                decision=decision,
-                min_score=min_score,
-                top_score=None if best is None else float(fused[i][best]),
-                top_z=float(np.max(z[i])) if best is not None and calibrated else None,
-                notices=_notices(model, query.query),
-                count=relevance[-1].count,
-            )
-        )
-    # One read of the table for all queries.
-    wanted = sorted({place for _, places in ranked for place in places})
-    rows = dict(zip(wanted, store.rows(wanted, snapshot.version), strict=True))
-    for i, (result, (shown, places)) in enumerate(zip(results, ranked, strict=True)):
-        calibrated_z = z[i] if encoded[i].texts else None
-        found_rows = [rows[place] for place in places]
-        hits = hits_of(shown, found_rows, fused[i], calibrated_z, first=skip + 1)
-        result.hits = [
-            replace(hit, relevant=bool(yes), probability=float(p))
-            for hit, yes, p in zip(
-                hits, relevance[i].relevant[shown], relevance[i].probability[shown], strict=True
-            )
-        ]
-        if sort != "score":
-            result.hits.sort(key=lambda hit: by_time(hit, newest_first=sort == "-taken"))
+    rankings = [
+        _ranking(store, scores, i, query, asked, decision, chosen)
+        for i, (query, decision) in enumerate(zip(encoded, decisions, strict=True))
+    ]
+    results = [
+        _result(model, scores, i, query, asked, ranking)
+        for i, (query, ranking) in enumerate(zip(encoded, rankings, strict=True))
+    ]
+    _add_hits(store, scores, encoded, asked, rankings, results)
     clock.lap("hits")
     for result in results:
         result.timings_ms = clock.laps
     return results
+
+
+def _none_fits(asked: _Asked) -> str:
+    from wordsight.library import filters
+
+    labelled = f"has the label '{asked.label}'" if asked.label is not None else ""
+    fits = f"fits the filter: {filters.in_words(asked.where)}" if asked.where is not None else ""
+    both = " and ".join(filter(None, (labelled, fits)))
+    return f"no image in the library {both}."
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    """What one query shows of the N images."""
+
+    match: bool
+    decision: Decision | None
+    shown: NDArray[np.intp]
+    """Places of the images [k], best first."""
+    places: list[int]
+    """Places in the table of the views that won there."""
+    relevance: Relevance
+
+
+def _ranking(
+    store: Store,
+    scores: Scores,
+    i: int,
+    query: Encoded,
+    asked: _Asked,
+    decision: Decision | None,
+    chosen: NDArray[np.bool_] | None,
+) -> _Ranking:
+    """That of query ``i``: by a cut-off if one was asked for, else by the decision."""
+    import numpy as np
+
+    snapshot, fused, mean, sd = scores.snapshot, scores.images[i], scores.mean, scores.sd
+    kind = _rank_by(scores, query, asked)
+    value = ranked_by(kind, fused, mean, sd)
+    found = len(fused) if chosen is None else int(chosen.sum())
+    if asked.min_score is not None:
+        decision = None
+        reaches = fused >= asked.min_score
+        shown = top(np.where(reaches, value, -np.inf), min(asked.k, int(reaches.sum())))
+        match = len(shown) > 0
+        if asked.anyway and not match:
+            shown = top(fused, min(asked.k, found))
+    else:
+        shown = top(value, min(asked.k, found))
+        match = found > 0 and (decision is None or decision.match)
+        unsure = decision is not None and decision.verdict == "unsure"
+        if not (match or unsure or asked.anyway):
+            shown = shown[:0]
+    shown = shown[asked.skip :]
+    prior = unrelated(kind, mean, sd) if query.texts and len(mean) else None
+    relevance = relevance_of(store, snapshot, value, prior, chosen, decision)
+    if asked.min_score is not None:
+        relevance = reaching(store, fused, asked.min_score, relevance.probability)
+    places = winning_rows(snapshot, shown, scores.views[i], asked.crops)
+    return _Ranking(match, decision, shown, places, relevance)
+
+
+def _rank_by(scores: Scores, query: Encoded, asked: _Asked) -> RankBy:
+    """What a query's hits are ordered by; without words there is no background to lift them."""
+    if not query.texts:
+        return "score"
+    if asked.rank_by == "auto":
+        return "lift" if asked.crops and scores.snapshot.has_crops else "score"
+    return asked.rank_by
+
+
+def _result(
+    model: ClipModel, scores: Scores, i: int, query: Encoded, asked: _Asked, ranking: _Ranking
+) -> Result:
+    """A query's result, still without hits and timings."""
+    fused, decision = scores.images[i], ranking.decision
+    best = float(fused.max()) if len(fused) else None
+    threshold = asked.min_score
+    if threshold is None and decision:
+        threshold = decision.single_threshold
+    return Result(
+        query=str(query.query),
+        match=ranking.match,
+        threshold=threshold,
+        hits=[],
+        model=model.name,
+        timings_ms={},
+        decision=decision,
+        min_score=asked.min_score,
+        top_score=best,
+        top_z=float(scores.z[i].max()) if best is not None and query.texts else None,
+        notices=_notices(model, query.query),
+        count=ranking.relevance.count,
+    )
+
+
+def _add_hits(
+    store: Store,
+    scores: Scores,
+    encoded: Sequence[Encoded],
+    asked: _Asked,
+    rankings: Sequence[_Ranking],
+    results: Sequence[Result],
+) -> None:
+    """Give each result its hits, by one read of the table for all of them."""
+    wanted = sorted({place for ranking in rankings for place in ranking.places})
+    rows = dict(zip(wanted, store.rows(wanted, scores.snapshot.version), strict=True))
+    for i, (result, ranking) in enumerate(zip(results, rankings, strict=True)):
+        shown, relevance = ranking.shown, ranking.relevance
+        z = scores.z[i] if encoded[i].texts else None
+        found = [rows[place] for place in ranking.places]
+        hits = hits_of(shown, found, scores.images[i], z, first=asked.skip + 1)
+        result.hits = [
+            replace(hit, relevant=bool(yes), probability=float(p))
+            for hit, yes, p in zip(
+                hits, relevance.relevant[shown], relevance.probability[shown], strict=True
+            )
+        ]
+        if asked.sort != "score":
+            result.hits.sort(key=lambda hit: by_time(hit, newest_first=asked.sort == "-taken"))
 
 
 def nearest(

@@ -128,11 +128,19 @@ def create_app(
         app.include_router(subject.router(service))
     app.include_router(_health(app, service))
 
+    _add_metrics(app, meter)
+    _add_page(app)
+    return app
+
+
+def _add_metrics(app: FastAPI, meter: Meter) -> None:
     @app.get("/metrics", responses=gives("text/plain", "Prometheus' text format"))
     async def metrics() -> Response:
         """Requests, seconds, images, queue and jobs, for Prometheus."""
         return Response(await asyncio.to_thread(meter.text), media_type=CONTENT_TYPE_LATEST)
 
+
+def _add_page(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         page = (_STATIC / "index.html").read_bytes()
@@ -140,7 +148,6 @@ def create_app(
 
     static = _Static(directory=str(_STATIC))
     app.mount("/static", GZipMiddleware(static, minimum_size=500), name="static")
-    return app
 
 
 def _health(app: FastAPI, service: Service) -> APIRouter:

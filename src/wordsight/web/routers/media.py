@@ -61,26 +61,9 @@ def router(service: Service) -> APIRouter:
         ``frame`` of a moment is the id of its best frame, ``media`` and ``still`` are addresses.
         """
 
-        def work() -> dict[str, Any]:
-            with service._lock:
-                found = service.library.moments(
-                    q, k, false_accept=false_accept, anyway=anyway,
-                    camera=camera, start=start, end=end,
-                )  # fmt: skip
-            answer = found.to_json()
-            for moment in answer["moments"]:
-                frame = item_id(moment["thumbnail"])
-                moment |= {
-                    "frame": frame,
-                    "media": f"api/v1/media/{frame}#t={moment['start']:.2f},{moment['end']:.2f}",
-                    "still": f"api/v1/media/{frame}/frame?t={moment['best']:.3f}",
-                }
-            shown = {moment["video"] for moment in answer["moments"]}
-            answer["series"] = [each.to_json() for each in found.series if each.video in shown]
-            answer["least"] = found.least if found.least < float("inf") else None
-            return answer
-
-        return await service.run(work)
+        asked: dict[str, Any] = {"false_accept": false_accept, "anyway": anyway}
+        asked |= {"camera": camera, "start": start, "end": end}
+        return await service.run(lambda: _moments(service, q, k, asked))
 
     @api.get("/cameras")
     async def cameras() -> dict[str, list[str]]:
@@ -114,6 +97,24 @@ def router(service: Service) -> APIRouter:
         return Response(data, media_type="image/jpeg", headers=headers)
 
     return api
+
+
+def _moments(service: Service, words: str, k: int, asked: dict[str, Any]) -> dict[str, Any]:
+    """The answer of ``/moments``; ``asked`` are options of ``Library.moments``."""
+    with service._lock:
+        found = service.library.moments(words, k, **asked)
+    answer = found.to_json()
+    for moment in answer["moments"]:
+        frame = item_id(moment["thumbnail"])
+        moment |= {
+            "frame": frame,
+            "media": f"api/v1/media/{frame}#t={moment['start']:.2f},{moment['end']:.2f}",
+            "still": f"api/v1/media/{frame}/frame?t={moment['best']:.3f}",
+        }
+    shown = {moment["video"] for moment in answer["moments"]}
+    answer["series"] = [each.to_json() for each in found.series if each.video in shown]
+    answer["least"] = found.least if found.least < float("inf") else None
+    return answer
 
 
 def _video(service: Service, frame: str) -> str:

@@ -12,7 +12,7 @@ export async function enter(section) {
     <form id="classify-form">
       <p class="actions"><label class="file button main">Choose pictures … <input id="classify-image" type="file" accept="image/*" multiple></label>
       <span class="quiet">or drop or paste them here; even 32 × 32 pixels will do</span></p>
-      <p><label for="label-set">Labels</label> <select id="label-set"><option value="">Your own labels …</option></select></p>
+      <p><label for="label-set">Labels</label> <select id="label-set" disabled><option value="">Your own labels …</option></select></p>
       <p id="own" hidden><label for="labels">Your labels, separated by commas</label> <input id="labels" value="dog, cat, car"></p>
       <details><summary>Wording</summary>
         <p><label for="template">One template per line; {} stands for the label</label> <textarea id="template" rows="3" spellcheck="false"></textarea></p>
@@ -33,6 +33,7 @@ export async function enter(section) {
     $("template").value = about.template;
     $("ensemble").onclick = () => { $("template").value = about.ensemble.join("\n"); };
   } catch { $("own").hidden = false; } // one's own labels are left
+  $("label-set").disabled = false; // a choice made before the sets were there would be lost
 }
 
 /** Classify these files. */
