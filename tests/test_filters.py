@@ -347,3 +347,15 @@ def test_rechecking_reads_metadata_again(library: wordsight.Library, photos: Pat
     store.reload()
     assert library.index(photos, recheck=True).unchanged == 26
     assert found(library, "camera = 'Pixel 7'") == trip("munich")
+
+
+def test_filters_in_words() -> None:
+    place, folder = filters.near("48.1,11.6,5km"), filters.below("/it's here")
+    assert filters.in_words(place) == "near 48.1,11.6"
+    assert filters.in_words(folder) == "in '/it''s here'"
+    several = filters.joined(folder, place, filters.after("2023"))
+    assert several is not None
+    assert filters.in_words(several) == (
+        "(in '/it''s here') and (near 48.1,11.6) and (taken >= '2023')"
+    )
+    assert filters.in_words("width > 500") == "width > 500"

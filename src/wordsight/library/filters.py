@@ -27,6 +27,10 @@ _TEXT = r"'(?:[^']|'')*'"
 _INSIDE = re.compile(
     rf"path = ({_TEXT}) or starts_with\(path, {_TEXT}\) or starts_with\(path, {_TEXT}\)"
 )
+_AROUND = re.compile(
+    r"pow\(sin\(radians\(latitude - ([^)]*)\) / 2\), 2\) \+ \S+ \* cos\(radians\(latitude\)\)"
+    r" \* pow\(sin\(radians\(longitude - ([^)]*)\) / 2\), 2\) <= \S+?(?=\)|$)"
+)
 _HINT = "for example: \"taken >= '2023-07' and camera like 'Pixel%'\""
 
 
@@ -130,8 +134,8 @@ def matching(dataset: Any, where: str) -> NDArray[np.int64]:
 
 
 def in_words(where: str) -> str:
-    """An expression as a message shows it: what :func:`inside` made is "in '/folder'"."""
-    return _INSIDE.sub(r"in \1", where)
+    """An expression as a message shows it, with "in '/folder'" and "near 48.1,11.6"."""
+    return _AROUND.sub(r"near \1,\2", _INSIDE.sub(r"in \1", where))
 
 
 def quoted(text: str) -> str:
