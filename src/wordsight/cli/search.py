@@ -16,7 +16,6 @@ from wordsight.cli import options
 from wordsight.cli.answers import Output, form_of
 from wordsight.cli.app import app, examples
 from wordsight.cli.console import check_pictures, count, nearby
-from wordsight.cli.moments import find_moments
 from wordsight.cli.opening import open_library
 from wordsight.cli.prompt import Session, loop
 from wordsight.errors import WordsightError
@@ -246,6 +245,8 @@ def search(
         when = {"camera": camera, "start": start, "end": end}
         place = partial(open_library, library, model, runtime, precision, preload=False)
         asked = {"k": k, "false_accept": false_accept, "anyway": anyway, **when}
+        from wordsight.cli.moments import find_moments  # its verb registers after this one
+
         return find_moments(place, query, asked, timeline, as_json=as_json, exit_code=exit_code)
     where = _filter(where, after, before, inside, near)
     opened = open_library(library, model, runtime, precision, preload=crops is not False)
