@@ -45,7 +45,7 @@ def run(*arguments: object, status: int = 0) -> None:
 @pytest.fixture
 def without_extras(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where neither RAW files nor JPEG XL nor videos can be opened."""
-    for module in ("footage", "indexing"):
+    for module in ("footage", "indexing.run"):
         monkeypatch.setattr(f"wordsight.{module}.is_available", lambda: False)
     for module in ("folder", "tar", "listing"):
         monkeypatch.setattr(f"wordsight.sources.{module}.readable_suffixes", lambda: IMAGE_SUFFIXES)
