@@ -7,6 +7,7 @@ import getpass
 import io
 import json
 import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -357,8 +358,11 @@ def changed(text: str, *changes: tuple[str, str]) -> str:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """One below those that systems hand out by themselves: nobody else is given it meanwhile."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def nginx(folder: Path, number: int, port: int, backend: str) -> list[str]:
