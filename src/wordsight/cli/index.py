@@ -25,6 +25,7 @@ from wordsight.errors import ModelError, SourceError, WordsightError
 if TYPE_CHECKING:
     from wordsight.api import Library
     from wordsight.report import IndexReport
+    from wordsight.sources import Source
     from wordsight.video.sampling import Every
 
 
@@ -195,7 +196,7 @@ def index(
     if plot:
         _plot(report, plot)
     if watch:
-        _watch(opened, paths, pruning, as_json)
+        _watch(opened, paths, pruning, videos, as_json)
 
 
 def _check(paths: Sequence[str], *, plot: Path | None, watch: bool, text: bool | None) -> None:
@@ -219,9 +220,8 @@ def _run(
 ) -> tuple[Library, IndexReport]:
     """Index once, with what was ``chosen`` for it, and print the report."""
     from wordsight.library import default_location
-    from wordsight.sources import expand_braces
 
-    sources = [open_place(one) for path in paths for one in expand_braces(path)]
+    sources = _sources(paths)
     library, fresh = open_or_create(place or default_location(paths[0]), *opening)
     try:
         if fresh and opening[-1] == options.Precision.int8:
@@ -248,6 +248,12 @@ def _run(
     return library, report
 
 
+def _sources(paths: Sequence[str]) -> list[Source]:
+    from wordsight.sources import expand_braces
+
+    return [open_place(one) for path in paths for one in expand_braces(path)]
+
+
 def _plot(report: IndexReport, file: Path) -> None:
     """Save a plot of crops per image, or say why there is none."""
     if not (report.crops and report.crops.per_image):
@@ -265,13 +271,17 @@ def _plot(report: IndexReport, file: Path) -> None:
 
 
 def _watch(
-    library: Library, paths: Sequence[str], prune: bool | Literal["force"], as_json: bool
+    library: Library,
+    paths: Sequence[str],
+    prune: bool | Literal["force"],
+    videos: bool,
+    as_json: bool,
 ) -> None:
     """Index again whenever something changes, until Ctrl-C; errors are said and stop nothing."""
     say(f"watching {', '.join(paths)} (Ctrl-C stops)")
     for _ in changes(paths, library.path):
         try:
-            report = library.index_sources([open_place(path) for path in paths], prune=prune)
+            report = library.index_sources(_sources(paths), videos=videos, prune=prune)
             texts = read_texts(library, None)
         except WordsightError as error:
             say(f"wordsight: {error}")
