@@ -18,7 +18,7 @@ import numpy as np
 from wordsight.errors import QueryError
 from wordsight.library import frames_where
 from wordsight.moments import BRIDGE, Event, Track, empty_view, events
-from wordsight.search import as_query, search
+from wordsight.search import as_query, encode, search
 from wordsight.video import frame_path
 
 if TYPE_CHECKING:
@@ -204,12 +204,8 @@ def find_moments(
 def _vector(model: ClipModel, query: Query) -> NDArray[np.float32]:
     if any(term.text is None for term in query.terms):
         raise QueryError("moments are found by words; an image cannot be asked for here.")
-    vectors = model.encode_texts([term.text or "" for term in query.terms])
-    total = np.asarray([term.weight for term in query.terms], np.float32) @ vectors
-    length = float(np.linalg.norm(total))
-    if length < 1e-6:
-        raise QueryError(f"the terms of the query cancel out: {query}")
-    return np.asarray(total / length, np.float32)
+    (encoded,), _ = encode(model, [query])
+    return encoded.vector
 
 
 def _utc(said: str | None) -> str | None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wordsight.alarms import DAY, LEARNING, Alarm, Episode, cutoff, usual
-from wordsight.nomatch import RIVALS, SINGLE_POSTERIOR, Kinds, background, leave_one_out, posterior
+from wordsight.nomatch import RIVALS, SINGLE_POSTERIOR, background, leave_one_out, posterior
 from wordsight.video.live import Gap, Picture, hidden, live
 from wordsight.video.still import glance, is_still
 
@@ -40,20 +40,15 @@ class Prompts:
     """What is looked for: text vectors, those of the bank, and each prompt's rivals."""
 
     def __init__(self, model: ClipModel, texts: Sequence[str]) -> None:
-        from wordsight.bank import bank_phrases, everyday_things, kind_groups, kind_texts
+        from wordsight.bank import bank_phrases
         from wordsight.models.texts import encode_texts_cached
+        from wordsight.search import make_kinds
 
         self.texts = list(dict.fromkeys(texts))
         self.vectors = model.encode_texts(self.texts)
         phrases = bank_phrases()
         self.bank = encode_texts_cached(model, phrases)
-        groups = kind_groups()
-        kinds = Kinds(
-            encode_texts_cached(model, kind_texts()),
-            np.repeat(np.arange(len(groups)), [len(group) for group in groups]),
-            np.array([word == group[0] for group in groups for word in group]),
-            self.bank[~np.isin(phrases, everyday_things())],
-        )
+        kinds = make_kinds(model, phrases, self.bank)
         self.kinds = kinds.vectors
         self.rivals = [kinds.vectors[kinds.rivals(vector)] for vector in self.vectors]
         self.scale = model.logit_scale

@@ -203,19 +203,26 @@ class _Judge:
 
 def _kinds(store: Store, model: ClipModel) -> Kinds:
     """The kinds that queries are held against; made with the model once, kept with the library."""
+    if store.kinds is None:
+        store.kinds = make_kinds(model, *store.bank())
+    return store.kinds
+
+
+def make_kinds(model: ClipModel, phrases: Sequence[str], bank: NDArray[np.float32]) -> Kinds:
+    """The everyday kinds as a model sees them, beside the neutral ones of the bank's phrases [B].
+
+    ``bank`` are the vectors [B, D] of ``phrases``.
+    """
     import numpy as np
 
     from wordsight.bank import everyday_things, kind_groups, kind_texts
     from wordsight.models.texts import encode_texts_cached
     from wordsight.nomatch import Kinds
 
-    if store.kinds is None:
-        groups = kind_groups()
-        phrases, bank = store.bank()
-        store.kinds = Kinds(
-            encode_texts_cached(model, kind_texts()),
-            np.repeat(np.arange(len(groups)), [len(group) for group in groups]),
-            np.array([word == group[0] for group in groups for word in group]),
-            bank[~np.isin(phrases, everyday_things())],
-        )
-    return store.kinds
+    groups = kind_groups()
+    return Kinds(
+        encode_texts_cached(model, kind_texts()),
+        np.repeat(np.arange(len(groups)), [len(group) for group in groups]),
+        np.array([word == group[0] for group in groups for word in group]),
+        bank[~np.isin(phrases, everyday_things())],
+    )
