@@ -5,15 +5,18 @@ const LIMITS = ["label", "after", "before", "folder", "camera", "orientation", "
 let facets = null;
 let crops = false; // whether there are parts of pictures to search in
 let between = false; // two days are chosen instead of a year
+let latest = null; // the query to draw: another may come while the choices are asked for
 
 /** The filters that are on. */
 export const filtered = (query) => LIMITS.filter((key) => query[key]);
 
 /** Draw the chips for a query; `search` is called with what changes. */
 export async function fill(query, search, images, about = null) {
+  latest = query;
   if (about) {
     crops = Object.keys(about.crops).some((kind) => kind !== "none");
     facets = await ask("facets").catch(() => null);
+    query = latest;
   }
   const chips = facets ? [
     ...years(query, search),
