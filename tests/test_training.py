@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.starter import corpus, images
-from training.starter.figures import coco_figures
+from training.starter import corpus
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -88,34 +87,3 @@ def test_an_unknown_step_is_named() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "no step visoin" in done.stderr
-
-
-def test_further_photographs_come_after_the_packs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "captions.json").write_text(json.dumps({"b.jpg": ["b"], "a.jpg": ["a", "one a"]}))
-    (tmp_path / "a.jpg").write_bytes(b"A")
-    (tmp_path / "b.jpg").write_bytes(b"B")
-    pack = images.Photograph("0.jpg", ["a pack"], frozenset({"cat"}))
-    monkeypatch.setattr(images, "coco_records", lambda _data: (pack,))
-    monkeypatch.setattr(images, "coco", lambda _data: [images.Picture(b"0")])
-    records, pictures = images.photographs(tmp_path, [tmp_path])
-    assert [r.name for r in records] == ["0.jpg", "a.jpg", "b.jpg"]
-    assert [r.captions for r in records] == [["a pack"], ["a", "one a"], ["b"]]
-    assert [p.data for p in pictures] == [b"0", b"A", b"B"]
-
-
-def test_figures_of_captions_and_of_names() -> None:
-    class Reader:
-        def read(self, texts: Sequence[str]) -> Any:
-            return np.array([{"a": [1, 0], "b": [0, 1]}[t[0]] for t in texts], np.float32)
-
-        words = read
-
-    seen = np.array([[1, 0], [0.9, 0.1]], np.float32)
-    records = [images.Photograph("1", ["a"], frozenset("a")), images.Photograph("2", ["b", "a"])]
-    found = coco_figures(seen, records, Reader())
-    assert found["caption_to_photo_r1"] == round(2 / 3, 4)
-    assert found["map_of_names"] == 1.0
-    unmarked = [images.Photograph(r.name, r.captions) for r in records]
-    assert "map_of_names" not in coco_figures(seen, unmarked, Reader())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,21 @@ from .precision import autocast
 
 SIZE = 224
 BATCH = 64
-# The head learns from a part of the labelled pictures: its backbone has learnt from all of them.
-CIFAR, CALTECH_EVERY = 10_000, 2
+# Pieces of each photograph: more photographs for the backbone's opinion to be kept on.
+PIECES = 2
+
+
+def _pieces(picture: Image.Image, random: np.random.Generator) -> Iterator[Image.Image]:
+    """Random parts of a picture, a quarter to nine tenths of its area, half of them mirrored."""
+    width, height = picture.size
+    for _ in range(PIECES):
+        area, shape = random.uniform(0.25, 0.9), np.exp(random.uniform(-0.3, 0.3))
+        w = min(width, int((area * width * height * shape) ** 0.5))
+        h = min(height, int((area * width * height / shape) ** 0.5))
+        x, y = random.integers(0, width - w + 1), random.integers(0, height - h + 1)
+        part = picture.crop((x, y, x + w, y + h))
+        flip = Image.Transpose.FLIP_LEFT_RIGHT
+        yield part if random.random() < 0.5 else part.transpose(flip)
 
 
 def _moved(picture: Image.Image, random: np.random.Generator) -> Image.Image:
@@ -84,21 +97,24 @@ def build(
     device: str = "cpu",
     every: int = 1,
 ) -> dict[str, Any]:
-    """Features and what the pictures show, by name: cifar, caltech, whole, squashed.
+    """Features and what the pictures show, by name: cifar, caltech, whole, squashed, pieces.
 
-    Features are [N, 1280]. The last two are of the photographs of :func:`images.photographs`, in
+    Features are [N, 1280]. The last three are of the photographs of :func:`images.photographs`, in
     their order: of all of them, whatever ``every`` leaves of the others.
     """
     encode = encoder(backbone, device)
     random = np.random.default_rng(0)
     found: dict[str, Any] = {}
-    cifar = images.cifar(data, train=True)[:CIFAR:every]
+    cifar, caltech = images.cifar(data, train=True)[::every], images.caltech(data, train=True)
     found["cifar"] = encode(images.prepare(_moved(p.open(), random), SIZE) for p in cifar)
     found["cifar_concept"] = [p.concept for p in cifar]
-    caltech = images.caltech(data, train=True)[:: CALTECH_EVERY * every]
+    caltech = caltech[::every]
     found["caltech"] = encode(images.prepare(p.open(), SIZE) for p in caltech)
     found["caltech_concept"] = [p.concept for p in caltech]
     _, photographs = images.photographs(data, further)
     for name, prepare in (("whole", images.prepare), ("squashed", images.squash)):
         found[name] = encode(prepare(p.open(), SIZE) for p in photographs)
+    found["pieces"] = encode(
+        images.prepare(q, SIZE) for p in photographs for q in _pieces(p.open(), random)
+    )
     return found

@@ -55,12 +55,12 @@ def train(
     random = np.random.default_rng(plan.seed)
     count = len(seen["whole"])
     used = torch.arange(count) if photographs is None else photographs
+    pieces = seen["pieces"].reshape(count, -1, seen["pieces"].shape[-1])[used].flatten(0, 1)
     views = torch.stack([seen["whole"], seen["squashed"]])
     labelled = torch.cat([seen["cifar"], seen["caltech"]])
     concept = concepts_of([*seen["cifar_concept"], *seen["caltech_concept"]], goals)
-    # What the backbone's opinion is kept on, photographs twice; CIFAR's share is small, it is no
-    # authority there.
-    known = torch.cat([seen["caltech"], seen["cifar"][::4], *views[:, used], *views[:, used]])
+    # What the backbone's opinion is kept on; CIFAR's share is small, it is no authority there.
+    known = torch.cat([pieces, seen["caltech"], seen["cifar"][::4], *views[:, used]])
     head = Head(goals.classes)
     optimiser = torch.optim.AdamW(head.parameters(), lr=plan.rate, weight_decay=plan.decay)
     for step in range(plan.steps):
