@@ -52,7 +52,8 @@ class Picture:
         return Image.open(io.BytesIO(self.data)).convert("RGB")
 
 
-def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+def members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Names and bytes of a tar archive's files."""
     with tarfile.open(path, "r|") as tar:
         for member in tar:
             if member.isfile() and (file := tar.extractfile(member)):
@@ -65,14 +66,14 @@ def cifar(data: Path, train: bool) -> list[Picture]:
     return [
         Picture(content, name.split("/")[1])
         for tar in names
-        for name, content in _members(data / "cifar10" / tar)
+        for name, content in members(data / "cifar10" / tar)
     ]
 
 
 def caltech(data: Path, train: bool) -> list[Picture]:
     """Our own split of Caltech-101: one in five is held out, by a hash of its name."""
     found: list[Picture] = []
-    for name, content in _members(data / "caltech101" / "images.tar"):
+    for name, content in members(data / "caltech101" / "images.tar"):
         folder, file = name.split("/")
         concept, parent = caltech_concept(folder)
         # The two folders of faces hold the same photographs: keep them on one side.
@@ -119,7 +120,7 @@ def coco_records(data: Path) -> tuple[Photograph, ...]:
 
 def coco(data: Path) -> list[Picture]:
     """The COCO photographs, in the order of :func:`coco_records`."""
-    contents = dict(_members(data / "coco-captions" / "images.tar"))
+    contents = dict(members(data / "coco-captions" / "images.tar"))
     return [Picture(contents[record.name]) for record in coco_records(data)]
 
 
@@ -142,7 +143,7 @@ def photographs(data: Path, further: Sequence[Path]) -> tuple[list[Photograph], 
 
 def concept_names(data: Path) -> list[str]:
     """Every concept that a labelled picture or a marked object shows."""
-    folders = {name.split("/")[0] for name, _ in _members(data / "caltech101" / "images.tar")}
+    folders = {name.split("/")[0] for name, _ in members(data / "caltech101" / "images.tar")}
     caltech_names = {caltech_concept(folder)[0] for folder in folders} - {""}
     marked = {o for record in coco_records(data) for o in record.objects or ()}
     return sorted({*CIFAR, *caltech_names, *(COCO.get(o, o) for o in marked)})
