@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from wordsight.duplicates import Duplicates
     from wordsight.indexing import Progress
+    from wordsight.indexing.cluster import Cluster
     from wordsight.indexing.report import IndexReport
     from wordsight.models.clip import ClipModel
     from wordsight.render import Tile
@@ -107,6 +108,7 @@ class Library:
         every: Every | None = None,
         prune: bool | Literal["force"] = False,
         recheck: bool = False,
+        cluster: Cluster | str | None = None,
         progress: Progress | None = None,
     ) -> IndexReport:
         """Bring the library up to date with folders, files, ``.tar`` shards, tables or "cifar10".
@@ -116,6 +118,7 @@ class Library:
         ``crops`` is "none", "tiles", "maskrcnn", a detector's name or directory; without it, as
         the library was last indexed. So it is with ``exclude``, patterns in gitignore's syntax, and
         ``every``, the seconds between frames of videos (or "keyframes").
+        ``cluster`` is the address of a Ray cluster that shares the work, or "auto".
         See :func:`wordsight.indexing.index` for what is skipped, reused and reported.
         """
         from wordsight.sources import expand_braces, open_source
@@ -131,6 +134,7 @@ class Library:
             every=every,
             prune=prune,
             recheck=recheck,
+            cluster=cluster,
             progress=progress,
         )
 
@@ -144,10 +148,12 @@ class Library:
         every: Every | None = None,
         prune: bool | Literal["force"] = False,
         recheck: bool = False,
+        cluster: Cluster | str | None = None,
         progress: Progress | None = None,
     ) -> IndexReport:
         """As :meth:`index`, for sources that are open already (or of your own making)."""
         from wordsight.indexing import index
+        from wordsight.indexing.cluster import Cluster
 
         return index(
             self.store,
@@ -159,6 +165,7 @@ class Library:
             every=every,
             prune=prune,
             recheck=recheck,
+            cluster=Cluster(cluster) if isinstance(cluster, str) else cluster,
             progress=progress,
         )
 

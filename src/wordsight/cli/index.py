@@ -116,6 +116,18 @@ _Recheck = Annotated[
         "--recheck", help="Read all files again, even if their size and time have not changed."
     ),
 ]
+_Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|ray://HOST:10001",
+        parser=options.given("--ray"),
+        help="Share the work with a Ray cluster (needs wordsight[ray]); auto: the one that runs "
+        "here, or all cores of this machine.",
+    ),
+]
+_Gpus = Annotated[
+    float, typer.Option(metavar="N", min=0, help="GPUs that each worker of --ray holds.")
+]
 _Watch = Annotated[
     bool,
     typer.Option(
@@ -142,6 +154,7 @@ class _Index(TyperCommand):
         "wordsight index ~/Pictures --watch",
         "wordsight index ~/Pictures --exclude thumbs/ --exclude '*.gif'",
         "wordsight index recordings --every 0.5",
+        "wordsight index '/mnt/shards/{000..999}.tar' --library big.lib --ray auto",
         "wordsight index photos scans.tar --library mine.lib --model clip-vit-b32",
         "wordsight index --remodel --library ~/Pictures --model clip-vit-b16",
     ),
@@ -162,6 +175,8 @@ def index(
     remodel: _Remodel = False,
     recheck: _Recheck = False,
     watch: _Watch = False,
+    ray: _Ray = None,
+    gpus_per_worker: _Gpus = 0,
     runtime: options.RuntimeOption = options.Runtime.auto,
     precision: options.PrecisionOption = options.Precision.auto,
     device: options.DeviceOption = None,
@@ -191,6 +206,10 @@ def index(
         raise typer.BadParameter("name a folder or images to index.")
     chosen = {"crops": crops, "exclude": exclude, "videos": videos, "every": _interval(every)}
     chosen |= {"recheck": recheck, "prune": pruning}
+    if ray:
+        from wordsight.indexing.cluster import Cluster
+
+        chosen["cluster"] = Cluster(ray, gpus_per_worker)
     _check(paths, plot=plot, watch=watch, text=text)
     opened, report = _run(paths, library, (model, runtime, precision), chosen, text, as_json)
     if plot:

@@ -65,6 +65,8 @@ class Decoded:
     """The id of an image in the library with the same bytes: its whole-image vector is reused."""
     pixels: list[NDArray[np.uint8]] = field(default_factory=list)
     """What is to be encoded: the whole image unless there is a donor, then the crops."""
+    vectors: list[NDArray[np.float32]] = field(default_factory=list)
+    """Instead of ``pixels``, where these were encoded elsewhere."""
     regions: list[Region] | None = None
     """None: with a donor, its crops are reused too."""
     metadata: Metadata | None = None
