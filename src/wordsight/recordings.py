@@ -18,6 +18,7 @@ import numpy as np
 from wordsight.errors import QueryError
 from wordsight.library import frames_where
 from wordsight.moments import BRIDGE, Event, Track, empty_view, events
+from wordsight.nomatch import zscore
 from wordsight.search import as_query, encode, search
 from wordsight.video import frame_path
 
@@ -180,7 +181,7 @@ def find_moments(
     assert result.decision is not None
     null = store.null()
     scores = frames.scores(vector)
-    z = ((scores - frames.mean) / np.maximum(frames.sd, 1e-6)).astype(np.float64)
+    z = zscore(scores, frames.mean, frames.sd).astype(np.float64)
     least = result.decision.single_threshold
     if anyway:
         least = min(least, _even_odds(null, result.decision))

@@ -64,7 +64,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from wordsight.nomatch import Calibration, Kinds, Null
+    from wordsight.nomatch import Calibration, Null
+    from wordsight.rivals import Kinds
 
 FORMAT = 1
 _COMPACT_FRAGMENTS = 8  # an indexing run leaves no more

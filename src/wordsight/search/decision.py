@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from wordsight.library import Snapshot, Store
     from wordsight.models.clip import ClipModel
-    from wordsight.nomatch import Decision, Kinds, Null
+    from wordsight.nomatch import Decision, Null
     from wordsight.relevance import Count
+    from wordsight.rivals import Kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,8 @@ def decide(
     The calibration is one of single phrases, so a combination is judged by the best of its
     positive words, each on its own.
     """
+    from wordsight.nomatch import zscore
+
     snapshot, crops = scores.snapshot, scores.crops
     if not len(snapshot.ids) or not any(e.texts for e in encoded):
         return [None] * len(encoded)
@@ -124,7 +127,8 @@ def decide(
             vectors = text_vectors[query.texts]
             alone = snapshot.scores(vectors)
             fused, mean, sd = fused_scores(snapshot, alone, crops)
-            each = [judge(*one) for one in zip((fused - mean) / sd, vectors, alone, strict=True)]
+            z = zscore(fused, mean, sd)
+            each = [judge(*one) for one in zip(z, vectors, alone, strict=True)]
             decisions.append(min(each, key=lambda decision: decision.p_against_rivals))
     return decisions
 
@@ -174,7 +178,7 @@ class _Judge:
         self, names: NDArray[np.intp], views: NDArray[np.float32], images: NDArray[np.intp]
     ) -> NDArray[np.floating[Any]]:
         """The phrase's probability against its rivals, at each of these images."""
-        from wordsight.nomatch import posterior
+        from wordsight.rivals import posterior
 
         won = winning_views(self.snapshot, images, views, self.crops)
         against = self.snapshot.vectors_of(won) @ self.kinds.vectors[names].T
@@ -217,7 +221,7 @@ def make_kinds(model: ClipModel, phrases: Sequence[str], bank: NDArray[np.float3
 
     from wordsight.bank import everyday_things, kind_groups, kind_texts
     from wordsight.models.texts import encode_texts_cached
-    from wordsight.nomatch import Kinds
+    from wordsight.rivals import Kinds
 
     groups = kind_groups()
     return Kinds(
