@@ -418,7 +418,7 @@ def test_only_words_to_be_found_are_judged(library: wordsight.Library) -> None:
     result = library.search('- "red" - "blue"')
     assert result.match
     assert result.explanation() == (
-        "Only words are judged; images and excluded words are just ranked."
+        "Only what is asked for is judged; without it, images are just ranked."
     )
 
 

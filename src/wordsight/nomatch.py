@@ -178,16 +178,16 @@ class Decision:
         """Whether the verdict would be better without rivals."""
         if self.match:
             return False
-        unsure_without = _certainty(self.p_value) > 0.5 and self.verdict == "none"
+        unsure_without = certainty(self.p_value) > 0.5 and self.verdict == "none"
         return self.p_value <= self.false_accept or unsure_without
 
     @property
     def certainty(self) -> float:
         """How probable it is at most that the library holds what was asked for, at even odds.
 
-        See :func:`_certainty`.
+        See :func:`certainty`.
         """
-        return _certainty(self.p_against_rivals)
+        return certainty(self.p_against_rivals)
 
     @property
     def verdict(self) -> Verdict:
@@ -373,7 +373,7 @@ class Calibration:
         return cls(counts.reshape(phrases, bins))
 
 
-def _certainty(p_value: float) -> float:
+def certainty(p_value: float) -> float:
     """From the least Bayes factor of chance that a p-value allows, ``-e p ln p``.
 
     (Sellke, Bayarri and Berger, The American Statistician 2001.) From 1/e on the scores speak for

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from wordsight.search.alike import Likeness, own_images
 from wordsight.search.query import Encoded
 from wordsight.search.ranking import RankBy, Scores, fused_scores, ranked_by, winning_views
 
@@ -45,7 +46,7 @@ def relevance_of(
     value: NDArray[np.float32],
     prior: tuple[float, float] | None,
     chosen: NDArray[np.bool_] | None,
-    decision: Decision | None,
+    decision: Decision | Likeness | None,
 ) -> Relevance:
     """Where the hits of a query end that ranks the images by ``value`` [N]."""
     import numpy as np
@@ -71,7 +72,7 @@ def relevance_of(
     elif not relevant.any():  # what is there is there at least once
         relevant[np.argmax(np.where(among, value, -np.inf))] = True
         count = replace(count, estimate=1, high=max(1, count.high))
-    if decision is not None:
+    if decision is not None and not isinstance(decision, Likeness):
         probability *= decision.certainty
     return Relevance(relevant, probability, count if weights is None or chosen is None else None)
 
@@ -103,34 +104,40 @@ def decide(
     scores: Scores,
     false_accept: float,
     chosen: NDArray[np.bool_] | None,
-) -> list[Decision | None]:
-    """The calibrated decision on each query; None where no calibration applies.
+) -> list[Decision | Likeness | None]:
+    """The calibrated decision on each query; None for one that only says what is not wanted.
 
-    The calibration is one of single phrases, so a combination is judged by the best of its
-    positive words, each on its own.
+    What is known is what single phrases and images get, so a combination is judged by the best of
+    its positive terms, each on its own.
     """
-    from wordsight.nomatch import zscore
-
     snapshot, crops = scores.snapshot, scores.crops
-    if not len(snapshot.ids) or not any(e.texts for e in encoded):
+    if not len(snapshot.ids):
         return [None] * len(encoded)
-    judge = _Judge(
-        snapshot, crops, store.null(crops=crops), _kinds(store, model), model, false_accept, chosen
-    )
-    decisions: list[Decision | None] = []
+    on_words = on_images = None
+    if any(query.texts for query in encoded):
+        null, kinds = store.null(crops=crops), _kinds(store, model)
+        on_words = _Judge(snapshot, crops, null, kinds, model, false_accept, chosen)
+    if any(query.images for query in encoded):
+        on_images = own_images(store, snapshot, crops=crops)
+    decisions: list[Decision | Likeness | None] = []
     for i, query in enumerate(encoded):
-        if not query.texts:
-            decisions.append(None)
-        elif len(query.query.terms) == 1:
-            decisions.append(judge(scores.z[i], query.vector, scores.views[i]))
-        else:
-            vectors = text_vectors[query.texts]
-            alone = snapshot.scores(vectors)
-            fused, mean, sd = fused_scores(snapshot, alone, crops)
-            z = zscore(fused, mean, sd)
-            each = [judge(*one) for one in zip(z, vectors, alone, strict=True)]
-            decisions.append(min(each, key=lambda decision: decision.p_against_rivals))
+        each: list[Decision | Likeness] = []
+        if on_words and query.texts:
+            single = len(query.query.terms) == 1
+            each += (
+                [on_words(scores.z[i], query.vector, scores.views[i])]
+                if single
+                else on_words.each(text_vectors[query.texts])
+            )
+        for vector in query.images if on_images else ():
+            fused, _, _ = fused_scores(snapshot, snapshot.scores(vector), crops)
+            each.append(on_images.judge(snapshot, fused, false_accept, crops=crops, chosen=chosen))
+        decisions.append(max(each, key=_strength, default=None))
     return decisions
+
+
+def _strength(decision: Decision | Likeness) -> tuple[int, float]:
+    return ("none", "unsure", "match").index(decision.verdict), decision.certainty
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +180,14 @@ class _Judge:
         if among.p_against_rivals > decision.p_against_rivals:
             return self._named(among, places, names, z, views)
         return self._named(decision, everywhere, names, z, views)
+
+    def each(self, vectors: NDArray[np.float32]) -> list[Decision]:
+        """The decisions on several phrases, by their vectors [Q, D]."""
+        from wordsight.nomatch import zscore
+
+        views = self.snapshot.scores(vectors)
+        z = zscore(*fused_scores(self.snapshot, views, self.crops))
+        return [self(*one) for one in zip(z, vectors, views, strict=True)]
 
     def _posteriors(
         self, names: NDArray[np.intp], views: NDArray[np.float32], images: NDArray[np.intp]

@@ -109,6 +109,12 @@ class Encoded:
     query: Query
     vector: NDArray[np.float32]  # [D], unit length
     texts: list[int]  # rows of the positive words among the encoded texts
+    images: list[NDArray[np.float32]]  # the positive images' vectors [D]
+
+    @property
+    def in_words(self) -> bool:
+        """Whether words alone say what is wanted; scores of images are not those of words."""
+        return bool(self.texts) and not self.images
 
 
 def encode(model: ClipModel, queries: Sequence[Query]) -> tuple[list[Encoded], NDArray[np.float32]]:
@@ -123,6 +129,7 @@ def encode(model: ClipModel, queries: Sequence[Query]) -> tuple[list[Encoded], N
     encoded = []
     for query in queries:
         total = np.zeros(model.dim, np.float32)
+        images = []
         for term in query.terms:
             if not abs(term.weight) <= _LARGEST_WEIGHT:  # nan too
                 raise QueryError(
@@ -134,14 +141,15 @@ def encode(model: ClipModel, queries: Sequence[Query]) -> tuple[list[Encoded], N
             else:
                 is_file = isinstance(term.image, (str, Path))
                 image = open_image(expanded(term.image)) if is_file else term.image
-                total += term.weight * model.encode_images([image])[0]
+                vector = model.encode_images([image])[0]
+                total += term.weight * vector
+                if term.weight > 0:
+                    images.append(vector)
         length = float(np.linalg.norm(total))
         if length < 1e-6:
             raise QueryError(f"the terms of the query cancel out: {query}")
         positive = [row[t.text] for t in query.terms if t.text is not None and t.weight > 0]
-        if any(t.image is not None and t.weight > 0 for t in query.terms):
-            positive = []  # image to image: its scores are not those of words
-        encoded.append(Encoded(query, (total / length).astype(np.float32), positive))
+        encoded.append(Encoded(query, (total / length).astype(np.float32), positive, images))
     return encoded, text_vectors
 
 
