@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.common import finish, parser
+from benchmarks.common import finish, lines_of, parser
 from wordsight import nomatch
 from wordsight.bank import bank_phrases, kind_groups, with_article
 from wordsight.evaluate.calibration import auroc, fpr_at_95_tpr
@@ -38,7 +38,6 @@ RATES = (0.01, 0.05, 0.10)
 NEEDLES = (1, 5, 20, 100)
 DRAWS = 6  # of the images that are left of a class
 CLIP_SCALE = 100.0  # of OpenAI's ViT-B/32
-LISTS = Path(__file__).parent / "lists"
 CLASSES = [
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 ]  # fmt: skip
@@ -153,12 +152,6 @@ def spoken(name: str) -> str:
 def head(name: str) -> str:
     """The last word of a name, without plural s."""
     return spoken(name).replace("-", " ").lower().split()[-1].removesuffix("s")
-
-
-def lines_of(name: str) -> list[str]:
-    """The lines of a list, without comments."""
-    lines = (LISTS / name).read_text(encoding="utf-8").splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def synonyms() -> tuple[list[str], Array]:
