@@ -18,9 +18,10 @@ over the names; how many of the names are answered ("match") and shown ("match" 
 stated false-accept rate of 0.05, all and those whose best image is a right one; how many absent
 names are answered at 0.01, 0.05 and 0.10, and shown at 0.05; how many names are not answered where
 all their images are taken out; among the first ten, how often the winning view is a crop of less
-than a hundredth of the picture; Spearman's rho of rank and number of views for the absent names; F1
-of the hits that count as relevant over that of the best cut with hindsight, for how many names
-their number is right within a factor of 1.5, and within the stated interval; seconds of indexing.
+than a hundredth of the picture; Spearman's rho of rank and number of views for the absent names,
+by this ranking and by that of whole images; F1 of the hits that count as relevant over that of the
+best cut with hindsight, for all names and for those that are shown; for how many names their number
+is right within a factor of 1.5, and within the stated interval; seconds of indexing.
 """
 
 from __future__ import annotations
@@ -222,7 +223,9 @@ def measure(library: wordsight.Library, truth: Truth, *, crops: bool) -> dict[st
     first = [_file(r.hits[0]) in right for r, right in zip(found, wanted, strict=True)]
     right = [r for r, good in zip(found, first, strict=True) if good]
     refused = {rate: asked(library, absent, rate, crops=crops) for rate in RATES}
+    whole = asked(library, absent, 0.05, crops=False)  # what shows many things has many views
     cuts = [_cut(r, files) for r, files in zip(found, wanted, strict=True)]
+    shown = [cut[0] for cut, result in zip(cuts, found, strict=True) if result.verdict != "none"]
     return {
         "views": sum(views.values()),
         **_precisions(found, truth, files),
@@ -236,7 +239,9 @@ def measure(library: wordsight.Library, truth: Truth, *, crops: bool) -> dict[st
         "taken out: no match": _taken_out(library, found, wanted, crops=crops),
         "winners below 1 %": round(_specks(found), 3),
         "rho of rank and views": round(_spearman(refused[0.05], views), 3),
+        "the same, whole images": round(_spearman(whole, views), 3),
         "F1 of the cut / best": _mean([cut[0] for cut in cuts]),
+        "the same, names shown": _mean(shown),
         "number within 1.5": round(float(np.mean([cut[1] for cut in cuts])), 3),
         "number in the interval": round(float(np.mean([cut[2] for cut in cuts])), 3),
     }
