@@ -28,10 +28,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.common import finish, lines_of, parser
+from benchmarks.nouns import head, spoken
 from wordsight import nomatch
 from wordsight.bank import bank_phrases, kind_groups, with_article
 from wordsight.evaluate.calibration import auroc, fpr_at_95_tpr
-from wordsight.rivals import Kinds, posterior
+from wordsight.nomatch.rivals import Kinds, posterior
 
 Array = npt.NDArray[Any]
 RATES = (0.01, 0.05, 0.10)
@@ -142,16 +143,6 @@ def kinds_of(vectors: dict[str, Array], bank: Array) -> Kinds:
     ]
     number, above, vector = zip(*rows, strict=True)
     return Kinds(np.stack(vector), np.array(number), np.array(above), bank)
-
-
-def spoken(name: str) -> str:
-    """A name as it is spoken: without qualifier, blanks for underscores."""
-    return name.partition("_(")[0].replace("_", " ")
-
-
-def head(name: str) -> str:
-    """The last word of a name, without plural s."""
-    return spoken(name).replace("-", " ").lower().split()[-1].removesuffix("s")
 
 
 def synonyms() -> tuple[list[str], Array]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from wordsight import nomatch
 from wordsight.bank import kind_groups
 from wordsight.nomatch import Calibration
-from wordsight.rivals import Kinds, posterior
+from wordsight.nomatch.rivals import Kinds, posterior
 
 
 def made_up(

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wordsight.rivals import Kinds, posterior
+from wordsight.nomatch.rivals import Kinds, posterior
 
 
 @given(seed=st.integers(0, 999), images=st.integers(1, 6), rivals=st.integers(0, 5))

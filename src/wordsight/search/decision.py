@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from wordsight.library import Snapshot, Store
     from wordsight.models.clip import ClipModel
     from wordsight.nomatch import Decision, Null
-    from wordsight.relevance import Count
-    from wordsight.rivals import Kinds
+    from wordsight.nomatch.rivals import Kinds
+    from wordsight.search.relevance import Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def relevance_of(
     """Where the hits of a query end that ranks the images by ``value`` [N]."""
     import numpy as np
 
-    from wordsight.relevance import Groups
+    from wordsight.search.relevance import Groups
 
     among = np.ones(len(value), bool) if chosen is None else chosen
     probability = np.zeros(len(value))
@@ -84,7 +84,7 @@ def reaching(
     probability: NDArray[np.float64],
 ) -> Relevance:
     """The same where a fixed cut-off says it."""
-    from wordsight.relevance import Count
+    from wordsight.search.relevance import Count
 
     reaches = fused >= min_score
     found = int(reaches.sum())
@@ -158,7 +158,7 @@ class _Judge:
         """The decision on a phrase, from its z [N], its vector [D] and its cosines [V]."""
         import numpy as np
 
-        from wordsight.library.large import FAIR
+        from wordsight.library.index.large import FAIR
 
         names = self.kinds.rivals(vector)
         posteriors = partial(self._posteriors, names, views) if len(names) else None
@@ -193,7 +193,7 @@ class _Judge:
         self, names: NDArray[np.intp], views: NDArray[np.float32], images: NDArray[np.intp]
     ) -> NDArray[np.floating[Any]]:
         """The phrase's probability against its rivals, at each of these images."""
-        from wordsight.rivals import posterior
+        from wordsight.nomatch.rivals import posterior
 
         won = winning_views(self.snapshot, images, views, self.crops)
         against = self.snapshot.vectors_of(won) @ self.kinds.vectors[names].T
@@ -236,7 +236,7 @@ def make_kinds(model: ClipModel, phrases: Sequence[str], bank: NDArray[np.float3
 
     from wordsight.bank import everyday_things, kind_groups, kind_texts
     from wordsight.models.texts import encode_texts_cached
-    from wordsight.rivals import Kinds
+    from wordsight.nomatch.rivals import Kinds
 
     groups = kind_groups()
     return Kinds(

@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from wordsight.nomatch import FloatArray, background, zscore
+from wordsight.nomatch.statistics import background, zscore
+from wordsight.nomatch.tails import FloatArray
 
 RIVALS = 20
 RELATED = 0.95

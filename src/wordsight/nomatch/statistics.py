@@ -42,9 +42,9 @@ p-value below 1/e).
 **Near misses.** A sibling of what is asked for looks like it: where there are dogs and no
 cats, "a cat" finds dogs, far above anything unrelated. So a query that is close to an everyday kind
 of thing (closer than 19 in 20 bank phrases are) is held against its rivals, the twenty kinds
-nearest to it beside its own (:mod:`wordsight.rivals`). Few unrelated queries are as close as that,
-so that what rivals refuse hardly moves the false-accept rate. Over the images that seem to match
-the softmax of the query against the rivals says which share of them is the query's. The group test
+nearest to it beside its own (:mod:`wordsight.nomatch.rivals`). Few unrelated queries are as close
+as that, so that what rivals refuse hardly moves the false-accept rate. Over the images that seem to
+match the softmax of the query against the rivals says which share of them is the query's. The group test
 counts only if that is at least 0.17, the single test only if it is at least 0.65 over the images
 that match alone. Rivals are few and near because a picture may show many things: "a traffic light"
 must not lose to the bus behind it. So an absent class stays refused even when a tenth of its
@@ -52,7 +52,7 @@ neighbours is taken for it; the price is that a class with fewer images than the
 such look-alikes is refused too.
 
 Some phrases of the bank may truly be in the library (kitchen words, photographs of kitchens) and
-are no unrelated queries then: :mod:`wordsight.tails` fits past them.
+are no unrelated queries then: :mod:`wordsight.nomatch.tails` fits past them.
 ``benchmarks/no_match_study.py`` holds the measurements behind these choices.
 """
 
@@ -66,7 +66,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from wordsight.tails import FloatArray, Gumbel, Tailed
+from wordsight.nomatch.tails import FloatArray, Gumbel, Tailed
 
 GROUP_FRACTION = 0.15
 GROUP_SHARE, SINGLE_SHARE = 0.65, 0.35
