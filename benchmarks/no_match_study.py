@@ -19,7 +19,7 @@ and 100 images of a class among all of the other nine are found ("match", and "m
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ def measure(gallery: Gallery, *, rivals: bool, rng: np.random.Generator) -> dict
     ]
     row = {"AUROC": auroc(*strength), "FPR95": fpr_at_95_tpr(*strength)}
     for rate in RATES:
-        row[f"absent at {rate:.2f}"] = np.mean([d.p_against_rivals <= rate for d in absent])
+        row[f"absent at {rate:.2f}"] = share(d.p_against_rivals <= rate for d in absent)
     row["classes matched"] = sum(d.match for d in own)
     refused, synonyms = [], []
     found: dict[int, list[str]] = {n: [] for n in NEEDLES}
@@ -117,12 +117,17 @@ def measure(gallery: Gallery, *, rivals: bool, rng: np.random.Generator) -> dict
                 # Images more or less hardly move what the bank gets.
                 few = Judge(gallery, some, rivals=rivals, null=whole.null)
                 verdicts.append(few.decide(text).verdict)
-    row |= {"classes refused where absent": sum(refused), "other names refused": np.mean(synonyms)}
+    row |= {"classes refused where absent": sum(refused), "other names refused": share(synonyms)}
     for count, verdicts in found.items():
         if verdicts:
-            row[f"{count} found"] = np.mean([v == "match" for v in verdicts])
-            row[f"{count} found or unsure"] = np.mean([v != "none" for v in verdicts])
-    return {name: float(value) for name, value in row.items()}
+            row[f"{count} found"] = share(v == "match" for v in verdicts)
+            row[f"{count} found or unsure"] = share(v != "none" for v in verdicts)
+    return row
+
+
+def share(true: Iterable[bool]) -> float:
+    """How many of these are true."""
+    return float(np.mean(list(true)))
 
 
 def columns(gallery: Gallery, seed: int) -> dict[str, dict[str, float]]:

@@ -108,12 +108,11 @@ def test_of_real_vectors_few_that_belong_are_refused_and_most_that_do_not_are_no
     order = np.array([place[id_to_int(record.id)] for record in records])
     there, absent = [], []
     for i, vector in enumerate(vectors):
-        scores = snapshot.scores(vector)
-        chosen = np.ones(len(vectors), bool)
-        chosen[order[i]] = False
-        there.append(own.judge(snapshot, scores, 0.05, crops=True, chosen=chosen).verdict)
-        chosen[order[labels == labels[i]]] = False
-        absent.append(own.judge(snapshot, scores, 0.05, crops=True, chosen=chosen).verdict)
+        for places, verdicts in ((order[[i]], there), (order[labels == labels[i]], absent)):
+            chosen = np.ones(len(vectors), bool)
+            chosen[places] = False
+            (fit,) = own.each(snapshot, [vector], 0.05, crops=True, chosen=chosen)
+            verdicts.append(fit.verdict)
     assert np.mean(np.array(there) == "none") < 0.08
     assert np.mean(np.array(there) == "match") > 0.55
     assert np.mean(np.array(absent) == "match") < 0.2

@@ -39,17 +39,17 @@ beside things that are, and gets more than an abstract phrase does. Some of thes
 still speaks for the query rather than for chance (:attr:`Decision.certainty` above one half, a
 p-value below 1/e).
 
-**Near misses.** A sibling of what is asked for looks like it: where there are dogs and no
-cats, "a cat" finds dogs, far above anything unrelated. So a query that is close to an everyday kind
-of thing (closer than 19 in 20 bank phrases are) is held against its rivals, the twenty kinds
-nearest to it beside its own (:mod:`wordsight.nomatch.rivals`). Few unrelated queries are as close
-as that, so that what rivals refuse hardly moves the false-accept rate. Over the images that seem to
-match the softmax of the query against the rivals says which share of them is the query's. The group test
+**Near misses.** A sibling of what is asked for looks like it: where there are dogs and no cats, "a
+cat" finds dogs, far above anything unrelated. So a query that is close to an everyday kind of thing
+(closer than 19 in 20 bank phrases are) is held against its rivals, the twenty kinds nearest to it
+beside its own (:mod:`wordsight.nomatch.rivals`). Few unrelated queries are as close as that, so
+that what rivals refuse hardly moves the false-accept rate. Over the images that seem to match the
+softmax of the query against the rivals says which share of them is the query's. The group test
 counts only if that is at least 0.17, the single test only if it is at least 0.65 over the images
 that match alone. Rivals are few and near because a picture may show many things: "a traffic light"
 must not lose to the bus behind it. So an absent class stays refused even when a tenth of its
-neighbours is taken for it; the price is that a class with fewer images than the library has of
-such look-alikes is refused too.
+neighbours is taken for it; the price is that a class with fewer images than the library has of such
+look-alikes is refused too.
 
 Some phrases of the bank may truly be in the library (kitchen words, photographs of kitchens) and
 are no unrelated queries then: :mod:`wordsight.nomatch.tails` fits past them.

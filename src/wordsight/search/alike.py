@@ -14,6 +14,7 @@ library's image gets from the others, so that hubs near to everything say little
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -70,24 +71,29 @@ class Own:
     usual: tuple[NDArray[np.float32], NDArray[np.float32]] | None
     """Mean and sd of what an image gets from these, [N]; None: they are of each snapshot's own."""
 
-    def judge(
+    def each(
         self,
         snapshot: Snapshot,
-        scores: NDArray[np.float32],
+        vectors: Sequence[NDArray[np.float32]],
         false_accept: float,
         *,
         crops: bool,
         chosen: NDArray[np.bool_] | None,
-    ) -> Likeness:
-        """The decision on an image that scores so at the images [N].
+    ) -> list[Likeness]:
+        """The decisions on images, by their vectors [D].
 
-        Where only images ``chosen`` by a filter count, all and these must fit.
+        Where only images ``chosen`` by a filter [N] count, all and these must fit.
         """
+        import numpy as np
+
+        scores, _, _ = fused_scores(snapshot, snapshot.scores(np.stack(vectors)), crops)
         z = zscore(scores, *(self.usual or _usual(_asked(snapshot, self.vectors, self.ids, crops))))
-        among = [z] if chosen is None else [z, z[chosen]]
-        nearness = min(float(_nearness(values[None])[0]) for values in among)
-        beyond = int((self.nearness <= nearness).sum())
-        return Likeness((1 + beyond) / (1 + len(self.nearness)), false_accept)
+        nearness = _nearness(z)
+        if chosen is not None:
+            nearness = np.minimum(nearness, _nearness(z[:, chosen]))
+        beyond = (self.nearness <= nearness[:, None]).sum(axis=1)
+        shares = (1 + beyond) / (1 + len(self.nearness))
+        return [Likeness(float(share), false_accept) for share in shares]
 
 
 _known: WeakKeyDictionary[Store, tuple[int, bool, Own]] = WeakKeyDictionary()

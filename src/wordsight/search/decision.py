@@ -113,25 +113,21 @@ def decide(
     snapshot, crops = scores.snapshot, scores.crops
     if not len(snapshot.ids):
         return [None] * len(encoded)
-    on_words = on_images = None
+    judge = own = None
     if any(query.texts for query in encoded):
         null, kinds = store.null(crops=crops), _kinds(store, model)
-        on_words = _Judge(snapshot, crops, null, kinds, model, false_accept, chosen)
+        judge = _Judge(snapshot, crops, null, kinds, model, false_accept, chosen)
     if any(query.images for query in encoded):
-        on_images = own_images(store, snapshot, crops=crops)
+        own = own_images(store, snapshot, crops=crops)
     decisions: list[Decision | Likeness | None] = []
     for i, query in enumerate(encoded):
         each: list[Decision | Likeness] = []
-        if on_words and query.texts:
-            single = len(query.query.terms) == 1
-            each += (
-                [on_words(scores.z[i], query.vector, scores.views[i])]
-                if single
-                else on_words.each(text_vectors[query.texts])
-            )
-        for vector in query.images if on_images else ():
-            fused, _, _ = fused_scores(snapshot, snapshot.scores(vector), crops)
-            each.append(on_images.judge(snapshot, fused, false_accept, crops=crops, chosen=chosen))
+        if judge and query.texts and len(query.query.terms) == 1:
+            each.append(judge(scores.z[i], query.vector, scores.views[i]))
+        elif judge and query.texts:
+            each += judge.each(text_vectors[query.texts])
+        if own and query.images:
+            each += own.each(snapshot, query.images, false_accept, crops=crops, chosen=chosen)
         decisions.append(max(each, key=_strength, default=None))
     return decisions
 
