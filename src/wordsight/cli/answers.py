@@ -134,8 +134,9 @@ def _print_result(result: Result, closest: str = "--anyway") -> None:
         say(f"note: {notice}")
     if result.verdict == "unsure":
         why = result.explanation()
+        like = "like " if result.likeness else ""
         print(
-            f"Not sure that anything here is {asked(result.query)}: "
+            f"Not sure that anything here is {like}{asked(result.query)}: "
             f"{why[0].lower()}{why[1:]} Closest:"
         )
     elif not result.match:

@@ -57,12 +57,16 @@ class SearchResult(BaseModel):
         '"none" only where `anyway` was asked for.'
     )
     certainty: float | None = Field(
-        description="How probable it is at most, at even odds, that the library holds what was "
-        "asked for."
+        description="How probable it is, at even odds, that the library holds what was asked for: "
+        "at most so for words, at least so for an image."
     )
     threshold: float | None
     p_value: float | None
     false_accept: float | None
+    belonging: float | None = Field(
+        description="For an image as a query: the share of the library's own images that are no "
+        "nearer to the others; no match at false_accept or less."
+    )
     posterior: float | None
     min_score: float | None
     top_score: float | None
