@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from fakes import ANCHORS, ColourModel
 from live import listening
+from page_site import SIZES, paint, write_pictures
 from PIL import Image
 
 import wordsight
@@ -32,12 +33,10 @@ expect.set_options(timeout=30_000)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")
-FIREFOX = shutil.which("firefox") or shutil.which("firefox-esr")
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",
 ]  # fmt: skip
-SIZES = [(480, 360), (360, 480), (640, 360), (500, 500)]
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
@@ -53,27 +52,6 @@ class Gated(ColourModel):
         if self.shut:
             assert self.gate.acquire(timeout=60)
         return super().encode_pixels(pixels)
-
-
-def paint(colour: str, size: tuple[int, int], seed: int = 0) -> Image.Image:
-    """A noisy picture of a colour."""
-    noise = np.random.default_rng(seed).integers(-15, 15, (12, 16, 3))
-    pixels = (np.array(ANCHORS[colour]) + noise).clip(0, 255).astype(np.uint8)
-    return Image.fromarray(pixels).resize(size)
-
-
-def write_pictures(folder: Path) -> None:
-    """60 pictures of each of four colours in folders of their names, as two cameras took them."""
-    for colour in ("red", "green", "blue", "yellow"):
-        (folder / colour).mkdir(parents=True)
-        for n in range(60):
-            exif = Image.Exif()
-            exif[0x0110] = f"Camera {'One' if n % 2 else 'Two'}"
-            exif.get_ifd(0x8769)[0x9003] = f"{2022 + n % 3}:0{1 + n % 9}:01 12:00:00"
-            if n == 0:
-                place = {1: "N", 2: (48.0, 12.0, 0.0), 3: "E", 4: (11.0, 3.0, 0.0)}
-                exif.get_ifd(0x8825).update(place)
-            paint(colour, SIZES[n % 4], n).save(folder / colour / f"{n:02}.jpg", exif=exif)
 
 
 @pytest.fixture(scope="module")
@@ -862,43 +840,6 @@ def test_on_a_phone(open_page: Any, shoot: Any) -> None:
     page.goto(page.url.split("#")[0].split("?")[0] + "?q=" + "x" * 120)
     expect(status(page)).to_contain_text("xxx")
     assert fits()
-
-
-@pytest.mark.skipif(not FIREFOX, reason="firefox is not installed")
-def test_in_firefox_too(site: Any, playwright: Any, shoot: Any) -> None:
-    try:
-        running = playwright.firefox.launch(channel="moz-firefox", executable_path=FIREFOX)
-        page = running.new_page(viewport={"width": 1280, "height": 800})
-    except sync_api.Error as error:
-        pytest.skip(f"Playwright cannot drive this Firefox: {error.message.splitlines()[0]}")
-
-    def open_to_scripts(route: Any) -> None:  # Playwright's own are stopped by the policy here
-        answer = route.fetch()
-        route.fulfill(response=answer, headers={"content-type": "text/html"})
-
-    page.route(site[0] + "/", open_to_scripts)
-    page.goto(site[0])
-    expect(page.locator("#suggestions button").first).to_be_visible()
-    page.keyboard.press("/")
-    page.keyboard.type("blue")
-    page.keyboard.press("Enter")
-    expect(page.locator("#hits img").first).to_have_attribute("alt", "1: blue")
-    tree = page.locator("body").aria_snapshot()
-    assert '- list "Pictures":' in tree
-    assert """- 'button "1: blue"':""" in tree
-    page.locator("#hits .hit").first.focus()
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("x")
-    expect(page.get_by_role("toolbar")).to_contain_text("1 selected")
-    page.keyboard.press("Enter")
-    expect(page.locator("#view-image")).to_have_attribute("alt", "2: blue")
-    expect(page.locator("#about .strip button").first).to_be_visible()
-    shoot(page, "16-firefox")
-    found = axe.Axe().run(page).response["violations"]
-    assert not [(fault["id"], node["html"]) for fault in found for node in fault["nodes"]]
-    page.keyboard.press("Escape")
-    expect(page.get_by_role("dialog")).to_be_hidden()
-    running.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -111,6 +111,7 @@ class Service:
                     last = settings.skip + settings.k
                     found = self.library.search(part, last, **settings.options)
                 answers += [_told(result) for result in found]
+                self.catalogue.expect([hit.id for result in found for hit in result.hits])
             except QueryError as error:
                 if len(part) == 1:
                     answers.append(error)
