@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from fakes import ANCHORS, ColourModel
 from live import listening
@@ -1006,6 +1005,114 @@ def test_an_older_evaluation_does_not_stand_for_a_newer(open_page: Any) -> None:
     expect(page.locator("#evaluation-status")).to_contain_text("Measuring")
     new.go(0, **told(400, detail="no labels"))
     expect(page.locator("#evaluation-status")).to_have_text("no labels")
+
+
+class Keyboard:
+    """Somebody who has no mouse; ``steps`` counts keys, and words that are typed as one."""
+
+    def __init__(self, page: Any) -> None:
+        self._page = page
+        self.steps = 0
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self._page.keyboard.press(key)
+            self.steps += 1
+
+    def type(self, words: str) -> None:
+        self._page.keyboard.type(words)
+        self.steps += 1
+
+    def tab_to(self, name: str) -> None:
+        """Press Tab until what has the focus has this name."""
+        for _ in range(40):
+            self.press("Tab")
+            if name in self._page.evaluate(
+                "(({ariaLabel, textContent, labels}) => ariaLabel || labels?.[0]?.textContent ||"
+                " textContent)(document.activeElement)"
+            ):
+                return
+        raise AssertionError(f"Tab does not lead to {name}")
+
+    def search(self, words: str) -> None:
+        self.press("/")
+        self.type(words)
+        self.press("Enter")
+
+
+def test_five_tasks_by_keyboard_alone(open_page: Any) -> None:
+    """How many steps each takes, for whoever changes the page."""
+    steps: dict[str, int] = {}
+    page = open_page()
+    expect(hits(page).first).to_be_visible()
+
+    # Find a photograph, and send it: a file to attach.
+    keyboard = Keyboard(page)
+    keyboard.search("blue")
+    expect(page.locator("#hits img").first).to_have_attribute("alt", "1: blue")
+    keyboard.press("Tab", "Tab", "Enter", "Enter")  # to the pictures, and the first one opens
+    expect(page.get_by_role("dialog")).to_be_visible()
+    with page.expect_download() as saved:
+        keyboard.press("d")
+    assert saved.value.suggested_filename.endswith(".jpg")
+    steps["find and send"] = keyboard.steps
+    page.keyboard.press("Escape")
+
+    # Compare whole pictures with their parts.
+    page.keyboard.press("Escape")
+    keyboard = Keyboard(page)
+    keyboard.search("white")
+    expect(page.locator("#hits .box").first).to_be_visible()  # a part of one of them won
+    keyboard.tab_to("Parts")
+    keyboard.press("ArrowDown")
+    expect(page).to_have_url(re.compile("crops=false"))
+    expect(page.locator("#hits .box")).to_have_count(0)
+    expect(page.get_by_label("Parts")).to_be_focused()
+    steps["compare crops"] = keyboard.steps
+
+    # Find a moment in a video.
+    moment = {
+        "rank": 1, "video": "/v/front.mp4", "start": 83.48, "end": 91.2,
+        "still": "static/icon.svg", "media": "api/v1/media/0123456789abcdef#t=83.48,91.20",
+    }  # fmt: skip
+    change(page, lambda told: told["hits"][0].update(path="/v/front.mp4::t=85.000"))
+    page.route("**/api/v1/moments?q=red", lambda r: r.fulfill(**told(200, moments=[moment])))
+    page.route("**/api/v1/media/*", lambda r: r.fulfill(status=206, content_type="video/mp4"))
+    keyboard = Keyboard(page)
+    keyboard.search("red")
+    expect(page.locator("#moments li")).to_have_count(1)
+    keyboard.tab_to("Play front.mp4")
+    keyboard.press("Enter")
+    expect(page.locator("#moments video")).to_be_focused()
+    steps["find a moment"] = keyboard.steps
+
+    # Classify ten pictures.
+    page = open_page()
+    keyboard = Keyboard(page)
+    keyboard.tab_to("Classify")
+    keyboard.press("Enter")
+    expect(page.locator("#classify h2")).to_be_visible()
+    keyboard.tab_to("Choose pictures")
+    with page.expect_file_chooser() as chosen:
+        keyboard.press("Enter")
+    chosen.value.set_files([a_file("blue", f"{n}.png") for n in range(10)])
+    expect(page.locator("#verdict")).to_have_text("10 of 10 classified")
+    steps["classify ten"] = keyboard.steps
+
+    # Index a new folder.
+    page = open_page()
+    keyboard = Keyboard(page)
+    keyboard.tab_to("Library")
+    keyboard.press("Enter")
+    expect(page.locator("#index-form")).to_be_visible()
+    keyboard.tab_to("Index")
+    keyboard.press("Enter")
+    expect(page.locator("#job")).to_contain_text("Done")
+    steps["index a folder"] = keyboard.steps
+    assert steps == {
+        "find and send": 8, "compare crops": 18, "find a moment": 18, "classify ten": 10,
+        "index a folder": 10,
+    }  # fmt: skip
 
 
 def test_the_link_of_the_server_logs_in_from_another_site(

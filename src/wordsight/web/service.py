@@ -136,7 +136,9 @@ class Service:
         terms += [self._term(place, -1.0) for place in question.unlike]
         if all(term.weight < 0 for term in terms):
             raise Problem(400, "also say what to look for, not only what to avoid")
-        return Query(tuple(terms))
+        # Those of the library that it is made of; in other places they are none of its ids.
+        places = [re.split("[:@]", place)[0] for place in (*question.like, *question.unlike)]
+        return Query(tuple(terms), frozenset(p for p in places if len(p) != UPLOAD_DIGITS))
 
     def _term(self, place: str, weight: float) -> Term:
         """An image of the library, one that was uploaded, or a part of either, in a query."""
