@@ -1057,9 +1057,9 @@ def test_five_tasks_by_keyboard_alone(open_page: Any) -> None:
     assert saved.value.suggested_filename.endswith(".jpg")
     steps["find and send"] = keyboard.steps
     page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
 
     # Compare whole pictures with their parts.
-    page.keyboard.press("Escape")
     keyboard = Keyboard(page)
     keyboard.search("white")
     expect(page.locator("#hits .box").first).to_be_visible()  # a part of one of them won

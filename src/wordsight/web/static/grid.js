@@ -28,7 +28,7 @@ export function show(found, { above = new Map(), next = null } = {}) {
   for (const n of [...drawn.keys()]) clear(n);
   ahead = 0; // what is seen comes first
   lay();
-  Promise.allSettled([...list.querySelectorAll("img")].map((image) => image.decode())).then(() => {
+  Promise.all([...list.querySelectorAll("img")].map((image) => image.complete || new Promise((done) => { for (const end of ["load", "error"]) image.addEventListener(end, done, { once: true }); }))).then(() => {
     if (items !== found) return; // other pictures are shown by now
     ahead = 1;
     draw();
