@@ -1028,8 +1028,8 @@ class Keyboard:
         for _ in range(40):
             self.press("Tab")
             if name in self._page.evaluate(
-                "(({ariaLabel, textContent, labels}) => ariaLabel || labels?.[0]?.textContent ||"
-                " textContent)(document.activeElement)"
+                "(({ariaLabel, textContent, labels, tagName}) => tagName === 'BODY' ? '' :"
+                " ariaLabel || labels?.[0]?.textContent || textContent)(document.activeElement)"
             ):
                 return
         raise AssertionError(f"Tab does not lead to {name}")

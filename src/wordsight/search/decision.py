@@ -147,7 +147,7 @@ class _Judge:
         """The decision on a phrase, from its z [N], its vector [D] and its cosines [V]."""
         import numpy as np
 
-        from wordsight.library.large import FAIR
+        from wordsight.library.index.large import FAIR
 
         names = self.kinds.rivals(vector)
         posteriors = partial(self._posteriors, names, views) if len(names) else None
