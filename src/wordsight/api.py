@@ -45,6 +45,21 @@ def _file_named(path: str) -> str:
     return Path(path.rsplit("::", maxsplit=1)[-1]).name
 
 
+def _names(paths: Sequence[str]) -> list[str]:
+    """What a picture calls these images; with the folder where the name alone would not do."""
+    names = [_file_named(path) for path in paths]
+    return [
+        f"{_folder(path)}/{name}" if names.count(name) > 1 else name
+        for path, name in zip(paths, names, strict=True)
+    ]
+
+
+def _folder(path: str) -> str:
+    """The name of the folder that an image lies in, or of the archive, or of its video's folder."""
+    file, _ = split_frame(path) or (path.replace("::", "/"), 0)
+    return Path(file).parent.name
+
+
 def _title(query: str) -> str:
     """A query as the heading of a picture; of image files only the names."""
     if image := _IMAGE_TERM.fullmatch(query):
@@ -398,12 +413,13 @@ class Library:
         from wordsight import render
 
         tiles = []
+        names = _names([hit.path for hit in result.hits])
         ends = any(hit.relevant for hit in result.hits)
-        for hit in result.hits:
+        for hit, name in zip(result.hits, names, strict=True):
             z = "" if hit.z is None else f"  z {hit.z:.1f}"
             lines = [
                 f"{hit.rank}.  {hit.score:.3f}{z}",
-                hit.label or _file_named(hit.path),
+                hit.label or name,
             ]
             box, size = hit.view.box, (hit.width, hit.height)
             try:
@@ -458,7 +474,7 @@ class Library:
             self.store.refresh()
             results = run()
         for each, result in zip(queries, results, strict=True):
-            result.notices += hints(each, result)
+            result.notices += hints(each, result, self.store.sides())
         return results if isinstance(query, list) else results[0]
 
 

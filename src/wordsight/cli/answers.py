@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from wordsight.cli.app import STARTED
-from wordsight.cli.console import nearby, print_json, say, shown
+from wordsight.cli.console import linked, nearby, print_json, say, shown
 from wordsight.cli.hits import made_relative, open_hit, print_csv, print_paths, put_into
 from wordsight.errors import WordsightError
 from wordsight.paths import expanded
@@ -159,7 +159,7 @@ def _print_result(result: Result, closest: str = "--anyway") -> None:
             parts.append(f"z {hit.z:5.1f}")
         if widest:
             parts.append(labels[hit.id].ljust(widest))
-        parts.append(nearby(hit.path))
+        parts.append(linked(nearby(hit.path), hit.path))
         if hit.view.box:
             x0, y0, x1, y1 = (round(v) for v in hit.view.box)
             parts.append(f"[{hit.view.label or hit.view.kind} at {x0},{y0},{x1},{y1}]")

@@ -287,6 +287,17 @@ class Reader(Settings):
         nothing = [None] * len(table)
         return {n: table[n].to_pylist() if n in table.column_names else nothing for n in names}
 
+    def sides(self) -> NDArray[np.int64] | None:
+        """Longer sides of the images, in pixels, a value a view; None where they lie in the table
+        alone, which takes longer to read than a search.
+        """
+        import numpy as np
+
+        if (beside := self._sidecar) is None:
+            return None
+        sides: NDArray[np.int64] = np.maximum(beside.numbers["width"], beside.numbers["height"])
+        return sides
+
     def region_labels(self) -> list[str]:
         """What a detector saw in the images, the most frequent first."""
         table = self.read(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 from wordsight.errors import QueryError
 from wordsight.search.alike import Likeness
 from wordsight.search.decision import Relevance, decide, reaching, relevance_of, unrelated
-from wordsight.search.query import Encoded, Query, as_query, combines, encode
+from wordsight.search.query import Encoded, Query, as_query, combines, encode, pictures_of
 from wordsight.search.ranking import (
     RankBy,
     Scores,
@@ -210,24 +210,30 @@ def _ranking(
     """That of query ``i``: by a cut-off if one was asked for, else by the decision."""
     import numpy as np
 
+    from wordsight.library import id_to_int
+
     snapshot, fused, mean, sd = scores.snapshot, scores.images[i], scores.mean, scores.sd
     kind = _rank_by(scores, query, asked)
     value = ranked_by(kind, fused, mean, sd)
     found = len(fused) if chosen is None else int(chosen.sum())
+    own = [id_to_int(image) for image in pictures_of(query.query)]
+    k = asked.k + len(own)
     if asked.min_score is not None:
         decision = None
         reaches = fused >= asked.min_score
-        shown = top(np.where(reaches, value, -np.inf), min(asked.k, int(reaches.sum())))
+        shown = top(np.where(reaches, value, -np.inf), min(k, int(reaches.sum())))
         match = len(shown) > 0
         if asked.anyway and not match:
-            shown = top(fused, min(asked.k, found))
+            shown = top(fused, min(k, found))
     else:
-        shown = top(value, min(asked.k, found))
+        shown = top(value, min(k, found))
         match = found > 0 and (decision is None or decision.match)
         unsure = decision is not None and decision.verdict == "unsure"
         if not (match or unsure or asked.anyway):
             shown = shown[:0]
-    shown = shown[asked.skip :]
+    if own:
+        shown = shown[~np.isin(snapshot.ids[shown], own)]
+    shown = shown[asked.skip : asked.k]
     prior = unrelated(kind, mean, sd) if query.in_words and len(mean) else None
     relevance = relevance_of(store, snapshot, value, prior, chosen, decision)
     if asked.min_score is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -34,6 +35,8 @@ T = TypeVar("T")
 
 AT_ONCE = 4
 """Pictures and the like that are made at one time."""
+DRAWN_AT_ONCE = max(1, (os.cpu_count() or 1) - 1)
+"""Thumbnails: the first one soon rather than many at last, and a core for what answers requests."""
 PATIENCE = 10.0
 """Seconds that one more waits for its turn before it gets 503."""
 JUDGING_PATIENCE = 60.0
@@ -51,6 +54,7 @@ class Service:
         self.jobs = Jobs(folders, self._open_again)
         self.batcher = Batcher[Query, Settings, bytes](self.search_many)
         self._turns = asyncio.Semaphore(AT_ONCE)
+        self._drawing = asyncio.Semaphore(DRAWN_AT_ONCE)
         # Labels that are new are encoded first, which can take half a minute: others go on beside.
         self._judging = asyncio.Semaphore(1)
         self._lock = threading.Lock()  # a library is not for several threads at once
@@ -67,6 +71,10 @@ class Service:
     async def run(self, work: Callable[[], T]) -> T:
         """Run in a thread when there is a turn; raises Problem when there is none in time."""
         return await self._run(work, self._turns, PATIENCE)
+
+    async def draw(self, work: Callable[[], T]) -> T:
+        """As :meth:`run`, with turns of their own: for thumbnails."""
+        return await self._run(work, self._drawing, PATIENCE)
 
     async def judge(self, work: Callable[[], T]) -> T:
         """As :meth:`run`, with a turn of its own: for classifying."""
@@ -111,6 +119,7 @@ class Service:
                     last = settings.skip + settings.k
                     found = self.library.search(part, last, **settings.options)
                 answers += [_told(result) for result in found]
+                self.catalogue.expect([hit.id for result in found for hit in result.hits])
             except QueryError as error:
                 if len(part) == 1:
                     answers.append(error)
@@ -135,7 +144,9 @@ class Service:
         terms += [self._term(place, -1.0) for place in question.unlike]
         if all(term.weight < 0 for term in terms):
             raise Problem(400, "also say what to look for, not only what to avoid")
-        return Query(tuple(terms))
+        # Those of the library that it is made of; in other places they are none of its ids.
+        places = [re.split("[:@]", place)[0] for place in (*question.like, *question.unlike)]
+        return Query(tuple(terms), frozenset(p for p in places if len(p) != UPLOAD_DIGITS))
 
     def _term(self, place: str, weight: float) -> Term:
         """An image of the library, one that was uploaded, or a part of either, in a query."""

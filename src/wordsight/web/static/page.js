@@ -297,7 +297,7 @@ $("query-image").addEventListener("change", ({ target }) => { if (target.files[0
 $("hits").addEventListener("open", ({ detail }) => openViewer(detail));
 $("hits").addEventListener("select", showSelection);
 document.addEventListener("keydown", (event) => {
-  if (event.target.matches("input, textarea, select") || viewer.isOpen() || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.matches("input, textarea") || viewer.isOpen() || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "/") { event.preventDefault(); section("search"); $("q").select(); }
   if (event.key === "Escape" && grid.selected.size) grid.selectNone();
 });
