@@ -285,6 +285,48 @@ class EvaluationResult(BaseModel, extra="allow"):
     table_version: int = Field(description="The version of the library that was measured.")
 
 
+class DuplicateImage(BaseModel):
+    """One image of a group of near-duplicates."""
+
+    id: str
+    path: str
+    width: int
+    height: int
+    bytes: int
+    sharpness: float
+    taken: str | None
+
+
+class DuplicateGroup(BaseModel):
+    """Images that show the same, the one that is suggested to be kept first."""
+
+    keep: str
+    likeness: float
+    images: list[DuplicateImage]
+
+
+class FoundDuplicates(BaseModel, extra="allow"):
+    """What ``wordsight duplicates --json`` prints."""
+
+    groups: list[DuplicateGroup]
+    images: int
+    compared: int
+    cut_off: float
+    false_merge: float
+    skipped: list[Skipped]
+    table_version: int = Field(description="The version of the library that was looked through.")
+
+
+class Duplicates(BaseModel):
+    """A search for near-duplicates: how far it is, and what it found."""
+
+    state: Literal["none", "reading", "comparing", "done", "failed"]
+    done: int
+    total: int
+    error: str | None
+    found: FoundDuplicates | None
+
+
 class Health(BaseModel):
     """The server is up, or ready."""
 
