@@ -1132,9 +1132,7 @@ def found_duplicates(client: TestClient) -> dict[str, Any]:
     return dict(answer)
 
 
-def test_duplicates_are_found_as_the_command_finds_them(
-    tmp_path: Path, model: ColourModel
-) -> None:
+def test_duplicates_are_found_as_the_command_finds_them(tmp_path: Path, model: ColourModel) -> None:
     folder = tmp_path / "album"
     folder.mkdir()
     for seed in range(4):

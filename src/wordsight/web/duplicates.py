@@ -76,9 +76,7 @@ class Finding:
         try:
             store = self._open_store()
             prints, skipped = read_prints(store, progress=self._at("reading"))
-            found = find(
-                store, prints, false_merge=false_merge, progress=self._at("comparing")
-            )
+            found = find(store, prints, false_merge=false_merge, progress=self._at("comparing"))
             found.skipped = skipped
             self._found = {**found.to_json(), "table_version": store.version}
             state = "done"
