@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from wordsight.nomatch import Decision, Verdict
     from wordsight.relevance import Count
 
+ANSWERS = {"match": "match", "unsure": "not sure", "none": "no match"}
+"""The verdicts in the words that people and agents read."""
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -124,6 +127,7 @@ class Result:
             "query": self.query,
             "match": self.match,
             "verdict": self.verdict,
+            "answer": ANSWERS[self.verdict],
             "certainty": _rounded(self.decision.certainty) if self.decision else None,
             "threshold": _rounded(self.threshold),
             "p_value": _rounded(self.decision.p_value) if self.decision else None,

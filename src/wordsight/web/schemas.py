@@ -56,6 +56,9 @@ class SearchResult(BaseModel):
         description="Hits are given for a match and, the closest ones, where it is not sure; for "
         '"none" only where `anyway` was asked for.'
     )
+    answer: Literal["match", "not sure", "no match"] = Field(
+        description="The verdict in words, as everywhere that people and agents read it."
+    )
     certainty: float | None = Field(
         description="How probable it is at most, at even odds, that the library holds what was "
         "asked for."
@@ -236,6 +239,11 @@ class LibraryInfo(BaseModel):
     table_version: int
     exclude: list[str] = Field(description="Patterns of what is left out when it is indexed.")
     crops: dict[str, int] = Field(description="How many images have crops of which proposer.")
+    videos: int
+    frames: int = Field(description="How many of the images are frames of videos.")
+    texts: int | None = Field(
+        description="In how many images text was looked for; None where it never was."
+    )
     labels: list[LabelCount]
     skipped: list[Skipped] = Field(description="Files that were left out, the first 1000.")
 
