@@ -384,7 +384,7 @@ def test_info_names_crops_videos_and_texts(run: Cli, tmp_path: Path) -> None:
     said = run("info", "-L", folder).out
     facts = run("info", "-L", folder, "--json").json
     assert f"videos    1 video, {facts['frames']} frames of these images" in said
-    assert f"crops     tiles in {facts['crops']['tiles']} images" in said
+    assert f"crops     tiles, in context: {facts['images']} images" in said
     assert "text      read in 1 image\n" in said
     assert (facts["videos"], facts["texts"]) == (1, 1)
     assert facts["frames"] == facts["images"] - 1

@@ -133,7 +133,7 @@ def test_copies_are_numbered_and_overwrite_nothing(run: Cli, folder: Path) -> No
             assert copy.stat().st_mtime == pytest.approx(Path(path).stat().st_mtime)
     assert len(list(Path("out/found").iterdir())) == 6
     nothing = run("search", "a phrase about nothing in it", "--copy-to", "none")
-    assert "no image for none" in nothing.err
+    assert "nothing was put into none" in nothing.err
     assert not Path("none").exists()
 
 

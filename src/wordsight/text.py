@@ -146,7 +146,7 @@ def text_of(query: object) -> str | None:
     if isinstance(typed, str) and "text:" in typed.lower() and _MORE.search(typed):
         raise QueryError(
             'text:"..." stands alone, without + and -; all of its words are looked for, '
-            'for example: text:"invoice 2023". To look for pictures, leave out text:'
+            'for example: text:"invoice 2023". To look for pictures, write the words without text:.'
         )
     if not found:
         return None

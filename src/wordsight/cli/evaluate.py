@@ -179,8 +179,14 @@ def evaluate(
     if benchmark:
         if qrels or any(others):
             raise typer.BadParameter("--benchmark takes --model, --k, --trec-run, --trec-qrels.")
-        loaded = load(model or "auto", runtime, precision)
-        return judge_model(loaded, benchmark, ks, trec_run, trec_qrels, as_json)
+        return judge_model(
+            benchmark,
+            lambda: load(model or "auto", runtime, precision),
+            ks,
+            trec_run,
+            trec_qrels,
+            as_json,
+        )
     if not queries:
         raise typer.BadParameter("give one of --queries, --moments, --benchmark and --run.")
     opened = open_library(library, model, runtime, precision)

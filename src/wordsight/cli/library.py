@@ -24,7 +24,7 @@ def info(library: options.LibraryOption = None, as_json: options.JsonOption = Fa
         frames, videos = count(facts["frames"], "frame"), count(facts["videos"], "video")
         print(f"videos    {videos}, {frames} of these images")
     if crops := {kind: n for kind, n in facts["crops"].items() if kind != "none"}:
-        print("crops     " + ", ".join(f"{kind} in {count(n, 'image')}" for kind, n in crops.items()))
+        print("crops     " + "; ".join(f"{kind}: {count(n, 'image')}" for kind, n in crops.items()))
     if facts["texts"] is not None:
         print(f"text      read in {count(facts['texts'], 'image')}")
     print(f"model     {record['name']} ({record['hash']}, {record['dim']} dimensions)")

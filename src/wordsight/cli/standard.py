@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def judge_model(
-    model: ClipModel,
     spec: str,
+    load: Callable[[], ClipModel],
     ks: Sequence[int],
     trec_run: Path | None,
     trec_qrels: Path | None,
@@ -28,6 +28,7 @@ def judge_model(
     chosen = read_benchmark(spec)
     if chosen.labels and (trec_run or trec_qrels):
         raise WordsightError(f"{spec} is a classification: there are no rankings to write.")
+    model = load()
     with progress_bar("encoding", "images") as progress:
         measured = measure(model, chosen, ks=ks, progress=progress)
     if measured.captions:

@@ -321,6 +321,7 @@ class FoundDuplicates(BaseModel, extra="allow"):
     compared: int
     cut_off: float
     false_merge: float
+    expected: float = Field(description="The share of images that is grouped wrongly, foretold.")
     skipped: list[Skipped]
     table_version: int = Field(description="The version of the library that was looked through.")
 

@@ -73,9 +73,10 @@ function show(found) {
   $("select-extra").hidden = !groups.length;
   const more = groups.reduce((sum, group) => sum + group.images.length - 1, 0);
   const skipped = found.skipped.length ? ` ${count(found.skipped.length, "picture")} could not be read.` : "";
+  const alike = found.expected > found.false_merge && groups.length ? " Many pictures here are nearly alike: some groups may be wrong." : "";
   $("duplicates-status").textContent = (groups.length
     ? `${count(groups.length, "group")} in ${count(found.images, "picture")}; ${number(more)} beside the best ones.`
-    : `No duplicates in ${count(found.images, "picture")}.`) + skipped;
+    : `No duplicates in ${count(found.images, "picture")}.`) + alike + skipped;
   $("find-duplicates").textContent = "Look again";
   draw();
 }
