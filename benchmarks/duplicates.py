@@ -11,7 +11,7 @@ shifted by up to 4 % of the sides, turned by up to 2 degrees, 4 % nearer or fart
 colour changed by up to 20 %, noise, at times blurred). One part is for choosing settings, the other
 (``judge``), of other pictures, for the figures that are published. A third one (``unseen``) has
 no copies, only pictures of Caltech-101 that are in neither: whatever is grouped there is wrong, or
-one of the pictures that the data hold twice.
+one of the pictures that the data hold twice. ``video`` has real bursts: frames of clips.
 
 *precision* is the share of right pairs among all pairs that share a group, *recall* the share of
 copies that are in the group of their picture, in all and of each kind; *wrong* the images that
@@ -139,6 +139,64 @@ def write(found: dict[str, Image.Image], folder: Path, *, alone: bool = False) -
     return kinds
 
 
+def write_bursts(data: Path, folder: Path) -> None:
+    """Frames of real clips, of every four seconds the first 1.25, and 400 photographs beside."""
+    import av
+
+    for file in sorted((data / "video/real").glob("*.mp4")):
+        with av.open(str(file)) as clip:
+            after = 0.0
+            for frame in clip.decode(video=0):
+                burst, inside = divmod(frame.time or 0.0, 4.0)
+                if burst < 12 and inside < 1.25 and (frame.time or 0.0) >= after:
+                    name = f"{file.stem}--{burst:.0f}--{inside:.2f}.jpg"
+                    frame.to_image().save(folder / name, quality=92)
+                    after = (frame.time or 0.0) + 0.24
+    with tarfile.open(data / "coco-captions/images.tar") as tar:
+        for member in [one for one in tar if one.isfile()][:400]:
+            file_in = tar.extractfile(member)
+            assert file_in is not None
+            (folder / f"coco--{member.name}").write_bytes(file_in.read())
+
+
+def judged_bursts(found: Duplicates, folder: Path) -> dict[str, Any]:
+    """Which share of a burst's pairs are in one group, over bursts; groups of several clips."""
+    place, mixed = {}, 0
+    for number, group in enumerate(found.groups):
+        names = [Path(copy.path).name for copy in group.images]
+        place.update(dict.fromkeys(names, number))
+        clips = {name if name.startswith("coco") else name.split("--")[0] for name in names}
+        mixed += len(clips) > 1
+    bursts: dict[str, list[str]] = {}
+    for file in sorted(folder.glob("*--*--*.jpg")):
+        bursts.setdefault(file.name.rpartition("--")[0], []).append(file.name)
+    shares = [
+        np.mean(
+            [a in place and place[a] == place.get(b) for a, b in itertools.combinations(own, 2)]
+        )
+        for own in bursts.values()
+        if len(own) > 1
+    ]
+    return {"bursts": len(shares), "together": float(np.mean(shares)), "mixed": mixed}
+
+
+def measure_bursts(data: Path, work: Path, model: str) -> dict[str, Any]:
+    """Index the frames, group them, print what came out."""
+    folder = work / "frames"
+    folder.mkdir()
+    write_bursts(data, folder)
+    library = wordsight.create(work / "library", model)
+    library.index(folder)
+    found = library.duplicates()
+    row = judged_bursts(found, folder)
+    print(
+        f"video: {found.images} images, {row['bursts']} bursts, cut-off {found.cut_off:.3f}: "
+        f"{row['together']:.3f} of the pairs of a burst in one group, {row['mixed']} groups of "
+        f"several clips; expected to be wrong {found.expected:.4f}"
+    )
+    return row
+
+
 def same_pictures() -> set[frozenset[str]]:
     """Pairs of Caltech-101 that are one picture."""
     pairs: set[frozenset[str]] = set()
@@ -190,11 +248,16 @@ def judged(
 def main() -> None:
     """Measure and print."""
     arguments = parser(__doc__, "data")
-    arguments.add_argument("--part", choices=tuple(_PARTS), default="judge")
+    arguments.add_argument("--part", choices=(*_PARTS, "video"), default="judge")
     arguments.add_argument("--model", default="starter")
     arguments.add_argument("--false-merge", type=float, nargs="+", default=[FALSE_MERGE])
     arguments.add_argument("--list", action="store_true")
     options = arguments.parse_args()
+    if options.part == "video":
+        with tempfile.TemporaryDirectory() as work:
+            row = measure_bursts(options.data, Path(work), options.model)
+        finish(options, {"part": "video", "rows": [row]})
+        return
     rows = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "pictures")

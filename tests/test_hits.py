@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -190,3 +191,28 @@ def test_open(run: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None: 
     refused = run("search", "red", "-k", 3, "--open", 9)
     assert (refused.code, len(opened)) == (2, 1)
     assert "there is no result 9: 3 results." in refused.err
+
+
+PIPES = {
+    "fzf": ("--paths", "fzf --filter trip", "a trip.jpg"),
+    "exiftool": ("-0", "xargs -0 exiftool -s3 -DateTimeOriginal", "2023:07:14"),
+    "mogrify": (  # of ImageMagick
+        "-0",
+        "mkdir small; xargs -0 mogrify -path small -resize 16x16; ls small",
+        "a trip.jpg",
+    ),
+}
+
+
+@pytest.mark.parametrize("program", PIPES)
+def test_pipes_into_other_programs(run: Cli, folder: Path, program: str) -> None:  # noqa: F811
+    """As docs/how-to/filters.md shows them; a name with a space goes through each."""
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+    option, command, expected = PIPES[program]
+    paths = run("search", "red", option, "--anyway", "--after", "2023-07").out
+    done = subprocess.run(
+        command, shell=True, cwd=folder, input=paths, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout
