@@ -37,8 +37,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 import wordsight
 from benchmarks.common import finish, parser
-from wordsight.duplicates import FALSE_MERGE, Duplicates, find
-from wordsight.prints import read_prints
+from wordsight.duplicates import FALSE_MERGE, Duplicates, find, read_prints
 
 KINDS = ("encoded", "smaller", "cropped", "burst", "alone")
 _PARTS = {"choose": range(8), "judge": range(8, 14), "unseen": range(14, 34)}  # of each class

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from wordsight.duplicates import find
+from wordsight.duplicates import find, read_prints
+from wordsight.duplicates.prints import Progress
 from wordsight.errors import WordsightError
-from wordsight.prints import Progress, read_prints
 from wordsight.web.guard import Problem
 
 if TYPE_CHECKING:
