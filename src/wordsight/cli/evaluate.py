@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -173,20 +174,14 @@ def evaluate(
     check_pictures([failures], plots=[plot])
     others = (queries, library, plot, per_query, failures, template, synonyms)
     if run:
-        if not qrels or benchmark or model or trec_run or trec_qrels or any(others):
-            raise typer.BadParameter("--run takes --qrels (needed), --k and --json.")
+        _alone("--run takes --qrels, --k", benchmark, model, trec_run, trec_qrels, *others)
+        if not qrels:
+            raise typer.BadParameter("--run needs --qrels FILE, the judgements.")
         return judge_runs(run, qrels, ks, as_json)
     if benchmark:
-        if qrels or any(others):
-            raise typer.BadParameter("--benchmark takes --model, --k, --trec-run, --trec-qrels.")
-        return judge_model(
-            benchmark,
-            lambda: load(model or "auto", runtime, precision),
-            ks,
-            trec_run,
-            trec_qrels,
-            as_json,
-        )
+        _alone("--benchmark takes --model, --k, --trec-run, --trec-qrels", qrels, *others)
+        made = partial(load, model or "auto", runtime, precision)
+        return judge_model(benchmark, made, ks, trec_run, trec_qrels, as_json)
     if not queries:
         raise typer.BadParameter("give one of --queries, --moments, --benchmark and --run.")
     opened = open_library(library, model, runtime, precision)
@@ -204,6 +199,12 @@ def evaluate(
     write_trec(evaluation.run(opened), trec_run, evaluation.qrels(opened), trec_qrels)
     if failures:
         _failures(opened, evaluation, failures)
+
+
+def _alone(takes: str, *others: object) -> None:
+    """Raise BadParameter where an option that takes a few others alone is given with more."""
+    if any(others):
+        raise typer.BadParameter(f"{takes} and --json.")
 
 
 def _judgements(
