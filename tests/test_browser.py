@@ -1148,3 +1148,93 @@ def test_the_link_of_the_server_logs_in_from_another_site(
         find(page, "red")
         expect(page.locator("#status")).not_to_be_empty()
         context.close()
+
+
+# -- near-duplicates
+
+
+@pytest.fixture
+def copies(browser: Any, tmp_path: Path) -> Iterator[Any]:
+    """A page over eight pictures: one with a small copy and a crop, one with a copy."""
+    folder = tmp_path / "album"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("boat", "tree", "house", "street", "cat"):
+        shapes = Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8))
+        noise = rng.normal(0, 12, (480, 640, 3))
+        pixels = (np.asarray(shapes.resize((640, 480))) + noise).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.jpg")
+    boat = Image.open(folder / "boat.jpg")
+    boat.resize((320, 240)).save(folder / "boat small.jpg")
+    boat.crop((40, 30, 620, 470)).save(folder / "boat crop.jpg")
+    Image.open(folder / "tree.jpg").save(folder / "tree again.jpg", quality=30)
+    library = wordsight.create(tmp_path / "lib", ColourModel())  # type: ignore[arg-type]
+    library.index(folder)
+    with listening(create_app(library)) as url:
+        context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+        context.set_default_timeout(30_000)
+        page = context.new_page()
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(f"{url}/#duplicates")
+        yield page, folder
+        context.close()
+    assert not faults
+
+
+def test_duplicates_side_by_side(copies: Any, shoot: Any) -> None:
+    page, folder = copies
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    page.get_by_role("button", name="Find duplicates").click()
+    expect(page.locator("#duplicates-status")).to_have_text(
+        "2 groups in 8 pictures; 3 beside the best ones."
+    )
+    first = page.locator(".group").first
+    expect(first.locator("h3")).to_contain_text("3 pictures, likeness 0.9")
+    kept = first.locator("li").first
+    expect(kept).to_contain_text("Keep boat.jpg")
+    expect(kept).to_contain_text("640 × 480")
+    expect(first.get_by_text("Keep", exact=True)).to_have_count(1)
+    shoot(page, "20-duplicates")
+    found = axe.Axe().run(page).response["violations"]
+    assert not [(fault["id"], node["html"]) for fault in found for node in fault["nodes"]]
+
+    bar = page.get_by_role("toolbar", name="Selected pictures")
+    first.get_by_role("button", name="Select the others").click()
+    expect(bar).to_contain_text("2 selected")
+    page.get_by_role("button", name="Select all but the best").click()
+    expect(bar).to_contain_text("3 selected")
+    page.get_by_role("button", name="Select boat crop.jpg").click()  # that one is kept too
+    expect(bar).to_contain_text("2 selected")
+    bar.get_by_role("button", name="Copy paths").click()
+    expect(bar).to_contain_text("Paths copied")
+    paths = page.evaluate("navigator.clipboard.readText()").split("\n")
+    assert {Path(path).name for path in paths} == {"boat small.jpg", "tree again.jpg"}
+    with page.expect_download() as saved:
+        bar.get_by_role("button", name="Download").click()
+    assert len(zipfile.ZipFile(saved.value.path()).namelist()) == 2
+    shoot(page, "21-duplicates-selected")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+    page.get_by_role("button", name="Open boat.jpg").click()
+    expect(page.locator("#view-title")).to_have_text("boat.jpg")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#view-title")).to_contain_text("boat ")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(first).to_be_visible()
+    page.reload()  # what was found is still there
+    expect(page.locator(".group")).to_have_count(2)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.emulate_media(color_scheme="dark")
+    shoot(page, "22-duplicates-phone")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_failed_search_for_duplicates_is_told(open_page: Any) -> None:
+    page = open_page()
+    failed = {"state": "failed", "done": 0, "total": 0, "error": "no room", "found": None}
+    page.route("**/api/v1/duplicates", lambda route: route.fulfill(**told(200, **failed)))
+    page.locator("nav").get_by_role("button", name="Duplicates").click()
+    expect(page.locator("#duplicates-status")).to_have_text("Failed: no room")
+    expect(page.get_by_role("button", name="Find duplicates")).to_be_enabled()

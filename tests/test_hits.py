@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -138,7 +139,7 @@ def test_copies_are_numbered_and_overwrite_nothing(run: Cli, folder: Path) -> No
             assert copy.stat().st_mtime == pytest.approx(Path(path).stat().st_mtime)
     assert len(list(Path("out/found").iterdir())) == 6
     nothing = run("search", "a phrase about nothing in it", "--copy-to", "none")
-    assert "no image for none" in nothing.err
+    assert "nothing was put into none" in nothing.err
     assert not Path("none").exists()
 
 
@@ -225,3 +226,28 @@ def test_paths_lead_to_their_files_where_the_terminal_can(
     address = Path("/photos/a trip.tar").absolute().as_uri()
     expected = f"\x1b]8;;{address}\x1b\\1.jpg\x1b]8;;\x1b\\"
     assert linked("1.jpg", path) == (expected if links else "1.jpg")
+
+
+PIPES = {
+    "fzf": ("--paths", "fzf --filter trip", "a trip.jpg"),
+    "exiftool": ("-0", "xargs -0 exiftool -s3 -DateTimeOriginal", "2023:07:14"),
+    "mogrify": (  # of ImageMagick
+        "-0",
+        "mkdir small; xargs -0 mogrify -path small -resize 16x16; ls small",
+        "a trip.jpg",
+    ),
+}
+
+
+@pytest.mark.parametrize("program", PIPES)
+def test_pipes_into_other_programs(run: Cli, folder: Path, program: str) -> None:  # noqa: F811
+    """As docs/how-to/filters.md shows them; a name with a space goes through each."""
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+    option, command, expected = PIPES[program]
+    paths = run("search", "red", option, "--anyway", "--after", "2023-07").out
+    done = subprocess.run(
+        command, shell=True, cwd=folder, input=paths, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout

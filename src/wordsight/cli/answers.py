@@ -100,11 +100,12 @@ class Output:
 
 def _say_doubts(result: Result) -> None:
     """Beside output for programs, what people should know of it."""
+    from wordsight.search import ANSWERS
+
     for notice in result.notices:
         say(f"note: {notice}")
     if result.verdict != "match":
-        found = "not sure" if result.verdict == "unsure" else "no match"
-        say(f'note: {found} for "{result.query}": {result.explanation()}')
+        say(f'note: {ANSWERS[result.verdict]} for "{result.query}": {result.explanation()}')
 
 
 def _say_timings(laps: dict[str, float]) -> None:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from wordsight.cli import options
 from wordsight.cli.app import app, examples
 from wordsight.cli.console import count, print_json
 from wordsight.progress import size
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command(epilog=examples("wordsight info --library ~/Pictures"))
@@ -25,6 +20,13 @@ def info(library: options.LibraryOption = None, as_json: options.JsonOption = Fa
     record = facts["model"]
     print(f"library   {facts['library']}")
     print(f"images    {facts['images']:,} ({count(facts['views'], 'view')})")
+    if facts["frames"]:
+        frames, videos = count(facts["frames"], "frame"), count(facts["videos"], "video")
+        print(f"videos    {videos}, {frames} of these images")
+    if crops := {kind: n for kind, n in facts["crops"].items() if kind != "none"}:
+        print("crops     " + "; ".join(f"{kind}: {count(n, 'image')}" for kind, n in crops.items()))
+    if facts["texts"] is not None:
+        print(f"text      read in {count(facts['texts'], 'image')}")
     print(f"model     {record['name']} ({record['hash']}, {record['dim']} dimensions)")
     if facts["exclude"]:
         print(f"excluded  {', '.join(facts['exclude'])}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,17 +76,28 @@ class Store(Reader):
         self.scoring.forget()
 
     def info(self) -> dict[str, Any]:
-        """Counts, model, size on disk in bytes, versions."""
+        """Counts, model, size on disk in bytes, versions.
+
+        ``crops`` counts the images by what proposed their crops; ``texts`` those in whose files
+        text was looked for, None where it never was.
+        """
         size = 0
         for folder, _, files in os.walk(self.path):
             for file in files:
                 with contextlib.suppress(OSError):
                     size += (Path(folder) / file).stat().st_size
+        known = self.columns(("path", "hash", "crops"))
+        frames = [path for path in known["path"] if "::t=" in path]
+        read = self.lines.hashes()
         views = self.count_views()
         return {
             "library": str(self.path),
             "images": len(self),
             "views": views,
+            "crops": dict(Counter(known["crops"])),
+            "videos": len({path.rpartition("::t=")[0] for path in frames}),
+            "frames": len(frames),
+            "texts": sum(file in read for file in known["hash"]) if self.lines else None,
             "model": self.record["model"],
             "bytes": size,
             "format": self.record["format"],

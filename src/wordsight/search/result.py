@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from wordsight.search.alike import Likeness
     from wordsight.search.relevance import Count
 
+ANSWERS = {"match": "match", "unsure": "not sure", "none": "no match"}
+"""The verdicts in the words that people and agents read."""
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -143,6 +146,7 @@ class Result:
             "query": self.query,
             "match": self.match,
             "verdict": self.verdict,
+            "answer": ANSWERS[self.verdict],
             "certainty": _rounded(self.certainty),
             "threshold": _rounded(self.threshold),
             "p_value": _rounded(self.decision.p_value) if self.decision else None,

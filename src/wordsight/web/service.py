@@ -19,6 +19,7 @@ from wordsight.search import Query, Term, parse_query
 from wordsight.web import pictures
 from wordsight.web.batching import Batcher
 from wordsight.web.catalogue import Catalogue, placeless
+from wordsight.web.duplicates import Finding
 from wordsight.web.guard import Problem
 from wordsight.web.jobs import Jobs
 from wordsight.web.kept import Kept
@@ -61,6 +62,7 @@ class Service:
         self.catalogue = Catalogue(library.store.open(library.path))
         self.uploads = Kept[bytes]("picture")
         self.selections = Kept[list[str]]("selection")
+        self.duplicates = Finding(lambda: library.store.open(library.path))
         self._suggesting = asyncio.Lock()
         self._suggested: tuple[Any, list[dict[str, str]]] | None = None
         self._classifier = lru_cache(maxsize=8)(self._make_classifier)
