@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from wordsight.errors import LibraryError, ModelError
 from wordsight.images import Metadata
 from wordsight.library import Entry, Store, is_library
-from wordsight.library.swap import check_replaceable, draft_of, swap
+from wordsight.library.swap import draft_of, swap
 from wordsight.pruning import prunable
 from wordsight.report import IndexReport
 from wordsight.sources import Item, read_location
@@ -112,7 +112,7 @@ def remodel(
         if store.model.hash == model.hash:
             shutil.rmtree(draft_of(store.path), ignore_errors=True)
             return None
-        check_replaceable(store.path)
+        store.check_replaceable()
         entries = store.entries()
         staying = _staying(store, entries, prune)
         draft = _draft(store, model, create)
