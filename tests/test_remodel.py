@@ -16,10 +16,10 @@ from fakes import ColourModel
 from PIL import Image
 
 import wordsight
-from wordsight import models, remodel
+from wordsight import models
 from wordsight.cli import main
 from wordsight.errors import LibraryChangedError, LibraryError, ModelError
-from wordsight.indexing import pipeline
+from wordsight.indexing import pipeline, remodel
 from wordsight.library import Store, find, swap
 from wordsight.models import registry
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from wordsight.duplicates import Duplicates
     from wordsight.indexing import Progress
+    from wordsight.indexing.report import IndexReport
     from wordsight.models.clip import ClipModel
-    from wordsight.recordings import Moment, Moments
     from wordsight.render import Tile
-    from wordsight.report import IndexReport
     from wordsight.search import Hit, Query, Result, SearchOptions
+    from wordsight.search.recordings import Moment, Moments
+    from wordsight.search.text import TextReport
     from wordsight.sources import Source
-    from wordsight.text import TextReport
     from wordsight.video.sampling import Every
 
 
@@ -66,15 +66,20 @@ class Library:
         self._model_of = store.model.hash
 
     def __repr__(self) -> str:
-        return f"Library({str(self.path)!r}, images={len(self)}, model={self.store.model.name!r})"
+        return f"Library({str(self.place)!r}, images={len(self)}, model={self.store.model.name!r})"
 
     def __len__(self) -> int:
         return len(self.store)
 
     @property
     def path(self) -> Path:
-        """The library's directory."""
+        """The library's directory; of one at a URL its replica on this machine."""
         return self.store.path
+
+    @property
+    def place(self) -> Path | str:
+        """The library's directory or URL, as :func:`open` takes it."""
+        return self.store.place
 
     @property
     def has_crops(self) -> bool:
@@ -171,11 +176,11 @@ class Library:
     ) -> IndexReport | None:
         """Embed all images again with another model, and search with that one from then on.
 
-        None where the library is of this model already. See :func:`wordsight.remodel.remodel` for
-        what is kept, and the errors; ModelError also where "auto" means the starter here and now,
-        and the library has another model.
+        None where the library is of this model already. For what is kept, and the errors, see
+        :func:`wordsight.indexing.remodel.remodel`; ModelError also where "auto" means the starter
+        here and now, and the library has another model.
         """
-        from wordsight.remodel import check_auto, remodel
+        from wordsight.indexing.remodel import check_auto, remodel
 
         loaded = _loaded(model)
         if model == "auto":
@@ -237,8 +242,7 @@ class Library:
         ``false_merge`` is the share of images that may be grouped wrongly. The first time all
         images are read. Nothing is deleted. See :mod:`wordsight.duplicates`.
         """
-        from wordsight.duplicates import find
-        from wordsight.prints import read_prints
+        from wordsight.duplicates import find, read_prints
 
         self.store.refresh()
         prints, skipped = read_prints(self.store, progress=progress)
@@ -249,9 +253,9 @@ class Library:
     def read_texts(self, *, progress: Progress | None = None) -> TextReport:
         """Read the text in the images that were not read yet (extra ``ocr``), for searches.
 
-        See :func:`wordsight.text.read_texts`.
+        See :func:`wordsight.search.text.read_texts`.
         """
-        from wordsight.text import read_texts
+        from wordsight.search.text import read_texts
 
         return read_texts(self.store, progress=progress)
 
@@ -283,8 +287,8 @@ class Library:
         start: str | None = None,
         end: str | None = None,
     ) -> Moments:
-        """The ``k`` best moments of the videos for words; see :mod:`wordsight.recordings`."""
-        from wordsight.recordings import find_moments
+        """The ``k`` best moments of the videos: see :mod:`wordsight.search.recordings`."""
+        from wordsight.search.recordings import find_moments
 
         self.store.refresh()
         return find_moments(
@@ -337,8 +341,8 @@ class Library:
             return render.missing_image()
 
     def to_arrow(self, *, where: str | None = None, vectors: bool = True) -> Any:
-        """The images as a ``pyarrow.Table``, a row each: see :func:`wordsight.vectors.table`."""
-        from wordsight.vectors import table
+        """The images as a ``pyarrow.Table``, a row each (:mod:`wordsight.library.vectors`)."""
+        from wordsight.library.vectors import table
 
         return table(self.store, where=where, vectors=vectors)
 
@@ -443,8 +447,8 @@ class Library:
         images was read (:meth:`read_texts`), ``text:"invoice 2023"`` finds images in which these
         words are written, and plain prompts find them too.
         """
-        from wordsight.hints import hints
-        from wordsight.text import search_with_text
+        from wordsight.search.hints import hints
+        from wordsight.search.text import search_with_text
 
         queries: list[Any] = query if isinstance(query, list) else [query]
 
@@ -463,8 +467,15 @@ class Library:
         return results if isinstance(query, list) else results[0]
 
 
-def create(path: str | Path, model: ClipModel | str | Path = "auto") -> Library:
+def create(
+    path: str | Path,
+    model: ClipModel | str | Path = "auto",
+    *,
+    storage_options: Mapping[str, str] | None = None,
+) -> Library:
     """Make an empty library at ``path`` for a model (loaded by name when it is one).
+
+    ``path`` and ``storage_options`` are those of :func:`open`.
 
     Raises LibraryError when there is something at ``path`` already, ModelError when the model is
     not to be had.
@@ -473,6 +484,7 @@ def create(path: str | Path, model: ClipModel | str | Path = "auto") -> Library:
     from wordsight.models.texts import encode_texts_cached
 
     _check_path(path)
+    _configure(path, storage_options)
     loaded = _loaded(model)
     phrases = bank_phrases()
     record = ModelRecord(
@@ -488,14 +500,23 @@ def create(path: str | Path, model: ClipModel | str | Path = "auto") -> Library:
     return Library(store, loaded)
 
 
-def open(path: str | Path | None = None, model: ClipModel | str | Path | None = None) -> Library:
+def open(
+    path: str | Path | None = None,
+    model: ClipModel | str | Path | None = None,
+    *,
+    storage_options: Mapping[str, str] | None = None,
+) -> Library:
     """Open the library at ``path`` (without one: of the current folder or one above it).
 
     With a ``model``, it must be the one that the library was made with (ModelMismatchError).
+    ``path`` may be the URL of a library in object storage, "s3://bucket/library" (extra ``cloud``);
+    ``storage_options`` are settings of that, as ``{"aws_endpoint_url": ...}``, else those of the
+    environment. Raises LibraryError where there is no library, or the storage does not answer.
     """
     from wordsight.library import find
 
     _check_path(path)
+    _configure(path, storage_options)
     store = Store.open(path if path is not None else find())
     if model is None:
         return Library(store)
@@ -507,6 +528,13 @@ def open(path: str | Path | None = None, model: ClipModel | str | Path | None = 
 def _check_path(path: str | Path | None) -> None:
     if isinstance(path, str) and not path.strip():  # to the system it is the current folder
         raise LibraryError("the library's path is empty; name its directory.")
+
+
+def _configure(path: str | Path | None, storage_options: Mapping[str, str] | None) -> None:
+    if storage_options:
+        from wordsight.storage import configure
+
+        configure(storage_options, str(path))
 
 
 def _loaded(model: ClipModel | str | Path) -> ClipModel:

@@ -135,6 +135,7 @@ def evaluate(
     qrels: _Qrels = None,
     benchmark: _Benchmark = None,
     library: options.LibraryOption = None,
+    storage_option: options.StorageOption = None,
     k: _K = "1,5,10",
     template: _Template = None,
     synonyms: _Synonyms = None,

@@ -42,9 +42,9 @@ from wordsight.library.records import (
     id_from_int,
     id_to_int,
 )
-from wordsight.library.remote import is_url
 from wordsight.library.snapshot import Snapshot
 from wordsight.library.store import Store
+from wordsight.storage import is_url
 
 __all__ = [
     "Entry",

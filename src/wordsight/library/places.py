@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from wordsight.errors import LibraryError
-from wordsight.library.remote import is_url
 from wordsight.library.swap import settle
+from wordsight.storage import is_url
 
 NAME = ".wordsight"
 

@@ -18,9 +18,9 @@ from wordsight.library.reader import Reader
 from wordsight.library.records import ImageRecord, ModelRecord, id_to_int
 from wordsight.library.recovery import repair, sync
 from wordsight.library.snapshot import Snapshot
-from wordsight.library.remote import is_url
 from wordsight.library.swap import check_replaceable, clear
 from wordsight.library.table import add_metadata_columns, to_table
+from wordsight.storage import is_url
 
 if TYPE_CHECKING:
     import numpy as np

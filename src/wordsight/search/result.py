@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wordsight.nomatch import Decision, Verdict
-    from wordsight.relevance import Count
+    from wordsight.search.relevance import Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Hit:
     known of its file, by name: taken, camera, lens, latitude, longitude, orientation, media,
     keywords, caption (see :class:`wordsight.images.Metadata`). ``probability`` is that of showing
     what was asked for, ``relevant`` whether the hit counts as showing it (see
-    :mod:`wordsight.relevance`).
+    :mod:`wordsight.search.relevance`).
     """
 
     rank: int

@@ -15,15 +15,3 @@ version or the other. Only then the table's manifests get their own names too, f
 A reader follows ``library.json``: it fetches the files that it lacks into a replica in the user's
 cache, which is a library's directory like any other, and the code for directories reads it.
 """
-
-from __future__ import annotations
-
-import re
-from pathlib import Path
-
-_URL = re.compile(r"(s3a?|gs|az|azure|abfss?|adl|memory)://", re.IGNORECASE)
-
-
-def is_url(place: str | Path) -> bool:
-    """Whether a place is an address in object storage; ``file://`` is a path (paths.py)."""
-    return isinstance(place, str) and _URL.match(place) is not None

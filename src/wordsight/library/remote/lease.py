@@ -10,8 +10,8 @@ import threading
 import time
 from collections.abc import Iterator
 
-from wordsight.errors import LibraryError
-from wordsight.library.remote.objects import Objects
+from wordsight.errors import LibraryError, StorageError
+from wordsight.storage import Objects
 
 LEASE = "lease.json"
 SECONDS = 60.0
@@ -33,7 +33,7 @@ def leased(objects: Objects, seconds: float = SECONDS) -> Iterator[None]:
 
     def renew() -> None:
         while not done.wait(seconds / 3):
-            with contextlib.suppress(LibraryError):  # the next time, or the last put is refused
+            with contextlib.suppress(StorageError):  # the next time, or the last put is refused
                 now = objects.put_if(LEASE, _lease(seconds), held[0])
                 if now is None:
                     return
@@ -46,7 +46,7 @@ def leased(objects: Objects, seconds: float = SECONDS) -> Iterator[None]:
     finally:
         done.set()
         renewing.join()
-        with contextlib.suppress(LibraryError):  # then it expires
+        with contextlib.suppress(StorageError):  # then it expires
             objects.put_if(LEASE, _lease(0), held[0])
 
 

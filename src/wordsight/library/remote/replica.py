@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 from wordsight.errors import LibraryError
 from wordsight.library.files import read_record, write_atomically, writing
 from wordsight.library.remote.lease import LEASE
-from wordsight.library.remote.objects import Objects
 from wordsight.paths import DRAFTS
+from wordsight.runtime.cache import cache_folder
+from wordsight.storage import Objects
 
 RECORD = "library.json"
 CACHE_GB = 50
@@ -237,13 +238,7 @@ class Replica:
 
 def _home(url: str) -> Path:
     key = hashlib.blake2b(url.encode(), digest_size=12).hexdigest()
-    return _cache() / key
-
-
-def _cache() -> Path:
-    from platformdirs import user_cache_path
-
-    return user_cache_path("wordsight") / "replicas"
+    return cache_folder() / "replicas" / key
 
 
 def _limit() -> int:

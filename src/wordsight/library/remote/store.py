@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wordsight.errors import LibraryError
+from wordsight.errors import LibraryError, StorageError
 from wordsight.library.opening import lay_out, read_library
-from wordsight.library.records import ModelRecord
+from wordsight.library.records import ImageRecord, ModelRecord
 from wordsight.library.remote.lease import leased
 from wordsight.library.remote.replica import Replica
 from wordsight.library.store import Store
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_PUBLISH_EVERY = 300.0  # seconds: no more is lost when a writer is killed
 _LOOK_EVERY = 1.0  # seconds: searches in between are spared the way to the storage
 
 
@@ -32,7 +33,7 @@ class RemoteStore(Store):
 
     def __init__(self, replica: Replica, record: dict[str, Any]) -> None:
         self.replica = replica
-        self._looked = time.monotonic()
+        self._looked = self._published = time.monotonic()
         super().__init__(replica.path, record)
 
     @property
@@ -73,7 +74,7 @@ class RemoteStore(Store):
         if self.path == self.replica.path and time.monotonic() - self._looked > _LOOK_EVERY:
             try:
                 self.replica.pull()
-            except LibraryError as error:  # what was there before is there still
+            except StorageError as error:  # what was there before is there still
                 warnings.warn(str(error), stacklevel=2)
             self._looked = time.monotonic()
         return super().refresh()
@@ -89,15 +90,26 @@ class RemoteStore(Store):
             with self.replica.draft() as draft:
                 try:
                     self._move(draft)
+                    self._published = time.monotonic()
                     try:
                         with super().lock():
                             yield
                     finally:
-                        with waiting(f"writing to {self.replica.url}"):
-                            self.replica.push(draft)
-                            self.replica.pull(near=draft)
+                        self._publish()
                 finally:
                     self._move(self.replica.path)
+
+    def put(self, images: Sequence[ImageRecord], *, replace: bool) -> None:
+        """As of a library in a directory; published now and then."""
+        super().put(images, replace=replace)
+        if time.monotonic() - self._published > _PUBLISH_EVERY:
+            self._publish()
+
+    def _publish(self) -> None:
+        with waiting(f"writing to {self.place}"):
+            self.replica.push(self.path)
+            self.replica.pull(near=self.path)
+        self._published = time.monotonic()
 
     def _move(self, path: Path) -> None:
         self.path = path

@@ -1,16 +1,18 @@
-"""Objects below a URL: read, and put under conditions. The only module that knows ``obstore``."""
+"""Objects in storage at a URL: read, and put under conditions. All that knows ``obstore``."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from wordsight.errors import LibraryError
+from wordsight.errors import StorageError
 from wordsight.paths import drafted
 
 if TYPE_CHECKING:
@@ -21,16 +23,24 @@ _TIMEOUTS = {"connect_timeout": "10s", "timeout": "120s"}
 _RETRIES = {"max_retries": 4}
 _STATUS = re.compile(r"status code: (\d{3} [\w ]+)")
 
-_options: dict[str, str] = {}
+_URL = re.compile(r"(s3a?|gs|az|azure|abfss?|adl|memory|https?)://", re.IGNORECASE)
+
+_options: dict[str, dict[str, str]] = {}  # by URL, "" for all
 _memory: dict[str, ObjectStore] = {}  # of memory:// addresses: they last as long as the process
 
 
-def configure(options: Mapping[str, str]) -> None:
-    """Settings of object storage for this process, by the names of its variables or obstore's.
+def is_url(place: str | Path) -> bool:
+    """Whether a place is an address in storage; ``file://`` is a path (paths.py)."""
+    return isinstance(place, str) and _URL.match(place) is not None
 
-    They go before those in the environment (``AWS_ENDPOINT_URL`` and so on).
+
+def configure(options: Mapping[str, str], url: str = "") -> None:
+    """Settings of the storage behind a URL, or of all storage, for the rest of this process.
+
+    Their names are those of environment variables in small letters (``aws_endpoint_url``), which
+    they go before; see the documentation of obstore.
     """
-    _options.update(options)
+    _options.setdefault(url.rstrip("/"), {}).update(options)
 
 
 class Object(NamedTuple):
@@ -41,14 +51,14 @@ class Object(NamedTuple):
 
 
 class Objects:
-    """The objects below a URL. Methods raise LibraryError when the storage refuses or is away."""
+    """The objects below a URL. Methods raise StorageError when the storage refuses or is away."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self._store = _open(self.url)
 
     def get(self, name: str) -> Object | None:
-        """An object; None where there is none, LibraryError where there is no bucket."""
+        """An object; None where there is none, StorageError where there is no bucket."""
         with self._said("read"):
             try:
                 found = self._store.get(name)
@@ -65,6 +75,24 @@ class Objects:
                 return str(self._store.head(name)["e_tag"])
             except FileNotFoundError:
                 return None
+
+    def state(self, name: str) -> tuple[int, int]:
+        """Size of an object in bytes, and when it was put, in nanoseconds.
+
+        Raises FileNotFoundError where there is none.
+        """
+        with self._said("read", missing=False):
+            found = self._store.head(name)
+            return int(found["size"]), int(found["last_modified"].timestamp() * 1e9)
+
+    def part(self, name: str, offset: int, size: int) -> bytes:
+        """So many bytes of an object, fewer where it ends. Raises FileNotFoundError."""
+        with self._said("read", missing=False):
+            return bytes(self._store.get_range(name, start=offset, length=size)) if size else b""
+
+    def reader(self, name: str) -> IO[bytes]:
+        """An object to read and seek in, a part in memory. Raises FileNotFoundError."""
+        return io.BufferedReader(_Raw(self, name), _PART)
 
     def fetch(self, name: str, path: Path) -> None:
         """Write an object to a file, whole or not at all.
@@ -112,13 +140,39 @@ class Objects:
         try:
             yield
         except FileNotFoundError:
-            if not missing:
-                raise
-            raise LibraryError(
+            if not missing:  # its own text would show the request
+                raise FileNotFoundError(errno.ENOENT, "no such object", self.url) from None
+            raise StorageError(
                 f"there is no bucket of {self.url}; create it, or check the address."
             ) from None
         except (BaseError, PermissionError) as error:
-            raise LibraryError(f"cannot {verb} {self.url}: {_reason(error)}") from None
+            raise StorageError(f"cannot {verb} {self.url}: {_reason(error)}") from None
+
+
+class _Raw(io.RawIOBase):
+    """An object as an unbuffered file."""
+
+    def __init__(self, objects: Objects, name: str) -> None:
+        self._objects, self._name, self._place = objects, name, 0
+        self._size = objects.state(name)[0]
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        begin = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        self._place = begin + offset
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(0, min(len(buffer), self._size - self._place))
+        data = self._objects.part(self._name, self._place, count)
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
 
 
 def _reason(error: Exception) -> str:
@@ -145,15 +199,14 @@ def _reason(error: Exception) -> str:
 
 def _open(url: str) -> ObjectStore:
     try:
-        from obstore.store import MemoryStore, PrefixStore, from_url
+        from obstore.store import MemoryStore, from_url
     except ImportError:
-        raise LibraryError(
+        raise StorageError(
             f"{url}: object storage needs another package: pip install 'wordsight[cloud]'"
         ) from None
     if url.startswith("memory://"):
-        store = _memory.setdefault("", MemoryStore())
-        return PrefixStore(store, url.removeprefix("memory://").strip("/") or "library")
-    options: dict[str, Any] = dict(_options)
+        return _memory.setdefault(url, MemoryStore())
+    options: dict[str, Any] = {**_options.get("", {}), **_options.get(url, {})}
     endpoint = next((v for k, v in options.items() if "endpoint" in k.lower()), None)
     endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT", "")
     client: dict[str, Any] = {**_TIMEOUTS}
@@ -168,4 +221,4 @@ def _open(url: str) -> ObjectStore:
         text = f"{type(error).__name__}"
         unknown = [name for name in options if name in str(error)]
         why = f"unknown option {unknown[0]}" if unknown else text
-        raise LibraryError(f"cannot use {url}: {why}; check the address and the options.") from None
+        raise StorageError(f"cannot use {url}: {why}; check the address and the options.") from None
