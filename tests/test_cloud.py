@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -110,7 +111,7 @@ def test_another_program_reads_the_table(url: str, photos: Photos, tmp_path: Pat
     stored = Objects(url)
     for name in stored.ages("views.lance"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        stored.fetch(name, tmp_path / name)
+        stored.fetch(name, stored.state(name)[0], tmp_path / name)
     assert lance.dataset(str(tmp_path / "views.lance")).count_rows() == 3
 
 
@@ -267,7 +268,7 @@ def test_objects_that_go_while_they_are_fetched(
     on_machine("reader")
     fetch = Objects.fetch
 
-    def overtaken(self: Objects, name: str, path: Path) -> None:
+    def overtaken(self: Objects, name: str, size: int, path: Path) -> None:
         monkeypatch.setattr(Objects, "fetch", fetch)
         raise FileNotFoundError(name)
 
@@ -350,6 +351,10 @@ def test_what_is_not_to_be_had_is_one_line(
         library.remodel(ColourModel("other0ther0ther0"))  # type: ignore[arg-type]
     stored = Objects(url)
     stored.put("library.json", b"{}")
+    with pytest.raises(LibraryError, match="damaged, or not of a library"):
+        Store.open(url)
+    outside = {"files": {"../../outside": [1, "0", "blobs/0"]}}  # from a bucket of someone else
+    stored.put("library.json", json.dumps(outside).encode())
     with pytest.raises(LibraryError, match="damaged, or not of a library"):
         Store.open(url)
 
@@ -484,8 +489,8 @@ def test_the_verbs_take_a_url(
     status, out, err = run("compact", *at, "--json", capsys=capsys)
     assert (status, json.loads(out)["library"]) == (0, bucket)
     truth = tmp_path / "truth.csv"
-    truth.write_text("query,path\nblue,blue-0.png\nblue,blue-1.png\n")
-    status, out, err = run("evaluate", str(truth), *at, "--json", capsys=capsys)
+    truth.write_text(f"query,path\nblue,{folder / 'blue-0.png'}\nblue,{folder / 'blue-1.png'}\n")
+    status, out, err = run("evaluate", "--queries", str(truth), *at, "--json", capsys=capsys)
     assert status == 0, err
     import lance
 
@@ -512,7 +517,41 @@ def test_a_server_follows_what_is_written(bucket: str, on_machine: Machine) -> N
         opened(bucket).add(pictures("red", 2), ["red 3", "red 4"])
         on_machine("server")
         assert found() == 4
-        assert asked.get("/ready").status_code == 200
+        assert asked.get("/api/v1/ready").status_code == 200
+
+
+def test_a_writer_that_is_killed_before_its_last_put(
+    bucket: str, on_machine: Machine, tmp_path: Path
+) -> None:
+    made(bucket).add(pictures("red", 2), ["red 1", "red 2"])
+    code = """
+        import functools, os, sys
+        from fakes import ANCHORS, ColourModel
+        import numpy as np
+        import wordsight
+        from wordsight.library.remote import store
+        from wordsight.storage import Objects
+        store.leased = functools.partial(store.leased, seconds=1)
+        put_if = Objects.put_if
+        Objects.put_if = lambda self, name, *rest: (
+            os._exit(9) if name == "library.json" else put_if(self, name, *rest))
+        library = wordsight.open(sys.argv[1], ColourModel())
+        library.add([np.full((8, 8, 3), ANCHORS["red"], np.uint8)], ["red 3"])
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), bucket]
+    there = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run(command, env=there, check=False).returncode == 9
+    on_machine("reader")
+    assert reds(opened(bucket)) == 2
+    time.sleep(1)  # until the lease of the killed one is over
+    writer = opened(bucket)
+    writer.add(pictures("red", 1), ["red 4"])
+    assert reds(writer) == 3
+    assert {Path(hit.path).name for hit in writer.search("red", anyway=True).hits} == {
+        "red 1",
+        "red 2",
+        "red 4",
+    }
 
 
 def test_options_of_the_storage(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from wordsight.paths import drafted
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-_PART = 8 << 20  # bytes that are in memory at once while an object is fetched
+_PART = 16 << 20  # bytes that are fetched by one request, and held in memory
 _TIMEOUTS = {"connect_timeout": "10s", "timeout": "120s"}
 _RETRIES = {"max_retries": 4}
 _STATUS = re.compile(r"status code: (\d{3} [\w ]+)")
@@ -62,7 +63,7 @@ class Objects:
         with self._said("read"):
             try:
                 found = self._store.get(name)
-                return Object(bytes(found.bytes()), str(found.meta["e_tag"]))
+                return Object(bytes(found.bytes()), _tag(found.meta))
             except FileNotFoundError as error:
                 if "NoSuchBucket" in str(error):
                     raise
@@ -72,7 +73,7 @@ class Objects:
         """The tag of an object; None where there is none."""
         with self._said("read"):
             try:
-                return str(self._store.head(name)["e_tag"])
+                return _tag(self._store.head(name))
             except FileNotFoundError:
                 return None
 
@@ -94,14 +95,14 @@ class Objects:
         """An object to read and seek in, a part in memory. Raises FileNotFoundError."""
         return io.BufferedReader(_Raw(self, name), _PART)
 
-    def fetch(self, name: str, path: Path) -> None:
-        """Write an object to a file, whole or not at all.
+    def fetch(self, name: str, size: int, path: Path) -> None:
+        """Write an object of this size to a file, whole or not at all, in requests of a part each.
 
         Raises FileNotFoundError where there is none, OSError as the disk does.
         """
-        with self._said("read", missing=False), drafted(path) as draft, draft.open("wb") as file:
-            for part in self._store.get(name).stream(min_chunk_size=_PART):
-                file.write(part)
+        with drafted(path) as draft, draft.open("wb") as file:
+            for begin in range(0, size, _PART):
+                file.write(self.part(name, begin, min(_PART, size - begin)))
 
     def put(self, name: str, content: bytes | Path) -> None:
         """Put an object, or overwrite it."""
@@ -114,10 +115,10 @@ class Objects:
 
         with self._said("write"):
             try:
-                done = self._store.put(name, data, mode={"e_tag": tag} if tag else "create")
+                done = self._store.put(name, data, mode=json.loads(tag) if tag else "create")
             except (AlreadyExistsError, PreconditionError):
                 return None
-            return str(done["e_tag"])
+            return _tag(done)
 
     def delete(self, names: Sequence[str]) -> None:
         """Delete objects; those that are gone already are none."""
@@ -147,6 +148,11 @@ class Objects:
             ) from None
         except (BaseError, PermissionError) as error:
             raise StorageError(f"cannot {verb} {self.url}: {_reason(error)}") from None
+
+
+def _tag(known: Any) -> str:
+    """What tells a state of an object from others: S3 and Azure go by one, Google by the other."""
+    return json.dumps({name: known[name] for name in ("e_tag", "version") if known[name]})
 
 
 class _Raw(io.RawIOBase):
@@ -210,12 +216,13 @@ def _open(url: str) -> ObjectStore:
     endpoint = next((v for k, v in options.items() if "endpoint" in k.lower()), None)
     endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT", "")
     client: dict[str, Any] = {**_TIMEOUTS}
-    if endpoint.startswith("http://"):  # said so by the user
+    if (endpoint if url.startswith("s3") else url).startswith("http://"):  # the user said so
         client["allow_http"] = True
     try:
-        opened: ObjectStore = from_url(
-            url, config=options or None, client_options=client, retry_config=_RETRIES
-        )
+        settings: Any = {"client_options": client, "retry_config": _RETRIES}
+        if options:
+            settings["config"] = options
+        opened: ObjectStore = from_url(url, **settings)
         return opened
     except Exception as error:  # obstore raises what its configuration's types say
         text = f"{type(error).__name__}"

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from wordsight.errors import LibraryError
@@ -57,11 +57,19 @@ class State:
         """Raises ValueError, KeyError or TypeError for what is no record of a library here."""
         record = json.loads(data)
         files = {str(name): File(*entry) for name, entry in record.pop("files").items()}
+        for name in files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or path.parts[:1] == (RECORD,):
+                raise ValueError(name)  # it would be written outside of the replica
         return cls(tag, record, files)
 
     def to_json(self) -> bytes:
         """The inverse of :meth:`parse`, without the tag."""
         return json.dumps({**self.record, "files": self.files}).encode()
+
+
+class _Gone(Exception):
+    """An object that a version names is there no more: another version is in its place by now."""
 
 
 class Replica:
@@ -109,7 +117,7 @@ class Replica:
                         f"{self.url}/{RECORD} is damaged, or not of a library that wordsight "
                         "made there; index into another place."
                     ) from None
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(_Gone):
                     self._apply(before, after, near)
                     return True
             raise LibraryError(
@@ -143,14 +151,17 @@ class Replica:
             write_atomically(self.home / "state.json", json.dumps(said).encode())
 
     def _take(self, name: str, file: File, near: Path | None) -> None:
-        """Put one file of a version in its place. Raises FileNotFoundError where it is gone."""
+        """Put one file of a version in its place. Raises _Gone where its object is gone."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if near is not None and (near / name).is_file() and _digest(near / name) == file.digest:
             path.unlink(missing_ok=True)
             _link(near / name, path)
             return
-        self.objects.fetch(file.key, path)
+        try:
+            self.objects.fetch(file.key, file.size, path)
+        except FileNotFoundError:
+            raise _Gone from None
         if _size(path) != file.size or _digest(path) != file.digest:
             path.unlink()
             raise LibraryError(
@@ -184,6 +195,7 @@ class Replica:
         after = State("", read_record(draft), files)
         if (after.files, after.record) == (before.files, before.record):
             return
+        changed = {name for name, file in files.items() if before.files.get(name) != file}
         there = {file.key for file in before.files.values()}
         fresh = {file.key: name for name, file in files.items() if file.key not in there}
         _at_once(lambda key: self.objects.put(key, draft / fresh[key]), fresh)
@@ -193,7 +205,11 @@ class Replica:
                 "is lost; run the same command again."
             )
         objects = self._objects()
-        named = [name for name in files if _is_manifest(name) and name not in objects]
+        named = [
+            name
+            for name in files
+            if _is_manifest(name) and (name in changed or name not in objects)
+        ]
         _at_once(lambda name: self.objects.put(name, draft / name), named)
         self._clean(objects, before, after)
 
@@ -301,12 +317,12 @@ def _is_manifest(name: str) -> bool:
 
 def _entry(draft: Path, name: str, before: State) -> File:
     """What a version says of a draft's file."""
-    known = before.files.get(name)
-    if known is not None and _is_fixed(name):
-        return known
-    digest = _digest(draft / name)
     # Two drafts of one version have manifests of the same name.
     own = _is_fixed(name) and not _is_manifest(name)
+    known = before.files.get(name)
+    if known is not None and own:
+        return known
+    digest = _digest(draft / name)
     key = name if own else f"blobs/{digest}-{Path(name).name}"
     return File((draft / name).stat().st_size, digest, key)
 
