@@ -139,3 +139,7 @@ class Words:
     def unreadable(self, prompt: str) -> bool:
         """No prompt is unreadable."""
         return False
+
+    def unread(self, prompt: str) -> list[str]:
+        """All parts of a prompt are known."""
+        return []
