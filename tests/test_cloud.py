@@ -184,6 +184,30 @@ def test_a_lease_is_renewed(url: str) -> None:
         pass
 
 
+def test_a_put_whose_answer_was_lost_is_no_other_process(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The storage's client tries again, and finds what it put itself."""
+    stored = Objects(url)
+
+    class Twice:
+        def __init__(self, store: Any) -> None:
+            self.store = store
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.store, name)
+
+        def put(self, *arguments: Any, **options: Any) -> Any:
+            self.store.put(*arguments, **options)
+            return self.store.put(*arguments, **options)
+
+    stored._store = Twice(stored._store)  # type: ignore[assignment]
+    tag = stored.put_if("one", b"1", None)
+    assert tag
+    assert stored.put_if("one", b"2", tag)
+    assert stored.put_if("one", b"3", tag) is None
+
+
 class Killed(BaseException):
     """The process is gone: nothing after this is done."""
 

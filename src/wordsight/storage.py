@@ -117,7 +117,8 @@ class Objects:
             try:
                 done = self._store.put(name, data, mode=json.loads(tag) if tag else "create")
             except (AlreadyExistsError, PreconditionError):
-                return None
+                found = self.get(name)  # ours, if the answer to a first try was lost
+                return found.tag if found and found.data == data else None
             return _tag(done)
 
     def delete(self, names: Sequence[str]) -> None:
