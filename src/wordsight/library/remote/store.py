@@ -94,6 +94,8 @@ class RemoteStore(Store):
                     try:
                         with super().lock():
                             yield
+                            if len(self):  # once here, not once in every reader
+                                self.prepare()
                     finally:
                         self._publish()
                 finally:
