@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -81,15 +81,20 @@ class Library:
         self._model_of = store.model.hash
 
     def __repr__(self) -> str:
-        return f"Library({str(self.path)!r}, images={len(self)}, model={self.store.model.name!r})"
+        return f"Library({str(self.place)!r}, images={len(self)}, model={self.store.model.name!r})"
 
     def __len__(self) -> int:
         return len(self.store)
 
     @property
     def path(self) -> Path:
-        """The library's directory."""
+        """The library's directory; of one at a URL its replica on this machine."""
         return self.store.path
+
+    @property
+    def place(self) -> Path | str:
+        """The library's directory or URL, as :func:`open` takes it."""
+        return self.store.place
 
     @property
     def has_crops(self) -> bool:
@@ -478,8 +483,15 @@ class Library:
         return results if isinstance(query, list) else results[0]
 
 
-def create(path: str | Path, model: ClipModel | str | Path = "auto") -> Library:
+def create(
+    path: str | Path,
+    model: ClipModel | str | Path = "auto",
+    *,
+    storage_options: Mapping[str, str] | None = None,
+) -> Library:
     """Make an empty library at ``path`` for a model (loaded by name when it is one).
+
+    ``path`` and ``storage_options`` are those of :func:`open`.
 
     Raises LibraryError when there is something at ``path`` already, ModelError when the model is
     not to be had.
@@ -488,6 +500,7 @@ def create(path: str | Path, model: ClipModel | str | Path = "auto") -> Library:
     from wordsight.models.texts import encode_texts_cached
 
     _check_path(path)
+    _configure(path, storage_options)
     loaded = _loaded(model)
     phrases = bank_phrases()
     record = ModelRecord(
@@ -503,14 +516,23 @@ def create(path: str | Path, model: ClipModel | str | Path = "auto") -> Library:
     return Library(store, loaded)
 
 
-def open(path: str | Path | None = None, model: ClipModel | str | Path | None = None) -> Library:
+def open(
+    path: str | Path | None = None,
+    model: ClipModel | str | Path | None = None,
+    *,
+    storage_options: Mapping[str, str] | None = None,
+) -> Library:
     """Open the library at ``path`` (without one: of the current folder or one above it).
 
     With a ``model``, it must be the one that the library was made with (ModelMismatchError).
+    ``path`` may be the URL of a library in object storage, "s3://bucket/library" (extra ``cloud``);
+    ``storage_options`` are settings of that, as ``{"aws_endpoint_url": ...}``, else those of the
+    environment. Raises LibraryError where there is no library, or the storage does not answer.
     """
     from wordsight.library import find
 
     _check_path(path)
+    _configure(path, storage_options)
     store = Store.open(path if path is not None else find())
     if model is None:
         return Library(store)
@@ -522,6 +544,13 @@ def open(path: str | Path | None = None, model: ClipModel | str | Path | None = 
 def _check_path(path: str | Path | None) -> None:
     if isinstance(path, str) and not path.strip():  # to the system it is the current folder
         raise LibraryError("the library's path is empty; name its directory.")
+
+
+def _configure(path: str | Path | None, storage_options: Mapping[str, str] | None) -> None:
+    if storage_options:
+        from wordsight.storage import configure
+
+        configure(storage_options, str(path))
 
 
 def _loaded(model: ClipModel | str | Path) -> ClipModel:

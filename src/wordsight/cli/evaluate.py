@@ -146,6 +146,7 @@ def evaluate(
     benchmark: _Benchmark = None,
     run: _Run = None,
     library: options.LibraryOption = None,
+    storage_option: options.StorageOption = None,
     k: _K = "1,5,10",
     template: _Template = None,
     synonyms: _Synonyms = None,

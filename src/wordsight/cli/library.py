@@ -9,7 +9,11 @@ from wordsight.progress import size
 
 
 @app.command(epilog=examples("wordsight info --library ~/Pictures"))
-def info(library: options.LibraryOption = None, as_json: options.JsonOption = False) -> None:
+def info(
+    library: options.LibraryOption = None,
+    storage_option: options.StorageOption = None,
+    as_json: options.JsonOption = False,
+) -> None:
     """Show what a library contains and how it was made."""
     from wordsight.library import Store, find
 
@@ -37,7 +41,11 @@ def info(library: options.LibraryOption = None, as_json: options.JsonOption = Fa
 
 
 @app.command(epilog=examples("wordsight compact --library ~/Pictures"))
-def compact(library: options.LibraryOption = None, as_json: options.JsonOption = False) -> None:
+def compact(
+    library: options.LibraryOption = None,
+    storage_option: options.StorageOption = None,
+    as_json: options.JsonOption = False,
+) -> None:
     """Merge a library's small files and delete its old versions."""
     from wordsight.api import Library
     from wordsight.library import Store, find
@@ -47,6 +55,6 @@ def compact(library: options.LibraryOption = None, as_json: options.JsonOption =
     opened.compact()
     after = opened.info()["bytes"]
     if as_json:
-        print_json({"library": str(opened.path), "bytes_before": before, "bytes_after": after})
+        print_json({"library": str(opened.place), "bytes_before": before, "bytes_after": after})
     else:
-        print(f"{opened.path}: {size(before)} before, {size(after)} now.")
+        print(f"{opened.place}: {size(before)} before, {size(after)} now.")

@@ -19,7 +19,7 @@ from wordsight.images import Metadata
 from wordsight.indexing.pruning import prunable
 from wordsight.indexing.report import IndexReport
 from wordsight.library import Entry, Store, is_library
-from wordsight.library.swap import check_replaceable, draft_of, swap
+from wordsight.library.swap import draft_of, swap
 from wordsight.sources import Item, read_location
 from wordsight.sources.location import archive_of
 from wordsight.video import split_frame
@@ -113,7 +113,7 @@ def remodel(
         if store.model.hash == model.hash:
             shutil.rmtree(draft_of(store.path), ignore_errors=True)
             return None
-        check_replaceable(store.path)
+        store.check_replaceable()
         entries = store.entries()
         staying = _staying(store, entries, prune)
         draft = _draft(store, model, create)

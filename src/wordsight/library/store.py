@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,8 +19,9 @@ from wordsight.library.reader import Reader
 from wordsight.library.records import ImageRecord, ModelRecord, id_to_int
 from wordsight.library.recovery import repair, sync
 from wordsight.library.snapshot import Snapshot
-from wordsight.library.swap import clear
+from wordsight.library.swap import check_replaceable, clear
 from wordsight.library.table import add_metadata_columns, to_table
+from wordsight.storage import is_url
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,13 +60,29 @@ class Store(Reader):
         ``bank_vectors`` is float32 [B, D], the text vectors of the B neutral phrases. Raises
         LibraryError when the directory holds a library or something else, or cannot be written.
         """
+        if is_url(path):
+            from wordsight.library.remote.store import RemoteStore
+
+            return RemoteStore.create_at(str(path), model, bank_phrases, bank_vectors)
         path = Path(path).absolute()
         return cls(path, lay_out(path, model, bank_phrases, bank_vectors))
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
         """Open a library. Raises LibraryError when there is none, or it is of a newer format."""
+        if is_url(path):
+            from wordsight.library.remote.store import RemoteStore
+
+            return RemoteStore.open_at(str(path))
         return cls(*read_library(Path(path).absolute()))
+
+    def check_replaceable(self) -> None:
+        """Raise LibraryError where no other library can take the place of this one."""
+        check_replaceable(self.path)
+
+    def delete(self) -> None:
+        """Delete the library."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def refresh(self) -> bool:
         """As of a reader; what is being loaded is the newest version."""
@@ -91,7 +109,7 @@ class Store(Reader):
         read = self.lines.hashes()
         views = self.count_views()
         return {
-            "library": str(self.path),
+            "library": str(self.place),
             "images": len(self),
             "views": views,
             "crops": dict(Counter(known["crops"])),

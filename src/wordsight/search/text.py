@@ -171,7 +171,7 @@ def search_with_text(
     asked = [text_of(query) for query in queries]
     if any(words is not None for words in asked) and not store.lines:
         raise LibraryError(
-            f"no text was read in the images of {store.path}; read it with: "
+            f"no text was read in the images of {store.place}; read it with: "
             f'wordsight index FOLDER --text (needs: pip install "wordsight[ocr]")'
         )
     shown = [query for query, words in zip(queries, asked, strict=True) if words is None]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from wordsight.classify import LABEL_SETS
 from wordsight.errors import QueryError
+from wordsight.library import Store
 from wordsight.search import Query, Term, parse_query
 from wordsight.web import pictures
 from wordsight.web.batching import Batcher
@@ -59,7 +60,7 @@ class Service:
         # Labels that are new are encoded first, which can take half a minute: others go on beside.
         self._judging = asyncio.Semaphore(1)
         self._lock = threading.Lock()  # a library is not for several threads at once
-        self.catalogue = Catalogue(library.store.open(library.path))
+        self.catalogue = Catalogue(Store.open(library.place))
         self.uploads = Kept[bytes]("picture")
         self.selections = Kept[list[str]]("selection")
         self.duplicates = Finding(lambda: library.store.open(library.path))
@@ -240,7 +241,7 @@ class Service:
 
         with self._lock:
             self.library.store.refresh()  # its model may be another one by now
-            return open_library(self.library.path, self.library.model)
+            return open_library(self.library.place, self.library.model)
 
 
 def _words(text: str) -> Query:
