@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -22,6 +24,7 @@ from videos import colour_frame, write_video
 
 from wordsight import models
 from wordsight.cli import main
+from wordsight.cli.watch import _Told
 from wordsight.errors import WordsightError
 from wordsight.video import live as module
 from wordsight.video.live import Gap, Picture, hidden, live
@@ -79,6 +82,39 @@ class MjpegCamera:
     @property
     def url(self) -> str:
         return f"http://me:secret@127.0.0.1:{self.port}/video"
+
+
+class Webhook:
+    """Takes in what is posted, on this machine."""
+
+    def __init__(self) -> None:
+        self.posted: list[tuple[str, Any]] = []
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                hook.posted.append((self.headers["Content-Type"], json.loads(body)))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/events?token=secret"
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def end(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    served = Webhook()
+    yield served
+    served.end()
 
 
 @pytest.fixture
@@ -267,6 +303,7 @@ def test_history_is_kept_and_bounded(
 
 def test_on_the_command_line(
     camera: MjpegCamera,
+    webhook: Webhook,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -277,24 +314,61 @@ def test_on_the_command_line(
     script = tmp_path / "tell.py"
     script.write_text("import sys; open('told', 'a').write(sys.stdin.read() + '\\n')")
 
-    def turn() -> None:
-        camera.colour = "red"
+    def show() -> None:
+        """Red once it has learned, white once that was told; the end of it is the end."""
+        time.sleep(2.5)
+        for colour, told in (("red", 1), ("white", 2)):
+            camera.colour = colour
+            while len(webhook.posted) < told:
+                time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Timer(2.5, turn).start()
-    words = ["watch", f"gate={camera.url}", "--prompt", "red", "--for", "6", "--every", "0.2"]
+    threading.Thread(target=show, daemon=True).start()
+    words = ["watch", f"gate={camera.url}", "--prompt", "red", "--for", "120", "--every", "0.2"]
     with pytest.raises(SystemExit) as ended:
-        main([*words, "--on-event", f"{sys.executable} {script}"])
-    assert not ended.value.code
+        main([*words, "--on-event", f"{sys.executable} {script}", "--webhook", webhook.url])
+    assert ended.value.code == 130
     out, err = capsys.readouterr()
     events = [json.loads(line) for line in out.splitlines()]
     assert [event["event"] for event in events] == ["learning", "begin", "end"]
     assert "secret" not in out + err
     told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
     assert [event["event"] for event in told] == ["begin", "end"]
+    assert webhook.posted == [("application/json", event) for event in told]
     for wrong in (["--false-alarms", "often"], ["--keep", "long"]):
         with pytest.raises(SystemExit) as ended:
             main(["watch", "x", "--prompt", "a", *wrong])
         assert ended.value.code == 2
+
+
+def test_a_webhook_that_is_gone_is_told_without_its_secret(
+    webhook: Webhook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    webhook.end()
+    told = _Told(None, webhook.url)
+    told.emit({"event": "begin", "camera": "gate"})
+    told.close()
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"event": "begin", "camera": "gate"}
+    assert "an event could not be handed on" in err
+    assert "secret" not in out + err
+
+
+def test_a_webcam_is_opened_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    import av
+
+    asked: list[Any] = []
+    really = av.open
+
+    def opened(source: str, *, format: str | None, **options: Any) -> Any:
+        asked.append((source, format))
+        return really("testsrc=size=96x54:rate=20", format="lavfi", **options)
+
+    monkeypatch.setattr(av, "open", opened)
+    monkeypatch.setattr(module.os.path, "exists", lambda _: True)
+    found = collected("/dev/video0", lambda found: len(found) >= 3)
+    assert asked == [("/dev/video0", "v4l2")]
+    assert {shown.picture.size for shown in found} == {(96, 54)}
 
 
 def test_an_rtsp_server_that_stops_and_starts(

@@ -30,7 +30,7 @@ class Track:
 
     ``times`` and ``untils`` [n] are seconds: frame i stands for ``times[i]`` to ``untils[i]``.
     ``scores`` [n] are counted from what unrelated frames get, ``empty`` [n] marks those that show
-    the empty view. ``every`` is how far samples lie apart at most, in seconds.
+    the empty view and nothing that moves. ``every`` is how far samples lie apart at most, in seconds.
     """
 
     times: Floats

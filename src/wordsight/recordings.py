@@ -18,7 +18,7 @@ import numpy as np
 from wordsight.errors import QueryError
 from wordsight.library import frames_where
 from wordsight.moments import BRIDGE, Event, Track, empty_view, events
-from wordsight.search import as_query, encode, search
+from wordsight.search import as_query, search
 from wordsight.video import frame_path
 
 if TYPE_CHECKING:
@@ -161,7 +161,8 @@ def find_moments(
     of videos (of that camera and time).
     """
     parsed = as_query(query)
-    vector = _vector(model, parsed)
+    if any(term.text is None for term in parsed.terms):
+        raise QueryError("moments are found by words; an image cannot be asked for here.")
     frames = store.frames()
     chosen = camera, _utc(start), _utc(end)
     kept = frames.chosen(*chosen)
@@ -178,8 +179,9 @@ def find_moments(
     )
     result.hits = []
     assert result.decision is not None
+    assert result.vector is not None
     null = store.null()
-    scores = frames.scores(vector)
+    scores = frames.scores(result.vector)
     z = ((scores - frames.mean) / np.maximum(frames.sd, 1e-6)).astype(np.float64)
     least = result.decision.single_threshold
     if anyway:
@@ -199,13 +201,6 @@ def find_moments(
         Series(f.video, frames.times[f.places], frames.untils[f.places], z[f.places]) for f in files
     ]
     return Moments(result, ranked, series, least)
-
-
-def _vector(model: ClipModel, query: Query) -> NDArray[np.float32]:
-    if any(term.text is None for term in query.terms):
-        raise QueryError("moments are found by words; an image cannot be asked for here.")
-    (encoded,), _ = encode(model, [query])
-    return encoded.vector
 
 
 def _utc(said: str | None) -> str | None:
@@ -310,7 +305,7 @@ def _events_of(
         times + recording.shifts,
         untils + recording.shifts,
         z[places],
-        empty_view(frames.whole[places], untils - times),
+        empty_view(frames.whole[places], untils - times) & ~frames.moves[places],
         1.0 if every == "keyframes" else float(every),
     )
     return events(track, max(least, 1e-3))
