@@ -9,6 +9,7 @@ can be made that nothing was tuned on.
 from __future__ import annotations
 
 import io
+import json
 import random
 import tarfile
 import zlib
@@ -24,10 +25,16 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFilter
 
+from wordsight.bank import with_article
+
 SIZE = (480, 270)
 RATE = 12
 _FIFTH = 5  # the starter did not learn from every fifth picture of Caltech-101
 _LIGHT, _LIGHT_SECONDS = 0.75, 9.0
+
+CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_AMBIGUOUS = {"airplanes", "car side", "faces", "faces easy", "motorbikes"}
+"""Kinds of Caltech-101 that CIFAR-10 has too, or that more than one word names."""
 
 Pictures = dict[str, list[bytes]]
 """Files of pictures by the kind of thing that they show."""
@@ -59,6 +66,48 @@ def load_pictures(data: Path, first: int = 500) -> Pictures:
             if zlib.crc32(member.name.encode()) % _FIFTH == 0 and label != "BACKGROUND_Google":
                 found[label.replace("_", " ").lower()].append(_read(archive, member))
     return dict(found)
+
+
+def write_truth(folder: Path, data: Path, seed: int, recordings: int = 6) -> dict[str, Any]:
+    """Compose recordings in ``folder``; returns their truth, in the form of the pack's.
+
+    In half of them things fill the frame, in the others they pass. The kinds are CIFAR-10's and 16
+    more of Caltech-101's. What is in the folder already is taken as it is.
+    """
+    written = folder / "truth.json"
+    if not written.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        rng = random.Random(seed)
+        pictures = load_pictures(data)
+        labels = [*CIFAR, *rng.sample(sorted(pictures.keys() - set(CIFAR) - _AMBIGUOUS), 16)]
+        videos = []
+        for number in range(recordings):
+            passes = number >= recordings / 2
+            order = rng.sample(labels, len(labels))
+            file = f"camera-{number}.mp4"
+            found = compose(folder / file, pictures, order, 1000 * seed + number, passes=passes)
+            videos.append({"file": file, "moments": [_told(moment, file) for moment in found]})
+        queries = [
+            {
+                "query": with_article(label),
+                "moments": [m for v in videos for m in v["moments"] if m["label"] == label],
+            }
+            for label in labels
+        ]
+        written.write_text(json.dumps({"videos": videos, "queries": queries}))
+    told: dict[str, Any] = json.loads(written.read_text())
+    return told
+
+
+def _told(moment: Moment, file: str) -> dict[str, Any]:
+    kind = "passing" if moment.passes else "full"
+    return {
+        "file": file,
+        "label": moment.label,
+        "start": moment.start,
+        "end": moment.end,
+        "kind": kind,
+    }
 
 
 def compose(

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from wordsight.search import Query, Result
 
 
+_POOLED = 0.75
+"""Several frames together need so much of the z that one alone needs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A stretch of a video file, in seconds from its first frame."""
@@ -114,7 +118,7 @@ class Series:
 class Moments:
     """The answer to one query over recordings; ``result`` is the search's decision on it.
 
-    ``least`` is the z that the best frame of a moment needs.
+    ``least`` is the mean z that the best frames of a moment need.
     """
 
     result: Result
@@ -154,8 +158,9 @@ def find_moments(
     """The ``k`` best moments of a library's recordings for words, best first.
 
     ``camera`` is the name of one, ``start`` and ``end`` times in ISO 8601 (without a zone: of this
-    machine's clock) between which it was recorded. A moment's best frame is one that matches at the
-    stated ``false_accept`` rate; with ``anyway``, one that more likely than not does.
+    machine's clock) between which it was recorded. The best frames of a moment together reach
+    three quarters of what one frame needs to match at the stated ``false_accept`` rate; with
+    ``anyway``, what one needs that more likely than not shows it.
 
     Raises QueryError for what is no query of words or no time, and where the library has no frames
     of videos (of that camera and time).
@@ -183,11 +188,7 @@ def find_moments(
     null = store.null()
     scores = frames.scores(result.vector)
     z = ((scores - frames.mean) / np.maximum(frames.sd, 1e-6)).astype(np.float64)
-    least = result.decision.single_threshold
-    if anyway:
-        least = min(least, _even_odds(null, result.decision))
-    elif result.verdict == "none":
-        least = float("inf")
+    least = _least(null, result, anyway=anyway)
     files = _files(frames, kept)
     found: list[Moment] = []
     for recording in _recordings(files):
@@ -353,6 +354,15 @@ def _alone(null: Null, z: NDArray[np.float64]) -> NDArray[np.float64]:
     """p-values [n] of single frames: those of libraries that show nothing else of it."""
     others = np.full((len(z), 7), -1e3)  # the best 15 % of eight are two
     return np.asarray(null.p_value(np.column_stack([z, others])), np.float64)
+
+
+def _least(null: Null, result: Result, *, anyway: bool) -> float:
+    """The mean z that the best frames of a moment need."""
+    assert result.decision is not None
+    least = _POOLED * result.decision.single_threshold
+    if anyway:
+        return min(least, _even_odds(null, result.decision))
+    return float("inf") if result.verdict == "none" else least
 
 
 def _even_odds(null: Null, decision: Decision) -> float:
