@@ -371,8 +371,9 @@ def test_a_webcam_is_opened_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {shown.picture.size for shown in found} == {(96, 54)}
 
 
+@pytest.mark.parametrize("freezes", [False, True])
 def test_an_rtsp_server_that_stops_and_starts(
-    tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, freezes: bool
 ) -> None:
     server = Path(sys.executable).with_name("rtsp-server")
     if not server.exists():
@@ -380,6 +381,7 @@ def test_an_rtsp_server_that_stops_and_starts(
     import socket
 
     monkeypatch.setattr(module, "_PAUSES", (0.2,))
+    monkeypatch.setattr(module, "_READ_SECONDS", 1.0)
     with socket.socket() as free, socket.socket() as other:
         free.bind(("127.0.0.1", 0))
         other.bind(("127.0.0.1", 0))
@@ -399,10 +401,15 @@ def test_an_rtsp_server_that_stops_and_starts(
         nonlocal process
         pictures = [shown for shown in found if isinstance(shown, Picture)]
         if len(pictures) == 4 and not gaps(found[-1:]) and process.poll() is None:
+            if freezes:
+                process.send_signal(signal.SIGSTOP)
+                return
             process.terminate()
             process.wait()
         elif gaps(found[-1:]) and process.poll() is not None:
             process = serve()
+        elif gaps(found[-1:]) and freezes:
+            process.send_signal(signal.SIGCONT)
 
     try:
         found = collected(
@@ -411,7 +418,7 @@ def test_an_rtsp_server_that_stops_and_starts(
             act,
         )
     finally:
-        process.terminate()
+        process.kill()  # a frozen one too
         process.wait()
     assert [gap.end is None for gap in gaps(found)][-2:] == [True, False]
 
