@@ -35,8 +35,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 import wordsight
 from benchmarks.common import finish, parser
-from wordsight.duplicates import FALSE_MERGE, Duplicates, find
-from wordsight.prints import read_prints
+from wordsight.duplicates import FALSE_MERGE, Duplicates, find, read_prints
 
 KINDS = ("encoded", "smaller", "cropped", "burst", "alone")
 _CHOOSE, _JUDGE = range(8), range(8, 14)  # which ones of each class; the first were looked at

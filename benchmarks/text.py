@@ -27,7 +27,7 @@ import wordsight
 from benchmarks.common import finish, parser
 from wordsight.library.lines import words_of
 from wordsight.models.ocr import Reader
-from wordsight.text import read_texts
+from wordsight.search.text import read_texts
 
 _HEIGHTS = (12, 16, 20, 28, 40, 60)
 _SIZE = (640, 480)

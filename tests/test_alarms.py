@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wordsight.alarms import DAY, Episode, cutoff, usual
+from wordsight.watching.alarms import DAY, Episode, cutoff, usual
 
 
 def test_what_is_usual_is_the_median_by_time() -> None:

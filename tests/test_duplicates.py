@@ -13,9 +13,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from test_cli import Cli, run  # noqa: F401  (a fixture)
 
 import wordsight
-from wordsight.duplicates import cut_off_of
+from wordsight.duplicates.grouping import cut_off_of
+from wordsight.duplicates.likeness import Details, likeness, print_of
 from wordsight.errors import QueryError
-from wordsight.likeness import Details, likeness, print_of
 
 
 def scene(seed: int, size: tuple[int, int] = (480, 360)) -> Image.Image:

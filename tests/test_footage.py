@@ -15,9 +15,10 @@ from PIL import Image
 from videos import av, write_passing, write_video
 
 import wordsight
-from wordsight import footage, models
+from wordsight import models
 from wordsight.cli import main
 from wordsight.errors import SourceError
+from wordsight.indexing import footage
 from wordsight.video import split_frame
 
 SCENES = [("red", 4.0), ("green", 4.0), ("blue", 4.0)]
@@ -207,7 +208,7 @@ def test_content_decides_not_the_name(tmp_path: Path, model: ColourModel) -> Non
 def test_without_the_package_videos_are_counted(
     tmp_path: Path, folder: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("footage", "indexing.run"):
+    for module in ("indexing.footage", "indexing.run"):
         monkeypatch.setattr(f"wordsight.{module}.is_available", lambda: False)
     opened = library(tmp_path, model)
     with pytest.raises(SourceError, match=r"1 video \(video: pip install 'wordsight\[video\]'\)"):

@@ -21,7 +21,7 @@ import wordsight
 from wordsight.api import Library
 from wordsight.errors import LibraryError, QueryError
 from wordsight.library import ImageRecord, Store, ViewRecord, id_from_int
-from wordsight.library.ann import ApproximateIndex
+from wordsight.library.index.ann import ApproximateIndex
 from wordsight.nomatch import background, leave_one_out, leave_one_out_z
 
 

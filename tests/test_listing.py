@@ -45,7 +45,7 @@ def run(*arguments: object, status: int = 0) -> None:
 @pytest.fixture
 def without_extras(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where neither RAW files nor JPEG XL nor videos can be opened."""
-    for module in ("footage", "indexing.run"):
+    for module in ("indexing.footage", "indexing.run"):
         monkeypatch.setattr(f"wordsight.{module}.is_available", lambda: False)
     for module in ("folder", "tar", "listing"):
         monkeypatch.setattr(f"wordsight.sources.{module}.readable_suffixes", lambda: IMAGE_SUFFIXES)
@@ -320,7 +320,7 @@ def test_images_that_only_an_extra_lists_stay_without_it(
     with monkeypatch.context() as patch:
         patch.setattr("wordsight.sources.folder.readable_suffixes", lambda: suffixes)
         assert library.index(folder).images == 3
-    monkeypatch.setattr("wordsight.pruning.readable_suffixes", lambda: IMAGE_SUFFIXES)
+    monkeypatch.setattr("wordsight.indexing.pruning.readable_suffixes", lambda: IMAGE_SUFFIXES)
     report = library.index(folder, prune=True)
     assert (report.removed, report.images, dict(report.not_read)) == (0, 3, {"RAW": 1})
 

@@ -10,7 +10,7 @@ import pytest
 
 from wordsight.errors import WordsightError
 from wordsight.evaluate.moments import read_truth
-from wordsight.moments import Track, average_precision, empty_view, events, overlap
+from wordsight.search.moments import Track, average_precision, empty_view, events, overlap
 
 
 def track(

@@ -76,7 +76,7 @@ def test_an_unmounted_folder_with_a_readme_below(
         real[2] = devices.get(Path(os.fspath(path)).name, 8 + devices.get("all", 0))
         return os.stat_result(real)
 
-    monkeypatch.setattr("wordsight.pruning.os.stat", fake)
+    monkeypatch.setattr("wordsight.indexing.pruning.os.stat", fake)
     library = wordsight.create(tmp_path / "lib", model)
     library.index(folder)
     (folder / "red-0.png").unlink()

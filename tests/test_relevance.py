@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wordsight.relevance import Groups
+from wordsight.search.relevance import Groups
 
 NULL = (0.1, 0.02)  # mean and sd of unrelated phrases
 

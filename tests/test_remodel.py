@@ -16,10 +16,10 @@ from fakes import ColourModel
 from PIL import Image
 
 import wordsight
-from wordsight import models, remodel
+from wordsight import models
 from wordsight.cli import main
 from wordsight.errors import LibraryChangedError, LibraryError, ModelError
-from wordsight.indexing import pipeline
+from wordsight.indexing import pipeline, remodel
 from wordsight.library import Store, find, swap
 from wordsight.models import registry
 
@@ -408,7 +408,7 @@ def test_a_search_that_the_swap_overtakes_begins_again(
     library: wordsight.Library, monkeypatch: pytest.MonkeyPatch, opened: bool, sidecar: bool
 ) -> None:
     if not sidecar:
-        monkeypatch.setattr(Store, "_make_sidecar", lambda store: None)
+        monkeypatch.setattr(Store, "make_sidecar", lambda store: None)
     reader = wordsight.open(library.path)
     # Else it is in the middle of the first search.
     monkeypatch.setattr(Store, "preload", lambda store, **_: None)

@@ -12,10 +12,10 @@ from test_cli import Cli, run  # noqa: F401  (a fixture)
 
 import wordsight
 from wordsight.errors import LibraryError, QueryError
-from wordsight.hints import as_combination, put_right
 from wordsight.models.ocr import Line
 from wordsight.search import Result
-from wordsight.text import read_texts, text_of
+from wordsight.search.hints import as_combination, put_right
+from wordsight.search.text import read_texts, text_of
 
 WORDS: dict[str, list[str]] = {
     f"{colour}-{n}.png": [] for colour in ("red", "blue") for n in range(12)

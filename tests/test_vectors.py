@@ -14,7 +14,7 @@ from fakes import ColourModel
 import wordsight
 from wordsight.cli import main
 from wordsight.errors import LibraryError, QueryError
-from wordsight.vectors import export
+from wordsight.library.vectors import export
 
 Photos = Callable[..., Path]
 

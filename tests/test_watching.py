@@ -309,7 +309,7 @@ def test_on_the_command_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(models, "load_model", lambda *_, **__: ColourModel())
-    monkeypatch.setattr("wordsight.watching._FIRST", 0.3)
+    monkeypatch.setattr("wordsight.watching.watcher._FIRST", 0.3)
     monkeypatch.chdir(tmp_path)
     script = tmp_path / "tell.py"
     script.write_text("import sys; open('told', 'a').write(sys.stdin.read() + '\\n')")

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from wordsight.duplicates import Duplicates
     from wordsight.indexing import Progress
+    from wordsight.indexing.report import IndexReport
     from wordsight.models.clip import ClipModel
-    from wordsight.recordings import Moment, Moments
     from wordsight.render import Tile
-    from wordsight.report import IndexReport
     from wordsight.search import Hit, Query, Result, SearchOptions
+    from wordsight.search.recordings import Moment, Moments
+    from wordsight.search.text import TextReport
     from wordsight.sources import Source
-    from wordsight.text import TextReport
     from wordsight.video.sampling import Every
 
 
@@ -171,11 +171,11 @@ class Library:
     ) -> IndexReport | None:
         """Embed all images again with another model, and search with that one from then on.
 
-        None where the library is of this model already. See :func:`wordsight.remodel.remodel` for
-        what is kept, and the errors; ModelError also where "auto" means the starter here and now,
-        and the library has another model.
+        None where the library is of this model already. For what is kept, and the errors, see
+        :func:`wordsight.indexing.remodel.remodel`; ModelError also where "auto" means the starter
+        here and now, and the library has another model.
         """
-        from wordsight.remodel import check_auto, remodel
+        from wordsight.indexing.remodel import check_auto, remodel
 
         loaded = _loaded(model)
         if model == "auto":
@@ -237,8 +237,7 @@ class Library:
         ``false_merge`` is the share of images that may be grouped wrongly. The first time all
         images are read. Nothing is deleted. See :mod:`wordsight.duplicates`.
         """
-        from wordsight.duplicates import find
-        from wordsight.prints import read_prints
+        from wordsight.duplicates import find, read_prints
 
         self.store.refresh()
         prints, skipped = read_prints(self.store, progress=progress)
@@ -249,9 +248,9 @@ class Library:
     def read_texts(self, *, progress: Progress | None = None) -> TextReport:
         """Read the text in the images that were not read yet (extra ``ocr``), for searches.
 
-        See :func:`wordsight.text.read_texts`.
+        See :func:`wordsight.search.text.read_texts`.
         """
-        from wordsight.text import read_texts
+        from wordsight.search.text import read_texts
 
         return read_texts(self.store, progress=progress)
 
@@ -283,8 +282,8 @@ class Library:
         start: str | None = None,
         end: str | None = None,
     ) -> Moments:
-        """The ``k`` best moments of the videos for words; see :mod:`wordsight.recordings`."""
-        from wordsight.recordings import find_moments
+        """The ``k`` best moments of the videos: see :mod:`wordsight.search.recordings`."""
+        from wordsight.search.recordings import find_moments
 
         self.store.refresh()
         return find_moments(
@@ -337,8 +336,8 @@ class Library:
             return render.missing_image()
 
     def to_arrow(self, *, where: str | None = None, vectors: bool = True) -> Any:
-        """The images as a ``pyarrow.Table``, a row each: see :func:`wordsight.vectors.table`."""
-        from wordsight.vectors import table
+        """The images as a ``pyarrow.Table``, a row each (:mod:`wordsight.library.vectors`)."""
+        from wordsight.library.vectors import table
 
         return table(self.store, where=where, vectors=vectors)
 
@@ -443,8 +442,8 @@ class Library:
         images was read (:meth:`read_texts`), ``text:"invoice 2023"`` finds images in which these
         words are written, and plain prompts find them too.
         """
-        from wordsight.hints import hints
-        from wordsight.text import search_with_text
+        from wordsight.search.hints import hints
+        from wordsight.search.text import search_with_text
 
         queries: list[Any] = query if isinstance(query, list) else [query]
 

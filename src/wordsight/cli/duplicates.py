@@ -44,10 +44,9 @@ def duplicates(
     The first image of a group (marked *) is the one to keep: the largest, sharpest one. Frames of
     videos are left out. The first run reads all images once.
     """
-    from wordsight.duplicates import find
+    from wordsight.duplicates import find, read_prints
     from wordsight.library import Store
     from wordsight.library import find as find_library
-    from wordsight.prints import read_prints
 
     if as_json and (extra or zero):
         raise typer.BadParameter("choose one: --json or --extra (-0)")

@@ -24,7 +24,7 @@ from wordsight.errors import ModelError, SourceError, WordsightError
 
 if TYPE_CHECKING:
     from wordsight.api import Library
-    from wordsight.report import IndexReport
+    from wordsight.indexing.report import IndexReport
     from wordsight.sources import Source
     from wordsight.video.sampling import Every
 
@@ -291,7 +291,7 @@ def _watch(
 
 
 def _interval(every: str | None) -> Every | None:
-    from wordsight.footage import read_every
+    from wordsight.indexing.footage import read_every
 
     try:
         return None if every is None else read_every(every)

@@ -13,10 +13,10 @@ from wordsight.cli.console import count, nearby, print_json, say
 from wordsight.cli.texts import print_texts
 
 if TYPE_CHECKING:
+    from wordsight.indexing.report import CropReport, IndexReport
     from wordsight.models import ClipModel
-    from wordsight.report import CropReport, IndexReport
+    from wordsight.search.text import TextReport
     from wordsight.sources import Source
-    from wordsight.text import TextReport
 
 _TINY = 100
 """A rate of fewer images says more about starting up."""

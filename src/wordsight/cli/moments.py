@@ -20,7 +20,7 @@ from wordsight.paths import expanded
 
 if TYPE_CHECKING:
     from wordsight.api import Library
-    from wordsight.recordings import Moment, Moments
+    from wordsight.search.recordings import Moment, Moments
 
 _LINK = re.compile(r"(?P<video>.+)#t=(?P<start>[\d.]+),(?P<end>[\d.]+)", re.DOTALL)
 

@@ -14,7 +14,7 @@ from wordsight.cli.texts import KEPT
 
 if TYPE_CHECKING:
     from wordsight.api import Library
-    from wordsight.report import IndexReport
+    from wordsight.indexing.report import IndexReport
 
 
 def existing(place: Path | None, paths: Sequence[str] | None) -> Library:
@@ -46,7 +46,7 @@ def remodel(
     as_json: bool,
 ) -> None:
     """Embed the images of a library again with the model of this name, and print the outcome."""
-    from wordsight.remodel import check_auto, indexed_sources
+    from wordsight.indexing.remodel import check_auto, indexed_sources
 
     store, before = library.store, library.store.record["model"]
     model = load(name or "auto", runtime, precision)

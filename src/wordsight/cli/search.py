@@ -345,7 +345,7 @@ def _filter(
 def _as_query(text: str) -> str | Path:
     """A prompt that names a file is that image, whatever its suffix; a folder is a mistake."""
     from wordsight.images import IMAGE_SUFFIXES
-    from wordsight.text import text_of
+    from wordsight.search.text import text_of
 
     if text_of(text) is not None:
         return text

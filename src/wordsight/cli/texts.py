@@ -8,7 +8,7 @@ from wordsight.cli.console import count, nearby, progress_bar, say
 
 if TYPE_CHECKING:
     from wordsight.api import Library
-    from wordsight.text import TextReport
+    from wordsight.search.text import TextReport
 
 KEPT = "What is indexed so far is kept. Run the same command again to continue."
 

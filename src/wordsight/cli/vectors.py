@@ -44,7 +44,7 @@ def export_vectors(
     image_path, label, what is known of the file): what clip-retrieval and autofaiss read.
     """
     from wordsight.library import Store, find
-    from wordsight.vectors import export
+    from wordsight.library.vectors import export
 
     store = Store.open(library or find())
     with progress_bar("exporting", "vectors") as progress:

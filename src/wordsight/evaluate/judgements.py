@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from wordsight.api import Library
+    from wordsight.evaluate.judged import JudgedLibrary
     from wordsight.sources.coco import CocoImage
 
 
@@ -45,7 +45,7 @@ class Judgements:
 
 
 def load_judgements(
-    library: Library,
+    library: JudgedLibrary,
     queries: str | Path,
     *,
     templates: Sequence[str] | None = None,
@@ -79,7 +79,7 @@ def load_judgements(
 
 
 def _labels(
-    library: Library,
+    library: JudgedLibrary,
     queries: str,
     templates: Sequence[str] | None,
     synonyms: Mapping[str, Sequence[str]],
@@ -127,7 +127,7 @@ SIZES = {"< 1 %": (0.0, 0.01), "1-5 %": (0.01, 0.05), "5-20 %": (0.05, 0.2), "> 
 """Object sizes: the share of the image's area, from and below."""
 
 
-def _coco(library: Library, path: Path, templates: Sequence[str] | None) -> Judgements:
+def _coco(library: JudgedLibrary, path: Path, templates: Sequence[str] | None) -> Judgements:
     from wordsight.sources.coco import read_coco
 
     gallery = _Gallery(library)
@@ -143,7 +143,7 @@ def _coco(library: Library, path: Path, templates: Sequence[str] | None) -> Judg
 class _Gallery:
     """Finds the library's images by what their paths end with."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: JudgedLibrary) -> None:
         places = {image_id: place for place, image_id in enumerate(_gallery_ids(library))}
         self._named: dict[str, list[tuple[str, str, int]]] = {}
         for entry in library.store.entries():
@@ -197,7 +197,7 @@ def _placed(
 
 
 def _captions(
-    library: Library, images: Sequence[CocoImage], gallery: _Gallery, path: Path
+    library: JudgedLibrary, images: Sequence[CocoImage], gallery: _Gallery, path: Path
 ) -> Judgements:
     import numpy as np
 
@@ -214,7 +214,7 @@ def _captions(
 
 
 def _objects(
-    library: Library,
+    library: JudgedLibrary,
     images: Sequence[CocoImage],
     gallery: _Gallery,
     templates: Sequence[str] | None,
@@ -268,7 +268,7 @@ def _none_there(path: Path, what: str, missing: Sequence[str]) -> QueryError:
     )
 
 
-def _table(library: Library, path: Path, rows: list[tuple[int, list[str]]]) -> Judgements:
+def _table(library: JudgedLibrary, path: Path, rows: list[tuple[int, list[str]]]) -> Judgements:
     """Judgements of (line, [query, id or path, grade])."""
     import numpy as np
 
@@ -339,7 +339,7 @@ def _grade(text: str, where: str) -> float:
 class _Spelled:
     """Finds the library's images by id or path, as it is spelled or else in either Unicode form."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: JudgedLibrary) -> None:
         self._exact: dict[str, int] = {}
         self._composed: dict[str, set[int]] = {}
         paths = {entry.id: entry.path for entry in library.store.entries()}
@@ -360,7 +360,7 @@ class _Spelled:
         return None
 
 
-def _gallery_ids(library: Library) -> list[str]:
+def _gallery_ids(library: JudgedLibrary) -> list[str]:
     from wordsight.library import id_from_int
 
     return [id_from_int(value) for value in library.store.snapshot().ids]

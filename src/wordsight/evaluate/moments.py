@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import WordsightError, reason
-from wordsight.moments import Span, average_precision, overlap
+from wordsight.search.moments import Span, average_precision, overlap
 
 if TYPE_CHECKING:
-    from wordsight.api import Library
-    from wordsight.recordings import Moments
+    from wordsight.evaluate.judged import JudgedLibrary
+    from wordsight.search.recordings import Moments
 
 _OVERLAPS = (0.5, 0.7)
 _FORM = (
@@ -113,13 +113,15 @@ class MomentEvaluation:
         }
 
 
-def evaluate_moments(library: Library, truth: Sequence[Judged]) -> MomentEvaluation:
+def evaluate_moments(library: JudgedLibrary, truth: Sequence[Judged]) -> MomentEvaluation:
     """Find the moments of every query, and hold them against the truth.
 
     A video's name in the truth is the end of its path in the library. Queries whose spans lie in no
     video of the library are left out. Raises WordsightError where none is left.
     """
     import numpy as np
+
+    from wordsight.search.recordings import find_moments
 
     videos = sorted(set(library.store.frames().videos))
     names = {name for judged in truth for name, *_ in judged.spans}
@@ -143,7 +145,7 @@ def evaluate_moments(library: Library, truth: Sequence[Judged]) -> MomentEvaluat
     errors: list[float] = []
     shown = 0
     for query, spans, within in known:
-        found = library.moments(query, 1000)
+        found = find_moments(library.store, library.model, query, k=1000)
         ranked = _spans(found, path_of.get(within) if within else None)
         shown += len(ranked)
         for least in _OVERLAPS:

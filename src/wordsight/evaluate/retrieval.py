@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from wordsight.api import Library
+    from wordsight.evaluate.judged import JudgedLibrary
     from wordsight.evaluate.judgements import Judgements
     from wordsight.evaluate.metrics import Estimate
     from wordsight.evaluate.ranking import Ranking
@@ -65,7 +65,9 @@ class Evaluation:
                 },
             }
 
-    def run(self, library: Library, k: int = 100) -> Iterator[tuple[int, list[tuple[str, float]]]]:
+    def run(
+        self, library: JudgedLibrary, k: int = 100
+    ) -> Iterator[tuple[int, list[tuple[str, float]]]]:
         """For every query the ``k`` best images by id, by "baseline": a TREC run.
 
         Images that a query ignores are left out.
@@ -78,7 +80,7 @@ class Evaluation:
             hits = nearest(library.store, vector, k, without=ignored)
             yield query, [(hit.id, hit.score) for hit in hits]
 
-    def qrels(self, library: Library) -> Iterator[tuple[int, str, float]]:
+    def qrels(self, library: JudgedLibrary) -> Iterator[tuple[int, str, float]]:
         """For every query the ids of the images that answer it, with their grades."""
         from wordsight.library import id_from_int
 
@@ -105,7 +107,7 @@ def _figures(values: Mapping[str, Estimate]) -> dict[str, float]:
 
 
 def evaluate(
-    library: Library, judgements: Judgements, *, ks: Sequence[int] = DEFAULT_KS, seed: int = 0
+    library: JudgedLibrary, judgements: Judgements, *, ks: Sequence[int] = DEFAULT_KS, seed: int = 0
 ) -> Evaluation:
     """Rank the whole library for every query, by each method, and measure.
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wordsight.errors import ImageError, WordsightError
-from wordsight.footage import Frame
+from wordsight.indexing.footage import Frame
 from wordsight.indexing.memory import MemoryBudget
+from wordsight.indexing.report import Failure, IndexReport
 from wordsight.library import Entry
-from wordsight.report import Failure, IndexReport
 
 if TYPE_CHECKING:
     import numpy as np

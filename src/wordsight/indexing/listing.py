@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from wordsight.errors import SourceError
+from wordsight.indexing.pruning import lies_under
+from wordsight.indexing.report import Failure, IndexReport
 from wordsight.library import Entry, Store
-from wordsight.pruning import lies_under
-from wordsight.report import Failure, IndexReport
 
 if TYPE_CHECKING:
     from wordsight.sources import Item, Source

@@ -11,11 +11,11 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-from wordsight.footage import Footage, read_every
 from wordsight.indexing.decoding import Decoded, Decoder
+from wordsight.indexing.footage import Footage, read_every
 from wordsight.indexing.listing import label_owner
+from wordsight.indexing.report import Failure, IndexReport
 from wordsight.library import Entry, ImageRecord, Store, ViewRecord
-from wordsight.report import Failure, IndexReport
 from wordsight.video import split_frame
 
 if TYPE_CHECKING:

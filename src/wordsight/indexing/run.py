@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from wordsight.errors import SourceError
-from wordsight.footage import count_unread, misnamed, take_videos
+from wordsight.indexing.footage import count_unread, misnamed, take_videos
 from wordsight.indexing.listing import keep_labels, keep_skipped, listed, no_image
 from wordsight.indexing.memory import return_freed_memory
 from wordsight.indexing.pipeline import Progress, Run
+from wordsight.indexing.pruning import devices_of, prunable
+from wordsight.indexing.report import CropReport, Failure, IndexReport
 from wordsight.library import Store
 from wordsight.paths import expanded
-from wordsight.pruning import devices_of, prunable
-from wordsight.report import CropReport, Failure, IndexReport
 from wordsight.video import is_available
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def index(
     None means as the library was last indexed.
 
     Frames of ``videos`` are images too, one ``every`` so many seconds (or "keyframes"; None: as the
-    library was last indexed, at first 1) where anything changed: see :mod:`wordsight.footage`.
+    library was last indexed, at first 1) where anything changed: see
+    :mod:`wordsight.indexing.footage`.
 
     Raises SourceError when the sources hold no image at all, one cannot be listed, or a pattern
     is none, LibraryError when the library cannot be written (what was written so far is kept),

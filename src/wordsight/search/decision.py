@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wordsight.library import Snapshot, Store
     from wordsight.models.clip import ClipModel
     from wordsight.nomatch import Decision, Kinds, Null
-    from wordsight.relevance import Count
+    from wordsight.search.relevance import Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def relevance_of(
     """Where the hits of a query end that ranks the images by ``value`` [N]."""
     import numpy as np
 
-    from wordsight.relevance import Groups
+    from wordsight.search.relevance import Groups
 
     among = np.ones(len(value), bool) if chosen is None else chosen
     probability = np.zeros(len(value))
@@ -82,7 +82,7 @@ def reaching(
     probability: NDArray[np.float64],
 ) -> Relevance:
     """The same where a fixed cut-off says it."""
-    from wordsight.relevance import Count
+    from wordsight.search.relevance import Count
 
     reaches = fused >= min_score
     found = int(reaches.sum())
@@ -147,7 +147,7 @@ class _Judge:
         """The decision on a phrase, from its z [N], its vector [D] and its cosines [V]."""
         import numpy as np
 
-        from wordsight.library.large import FAIR
+        from wordsight.library.index.large import FAIR
 
         names = self.kinds.rivals(vector)
         posteriors = partial(self._posteriors, names, views) if len(names) else None

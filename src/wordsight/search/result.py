@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from wordsight.nomatch import Decision, Verdict
-    from wordsight.relevance import Count
+    from wordsight.search.relevance import Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Hit:
     known of its file, by name: taken, camera, lens, latitude, longitude, orientation, media,
     keywords, caption (see :class:`wordsight.images.Metadata`). ``probability`` is that of showing
     what was asked for, ``relevant`` whether the hit counts as showing it (see
-    :mod:`wordsight.relevance`).
+    :mod:`wordsight.search.relevance`).
     """
 
     rank: int

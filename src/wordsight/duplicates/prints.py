@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from wordsight.duplicates.likeness import SIDE, print_of, sharpness
 from wordsight.errors import WordsightError
 from wordsight.library import Entry, Store
-from wordsight.likeness import SIDE, print_of, sharpness
 from wordsight.video import split_frame
 
 if TYPE_CHECKING:

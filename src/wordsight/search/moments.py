@@ -22,7 +22,7 @@ BRIDGE = 2.5
 people pass behind things, and cameras close one file before they open the next."""
 _POOLED = 3
 """Samples of an event that speak for it together. This, and what they need
-(:mod:`wordsight.recordings`), was chosen on composed footage (``benchmarks/footage.py``)."""
+(:mod:`wordsight.search.recordings`), was chosen on composed footage (``benchmarks/footage.py``)."""
 _STOOD = 1.5
 """A frame that was shown for more than so many samples stood still."""
 _EMPTY = 0.9

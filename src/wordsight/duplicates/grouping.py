@@ -1,10 +1,10 @@
 """Near-duplicates and bursts: groups of images that show the same view of the same thing.
 
 Candidates are pairs that are among each other's nearest, by the model's vectors or by their prints
-(see :mod:`wordsight.likeness`). A pair is a duplicate when its likeness is above a cut-off that the
-library itself gives: most pairs of neighbours are *different* pictures of similar things, and how
-their likeness falls off says how often two such reach any value by chance. The cut-off is where
-that happens to no more than a stated share of the images.
+(see :mod:`wordsight.duplicates.likeness`). A pair is a duplicate when its likeness is above a
+cut-off that the library itself gives: most pairs of neighbours are *different* pictures of similar
+things, and how their likeness falls off says how often two such reach any value by chance. The
+cut-off is where that happens to no more than a stated share of the images.
 
 Nothing is deleted, here or anywhere else in wordsight.
 """
@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from wordsight.duplicates.likeness import Details, likeness
+from wordsight.duplicates.prints import Print, Progress
 from wordsight.errors import QueryError
 from wordsight.library import Entry, Store, id_to_int
-from wordsight.likeness import Details, likeness
-from wordsight.prints import Print, Progress
 from wordsight.video import split_frame
 
 if TYPE_CHECKING:
@@ -133,7 +133,8 @@ def find(
 ) -> Duplicates:
     """Group the images of a library that are duplicates of each other (see the module).
 
-    ``prints`` are from :func:`~wordsight.prints.read_prints`; images without one are in no group.
+    ``prints`` are from :func:`~wordsight.duplicates.read_prints`; images without one are in no
+    group.
     Raises QueryError where ``false_merge`` is no rate. Time grows with the square of the images for
     the neighbours, and with their number for the comparisons.
     """

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from wordsight.errors import LibraryError, ModelError
 from wordsight.images import Metadata
+from wordsight.indexing.pruning import prunable
+from wordsight.indexing.report import IndexReport
 from wordsight.library import Entry, Store, is_library
 from wordsight.library.swap import check_replaceable, draft_of, swap
-from wordsight.pruning import prunable
-from wordsight.report import IndexReport
 from wordsight.sources import Item, read_location
 from wordsight.sources.location import archive_of
 from wordsight.video import split_frame
@@ -109,10 +109,11 @@ def remodel(
     of the library stay, and ids, labels and roots of its images.
 
     Raises LibraryError, with the library as it was, when images are gone that ``prune`` does not
-    let go (see :func:`wordsight.pruning.prunable`) or cannot be read by now (``prune="force"`` lets
-    both go, and images that were added from memory), when the library cannot be replaced or
-    written, or another process writes to it; ModelError when the detector of its crops is not to be
-    had. What was embedded until then is kept, and the next call with this model goes on from there.
+    let go (see :func:`~wordsight.indexing.pruning.prunable`) or cannot be read by now
+    (``prune="force"`` lets both go, and images that were added from memory), when the library
+    cannot be replaced or written, or another process writes to it; ModelError when the detector of
+    its crops is not to be had. What was embedded until then is kept, and the next call with this
+    model goes on from there.
     """
     with store.lock():
         store.refresh()

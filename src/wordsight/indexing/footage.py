@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from wordsight.errors import ImageError
 from wordsight.images import Metadata
-from wordsight.report import Failure
+from wordsight.indexing.report import Failure
 from wordsight.sources import Item, Source, read_location
 from wordsight.sources.base import item_id
 from wordsight.video import file_of, frame_path, is_available, looks_like_video, split_frame
@@ -26,8 +26,8 @@ from wordsight.video import file_of, frame_path, is_available, looks_like_video,
 if TYPE_CHECKING:
     import PIL.Image
 
+    from wordsight.indexing.report import IndexReport
     from wordsight.library import Entry, Store
-    from wordsight.report import IndexReport
     from wordsight.video.moving import Part
     from wordsight.video.opening import Video
     from wordsight.video.sampling import Every, Sample

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wordsight.alarms import DAY, LEARNING, Alarm, Episode, cutoff, usual
 from wordsight.nomatch import RIVALS, SINGLE_POSTERIOR, background, leave_one_out, posterior
 from wordsight.video.live import Gap, Picture, hidden, live
 from wordsight.video.still import glance, is_still
+from wordsight.watching.alarms import DAY, LEARNING, Alarm, Episode, cutoff, usual
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wordsight.moments import BRIDGE
 from wordsight.nomatch import Tailed
+from wordsight.search.moments import BRIDGE
 
 Floats = NDArray[np.floating[Any]]
 

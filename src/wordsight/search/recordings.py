@@ -1,8 +1,8 @@
 """Moments: when the recordings of a library show what is asked for.
 
 The scores of frames come from the library, the decision whether it holds the thing at all from
-:mod:`wordsight.search`, events from :mod:`wordsight.moments`. Files of one camera that follow each
-other are one recording.
+:mod:`wordsight.search`, events from :mod:`wordsight.search.moments`. Files of one camera that
+follow each other are one recording.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 
 from wordsight.errors import QueryError
 from wordsight.library import frames_where
-from wordsight.moments import BRIDGE, Event, Track, empty_view, events
 from wordsight.search import as_query, search
+from wordsight.search.moments import BRIDGE, Event, Track, empty_view, events
 from wordsight.video import frame_path
 
 if TYPE_CHECKING:

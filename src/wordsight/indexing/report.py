@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wordsight.pruning import Kept
+    from wordsight.indexing.pruning import Kept
 
 _EXTRAS = {"RAW": "raw", "JPEG XL": "jxl", "video": "video"}  # what reads these
 

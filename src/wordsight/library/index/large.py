@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import LibraryError
-from wordsight.library.ann import TRAINING_VECTORS, ApproximateIndex
 from wordsight.library.files import load_arrays, save_arrays
 from wordsight.library.filters import matching
-from wordsight.library.flat import FlatVectors
+from wordsight.library.index.ann import TRAINING_VECTORS, ApproximateIndex
+from wordsight.library.index.flat import FlatVectors
 from wordsight.library.snapshot import Snapshot
 from wordsight.library.table import BLOCK, NUMBERS, STATISTICS, matrix_of, open_table
 
