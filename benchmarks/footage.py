@@ -80,7 +80,7 @@ def write_truth(folder: Path, data: Path, seed: int, recordings: int = 6) -> dic
         rng = random.Random(seed)
         pictures = load_pictures(data)
         labels = [*CIFAR, *rng.sample(sorted(pictures.keys() - set(CIFAR) - _AMBIGUOUS), 16)]
-        videos = []
+        videos: list[dict[str, Any]] = []
         for number in range(recordings):
             passes = number >= recordings / 2
             order = rng.sample(labels, len(labels))

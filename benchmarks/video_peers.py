@@ -41,7 +41,7 @@ def wordsight(path: str) -> Iterator[tuple[float, Any]]:
 
 def amon_hen(path: str) -> Iterator[tuple[float, Any]]:
     """The same by amon-hen's own function."""
-    from amonhen.decode import iter_frames
+    from amonhen.decode import iter_frames  # type: ignore[import-not-found]
 
     for frame in iter_frames(path, 1.0):
         yield frame.ts_ms / 1000, frame.image
@@ -50,7 +50,7 @@ def amon_hen(path: str) -> Iterator[tuple[float, Any]]:
 def video2numpy(path: str) -> Iterator[tuple[float, Any]]:
     """The same by video2numpy: every so many frames; it crops the numbers away, so uncropped."""
     import cv2
-    from video2numpy import read_vids_cv2 as module
+    from video2numpy import read_vids_cv2 as module  # type: ignore[import-not-found]
 
     rate = cv2.VideoCapture(path).get(cv2.CAP_PROP_FPS) or 25.0
     step = max(1, round(rate))
