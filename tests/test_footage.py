@@ -59,7 +59,7 @@ def test_a_kept_frame_stands_for_the_still_ones(
     assert picture[1] > 2 * picture[0]
     found = opened.search("green", k=3, anyway=True)
     assert opened.grid(found).width
-    assert opened._tiles(found)[0].caption[1] == "gate_20260301_083000.mp4, 0:04"
+    assert opened._tiles(found)[0].caption[1] == "0:04, gate_20260301_083000.mp4"
     assert [h.metadata["time"] for h in opened.search("red", where="time < 4", k=5).hits] == [0.0]
 
 
