@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def collected(
 ) -> list[Any]:
     """What a source gives until enough of it was seen."""
     stop, found = threading.Event(), []
-    timer = threading.Timer(20, stop.set)
+    timer = threading.Timer(60, stop.set)
     timer.start()
     for shown in live(source, every=0.1, side=54, stop=stop):
         found.append(shown)
@@ -381,7 +382,6 @@ def test_an_rtsp_server_that_stops_and_starts(
     import socket
 
     monkeypatch.setattr(module, "_PAUSES", (0.2,))
-    monkeypatch.setattr(module, "_READ_SECONDS", 1.0)
     with socket.socket() as free, socket.socket() as other:
         free.bind(("127.0.0.1", 0))
         other.bind(("127.0.0.1", 0))
@@ -420,7 +420,8 @@ def test_an_rtsp_server_that_stops_and_starts(
     finally:
         process.kill()  # a frozen one too
         process.wait()
-    assert [gap.end is None for gap in gaps(found)][-2:] == [True, False]
+    lost = [gap.end is None for gap in gaps(found)]
+    assert (True, False) in pairwise(lost)  # it went, and came back
 
 
 def test_what_goes_wrong_ends_the_watching(tmp_path: Path, model: ColourModel) -> None:
