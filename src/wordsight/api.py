@@ -37,11 +37,14 @@ def _file_name(term: re.Match[str]) -> str:
 
 
 def _file_named(path: str) -> str:
-    """What a picture calls an image: the name of its file, and the time of a frame as m:ss."""
+    """What a picture calls an image: the name of its file, of a frame the time first (m:ss).
+
+    Long names are cut at their end.
+    """
     frame = split_frame(path)
     if frame:
         minutes, seconds = divmod(int(frame[1]), 60)
-        return f"{Path(frame[0]).name}, {minutes}:{seconds:02}"
+        return f"{minutes}:{seconds:02}, {Path(frame[0]).name}"
     return Path(path.rsplit("::", maxsplit=1)[-1]).name
 
 

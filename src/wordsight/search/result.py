@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from wordsight.nomatch import Decision, Verdict
     from wordsight.search.alike import Likeness
     from wordsight.search.relevance import Count
@@ -80,6 +83,8 @@ class Result:
     """Whether words that are written in images made this a match (see text.py)."""
     count: Count | None = None
     likeness: Likeness | None = None
+    vector: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    """The query's [D], of unit length."""
 
     @property
     def verdict(self) -> Verdict:

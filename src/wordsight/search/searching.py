@@ -274,6 +274,7 @@ def _result(
         top_z=float(scores.z[i].max()) if best is not None and query.in_words else None,
         notices=_notices(model, query.query),
         count=ranking.relevance.count,
+        vector=query.vector,
     )
 
 
