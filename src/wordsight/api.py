@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from wordsight.errors import LibraryChangedError, LibraryError, WordsightError
 from wordsight.library import ModelRecord, Store
-from wordsight.video import split_frame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,48 +25,6 @@ if TYPE_CHECKING:
     from wordsight.search.text import TextReport
     from wordsight.sources import Source
     from wordsight.video.sampling import Every
-
-
-_IMAGE_TERM = re.compile(r'@"([^"]*)"')
-
-
-def _file_name(term: re.Match[str]) -> str:
-    return Path(term[1]).name
-
-
-def _file_named(path: str) -> str:
-    """What a picture calls an image: the name of its file, of a frame the time first (m:ss).
-
-    Long names are cut at their end.
-    """
-    frame = split_frame(path)
-    if frame:
-        minutes, seconds = divmod(int(frame[1]), 60)
-        return f"{minutes}:{seconds:02}, {Path(frame[0]).name}"
-    return Path(path.rsplit("::", maxsplit=1)[-1]).name
-
-
-def _names(paths: Sequence[str]) -> list[str]:
-    """What a picture calls these images; with the folder where the name alone would not do."""
-    names = [_file_named(path) for path in paths]
-    return [
-        f"{_folder(path)}/{name}" if names.count(name) > 1 else name
-        for path, name in zip(paths, names, strict=True)
-    ]
-
-
-def _folder(path: str) -> str:
-    """The name of the folder that an image lies in, or of the archive, or of its video's folder."""
-    file, _ = split_frame(path) or (path.replace("::", "/"), 0)
-    return Path(file).parent.name
-
-
-def _title(query: str) -> str:
-    """A query as the heading of a picture; of image files only the names."""
-    if image := _IMAGE_TERM.fullmatch(query):
-        name = _file_name(image)
-        return f"More like {'this image' if name == 'image' else name}"  # pixels have no name
-    return f"\u201c{_IMAGE_TERM.sub(_file_name, query)}\u201d"
 
 
 class Library:
@@ -324,6 +280,7 @@ class Library:
     def timeline(self, found: Moments) -> Image:
         """A picture of moments: a row a video, those with moments first."""
         from wordsight import render
+        from wordsight.render import captions
 
         spans: dict[str, list[tuple[float, float]]] = {}
         pictures: dict[str, list[Image | None]] = {}
@@ -346,7 +303,9 @@ class Library:
         number = len(found.moments)
         told = f"{number} moment{'s' * (number != 1)}; the line is the score in deviations (z)"
         least = found.least if found.least < float("inf") else None
-        return render.timeline(strips, title=_title(found.query), subtitle=told, threshold=least)
+        return render.timeline(
+            strips, title=captions.title(found.query), subtitle=told, threshold=least
+        )
 
     def _thumbnail(self, moment: Moment) -> Image:
         from wordsight import render
@@ -391,12 +350,13 @@ class Library:
         count as relevant are pale.
         """
         from wordsight import render
+        from wordsight.render import captions
 
         tiles = self._tiles(result)
         if result.verdict == "none":
-            query = _IMAGE_TERM.sub(_file_name, result.query)
+            query = captions.words(result.query)
             return render.no_match_card(query, [result.explanation()], tiles or None)
-        title, subtitle = _title(result.query), f"model {result.model}"
+        title, subtitle = captions.title(result.query), f"model {result.model}"
         if result.count:
             subtitle = f"{result.how_many()}; {subtitle}"
         if result.verdict == "unsure":
@@ -406,22 +366,24 @@ class Library:
     def comparison(self, baseline: Result, crop_aware: Result) -> Image:
         """A picture of two results for one query beside each other, with what moved."""
         from wordsight import render
+        from wordsight.render import captions
 
         old = {hit.id: hit.rank for hit in baseline.hits}
         return render.side_by_side(
             self._tiles(baseline),
             self._tiles(crop_aware, old),
             ("Baseline: whole images", "Crop-aware: best crop counts"),
-            title=_title(crop_aware.query),
+            title=captions.title(crop_aware.query),
             subtitle=f"model {crop_aware.model}",
         )
 
     def _tiles(self, result: Result, old: dict[str, int] | None = None) -> list[Tile]:
         """The hits as tiles; with the ranks of ``old``, what moved."""
         from wordsight import render
+        from wordsight.render import captions
 
         tiles = []
-        names = _names([hit.path for hit in result.hits])
+        names = captions.names([hit.path for hit in result.hits])
         ends = any(hit.relevant for hit in result.hits)
         for hit, name in zip(result.hits, names, strict=True):
             z = "" if hit.z is None else f"  z {hit.z:.1f}"
