@@ -67,7 +67,7 @@ def each_way(
 ) -> wordsight.Library:
     """The library as it is searched in memory, by an index, and in a process of its own."""
     if request.param == "large":
-        monkeypatch.setattr("wordsight.library.store.NEAREST", 1)
+        monkeypatch.setattr("wordsight.library.index.scoring.NEAREST", 1)
         monkeypatch.setenv("WORDSIGHT_EXACT_MB", "0.001")
         assert library.store.is_large
     if request.param == "fresh":
@@ -236,7 +236,7 @@ def test_a_filter_that_most_of_a_large_library_passes(
     tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is neither read whole, nor taken for less than it is."""
-    monkeypatch.setattr("wordsight.library.large._SAMPLE", 400)
+    monkeypatch.setattr("wordsight.library.index.large._SAMPLE", 400)
     library = random_library(tmp_path / "lib", model, 4000)
     where, queries = "label <> 'l3'", ["red", *(f"unrelated {n}" for n in range(99))]
     exact = library.search(queries, 5, where=where, anyway=True)
@@ -287,7 +287,7 @@ def test_an_older_library_gains_metadata_without_embedding(
     large: bool,
 ) -> None:
     if large:
-        monkeypatch.setattr("wordsight.library.store.NEAREST", 1)
+        monkeypatch.setattr("wordsight.library.index.scoring.NEAREST", 1)
         monkeypatch.setenv("WORDSIGHT_EXACT_MB", "0.001")
     ids, vectors = library.vectors() if not large else ([], np.zeros(0))
     age(library)

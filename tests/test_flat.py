@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wordsight.library.flat import FlatVectors, widen
+from wordsight.library.index.flat import FlatVectors, widen
 
 DIM = 128
 

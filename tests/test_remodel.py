@@ -408,7 +408,7 @@ def test_a_search_that_the_swap_overtakes_begins_again(
     library: wordsight.Library, monkeypatch: pytest.MonkeyPatch, opened: bool, sidecar: bool
 ) -> None:
     if not sidecar:
-        monkeypatch.setattr(Store, "_make_sidecar", lambda store: None)
+        monkeypatch.setattr(Store, "make_sidecar", lambda store: None)
     reader = wordsight.open(library.path)
     # Else it is in the middle of the first search.
     monkeypatch.setattr(Store, "preload", lambda store, **_: None)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import wordsight
 from wordsight.errors import LibraryError
 from wordsight.library import ImageRecord, Store, ViewRecord
-from wordsight.library.sidecar import Sidecar, _Words
+from wordsight.library.index.sidecar import Sidecar, _Words
 
 Photos = Callable[..., Path]
 
@@ -53,7 +53,7 @@ def library(tmp_path: Path, model: ColourModel) -> wordsight.Library:
 
 def looked_at(store: Store) -> bool:
     """Whether the table itself was opened."""
-    return store._dataset is not None
+    return store.opened is not None
 
 
 def test_it_says_what_the_table_says(library: wordsight.Library, model: ColourModel) -> None:
@@ -106,7 +106,7 @@ def test_statistics_are_kept_for_the_version_they_are_of(
     newer = wordsight.open(library.path, model).store
     theirs = newer.calibration(newer.snapshot()).to_arrays()
     assert any(not np.array_equal(mine[name], theirs[name]) for name in mine)
-    fresh = newer._calibrate(newer.snapshot(), True).to_arrays()
+    fresh = newer.scoring._calibrate(newer.snapshot(), True).to_arrays()
     assert all(np.array_equal(theirs[name], fresh[name]) for name in fresh)
 
 

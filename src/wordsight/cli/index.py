@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -162,6 +161,7 @@ class _Index(TyperCommand):
 def index(
     paths: _Paths = None,
     library: options.LibraryOption = None,
+    storage_option: options.StorageOption = None,
     model: _Model = None,
     crops: _Crops = None,
     exclude: _Exclude = None,
@@ -231,7 +231,7 @@ def _check(paths: Sequence[str], *, plot: Path | None, watch: bool, text: bool |
 
 def _run(
     paths: Sequence[str],
-    place: Path | None,
+    place: str | None,
     opening: tuple[str | None, options.Runtime, options.Precision],
     chosen: dict[str, Any],
     text: bool | None,
@@ -250,7 +250,7 @@ def _run(
     except (ModelError, SourceError):
         library.store.refresh()
         if fresh and not len(library):  # an empty library would be found later, and puzzle
-            shutil.rmtree(library.path, ignore_errors=True)
+            library.store.delete()
         elif fresh:
             say(KEPT)
         raise
@@ -260,8 +260,8 @@ def _run(
     unusable = report.failed and not report.images
     texts = None if unusable else read_texts(library, text)
     if fresh and unusable:
-        shutil.rmtree(library.path, ignore_errors=True)
-    print_report(report, texts, library.path, as_json)
+        library.store.delete()
+    print_report(report, texts, library.place, as_json)
     if unusable:
         raise WordsightError("no image could be read, so nothing was indexed.")
     return library, report
@@ -306,7 +306,7 @@ def _watch(
             say(f"wordsight: {error}")
             continue
         if report.changed or (texts and texts.read):
-            print_report(report, texts, library.path, as_json)
+            print_report(report, texts, library.place, as_json)
 
 
 def _interval(every: str | None) -> Every | None:

@@ -77,7 +77,7 @@ class Run:
             report,
             every=read_every(store.every),
             crops=self.decoder.crops,
-            side=self.decoder.side,
+            side=self.decoder.frame_side,
             recheck=recheck,
             tick=self._advance,
         )
@@ -233,9 +233,14 @@ class Run:
         if donor and decoded.regions is None:
             return replace(donor, metadata=metadata, **place)  # type: ignore[arg-type]
         whole = donor.views[0] if donor else ViewRecord(own.pop(0))
+        regions = decoded.regions or ()
         crops = [
             ViewRecord(in_context(vector, whole.vector), "crop", r.box, r.label, r.score)
-            for vector, r in zip(own, decoded.regions or (), strict=True)
+            for vector, r in zip(own[: len(regions)], regions, strict=True)
+        ]
+        parts = [
+            ViewRecord(vector, "moving", box)
+            for vector, box in zip(own[len(regions) :], item.parts, strict=True)
         ]
         return ImageRecord(
             **place,  # type: ignore[arg-type]
@@ -244,7 +249,7 @@ class Run:
             height=decoded.height,
             crops=self.decoder.crops,
             metadata=metadata,
-            views=[whole, *crops],
+            views=[whole, *crops, *parts],
         )
 
     def _count(self, decoded: Decoded, donor: ImageRecord | None) -> None:

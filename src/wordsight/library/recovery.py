@@ -11,7 +11,7 @@ from typing import Any
 from wordsight.errors import LibraryError
 from wordsight.library.checksums import FOLDERS, Checksums
 from wordsight.library.files import sync_path
-from wordsight.library.sidecar import newest_manifest
+from wordsight.library.index.sidecar import newest_manifest
 from wordsight.library.table import drop_fragments, files_of, open_table
 
 _DERIVED = ("sidecar.npz", "statistics*.npz", "nearby*.npz", "flat.npz", "views-*.ann")

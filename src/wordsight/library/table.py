@@ -210,7 +210,7 @@ def matrix_of(column: Any, matrix: NDArray[np.float32] | None = None) -> NDArray
     """A column of vectors as float32 [n, D], written into ``matrix`` where there is one."""
     import numpy as np
 
-    from wordsight.library.flat import widen
+    from wordsight.library.index.flat import widen
 
     if matrix is None:
         matrix = np.empty((len(column), column.type.list_size), np.float32)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wordsight.library.flat import FlatVectors
+from wordsight.library.index.flat import FlatVectors
 from wordsight.library.table import METADATA, NUMBERS, columns_of
 
 if TYPE_CHECKING:
