@@ -293,7 +293,7 @@ class Reader(Settings):
         """
         import numpy as np
 
-        if (beside := self._sidecar) is None:
+        if (beside := self.sidecar) is None:
             return None
         sides: NDArray[np.int64] = np.maximum(beside.numbers["width"], beside.numbers["height"])
         return sides
