@@ -86,7 +86,7 @@ class Instant:
                 Decoded(item, item.id * 2, 32, 32, vectors=[vector], regions=[])
                 for item, vector in zip(items, vectors, strict=False)
             ]
-            yield from pickle.loads(pickle.dumps(answer))  # noqa: S301
+            yield from pickle.loads(pickle.dumps(answer))
 
 
 def driver_rate(folder: Path, count: int) -> float:

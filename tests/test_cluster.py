@@ -28,7 +28,7 @@ IMAGES = 3 * CHUNK
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
-    ray = pytest.importorskip("ray", reason="make test-cluster installs it")
+    ray = pytest.importorskip("ray", reason="make test-cloud installs it")
     ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
     yield ray
     ray.shutdown()
@@ -170,7 +170,7 @@ def test_a_machine_without_the_model_is_sent_it(tmp_path: Path) -> None:
 
 
 def test_a_cluster_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="make test-cluster installs it")
+    pytest.importorskip("ray", reason="make test-cloud installs it")
     Image.new("RGB", (64, 48), "red").save(tmp_path / "a.png")
     began = time.monotonic()
     done = subprocess.run(
