@@ -1,7 +1,7 @@
 """Measure the starter CLIP from its ONNX files: ``python -m training.evaluate_starter``.
 
 Prints every figure of the model card; ``--json`` prints them for machines. ``--only`` picks
-measurements by name, ``--model`` another folder.
+measurements by name, ``--model`` another folder. ``imagenet`` needs the packages of training.
 """
 
 from __future__ import annotations
@@ -71,8 +71,17 @@ def _quantiles(scores: Rows) -> dict[str, float]:
 class Measures:
     """Every measurement, each made when it is first asked for."""
 
-    def __init__(self, model: Model, data: Path, bank: Path, work: Path) -> None:
+    def __init__(
+        self,
+        model: Model,
+        data: Path,
+        bank: Path,
+        work: Path,
+        folder: Path | None = None,
+        sample: Path | None = None,
+    ) -> None:
         self.model, self.data, self.bank, self.work = model, data, bank, work
+        self.folder, self.sample = folder, sample
         self.wordnet = WordNet()
 
     @cached_property
@@ -214,6 +223,38 @@ class Measures:
         seen = self.model.see(p.open() for p in images.coco(self.data))
         return coco_figures(seen, images.coco_records(self.data), self.model)
 
+    def photographs(self) -> dict[str, Any]:
+        """Captions find photographs of a folder (``--photographs``), best such as no step saw."""
+        if self.folder is None:
+            return {}
+        records, pictures = images.captioned(self.folder)
+        return coco_figures(self.model.see(p.open() for p in pictures), records, self.model)
+
+    def imagenet(self) -> dict[str, Any]:
+        """Naming among ImageNet's classes, beside the published backbone (``--imagenet``).
+
+        The folder holds a picture of each class, its names in the order of the classes.
+        """
+        if self.sample is None:
+            return {}
+        import torch
+
+        from .starter import backbone, features, prompts
+
+        files = sorted(self.sample.glob("*.JPEG"))
+        pictures = [images.Picture(file.read_bytes()) for file in files]
+        truth = np.arange(len(pictures))
+        names = self.model.words(prompts.imagenet_names())
+        mine = (self.model.see(p.open() for p in pictures) @ names.T).argmax(1) == truth
+        published = backbone.imagenet("lite2")
+        encode = features.encoder(published, "cpu")
+        with torch.inference_mode():
+            rows = encode(images.prepare(p.open(), features.SIZE) for p in pictures)
+            own = published.classify(rows).argmax(1).numpy() == truth
+        return {"pictures": len(truth), "top1": round(float(mine.mean()), 4),
+                "backbone": round(float(own.mean()), 4),
+                "kept": round(float(mine.mean() / own.mean()), 4)}  # fmt: skip
+
     def teacher(self) -> dict[str, Any]:
         """Cosine between the text tower and its teacher (needs the work folder)."""
         _, _, meanings = table.open_teacher(self.work)
@@ -230,7 +271,7 @@ class Measures:
 
 
 ALL = ("accuracy", "raw", "unseen", "class_names", "hyponyms", "no_match", "near_misses",
-       "caltech", "coco", "teacher")  # fmt: skip
+       "caltech", "coco", "photographs", "imagenet", "teacher")  # fmt: skip
 
 
 def main() -> None:
@@ -240,12 +281,15 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--bank", type=Path, default=BANK)
     parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--photographs", type=Path, metavar="DIR", help="JPEGs and captions.json")
+    parser.add_argument("--imagenet", type=Path, metavar="DIR", help="a JPEG of each class")
     parser.add_argument("--only", default=",".join(ALL))
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     if args.data is None:
         parser.error("--data (or WORDSIGHT_DATA) is needed")
-    measures = Measures(Model(args.model), Path(args.data), args.bank, args.work)
+    measures = Measures(Model(args.model), Path(args.data), args.bank, args.work,
+                        args.photographs, args.imagenet)  # fmt: skip
     found = {name: getattr(measures, name)() for name in args.only.split(",")}
     if args.json:
         print(json.dumps(found, indent=1))

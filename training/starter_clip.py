@@ -1,11 +1,15 @@
 """Train a CLIP for photographs: ``python -m training.starter_clip --data DIR --out DIR``.
 
 Steps, in order: ``table`` (words, captions and the teacher's vectors), ``text`` (the text tower),
-``vision`` (backbone and head, aligned with the text tower), ``head`` (the head alone, again, on
-frozen features), ``export`` (ONNX files and settings). Every step leaves its result in ``--work``.
-``--backbone FILE`` takes the backbone of an earlier run, with whatever text tower that one had, in
-place of the step ``vision``. ``--quick`` runs all of it in minutes, on a small part of the data: to
-see that it works, the model is no good.
+``prompts`` (what that tower makes of words and captions), ``vision`` (backbone and head, aligned
+with the text tower), ``head`` (the head alone, again, on frozen features), ``export`` (ONNX files
+and settings). Every step leaves its result in ``--work``.
+
+``--textual DIR`` takes the text tower of a model directory in place of the step ``text``.
+``--backbone`` takes the backbone of an earlier run, or the published lite0 or lite2 as it is, in
+place of the step ``vision``. ``--held-out`` shows neither step a photograph of the COCO pack: a
+model to judge on them. ``--quick`` runs all of it in minutes, on a small part of the data: to see
+that it works, the model is no good.
 """
 
 from __future__ import annotations
@@ -15,12 +19,11 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-STEPS = ("table", "text", "vision", "head", "export")
+STEPS = ("table", "text", "prompts", "vision", "head", "export")
 HERE = Path(__file__).resolve().parent
 
 
-def main() -> None:
-    """Run the steps that are asked for."""
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=os.environ.get("WORDSIGHT_DATA"))
     parser.add_argument("--out", type=Path, required=True)
@@ -30,16 +33,27 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", help="cuda: 7 minutes on an H100 for vision")
     parser.add_argument("--minutes", type=float, help="of the step vision; default: 7, on CPUs 120")
-    parser.add_argument("--backbone", type=Path, metavar="FILE", help="vision.pt of an earlier run")
+    parser.add_argument("--photographs", type=Path, nargs="*", default=[], metavar="DIR",
+                        help="further photographs: JPEGs and captions.json")  # fmt: skip
+    parser.add_argument("--textual", type=Path, metavar="DIR", help="a model directory")
+    parser.add_argument("--backbone", help="vision.pt of an earlier run, lite0 or lite2")
+    parser.add_argument("--held-out", action="store_true", help="without the COCO pack")
     parser.add_argument("--quick", action="store_true", help="a trial: little data, few steps")
     args = parser.parse_args()
     if args.data is None:
         parser.error("--data (or WORDSIGHT_DATA) is needed")
-    steps = args.steps.split(",")
-    if unknown := set(steps) - set(STEPS):
+    args.steps = args.steps.split(",")
+    if unknown := set(args.steps) - set(STEPS):
         parser.error(f"--steps: no step {', '.join(sorted(unknown))}; there are {', '.join(STEPS)}")
-    every = 17 if args.quick else 1  # the shards take the ten classes in turn
     args.work = args.work or HERE / "work" / ("starter-quick" if args.quick else "starter")
+    return args
+
+
+def main() -> None:
+    """Run the steps that are asked for."""
+    args = _arguments()
+    steps = args.steps
+    every = 17 if args.quick else 1  # the shards take the ten classes in turn
     args.work.mkdir(parents=True, exist_ok=True)
 
     import torch
@@ -48,19 +62,18 @@ def main() -> None:
     if "table" in steps and not (args.work / "table.json").exists():
         from .starter import table
 
-        table.build(args.data, args.work, args.bank, every)
-    if "text" in steps:
+        table.build(args.data, args.work, args.bank, args.photographs, every)
+    if "text" in steps and args.textual is None:
         from .starter import train_text
 
         text_plan = train_text.TextPlan(every=every)
         if args.quick:
             text_plan = replace(text_plan, steps=30, focus=20)
         train_text.train(args.work, text_plan)
-    if "vision" in steps or "head" in steps:
+    if "prompts" in steps and not (args.work / "prompts.npz").exists():
         from .starter import prompts
 
-        if not (args.work / "prompts.npz").exists():
-            prompts.build(args.work, prompts.text_tower(args.work))
+        prompts.build(args.work, prompts.text_tower(args.textual or args.work))
     if "vision" in steps and args.backbone is None:
         from .starter import train_vision
 
@@ -68,17 +81,20 @@ def main() -> None:
         plan = replace(plan, every=every, minutes=args.minutes or plan.minutes)
         if args.quick:
             plan = replace(plan, minutes=0.5, batch=32, sizes=(64,))
-        train_vision.train(args.data, args.work, plan, args.device)
+        train_vision.train(args.data, args.work, plan, args.device, args.photographs, args.held_out)
     if "head" in steps:
         from .starter import train_head
 
-        backbone = args.backbone or args.work / "vision.pt"
+        backbone = train_head.load_backbone(args.backbone or str(args.work / "vision.pt"))
         head_plan = train_head.HeadPlan(steps=100 if args.quick else train_head.HeadPlan.steps)
-        train_head.run(args.data, args.work, backbone, args.device, every, head_plan)
+        train_head.run(
+            args.data, args.work, backbone, args.photographs, args.held_out, args.device, every,
+            head_plan,
+        )  # fmt: skip
     if "export" in steps:
         from .starter import export
 
-        export.write(args.work, args.out)
+        export.write(args.work, args.out, args.textual)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ class Backbone(nn.Module):
 
     def __init__(self, kind: str) -> None:
         super().__init__()
+        self.kind = kind
         width, depth = KINDS[kind]
         self._conv_stem = SameConv(3, 32, 3, 2)
         blocks: list[_Block] = []

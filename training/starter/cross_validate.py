@@ -1,8 +1,9 @@
 """Figures of photographs that no head has seen: ``python -m training.starter.cross_validate``.
 
-Five heads, each trained without a fifth of the COCO photographs, on features of one frozen
-backbone. With ``--backbone lite2`` (the published ImageNet weights) nothing measured was trained
-on; the backbone of a training run has seen all of these photographs with their captions.
+Five heads by the recipe of the shipped one, each trained without a fifth of the COCO pack's
+photographs, on features of one frozen backbone. With ``--backbone lite2`` (the published ImageNet
+weights) nothing measured was trained on; the backbone of a training run may have seen all of these
+photographs with their captions.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from pathlib import Path
 import torch
 
 from . import features, images, prompts, train_head
-from .backbone import KINDS, imagenet
 from .figures import TEMPLATE, coco_figures
 from .head import Goals
 
@@ -23,10 +23,10 @@ FOLDS = 5
 
 
 class Texts:
-    """The text tower of a work folder."""
+    """The text tower of a work folder or a model directory."""
 
-    def __init__(self, work: Path) -> None:
-        self.encode = prompts.text_tower(work)
+    def __init__(self, place: Path) -> None:
+        self.encode = prompts.text_tower(place)
 
     def read(self, texts: Sequence[str]) -> prompts.Vectors:
         """Vectors of texts."""
@@ -43,19 +43,22 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("WORDSIGHT_DATA"))
     parser.add_argument("--work", type=Path, required=True, help="of a training run")
     parser.add_argument("--backbone", default="lite2", help="lite0, lite2 or vision.pt of a run")
+    parser.add_argument("--photographs", type=Path, nargs="*", default=[], metavar="DIR")
+    parser.add_argument("--textual", type=Path, help="a model directory, as in the run")
     args = parser.parse_args()
-    name = args.backbone
-    backbone = imagenet(name) if name in KINDS else train_head.load_backbone(Path(name))
-    known = features.build(backbone, Path(args.data))
+    backbone = train_head.load_backbone(args.backbone)
+    known = features.build(backbone, args.data, args.photographs)
     goals = Goals.load(args.work, torch.device("cpu"))
-    records = images.coco_records(Path(args.data))
-    part = torch.arange(len(records)) % FOLDS
+    records = images.coco_records(args.data)
+    # Further photographs are in no part: every head is trained on them.
+    part = torch.full((len(known["whole"]),), FOLDS)
+    part[: len(records)] = torch.arange(len(records)) % FOLDS
     seen = torch.zeros(len(records), goals.words.shape[1])
     for fold in range(FOLDS):
         head = train_head.train(known, backbone._fc, goals, torch.where(part != fold)[0])
-        held = part == fold
-        seen[held] = train_head.embed(head, backbone._fc, known["coco"][held])
-    for key, value in coco_figures(seen.numpy(), records, Texts(args.work)).items():
+        held = torch.where(part == fold)[0]
+        seen[held] = train_head.embed(head, backbone._fc, known["whole"][held])
+    for key, value in coco_figures(seen.numpy(), records, Texts(args.textual or args.work)).items():
         print(f"{key:24} {value}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import unicodedata
 import warnings
 from pathlib import Path
@@ -15,12 +16,12 @@ from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from .backbone import CLASSES, MEAN, STD, Backbone
-from .head import Head
-from .student import CONTEXT, PAD, TextTower, open_tokenizer
+from .features import SIZE
+from .head import Head, ImageTower
+from .student import CONTEXT, PAD, load_text_tower, open_tokenizer
 from .table import DIM
-from .train_vision import ImageTower
 
-VERSION = "2.0"
+VERSION = "2.1"
 OPSET = 17
 
 
@@ -113,16 +114,12 @@ def _onnx(module: nn.Module, sample: Tensor, name: str, path: Path) -> None:
     onnx.save(model, str(path))
 
 
-def load_towers(work: Path) -> tuple[ImageTower, int, TextTower]:
-    """The trained towers, and the size in pixels that the image tower takes."""
-    seen = torch.load(work / "image.pt", weights_only=True)
-    head = Head(torch.zeros(CLASSES, DIM))
-    vision = ImageTower(Backbone(seen["kind"]), head)
-    vision.load_state_dict(seen["tower"])
-    read = torch.load(work / "text.pt", weights_only=False)  # our own file
-    text = TextTower(read["tower"]["tokens.weight"].shape[0], DIM)
-    text.load_state_dict(read["tower"])
-    return vision.eval(), seen["size"], text.eval()
+def image_tower(work: Path) -> ImageTower:
+    """The trained image tower."""
+    saved = torch.load(work / "image.pt", weights_only=True)
+    tower = ImageTower(Backbone(saved["kind"]), Head(torch.zeros(CLASSES, DIM)))
+    tower.load_state_dict(saved["tower"])
+    return tower.eval()
 
 
 def english(tokenizer: dict[str, Any]) -> dict[str, Any]:
@@ -140,27 +137,34 @@ def english(tokenizer: dict[str, Any]) -> dict[str, Any]:
     return tokenizer
 
 
-def write(work: Path, out: Path) -> None:
-    """Write all files of the model but its card."""
-    vision, size, text = load_towers(work)
-    _onnx(vision, torch.randn(2, 3, size, size), "image", out / "visual/model.onnx")
+def _write_text_tower(work: Path, out: Path) -> None:
     ids = torch.zeros(2, CONTEXT, dtype=torch.int32)
     ids[:, :3] = torch.tensor([101, 5, 102])
-    _onnx(text, ids, "text", out / "textual/model.onnx")
-    _json(out / "textual/tokenizer.json", english(json.loads(open_tokenizer().to_str())))
-    _json(out / "textual/tokenizer_config.json", {
+    _onnx(load_text_tower(work), ids, "text", out / "model.onnx")
+    _json(out / "tokenizer.json", english(json.loads(open_tokenizer().to_str())))
+    _json(out / "tokenizer_config.json", {
         "bos_token": "[CLS]", "eos_token": "[SEP]", "unk_token": "[UNK]", "pad_token": PAD,
         "model_max_length": CONTEXT, "tokenizer_class": "PreTrainedTokenizerFast",
     })  # fmt: skip
+
+
+def write(work: Path, out: Path, textual: Path | None = None) -> None:
+    """Write all files of the model but its card; the text tower may be another model's."""
+    vision = image_tower(work)
+    _onnx(vision, torch.randn(2, 3, SIZE, SIZE), "image", out / "visual/model.onnx")
+    if textual is None:
+        _write_text_tower(work, out / "textual")
+    else:
+        shutil.copytree(textual / "textual", out / "textual", dirs_exist_ok=True)
     _json(out / "visual/preprocess_cfg.json", {
-        "size": [size, size], "mode": "RGB", "mean": [MEAN] * 3, "std": [STD] * 3,
+        "size": [SIZE, SIZE], "mode": "RGB", "mean": [MEAN] * 3, "std": [STD] * 3,
         "interpolation": "bicubic", "resize_mode": "shortest", "fill_color": 0,
     })  # fmt: skip
     _json(out / "config.json", {
         "embed_dim": DIM,
-        "vision_cfg": {"image_size": size},
+        "vision_cfg": {"image_size": SIZE},
         "text_cfg": {
-            "context_length": CONTEXT, "vocab_size": text.tokens.num_embeddings,
+            "context_length": CONTEXT, "vocab_size": open_tokenizer().get_vocab_size(),
             "tokenizer_kwargs": {"clean": "lower"},
         },
         "logit_scale": round(vision.head.word_scale.exp().item(), 4), "model_name": "starter",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +16,8 @@ from .precision import autocast
 
 SIZE = 224
 BATCH = 64
-# Pieces of each COCO photograph: more photographs for the backbone's opinion to be kept on.
-PIECES = 8
+# Pieces of each photograph: more photographs for the backbone's opinion to be kept on.
+PIECES = 2
 
 
 def _pieces(picture: Image.Image, random: np.random.Generator) -> Iterator[Image.Image]:
@@ -89,20 +90,31 @@ def _openvino(backbone: Backbone) -> Callable[[torch.Tensor], torch.Tensor]:
     return run
 
 
-def build(backbone: Backbone, data: Path, device: str = "cpu", every: int = 1) -> dict[str, object]:
-    """Features and what the pictures show, by name: cifar, caltech, coco, squashed, pieces."""
+def build(
+    backbone: Backbone,
+    data: Path,
+    further: Sequence[Path] = (),
+    device: str = "cpu",
+    every: int = 1,
+) -> dict[str, Any]:
+    """Features and what the pictures show, by name: cifar, caltech, whole, squashed, pieces.
+
+    Features are [N, 1280]. The last three are of the photographs of :func:`images.photographs`, in
+    their order: of all of them, whatever ``every`` leaves of the others.
+    """
     encode = encoder(backbone, device)
     random = np.random.default_rng(0)
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     cifar, caltech = images.cifar(data, train=True)[::every], images.caltech(data, train=True)
     found["cifar"] = encode(images.prepare(_moved(p.open(), random), SIZE) for p in cifar)
     found["cifar_concept"] = [p.concept for p in cifar]
     caltech = caltech[::every]
     found["caltech"] = encode(images.prepare(p.open(), SIZE) for p in caltech)
     found["caltech_concept"] = [p.concept for p in caltech]
-    photographs = [p.open() for p in images.coco(data)[::every]]
-    for name, prepare in (("coco", images.prepare), ("squashed", images.squash)):
-        found[name] = encode(prepare(p, SIZE) for p in photographs)
-    pieces = (images.prepare(q, SIZE) for p in photographs for q in _pieces(p, random))
-    found["pieces"] = encode(pieces)
+    _, photographs = images.photographs(data, further)
+    for name, prepare in (("whole", images.prepare), ("squashed", images.squash)):
+        found[name] = encode(prepare(p.open(), SIZE) for p in photographs)
+    found["pieces"] = encode(
+        images.prepare(q, SIZE) for p in photographs for q in _pieces(p.open(), random)
+    )
     return found

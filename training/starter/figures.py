@@ -1,4 +1,4 @@
-"""How well captions and names of objects find the COCO photographs."""
+"""How well captions, and names of objects where these are known, find photographs."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ def coco_figures(seen: Rows, records: Sequence[Photograph], model: Reader) -> di
         found[f"caption_to_photo_r{k}"] = round(float((rank < k).mean()), 4)
     marked = [i for i, r in enumerate(records) if r.objects is not None]
     names = sorted({name for i in marked for name in records[i].objects or ()})
+    if not names:
+        return found
     precision = []
     for name, row in zip(names, model.words(names) @ seen[marked].T, strict=True):
         order = np.argsort(-row, kind="stable")

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .backbone import FEATURES
+from .backbone import FEATURES, Backbone
 from .table import DIM
 
 HIDDEN = 1024
@@ -44,6 +44,20 @@ class Head(nn.Module):
         """Unit vectors, [N, 256]."""
         added = self.down(F.dropout(F.relu(self.up(features)), 0.2, self.training))
         return F.normalize(logits.softmax(-1) @ self.classes + added, dim=-1)
+
+
+class ImageTower(nn.Module):
+    """Backbone and head: normalised pictures to unit vectors."""
+
+    def __init__(self, backbone: Backbone, head: Head) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Unit vectors, [N, 256]."""
+        features = self.backbone(pixels).float()
+        vectors: Tensor = self.head(features, self.backbone.classify(features))
+        return vectors
 
 
 @dataclass

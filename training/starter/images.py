@@ -7,7 +7,7 @@ import json
 import tarfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -84,7 +84,7 @@ def caltech(data: Path, train: bool) -> list[Picture]:
 
 @dataclass(frozen=True)
 class Photograph:
-    """A COCO photograph: its file name, its captions, and the names of what COCO marked in it.
+    """A photograph: its file name, its captions, and the names of what COCO marked in it.
 
     ``objects`` is None where COCO's objects are not known.
     """
@@ -121,6 +121,23 @@ def coco(data: Path) -> list[Picture]:
     """The COCO photographs, in the order of :func:`coco_records`."""
     contents = dict(_members(data / "coco-captions" / "images.tar"))
     return [Picture(contents[record.name]) for record in coco_records(data)]
+
+
+def captioned(folder: Path) -> tuple[list[Photograph], list[Picture]]:
+    """Photographs of a folder: JPEGs, and ``captions.json``, a list of captions by file name."""
+    texts = json.loads((folder / "captions.json").read_text(encoding="utf-8"))
+    records = [Photograph(name, texts[name]) for name in sorted(texts)]
+    return records, [Picture((folder / record.name).read_bytes()) for record in records]
+
+
+def photographs(data: Path, further: Sequence[Path]) -> tuple[list[Photograph], list[Picture]]:
+    """The COCO photographs, then those of further folders: what is known of each, and its bytes."""
+    records, pictures = list(coco_records(data)), coco(data)
+    for folder in further:
+        more, shown = captioned(folder)
+        records += more
+        pictures += shown
+    return records, pictures
 
 
 def concept_names(data: Path) -> list[str]:

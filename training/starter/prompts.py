@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .student import TextTower, open_tokenizer, pack
+from .student import load_text_tower, open_tokenizer, pack
 from .table import DIM
 from .teacher import Vectors, unit
 from .wordnet import WordNet
@@ -25,26 +25,50 @@ Encode = Callable[[Sequence[str]], Vectors]
 TEMPLATES = ("a photo of a {}.", "{}", "a {}", "a blurry photo of a {}.")
 # A noun nearer than this to a word that pictures are shown with is no negative.
 NEAR = 0.5
+BATCH = 256
 
 
-def text_tower(work: Path) -> Encode:
-    """The trained text tower as a function of texts."""
+def text_tower(place: Path) -> Encode:
+    """The text tower of a work folder or of a model directory, as a function of texts."""
     tokenizer = open_tokenizer()
-    state = torch.load(work / "text.pt", weights_only=False)["tower"]  # our own file
-    tower = TextTower(state["tokens.weight"].shape[0], DIM)
-    tower.load_state_dict(state)
-    tower.eval()
+    run = _exported(place) if (place / "textual").exists() else _trained(place)
 
-    @torch.inference_mode()
     def encode(texts: Sequence[str]) -> Vectors:
-        lower = [text.lower() for text in texts]
-        rows = [
-            tower(pack([e.ids for e in tokenizer.encode_batch(lower[k : k + 256])]))
-            for k in range(0, len(lower), 256)
-        ]
-        return torch.cat(rows).numpy()
+        rows = [e.ids for e in tokenizer.encode_batch([text.lower() for text in texts])]
+        found = np.empty((len(rows), DIM), np.float32)
+        # Rows of like length run together, so that little of a batch is padding.
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        for start in range(0, len(order), BATCH):
+            some = order[start : start + BATCH]
+            found[some] = run(pack([rows[i] for i in some]))
+        return found
 
     return encode
+
+
+def _trained(work: Path) -> Callable[[torch.Tensor], Vectors]:
+    tower = load_text_tower(work)
+
+    @torch.inference_mode()
+    def run(ids: torch.Tensor) -> Vectors:
+        vectors: Vectors = tower(ids).numpy()
+        return vectors
+
+    return run
+
+
+def _exported(directory: Path) -> Callable[[torch.Tensor], Vectors]:
+    import openvino
+
+    core = openvino.Core()
+    graph = core.read_model(str(directory / "textual" / "model.onnx"))
+    graph.reshape([-1, -1])
+    compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(ids: torch.Tensor) -> Vectors:
+        return np.array(compiled(ids.numpy())[0])
+
+    return run
 
 
 def meaning(encode: Encode, words: Sequence[str]) -> Vectors:
@@ -60,20 +84,25 @@ def _in_package(package: str, file: str) -> Path:
     return Path(spec.origin).parent / file
 
 
+def imagenet_names() -> list[str]:
+    """The usual names of ImageNet's 1,000 classes, in their order."""
+    found = runpy.run_path(str(_in_package("open_clip", "zero_shot_metadata.py")))
+    return list(found["IMAGENET_CLASSNAMES"])
+
+
 def imagenet_classes(encode: Encode, wordnet: WordNet) -> Vectors:
     """A vector for each of ImageNet's 1,000 classes.
 
     Its usual name, with the mean of its synset's names (0.3) and the kinds above it (0.2, each
     further one weighing 0.7 of the one before).
     """
-    usual = runpy.run_path(str(_in_package("open_clip", "zero_shot_metadata.py")))
     listed = _in_package("timm", "data/_info/imagenet_synsets.txt")
     offsets = [int(line[1:]) for line in listed.read_text(encoding="utf-8").split()]
     lemmas = [[n.lower() for n in wordnet.synsets[o].lemmas] for o in offsets]
     above = [[wordnet.synsets[a].lemmas[0].lower() for a in wordnet.above(o)[:4]] for o in offsets]
     texts = sorted({t for group in (*lemmas, *above) for t in group})
     known = dict(zip(texts, meaning(encode, texts), strict=True))
-    rows = meaning(encode, list(usual["IMAGENET_CLASSNAMES"]))
+    rows = meaning(encode, imagenet_names())
     rows = rows + 0.3 * np.stack([np.mean([known[n] for n in names], axis=0) for names in lemmas])
     for row, kinds in enumerate(above):
         for step, kind in enumerate(kinds):

@@ -122,3 +122,11 @@ def pack(rows: Sequence[Sequence[int]]) -> Tensor:
     """Rows of token ids, padded with 0 to the longest."""
     length = max(map(len, rows))
     return torch.tensor([[*r, *[0] * (length - len(r))] for r in rows], dtype=torch.int32)
+
+
+def load_text_tower(work: Path) -> TextTower:
+    """The tower that :mod:`train_text` left."""
+    saved = torch.load(work / "text.pt", weights_only=False)["tower"]  # our own file
+    tower = TextTower(len(saved["tokens.weight"]), len(saved["head.bias"]))
+    tower.load_state_dict(saved)
+    return tower.eval()

@@ -8,13 +8,14 @@ classes, trained with or not; nothing in the map is fitted to the words of the t
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from . import concepts, negatives
-from .images import coco_records, concept_names
+from .images import concept_names, photographs
 from .teacher import Meanings, Teacher, Vectors, unit
 from .wordnet import WordNet
 
@@ -51,10 +52,13 @@ def open_teacher(work: Path) -> tuple[WordNet, Teacher, Meanings]:
     return wordnet, teacher, Meanings(teacher, wordnet, GLOSS)
 
 
-def build(data: Path, work: Path, bank: Path | None, every: int = 1) -> None:
+def build(
+    data: Path, work: Path, bank: Path | None, further: Sequence[Path] = (), every: int = 1
+) -> None:
     """Write the words and captions of all pictures, and the space, into ``work``.
 
-    Of the unrelated nouns, one in ``every`` is used.
+    ``further`` are folders of photographs with captions beside the COCO pack's. Of the unrelated
+    nouns, one in ``every`` is used.
     """
     wordnet, _, meanings = open_teacher(work)
     train_nouns, test_nouns = negatives.split(wordnet, bank)
@@ -79,7 +83,7 @@ def build(data: Path, work: Path, bank: Path | None, every: int = 1) -> None:
         words=np.concatenate(vectors),
         owner=np.repeat(np.arange(len(words)), [len(g) for g in words]),
     )
-    captions = [record.captions for record in coco_records(data)]
+    captions = [record.captions for record in photographs(data, further)[0]]
     lists = {"concepts": names, "words": words, "negatives": keep, "test_nouns": test_nouns,
              "captions": captions}  # fmt: skip
     (work / "table.json").write_text(json.dumps(lists), encoding="utf-8")

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import features
-from .backbone import Backbone
-from .head import Goals, Head, caption_loss, class_loss, near_loss, word_loss
+from . import features, images
+from .backbone import KINDS, Backbone, imagenet
+from .head import Goals, Head, ImageTower, caption_loss, class_loss, near_loss, word_loss
 
 _PREFIX = "backbone."
 
@@ -49,14 +49,14 @@ def train(
     photographs: Tensor | None = None,
     plan: HeadPlan | None = None,
 ) -> Head:
-    """A head for these features; of the COCO photographs only ``photographs`` (all) are used."""
+    """A head for the features of :func:`features.build`, with all photographs or only these."""
     plan = plan or HeadPlan()
     torch.manual_seed(plan.seed)
     random = np.random.default_rng(plan.seed)
-    count = len(seen["coco"])
+    count = len(seen["whole"])
     used = torch.arange(count) if photographs is None else photographs
     pieces = seen["pieces"].reshape(count, -1, seen["pieces"].shape[-1])[used].flatten(0, 1)
-    views = torch.stack([seen["coco"], seen["squashed"]])
+    views = torch.stack([seen["whole"], seen["squashed"]])
     labelled = torch.cat([seen["cifar"], seen["caltech"]])
     concept = concepts_of([*seen["cifar_concept"], *seen["caltech_concept"]], goals)
     # What the backbone's opinion is kept on; CIFAR's share is small, it is no authority there.
@@ -89,9 +89,11 @@ def train(
     return head.eval()
 
 
-def load_backbone(saved: Path) -> Backbone:
-    """The backbone of a tower that :mod:`train_vision` wrote."""
-    state = torch.load(saved, weights_only=True)
+def load_backbone(name: str) -> Backbone:
+    """A published backbone (lite0, lite2), or that of a file that :mod:`train_vision` wrote."""
+    if name in KINDS:
+        return imagenet(name)
+    state = torch.load(name, weights_only=True)
     backbone = Backbone(state["kind"])
     backbone.load_state_dict(
         {k.removeprefix(_PREFIX): v.float() for k, v in state["tower"].items()
@@ -103,21 +105,29 @@ def load_backbone(saved: Path) -> Backbone:
 def run(
     data: Path,
     work: Path,
-    saved: Path,
-    device: str,
+    backbone: Backbone,
+    further: Sequence[Path] = (),
+    held_out: bool = False,
+    device: str = "cpu",
     every: int = 1,
     plan: HeadPlan | None = None,
 ) -> None:
-    """Train the head for a saved tower's backbone and write both to ``image.pt``."""
-    state = torch.load(saved, weights_only=True)
-    backbone = load_backbone(saved)
-    known = features.build(backbone, data, device, every)
-    head = train(known, backbone.cpu()._fc, Goals.load(work, torch.device("cpu")), plan=plan)
-    tower = {
-        **{f"{_PREFIX}{k}": v for k, v in backbone.state_dict().items()},
-        **{f"head.{k}": v for k, v in head.state_dict().items()},
-    }
-    torch.save({"tower": tower, "kind": state["kind"], "size": state["size"]}, work / "image.pt")
+    """Train the head for a backbone and write both to ``image.pt``.
+
+    ``held_out`` leaves out the photographs of the COCO pack.
+    """
+    known = features.build(backbone, data, further, device, every)
+    first = len(images.coco_records(data)) if held_out else 0
+    used = torch.arange(first, len(known["whole"]))
+    goals = Goals.load(work, torch.device("cpu"))
+    head = train(known, backbone.cpu()._fc, goals, used, plan)
+    save(backbone, head, work)
+
+
+def save(backbone: Backbone, head: Head, work: Path) -> None:
+    """Write both to ``image.pt``."""
+    tower = ImageTower(backbone, head).state_dict()
+    torch.save({"tower": tower, "kind": backbone.kind}, work / "image.pt")
 
 
 @torch.inference_mode()

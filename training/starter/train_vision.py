@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import images
-from .backbone import Backbone, imagenet, normalise
-from .head import Goals, Head, caption_loss, class_loss, word_loss
+from .backbone import imagenet, normalise
+from .head import Goals, Head, ImageTower, caption_loss, class_loss, word_loss
 from .precision import autocast
 from .train_head import concepts_of
 
@@ -45,20 +45,6 @@ class VisionPlan:
 
 # Two cores see 20 to 40 pictures a second: smaller pictures, all of the time there is.
 ON_CPU = VisionPlan(kind="lite0", minutes=120.0, batch=64, sizes=(128,))
-
-
-class ImageTower(nn.Module):
-    """Backbone and head: normalised pictures to unit vectors."""
-
-    def __init__(self, backbone: Backbone, head: Head) -> None:
-        super().__init__()
-        self.backbone, self.head = backbone, head
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Unit vectors, [N, 256]."""
-        features = self.backbone(pixels).float()
-        vectors: Tensor = self.head(features, self.backbone.classify(features))
-        return vectors
 
 
 class Store:
@@ -129,7 +115,15 @@ def blur(x: Tensor, random: np.random.Generator, share: float = 1 / 3) -> Tensor
 class Trainer:
     """The pictures, the tower, its averaged copy and one step of training."""
 
-    def __init__(self, data: Path, work: Path, plan: VisionPlan, device: str) -> None:
+    def __init__(
+        self,
+        data: Path,
+        work: Path,
+        plan: VisionPlan,
+        device: str,
+        further: Sequence[Path],
+        held_out: bool,
+    ) -> None:
         torch.manual_seed(plan.seed)
         self.plan, self.device = plan, device
         self.random = np.random.default_rng(plan.seed)
@@ -137,7 +131,10 @@ class Trainer:
         every = plan.every
         self.cifar = Store(images.cifar(data, train=True)[::every], 32, device)
         self.caltech = Store(images.caltech(data, train=True)[::every], 160, device)
-        self.coco = Store(images.coco(data), 384 if every == 1 else 64, device)
+        _, photographs = images.photographs(data, further)
+        self.photographs = Store(photographs, 384 if every == 1 else 64, device)
+        first = len(images.coco_records(data)) if held_out else 0
+        self.used = torch.arange(first, len(photographs), device=device)
         self.concept = {
             name: concepts_of(store.concepts, self.goals).to(device)
             for name, store in (("cifar", self.cifar), ("caltech", self.caltech))
@@ -176,15 +173,16 @@ class Trainer:
         """Pictures in four parts: CIFAR, Caltech, photographs, mixed pieces of photographs."""
         parts = [self.plan.batch * n // 8 for n in (3, 2, 1, 2)]
         cifar, caltech = self._rows(self.cifar, parts[0]), self._rows(self.caltech, parts[1])
-        whole = torch.randperm(len(self.coco), device=self.device)[: parts[2]]
-        pieces = self.coco.crops(self._rows(self.coco, parts[3]), size, 0.05, 0.5)
+        whole = self.used[torch.randperm(len(self.used), device=self.device)[: parts[2]]]
+        rows = self.used[torch.randint(len(self.used), (parts[3],), device=self.device)]
+        pieces = self.photographs.crops(rows, size, 0.05, 0.5)
         photographs = self.caltech.crops(caltech, size, 0.35)
         # Pieces are laid over other pictures, so that the first opinion is asked of more.
         share = torch.from_numpy(self.random.beta(0.4, 0.4, (parts[3], 1, 1, 1))).float()
         share = share.to(self.device)
         other = photographs[torch.randint(len(photographs), (parts[3],), device=self.device)]
         x = torch.cat([
-            self._small(cifar, size), photographs, self.coco.crops(whole, size, 0.6),
+            self._small(cifar, size), photographs, self.photographs.crops(whole, size, 0.6),
             share * pieces + (1 - share) * other,
         ])  # fmt: skip
         return x, parts, cifar, caltech, whole
@@ -222,9 +220,19 @@ class Trainer:
             mean.lerp_(now, weight)
 
 
-def train(data: Path, work: Path, plan: VisionPlan, device: str) -> None:
-    """Train for the plan's minutes and write the averaged tower to ``vision.pt``."""
-    trainer = Trainer(data, work, plan, device)
+def train(
+    data: Path,
+    work: Path,
+    plan: VisionPlan,
+    device: str,
+    further: Sequence[Path] = (),
+    held_out: bool = False,
+) -> None:
+    """Train for the plan's minutes and write the averaged tower to ``vision.pt``.
+
+    ``held_out`` leaves out the photographs of the COCO pack.
+    """
+    trainer = Trainer(data, work, plan, device, further, held_out)
     started, step, now = time.time(), 0, 0.0
     while now < 1:
         warm = min(1.0, step / (15 if device == "cpu" else 60))
@@ -243,7 +251,6 @@ def train(data: Path, work: Path, plan: VisionPlan, device: str) -> None:
             print(f"vision {now:.0%} step {step} loss {loss.item():.3f} {rate:.0f} pictures/s",
                   flush=True)  # fmt: skip
     torch.save(
-        {"tower": trainer.mean.cpu().state_dict(), "kind": plan.kind, "size": max(plan.sizes),
-         "steps": step},
+        {"tower": trainer.mean.cpu().state_dict(), "kind": plan.kind, "steps": step},
         work / "vision.pt",
     )  # fmt: skip
