@@ -182,3 +182,16 @@ def test_a_cluster_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2, time.monotonic() - began
     assert "no Ray cluster answers at ray://127.0.0.1:9" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_manifest_for_kubernetes_reads_as_one() -> None:
+    yaml = pytest.importorskip("yaml")
+    page = Path(__file__).parents[1] / "docs/how-to/cluster.md"
+    text = page.read_text(encoding="utf-8").split("```yaml")[1].split("```")[0]
+    job = yaml.safe_load(text)
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    cluster = job["spec"]["rayClusterSpec"]
+    pods = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    for pod in (group["template"]["spec"] for group in pods):
+        mounted = {mount["name"] for one in pod["containers"] for mount in one["volumeMounts"]}
+        assert mounted <= {volume["name"] for volume in pod["volumes"]}
