@@ -10,7 +10,7 @@ export WORDSIGHT_DATA        ?= $(wildcard $(abspath ../shared/data))
 export WORDSIGHT_TEST_MODELS ?= $(wildcard $(abspath ../shared/models))
 export WORDSIGHT_CIFAR10     ?= $(wildcard $(WORDSIGHT_DATA)/cifar10)
 
-.PHONY: setup demo test test-export test-connect lint format types wheel pythons bench bench-full docs reference pictures notebooks starter clean
+.PHONY: setup demo test test-export test-connect test-cloud lint format types wheel pythons bench bench-full docs reference pictures notebooks starter clean
 
 setup: $(READY)
 $(READY): pyproject.toml requirements.txt requirements-dev.txt
@@ -43,6 +43,16 @@ $(CONNECT)/.ready: pyproject.toml requirements-connect.txt
 	$(PYTHON) -m venv $(CONNECT)
 	$(CONNECT)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements-connect.txt
 	$(CONNECT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+# The tests of libraries at URLs, beside a stand-in for S3, and of indexing on Ray, in an environment of their own.
+CLOUD := .venv-cloud
+test-cloud: $(CLOUD)/.ready
+	$(CLOUD)/bin/python -m pytest tests/test_cloud.py tests/test_cluster.py
+$(CLOUD)/.ready: pyproject.toml requirements-cloud.txt
+	$(PYTHON) -m venv $(CLOUD)
+	$(CLOUD)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements-cloud.txt
+	$(CLOUD)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 lint: setup

@@ -42,6 +42,8 @@ serve
 coco_captions
 scenes
 no_match_study --model starter
+video
+video_peers
 """
 
 NOT_GIVEN = 2

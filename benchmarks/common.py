@@ -48,6 +48,12 @@ class Part:
         return self.chosen
 
 
+def lines_of(name: str) -> list[str]:
+    """The lines of a list in ``lists/``, without comments."""
+    lines = (Path(__file__).parent / "lists" / name).read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
 def parser(text: str | None, *given: str, optional: str = "") -> argparse.ArgumentParser:
     """A parser for the script of this docstring, with ``--json`` and these options of ``GIVEN``.
 

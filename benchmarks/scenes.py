@@ -29,7 +29,7 @@ from PIL import Image
 
 import wordsight
 from benchmarks.common import finish, parser
-from benchmarks.no_match_study import head, wordnet_nouns
+from benchmarks.nouns import head, wordnet_nouns
 from wordsight.bank import neutral_phrases, with_article
 from wordsight.evaluate import evaluate, load_judgements
 from wordsight.models import ClipModel

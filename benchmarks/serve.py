@@ -16,6 +16,7 @@ and the server's memory is looked at ten times a round.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -121,6 +122,18 @@ async def load(url: str, pid: int, clients: int, seconds: float) -> dict[str, An
     }
 
 
+@contextlib.contextmanager
+def started_server(library: Path) -> Iterator[tuple[str, int]]:
+    """``wordsight serve`` over a library, as a process: its address and its process id."""
+    command = ["-m", "wordsight", "serve", "--port", "0", "--json", "--library", str(library)]
+    with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout is not None
+            yield json.loads(_one_object(server.stdout))["url"], server.pid
+        finally:
+            server.terminate()
+
+
 def processor_ms(pid: int) -> float:
     """Processor time that a process has used (Linux; elsewhere nan)."""
     try:
@@ -151,24 +164,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         library = make_library(Path(folder) / "library", options.views, 0)
         library.compact()
-        command = ["-m", "wordsight", "serve", "--port", "0", "--json", "--library"]
-        command.append(str(library.path))
-        with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE) as server:
-            try:
-                assert server.stdout is not None
-                url = json.loads(_one_object(server.stdout))["url"]
-                asyncio.run(load(url, server.pid, max(options.clients), 5))  # warm
-                alone, rounds = [], []
-                for _ in range(options.rounds):
-                    alone.append(in_process(library, min(options.seconds, 30)))
-                    rounds.append(
-                        {
-                            n: asyncio.run(load(url, server.pid, n, options.seconds))
-                            for n in options.clients
-                        }
-                    )
-            finally:
-                server.terminate()
+        with started_server(library.path) as (url, pid):
+            asyncio.run(load(url, pid, max(options.clients), 5))  # warm
+            alone, rounds = [], []
+            for _ in range(options.rounds):
+                alone.append(in_process(library, min(options.seconds, 30)))
+                rounds.append(
+                    {n: asyncio.run(load(url, pid, n, options.seconds)) for n in options.clients}
+                )
     rates = [rate for rate, _ in alone]
     rate, spent = statistics.median(rates), statistics.median(ms for _, ms in alone)
     rows: dict[int, dict[str, Any]] = {}

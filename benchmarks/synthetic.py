@@ -70,7 +70,7 @@ def record_of(model: ClipModel | None, dim: int = 512) -> ModelRecord:
 
 
 def fill(
-    place: Path, data: Path, images: int, crops: int = 0, model: ClipModel | None = None
+    place: Path | str, data: Path, images: int, crops: int = 0, model: ClipModel | None = None
 ) -> Library:
     """Make a library of ``images`` images with ``crops`` crops each.
 
@@ -91,6 +91,16 @@ def _id(number: int) -> str:
     return hashlib.blake2b(str(number).encode(), digest_size=8).hexdigest()
 
 
+def record(number: int, vectors: Floats) -> ImageRecord:
+    """An image of this number; ``vectors`` [V, 512] are those of the whole and of its crops."""
+    image = ImageRecord(
+        _id(number), f"/photos/{number:08}.jpg", "/photos/", 1, 1, f"{number:032x}", 640, 480
+    )
+    image.views = [ViewRecord(vectors[0])]
+    image.views += [ViewRecord(crop, "crop", (0, 0, 99, 99), "thing", 0.9) for crop in vectors[1:]]
+    return image
+
+
 def _records(vectors: RealLike, images: int, crops: int) -> Iterator[list[ImageRecord]]:
     views = 1 + crops
     for begin in range(0, images, CHUNK):
@@ -98,14 +108,7 @@ def _records(vectors: RealLike, images: int, crops: int) -> Iterator[list[ImageR
         drawn = vectors.draw(count * views).reshape(count, views, -1)
         records = []
         for i, own in enumerate(drawn, start=begin):
-            image = ImageRecord(
-                _id(i), f"/photos/{i:08}.jpg", "/photos/", 1, 1, f"{i:032x}", 640, 480
-            )
-            image.views = [ViewRecord(own[0])]
-            image.views += [
-                ViewRecord(crop, "crop", (0, 0, 99, 99), "thing", 0.9) for crop in own[1:]
-            ]
-            records.append(image)
+            records.append(record(i, own))
         yield records
 
 
@@ -136,3 +139,7 @@ class Words:
     def unreadable(self, prompt: str) -> bool:
         """No prompt is unreadable."""
         return False
+
+    def unread(self, prompt: str) -> list[str]:
+        """All parts of a prompt are known."""
+        return []

@@ -273,6 +273,18 @@ def _serve(found: dict[str, Any]) -> tuple[str, str]:
     )
 
 
+def _page(found: dict[str, Any]) -> tuple[str, str]:
+    def each(name: str) -> str:
+        return _joined([f"{row[name]['p50_ms']:.0f}" for row in found["rows"]])
+
+    sizes = _joined([f"{row['megapixels']:g}" for row in found["rows"]])
+    return (
+        f"the page over {found['images']:,} images of {sizes} megapixels: from the key to the "
+        "hits, the first picture, all on the screen; the server's processor time",
+        f"{each('answer')}, {each('first')}, {each('screen')} ms; {each('processor')} ms",
+    )
+
+
 _ROWS: list[tuple[str, Row]] = [
     ("cold_start", _search),
     ("cold_start", _start),
@@ -284,4 +296,5 @@ _ROWS: list[tuple[str, Row]] = [
     ("pipeline", _pipeline),
     ("rclip", _rclip),
     ("serve", _serve),
+    ("page", _page),
 ]

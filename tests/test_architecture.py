@@ -118,7 +118,7 @@ def test_nothing_else_is_named() -> None:
 
 
 ON_DISK = {"library.json", "devices.json", "views.lance/checksums.json",
-    "skipped.json", "config.json", "detector.json",
+    "skipped.json", "lease.json", "config.json", "detector.json",
            "visual/preprocess_cfg.json", "textual/tokenizer.json",
            "textual/tokenizer_config.json", "preprocessor_config.json",
            "tokenizer.json", "tokenizer_config.json"}  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import colours, common, machine, scale, synthetic, tables
+from benchmarks import colours, common, machine, photographs, scale, synthetic, tables
 from wordsight.images import open_image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -159,3 +159,32 @@ def test_profiles_are_put_in_and_the_pixels_left() -> None:
     Image.new("RGB", (32, 32), (200, 60, 60)).save(file, "JPEG")
     wide = open_image(colours.with_profile(file.getvalue(), colours.PROFILES["Display P3"]))
     assert np.asarray(wide)[9, 9, 0] > 210  # the same numbers are a stronger red
+
+
+def test_photographs_held_out_are_none_of_the_pack_and_hold_what_their_captions_say(
+    tmp_path: Path, data: Path
+) -> None:
+    folder = tmp_path / "others"
+    folder.mkdir()
+    pack = json.loads((data / "coco-captions/captions.json").read_text())
+    known = pack["images"][0]["file_name"]
+    said = {"new-1.jpg": "Two ladies on a sofa.", "new-2.jpg": "A bus.", known: "A kangaroo."}
+    images = [
+        {"id": i, "file_name": name, "width": 40, "height": 30} for i, name in enumerate(said)
+    ]
+    notes = [{"image_id": i, "id": i, "caption": text} for i, text in enumerate(said.values())]
+    (folder / "captions.json").write_text(json.dumps({"images": images, "annotations": notes}))
+    for name in said:
+        Image.new("RGB", (40, 30)).save(folder / name)
+    truth = photographs.held_out(folder, data)
+    assert {Path(item.path).name for item in truth.photographs.items()} == {
+        "new-1.jpg",
+        "new-2.jpg",
+    }
+    assert {name: set(files) for name, files in truth.there.items()} == {
+        "person": {"new-1.jpg"},
+        "couch": {"new-1.jpg"},
+        "bus": {"new-2.jpg"},
+    }
+    assert "kangaroo" in truth.absent
+    assert not truth.sized

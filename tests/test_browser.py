@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from fakes import ANCHORS, ColourModel
 from live import listening
+from page_site import SIZES, paint, write_pictures
 from PIL import Image
 
 import wordsight
@@ -32,12 +33,10 @@ expect.set_options(timeout=30_000)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")
-FIREFOX = shutil.which("firefox") or shutil.which("firefox-esr")
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",
 ]  # fmt: skip
-SIZES = [(480, 360), (360, 480), (640, 360), (500, 500)]
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
@@ -53,27 +52,6 @@ class Gated(ColourModel):
         if self.shut:
             assert self.gate.acquire(timeout=60)
         return super().encode_pixels(pixels)
-
-
-def paint(colour: str, size: tuple[int, int], seed: int = 0) -> Image.Image:
-    """A noisy picture of a colour."""
-    noise = np.random.default_rng(seed).integers(-15, 15, (12, 16, 3))
-    pixels = (np.array(ANCHORS[colour]) + noise).clip(0, 255).astype(np.uint8)
-    return Image.fromarray(pixels).resize(size)
-
-
-def write_pictures(folder: Path) -> None:
-    """60 pictures of each of four colours in folders of their names, as two cameras took them."""
-    for colour in ("red", "green", "blue", "yellow"):
-        (folder / colour).mkdir(parents=True)
-        for n in range(60):
-            exif = Image.Exif()
-            exif[0x0110] = f"Camera {'One' if n % 2 else 'Two'}"
-            exif.get_ifd(0x8769)[0x9003] = f"{2022 + n % 3}:0{1 + n % 9}:01 12:00:00"
-            if n == 0:
-                place = {1: "N", 2: (48.0, 12.0, 0.0), 3: "E", 4: (11.0, 3.0, 0.0)}
-                exif.get_ifd(0x8825).update(place)
-            paint(colour, SIZES[n % 4], n).save(folder / colour / f"{n:02}.jpg", exif=exif)
 
 
 @pytest.fixture(scope="module")
@@ -864,43 +842,6 @@ def test_on_a_phone(open_page: Any, shoot: Any) -> None:
     assert fits()
 
 
-@pytest.mark.skipif(not FIREFOX, reason="firefox is not installed")
-def test_in_firefox_too(site: Any, playwright: Any, shoot: Any) -> None:
-    try:
-        running = playwright.firefox.launch(channel="moz-firefox", executable_path=FIREFOX)
-        page = running.new_page(viewport={"width": 1280, "height": 800})
-    except sync_api.Error as error:
-        pytest.skip(f"Playwright cannot drive this Firefox: {error.message.splitlines()[0]}")
-
-    def open_to_scripts(route: Any) -> None:  # Playwright's own are stopped by the policy here
-        answer = route.fetch()
-        route.fulfill(response=answer, headers={"content-type": "text/html"})
-
-    page.route(site[0] + "/", open_to_scripts)
-    page.goto(site[0])
-    expect(page.locator("#suggestions button").first).to_be_visible()
-    page.keyboard.press("/")
-    page.keyboard.type("blue")
-    page.keyboard.press("Enter")
-    expect(page.locator("#hits img").first).to_have_attribute("alt", "1: blue")
-    tree = page.locator("body").aria_snapshot()
-    assert '- list "Pictures":' in tree
-    assert """- 'button "1: blue"':""" in tree
-    page.locator("#hits .hit").first.focus()
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("x")
-    expect(page.get_by_role("toolbar")).to_contain_text("1 selected")
-    page.keyboard.press("Enter")
-    expect(page.locator("#view-image")).to_have_attribute("alt", "2: blue")
-    expect(page.locator("#about .strip button").first).to_be_visible()
-    shoot(page, "16-firefox")
-    found = axe.Axe().run(page).response["violations"]
-    assert not [(fault["id"], node["html"]) for fault in found for node in fault["nodes"]]
-    page.keyboard.press("Escape")
-    expect(page.get_by_role("dialog")).to_be_hidden()
-    running.close()
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_fault(open_page: Any, scheme: str, shoot: Any) -> None:
     page = open_page("/?q=white&anyway=true", color_scheme=scheme)
@@ -1067,6 +1008,117 @@ def test_an_older_evaluation_does_not_stand_for_a_newer(open_page: Any) -> None:
     expect(page.locator("#evaluation-status")).to_have_text("no labels")
 
 
+class Keyboard:
+    """Somebody who has no mouse; ``steps`` counts keys, and words that are typed as one."""
+
+    def __init__(self, page: Any) -> None:
+        self._page = page
+        self.steps = 0
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self._page.keyboard.press(key)
+            self.steps += 1
+
+    def type(self, words: str) -> None:
+        self._page.keyboard.type(words)
+        self.steps += 1
+
+    def tab_to(self, name: str) -> None:
+        """Press Tab until what has the focus has this name."""
+        for _ in range(40):
+            self.press("Tab")
+            if name in self._page.evaluate(
+                "(({ariaLabel, textContent, labels, tagName}) => tagName === 'BODY' ? '' :"
+                " ariaLabel || labels?.[0]?.textContent || textContent)(document.activeElement)"
+            ):
+                return
+        raise AssertionError(f"Tab does not lead to {name}")
+
+    def search(self, words: str) -> None:
+        self.press("/")
+        self.type(words)
+        self.press("Enter")
+
+
+def test_five_tasks_by_keyboard_alone(open_page: Any) -> None:
+    """How many steps each takes, for whoever changes the page."""
+    steps: dict[str, int] = {}
+    page = open_page()
+    expect(hits(page).first).to_be_visible()
+
+    # Find a photograph, and send it: a file to attach.
+    keyboard = Keyboard(page)
+    keyboard.search("blue")
+    expect(page.locator("#hits img").first).to_have_attribute("alt", "1: blue")
+    keyboard.press("Tab", "Tab", "Enter", "Enter")  # to the pictures, and the first one opens
+    expect(page.get_by_role("dialog")).to_be_visible()
+    with page.expect_download() as saved:
+        keyboard.press("d")
+    assert saved.value.suggested_filename.endswith(".jpg")
+    steps["find and send"] = keyboard.steps
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+
+    # Compare whole pictures with their parts.
+    keyboard = Keyboard(page)
+    keyboard.search("white")
+    expect(page.locator("#hits .box").first).to_be_visible()  # a part of one of them won
+    keyboard.tab_to("Parts")
+    keyboard.press("ArrowDown")
+    expect(page).to_have_url(re.compile("crops=false"))
+    expect(page.locator("#hits .box")).to_have_count(0)
+    expect(page.get_by_label("Parts")).to_be_focused()
+    steps["compare crops"] = keyboard.steps
+
+    # Find a moment in a video.
+    moment = {
+        "rank": 1, "video": "/v/front.mp4", "start": 83.48, "end": 91.2,
+        "still": "static/icon.svg", "media": "api/v1/media/0123456789abcdef#t=83.48,91.20",
+    }  # fmt: skip
+    change(page, lambda told: told["hits"][0].update(path="/v/front.mp4::t=85.000"))
+    page.route("**/api/v1/moments?q=red", lambda r: r.fulfill(**told(200, moments=[moment])))
+    page.route("**/api/v1/media/*", lambda r: r.fulfill(status=206, content_type="video/mp4"))
+    keyboard = Keyboard(page)
+    keyboard.search("red")
+    expect(page.locator("#moments li")).to_have_count(1)
+    keyboard.tab_to("Play front.mp4")
+    keyboard.press("Enter")
+    expect(page.locator("#moments video")).to_be_focused()
+    steps["find a moment"] = keyboard.steps
+
+    # Classify ten pictures.
+    page = open_page()
+    keyboard = Keyboard(page)
+    keyboard.tab_to("Classify")
+    keyboard.press("Enter")
+    expect(page.locator("#classify h2")).to_be_visible()
+    keyboard.tab_to("Choose pictures")
+    with page.expect_file_chooser() as chosen:
+        keyboard.press("Enter")
+    chosen.value.set_files([a_file("blue", f"{n}.png") for n in range(10)])
+    expect(page.locator("#verdict")).to_have_text("10 of 10 classified")
+    steps["classify ten"] = keyboard.steps
+
+    # Index a new folder.
+    page = open_page()
+    keyboard = Keyboard(page)
+    keyboard.tab_to("Library")
+    keyboard.press("Enter")
+    expect(page.locator("#index-form")).to_be_visible()
+    keyboard.tab_to("Index")
+    keyboard.press("Enter")
+    expect(page.locator("#job")).to_contain_text("Done")
+    steps["index a folder"] = keyboard.steps
+    assert steps == {
+        "find and send": 8,
+        "compare crops": 18,
+        "find a moment": 19,
+        "classify ten": 11,
+        "index a folder": 13,
+    }
+
+
 def test_the_link_of_the_server_logs_in_from_another_site(
     browser: Any, tmp_path: Path, shoot: Any
 ) -> None:
@@ -1100,3 +1152,93 @@ def test_the_link_of_the_server_logs_in_from_another_site(
         find(page, "red")
         expect(page.locator("#status")).not_to_be_empty()
         context.close()
+
+
+# -- near-duplicates
+
+
+@pytest.fixture
+def copies(browser: Any, tmp_path: Path) -> Iterator[Any]:
+    """A page over eight pictures: one with a small copy and a crop, one with a copy."""
+    folder = tmp_path / "album"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("boat", "tree", "house", "street", "cat"):
+        shapes = Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8))
+        noise = rng.normal(0, 12, (480, 640, 3))
+        pixels = (np.asarray(shapes.resize((640, 480))) + noise).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.jpg")
+    boat = Image.open(folder / "boat.jpg")
+    boat.resize((320, 240)).save(folder / "boat small.jpg")
+    boat.crop((40, 30, 620, 470)).save(folder / "boat crop.jpg")
+    Image.open(folder / "tree.jpg").save(folder / "tree again.jpg", quality=30)
+    library = wordsight.create(tmp_path / "lib", ColourModel())  # type: ignore[arg-type]
+    library.index(folder)
+    with listening(create_app(library)) as url:
+        context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+        context.set_default_timeout(30_000)
+        page = context.new_page()
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(f"{url}/#duplicates")
+        yield page, folder
+        context.close()
+    assert not faults
+
+
+def test_duplicates_side_by_side(copies: Any, shoot: Any) -> None:
+    page, folder = copies
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    page.get_by_role("button", name="Find duplicates").click()
+    expect(page.locator("#duplicates-status")).to_have_text(
+        "2 groups in 8 pictures; 3 beside the best ones."
+    )
+    first = page.locator(".group").first
+    expect(first.locator("h3")).to_contain_text("3 pictures, likeness 0.9")
+    kept = first.locator("li").first
+    expect(kept).to_contain_text("Keep boat.jpg")
+    expect(kept).to_contain_text("640 × 480")
+    expect(first.get_by_text("Keep", exact=True)).to_have_count(1)
+    shoot(page, "20-duplicates")
+    found = axe.Axe().run(page).response["violations"]
+    assert not [(fault["id"], node["html"]) for fault in found for node in fault["nodes"]]
+
+    bar = page.get_by_role("toolbar", name="Selected pictures")
+    first.get_by_role("button", name="Select the others").click()
+    expect(bar).to_contain_text("2 selected")
+    page.get_by_role("button", name="Select all but the best").click()
+    expect(bar).to_contain_text("3 selected")
+    page.get_by_role("button", name="Select boat crop.jpg").click()  # that one is kept too
+    expect(bar).to_contain_text("2 selected")
+    bar.get_by_role("button", name="Copy paths").click()
+    expect(bar).to_contain_text("Paths copied")
+    paths = page.evaluate("navigator.clipboard.readText()").split("\n")
+    assert {Path(path).name for path in paths} == {"boat small.jpg", "tree again.jpg"}
+    with page.expect_download() as saved:
+        bar.get_by_role("button", name="Download").click()
+    assert len(zipfile.ZipFile(saved.value.path()).namelist()) == 2
+    shoot(page, "21-duplicates-selected")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+    page.get_by_role("button", name="Open boat.jpg").click()
+    expect(page.locator("#view-title")).to_have_text("boat.jpg")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#view-title")).to_contain_text("boat ")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(first).to_be_visible()
+    page.reload()  # what was found is still there
+    expect(page.locator(".group")).to_have_count(2)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.emulate_media(color_scheme="dark")
+    shoot(page, "22-duplicates-phone")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_failed_search_for_duplicates_is_told(open_page: Any) -> None:
+    page = open_page()
+    failed = {"state": "failed", "done": 0, "total": 0, "error": "no room", "found": None}
+    page.route("**/api/v1/duplicates", lambda route: route.fulfill(**told(200, **failed)))
+    page.locator("nav").get_by_role("button", name="Duplicates").click()
+    expect(page.locator("#duplicates-status")).to_have_text("Failed: no room")
+    expect(page.get_by_role("button", name="Find duplicates")).to_be_enabled()

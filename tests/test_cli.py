@@ -366,10 +366,35 @@ def test_a_long_prompt_is_cut_with_a_notice(run: Cli, photos: Photos) -> None:
     assert "too long for the model" in answer.err
 
 
+def test_info_names_crops_videos_and_texts(run: Cli, tmp_path: Path) -> None:
+    pytest.importorskip("av", reason='pip install "wordsight[video]"')
+    from videos import write_video
+
+    from wordsight.library import Store
+    from wordsight.library.lines import Written
+
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    Image.new("RGB", (900, 600), "red").save(folder / "red.jpg")
+    write_video(folder / "clip.mp4", [("red", 2), ("blue", 2)])
+    run("index", folder, "--crops", "tiles")
+    store = Store.open(folder)
+    (red,) = [entry for entry in store.entries() if entry.path.endswith("red.jpg")]
+    store.lines.add([Written(red.hash, [], [])])
+    said = run("info", "-L", folder).out
+    facts = run("info", "-L", folder, "--json").json
+    assert f"videos    1 video, {facts['frames']} frames of these images" in said
+    assert f"crops     tiles, in context: {facts['images']} images" in said
+    assert "text      read in 1 image\n" in said
+    assert (facts["videos"], facts["texts"]) == (1, 1)
+    assert facts["frames"] == facts["images"] - 1
+
+
 def test_info_and_compact(run: Cli, photos: Photos) -> None:
     folder = photos(red=4)
     run("index", folder)
     assert "images    4" in run("info", "-L", folder).out
+    assert "crops" not in run("info", "-L", folder).out
     assert run("info", "-L", folder, "--json").json["images"] == 4
     sizes = run("compact", "-L", folder, "--json").json
     assert sizes["bytes_after"] <= sizes["bytes_before"]

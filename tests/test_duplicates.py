@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from test_cli import Cli, run  # noqa: F401  (a fixture)
 
 import wordsight
-from wordsight.duplicates.grouping import cut_off_of
+from wordsight.duplicates.grouping import Tail
 from wordsight.duplicates.likeness import Details, likeness, print_of
 from wordsight.errors import QueryError
 
@@ -67,11 +67,23 @@ def test_the_cut_off_follows_the_librarys_own_pairs() -> None:
     calm = np.tanh(0.2 + rng.exponential(0.04, 20_000))
     lively = np.tanh(0.2 + rng.exponential(0.08, 20_000))
     copies = np.full(2000, 0.97)
-    low, high = (cut_off_of(np.append(some, copies), 2) for some in (calm, lively))
+    low, high = (Tail.of(np.append(some, copies)).cut_off(2) for some in (calm, lively))
     assert low < high
     # Of different pictures as many reach it as were expected, give or take chance.
     assert (lively >= high).sum() <= 8
-    assert cut_off_of(lively, 200) < high
+    assert Tail.of(lively).cut_off(200) < high
+    assert Tail.of(lively).expected(high) == pytest.approx(2)
+
+
+def test_where_no_cut_off_holds_the_rate_the_result_says_what_to_expect() -> None:
+    """As in a catalogue: one in a hundred pairs of different pictures is above any cut-off."""
+    rng = np.random.default_rng(0)
+    catalogue = np.tanh(0.4 + rng.exponential(0.25, 20_000))
+    tail = Tail.of(catalogue)
+    cut_off = tail.cut_off(0.1)
+    seen = (catalogue >= cut_off).sum()
+    assert seen > 100
+    assert tail.expected(cut_off) == pytest.approx(seen, rel=0.5)
 
 
 @pytest.fixture
@@ -144,6 +156,7 @@ def test_on_the_command_line(run: Cli, album: Path) -> None:  # noqa: F811
     run("index", album)
     said = run("duplicates", "--library", album)
     assert said.code == 0
+    assert "note:" not in said.err
     assert said.out.count("  * ") == 2
     assert "2 groups in 10 images; 4 images beside the best ones (*)." in said.out
     found = json.loads(run("duplicates", "--library", album, "--json").out)

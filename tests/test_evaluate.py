@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,21 @@ def test_objects_by_size(folder: Path, tmp_path: Path, model: ColourModel) -> No
     large = answer["by_size"]["> 20 %"]["methods"]
     assert large["baseline"]["recall@1"] == 1  # the other sizes are not counted as wrong
     assert {"baseline", "normalised", "crop-aware", "crop-aware normalised"} == set(large)
+
+
+def test_the_table_by_size_has_intervals(
+    folder: Path, tmp_path: Path, model: ColourModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from wordsight.cli.evaluate import _print_evaluation
+
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(folder, crops="tiles")
+    judgements = load_judgements(library, tmp_path / "instances.json")
+    _print_evaluation(evaluate(library, judgements), (1, 5))
+    _, small, large = capsys.readouterr().out.split("Objects of ")
+    for part, size in ((small, "1-5 %"), (large, "> 20 %")):
+        assert part.startswith(f"{size} of the image's area:")
+        assert re.search(r"map +\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]", part)
 
 
 def test_nothing_of_the_judgements_in_the_library(

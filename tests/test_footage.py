@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from fakes import ColourModel
 from PIL import Image
-from videos import write_video
+from videos import av, write_passing, write_video
 
 import wordsight
 from wordsight import models
@@ -59,7 +59,7 @@ def test_a_kept_frame_stands_for_the_still_ones(
     assert picture[1] > 2 * picture[0]
     found = opened.search("green", k=3, anyway=True)
     assert opened.grid(found).width
-    assert opened._tiles(found)[0].caption[1] == "gate_20260301_083000.mp4, 0:04"
+    assert opened._tiles(found)[0].caption[1] == "0:04, gate_20260301_083000.mp4"
     assert [h.metadata["time"] for h in opened.search("red", where="time < 4", k=5).hits] == [0.0]
 
 
@@ -104,7 +104,7 @@ def test_a_growing_video_goes_on_where_it_ended(
     opened = library(tmp_path, model)
     report = opened.index(growing.parent)
     assert report.notices
-    some, encoded = times(opened), model.encoded_images
+    some = times(opened)
     assert len(some) > 3
     growing.write_bytes(data)
     report = opened.index(growing.parent)
@@ -113,7 +113,7 @@ def test_a_growing_video_goes_on_where_it_ended(
     again = wordsight.create(tmp_path / "b.lib", ColourModel())  # type: ignore[arg-type]
     again.index(growing.parent)
     assert times(opened) == times(again)
-    assert model.encoded_images - encoded <= len(times(opened)) - len(some) + 1
+    assert report.indexed <= len(times(opened)) - len(some) + 1
     untils = [
         [row["until"] for row in sorted(rows, key=lambda row: row["time"])]
         for rows in (
@@ -152,11 +152,10 @@ def test_a_killed_run_is_resumed(
     opened.store.refresh()
     written = times(opened)
     assert 0 < len(written) < 30
-    before = model.encoded_images
     report = opened.index(folder)
     assert len(times(opened)) == 30
     assert times(opened)[: len(written)] == written
-    assert model.encoded_images - before == 31 - len(written)  # the last one is read again
+    assert report.indexed == 31 - len(written)  # the last one is read again
     assert report.removed == 0
     assert opened.index(folder).unchanged == 30
 
@@ -223,6 +222,54 @@ def test_another_model_keeps_the_times(tmp_path: Path, folder: Path, model: Colo
     (hit,) = opened.search("green", k=1).hits
     assert (hit.metadata["time"], hit.metadata["camera"]) == (4.0, "gate")
     assert opened.index(folder).unchanged == 3
+
+
+def test_what_moves_is_a_view_of_its_own(tmp_path: Path, model: ColourModel) -> None:
+    folder = write_passing(tmp_path / "cams/a.mp4", "red").parent
+    opened = library(tmp_path, model)
+    opened.index(folder)
+
+    def red() -> tuple[float, Any]:
+        hit = opened.search("red", k=1).hits[0]
+        return hit.metadata["time"], hit.view
+
+    time, view = red()
+    assert view.kind == "moving"
+    assert 8 <= time < 13
+    left = 10 + round(12 * (time - 8))  # see write_passing; a cell is 1.5 pixels, the margin 0.1
+    assert view.box == pytest.approx((left - 2, 14, left + 22, 38), abs=2.5)
+    (moment,) = opened.moments("red").moments
+    assert (moment.part.start, moment.part.end) == pytest.approx((8, 13), abs=0.6)
+    opened.remodel(ColourModel("0ther0ther0ther0"))  # type: ignore[arg-type]
+    again, view = red()
+    assert (view.kind, 8 <= again < 13) == ("moving", True)
+    assert opened.search("red", k=1, crops=False).hits == []
+
+
+def test_reading_that_goes_on_knows_the_usual_view(tmp_path: Path, model: ColourModel) -> None:
+    whole = write_passing(tmp_path / "x.mkv", "red")
+    data = whole.read_bytes()
+    growing = tmp_path / "cams/x.mkv"
+    growing.parent.mkdir()
+    with av.open(str(whole)) as container:
+        at = next(p.pos for p in container.demux(video=0) if p.pts and p.pts * p.time_base > 10)
+    growing.write_bytes(data[:at])
+    opened = library(tmp_path, model)
+    opened.index(growing.parent)
+    assert 8 < max(times(opened)) <= 10
+    growing.write_bytes(data)
+    opened.index(growing.parent)
+    again = wordsight.create(tmp_path / "b.lib", ColourModel())  # type: ignore[arg-type]
+    again.index(growing.parent)
+    boxes = [
+        [(row["time"], row["box"]) for row in sorted(rows, key=lambda row: row["time"])]
+        for rows in (
+            each.store.dataset.to_table(filter="kind = 'moving'").to_pylist()
+            for each in (opened, again)
+        )
+    ]
+    assert len(boxes[0]) >= 5
+    assert boxes[0] == boxes[1]
 
 
 def test_crops_of_frames(tmp_path: Path, model: ColourModel) -> None:

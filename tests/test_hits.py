@@ -5,16 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import os
+import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fakes import ANCHORS
+from fakes import ANCHORS, ColourModel
 from PIL import Image
 from test_cli import Cli, run  # noqa: F401  (a fixture)
 from test_metadata import exif
+
+import wordsight
+from wordsight import render
+from wordsight.cli.console import linked
 
 Photos = Callable[..., Path]
 
@@ -133,7 +139,7 @@ def test_copies_are_numbered_and_overwrite_nothing(run: Cli, folder: Path) -> No
             assert copy.stat().st_mtime == pytest.approx(Path(path).stat().st_mtime)
     assert len(list(Path("out/found").iterdir())) == 6
     nothing = run("search", "a phrase about nothing in it", "--copy-to", "none")
-    assert "no image for none" in nothing.err
+    assert "nothing was put into none" in nothing.err
     assert not Path("none").exists()
 
 
@@ -190,3 +196,58 @@ def test_open(run: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None: 
     refused = run("search", "red", "-k", 3, "--open", 9)
     assert (refused.code, len(opened)) == (2, 1)
     assert "there is no result 9: 3 results." in refused.err
+
+
+def test_names_that_repeat_get_their_folder(run: Cli, photos: Photos, tmp_path: Path) -> None:  # noqa: F811
+    """In the captions of a grid."""
+    library = wordsight.create(tmp_path / "lib", ColourModel())  # type: ignore[arg-type]
+    library.index(photos(red=2))
+    library.index(photos("other", red=3))
+    drawn: list[list[str]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            render, "grid", lambda tiles, **_: drawn.append([t.caption[1] for t in tiles])
+        )
+        library.grid(library.search("red", k=5, anyway=True))
+    assert sorted(drawn[0]) == [
+        "other/red-0.png", "other/red-1.png", "photos/red-0.png", "photos/red-1.png", "red-2.png"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("terminal", "links"), [("xterm-256color", True), ("linux", False)])
+def test_paths_lead_to_their_files_where_the_terminal_can(
+    monkeypatch: pytest.MonkeyPatch, terminal: str, links: bool
+) -> None:
+    monkeypatch.setenv("TERM", terminal)
+    monkeypatch.delenv("WT_SESSION", raising=False)
+    path = str(Path("/photos/a trip.tar::1.jpg"))
+    assert linked("1.jpg", path) == "1.jpg"  # not on a terminal
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    address = Path("/photos/a trip.tar").absolute().as_uri()
+    expected = f"\x1b]8;;{address}\x1b\\1.jpg\x1b]8;;\x1b\\"
+    assert linked("1.jpg", path) == (expected if links else "1.jpg")
+
+
+PIPES = {
+    "fzf": ("--paths", "fzf --filter trip", "a trip.jpg"),
+    "exiftool": ("-0", "xargs -0 exiftool -s3 -DateTimeOriginal", "2023:07:14"),
+    "mogrify": (  # of ImageMagick
+        "-0",
+        "mkdir small; xargs -0 mogrify -path small -resize 16x16; ls small",
+        "a trip.jpg",
+    ),
+}
+
+
+@pytest.mark.parametrize("program", PIPES)
+def test_pipes_into_other_programs(run: Cli, folder: Path, program: str) -> None:  # noqa: F811
+    """As docs/how-to/filters.md shows them; a name with a space goes through each."""
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+    option, command, expected = PIPES[program]
+    paths = run("search", "red", option, "--anyway", "--after", "2023-07").out
+    done = subprocess.run(
+        command, shell=True, cwd=folder, input=paths, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from fakes import ANCHORS, ColourModel
 from PIL import Image
 
 import wordsight
+from wordsight import regions
 from wordsight.errors import LibraryError, SourceError
 from wordsight.indexing import MemoryBudget, decoding, pipeline
 from wordsight.sources import open_source
@@ -223,6 +225,36 @@ def test_boxes_of_crops_are_in_pixels_of_the_original(
             assert b.box[3] <= two.height
             compared += 1
     assert compared > 50
+
+
+def test_regions_are_proposed_while_the_encoder_works(
+    tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The eighth image's regions wait for the encoder, which waits for them in its first batch."""
+    encoding, proposed = threading.Event(), threading.Event()
+    together: list[bool] = []
+    propose, encode = regions.propose, model.encode_pixels
+
+    def waiting_propose(images: list[Image.Image], proposer: Any) -> Any:
+        if images[0].getpixel((0, 0)) == (7, 20, 20):
+            encoding.wait(60)
+            proposed.set()
+        return propose(images, proposer)
+
+    def waiting_encode(pixels: Any) -> Any:
+        encoding.set()
+        together.append(proposed.wait(60))
+        return encode(pixels)
+
+    monkeypatch.setattr(regions, "propose", waiting_propose)
+    monkeypatch.setattr(model, "encode_pixels", waiting_encode)
+    root = tmp_path / "large"
+    root.mkdir()
+    for i in range(20):
+        Image.new("RGB", (160, 120), (i, 20, 20)).save(root / f"{i:02}.png")
+    report = wordsight.create(tmp_path / "lib", model).index(root, crops="tiles")
+    assert report.indexed == 20
+    assert all(together)
 
 
 def test_photographs_of_up_to_24_megapixels_keep_every_pixel_for_their_crops() -> None:

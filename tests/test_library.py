@@ -651,6 +651,7 @@ def test_info(tmp_path: Path, photos: Photos, model: ColourModel) -> None:
     info = Store.open(tmp_path / "lib").info()
     assert (info["images"], info["views"], info["model"]["name"]) == (2, 2, "colours")
     assert info["bytes"] > 0
+    assert (info["crops"], info["frames"], info["texts"]) == ({"none": 2}, 0, None)
     assert time.strptime(info["created"][:19], "%Y-%m-%dT%H:%M:%S")
 
 

@@ -36,12 +36,19 @@ def test_it_grows_down_to_half_of_the_peak() -> None:
 
 def test_short_dips_are_bridged_and_long_ones_are_not() -> None:
     assert [(e.start, e.end) for e in events(track([0, 8, 0, 0, 8, 0]), 5)] == [(0.5, 4.5)]
-    found = events(track([0, 8, 0, 0, 0, 7, 0]), 5)
+    found = events(track([0, 8, 0, 0, 0, 7, 0]), 2)
     assert [(e.start, e.end) for e in found] == [(0.5, 1.5), (4.5, 5.5)]
 
 
 def test_the_best_comes_first_and_weak_ones_are_no_events() -> None:
-    assert [e.score for e in events(track([6, 0, 0, 0, 9, 0, 0, 0, 4]), 5)] == [9.0, 6.0]
+    assert [e.score for e in events(track([6, 0, 0, 0, 9, 0, 0, 0, 5]), 2)] == [9.0, 6.0]
+
+
+def test_what_one_sample_alone_shows_is_chance() -> None:
+    assert events(track([0, 0, 8, 0, 0]), 5) == []
+    assert len(events(track([0, 0, 8, 6, 4, 0, 0]), 6)) == 1
+    assert events(track([0, 0, 8, 6, 3, 0, 0]), 6) == []
+    assert len(events(track([8], end=1.0), 5)) == 1  # there is no other
 
 
 def test_the_empty_view_starts_no_event_and_ends_others() -> None:
@@ -69,7 +76,7 @@ def test_events_never_go_over_what_was_not_recorded() -> None:
         np.array([0.0, 1.0, 30.0]), np.array([1.0, 2.0, 31.0]), np.array([8.0, 8.0, 8.0]),
         np.zeros(3, bool), 1.0,
     )  # fmt: skip
-    assert [(e.start, e.end) for e in events(gap, 5)] == [(0.0, 2.0), (30.0, 31.0)]
+    assert [(e.start, e.end) for e in events(gap, 2)] == [(0.0, 2.0), (30.0, 31.0)]
 
 
 def test_the_empty_view_is_what_is_shown_most_of_the_time() -> None:

@@ -31,8 +31,9 @@ NAMES = {
     3: "3-zero-shot-classification",
     4: "4-your-own-photos",
     5: "5-embedding-space",
+    6: "6-video",
 }
-PICTURES = {1: 8, 2: 7, 3: 7, 4: 4, 5: 6}
+PICTURES = {1: 8, 2: 7, 3: 7, 4: 4, 5: 6, 6: 3}
 """How many pictures each notebook draws."""
 IMAGES = 500
 """Of CIFAR-10; the notebooks take more, which takes longer and shows the same."""
@@ -117,7 +118,7 @@ def runner(work: Path, images: Path | None) -> Run:
             if output.output_type == "stream" and output.name == "stderr"
         ]
         assert not errors
-        assert (images is None) == ("only 20 of CIFAR-10" in printed(notebook)) or which == 4
+        assert (images is None) == ("only 20 of CIFAR-10" in printed(notebook)) or which in (4, 6)
         return notebook
 
     return run
@@ -148,7 +149,7 @@ def test_stored_notebooks_are_small_whole_and_of_no_particular_machine(which: in
             assert output.get("name") != "stderr"
             words = output.get("text", "") + output.get("data", {}).get("text/plain", "")
             assert not re.search(r"(^|[\s'\"(=:])(/[\w.-]+){2,}|[A-Z]:\\|\bat 0x", words), words
-            assert "2,000 images" in printed(notebook) or which in (2, 4)
+            assert "2,000 images" in printed(notebook) or which in (2, 4, 6)
 
 
 def test_clean_drops_what_differs_from_run_to_run() -> None:
@@ -279,6 +280,16 @@ def test_5_the_classes_lie_apart(full: Run) -> None:
     assert number(r"the same label in (\d+)% of the cases", text) > 80
     assert number(r"of (\d+) at most", text) > 20  # there are hubs
     assert re.search(r"  cat +\d+%, most often else: dog", text)
+
+
+@pytest.mark.notebooks
+def test_6_finds_what_passes(full: Run) -> None:
+    text = printed(full(6))
+    for words, start in (("a cat", 30), ("a rocket", 51), ("a cup of coffee", 71)):
+        found = re.findall(rf"^{words} +([\d.]+) s to ", text, re.MULTILINE)
+        assert [float(each) for each in found] == [pytest.approx(start, abs=1)]
+    assert re.search(r"^an elephant +no moment", text, re.MULTILINE)
+    assert number(r"event_recall +(\d\.\d+)", text) == 1
 
 
 # -- over the packaged sample --------------------------------------------------------------------

@@ -131,10 +131,10 @@ def test_children_inherit_it() -> None:
     output = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     ).stdout.splitlines()
-    assert {f"{name}=1" for name in _switches()} <= set(output)
+    assert {f"{name}={value}" for name, value in _switches().items()} <= set(output)
 
 
-def _switches() -> tuple[str, ...]:
+def _switches() -> dict[str, str]:
     from wordsight.privacy import SWITCHES
 
     return SWITCHES

@@ -71,6 +71,21 @@ def test_what_a_camera_always_shows_is_no_event(library: wordsight.Library) -> N
     assert library.moments("white").moments == []
 
 
+def test_a_query_is_encoded_once(
+    library: wordsight.Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    encode = library.model.encode_texts
+
+    def counted(texts: Any) -> Any:
+        asked.extend(texts)
+        return encode(texts)
+
+    monkeypatch.setattr(library.model, "encode_texts", counted)
+    assert library.moments("red").moments
+    assert asked.count("red") == 1
+
+
 def test_what_is_not_there_has_no_moment(library: wordsight.Library) -> None:
     assert library.moments("yellow").moments == []
 
@@ -168,13 +183,21 @@ def test_on_the_command_line(
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_clip_holds_what_was_asked_for(tmp_path: Path, exact: bool) -> None:
     source = write_video(tmp_path / "a.mp4", [("red", 4), ("green", 4), ("blue", 4)], gop=30)
-    begun = cut(str(source), str(tmp_path / "b.mp4"), 4.5, 7.5, exact=exact)
+    begun, ended = cut(str(source), str(tmp_path / "b.mp4"), 4.5, 7.5, exact=exact)
     assert begun == pytest.approx(4.5 if exact else 3.0, abs=0.01)
     with Video(str(tmp_path / "b.mp4")) as video:
         last = list(samples(video, 0.5))[-1]
     assert begun + video.end == pytest.approx(7.5, abs=0.15)
     colour = np.asarray(last.picture, np.float32).mean(axis=(0, 1))
     assert colour.argmax() == 1
+    assert ended == 7.5
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_clip_ends_where_the_video_does(tmp_path: Path, exact: bool) -> None:
+    source = write_video(tmp_path / "a.mp4", [("red", 4), ("green", 4)])
+    _, ended = cut(str(source), str(tmp_path / "b.mp4"), 4.5, 60.0, exact=exact)
+    assert ended == pytest.approx(8.0)
 
 
 @pytest.mark.parametrize("exact", [False, True])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fakes import ColourModel
+from fakes import ANCHORS, ColourModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -120,6 +120,57 @@ def test_combination_with_an_image(library: wordsight.Library, tmp_path: Path) -
     assert all(name.startswith("yellow") for name in names(result))
     built = library.search(Query((Term(0.2, image=photo), Term(1, text="yellow"))), k=3)
     assert names(built) == names(result)
+
+
+class ApartModel(ColourModel):
+    """As in CLIP's space, words lie far from pictures: these differ more among each other."""
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        vectors = super().encode_texts(texts)
+        vectors[:, -1] += 4
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def encode_pixels(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        vectors = super().encode_pixels(pixels)
+        vectors[:, -1] = 0
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_words_without_a_picture_stay_near_the_words(photos: Any, tmp_path: Path) -> None:
+    """A plain difference finds what is least like the picture: anything but red."""
+    model = ApartModel()
+    folder = photos(red=12, blue=12, green=12)
+    library = wordsight.create(tmp_path / "lib", model)  # type: ignore[arg-type]
+    library.index(folder)
+    query = f'"red" - @"{folder / "red-3.png"}"'
+    result = library.search(query, k=11, anyway=True)
+    assert all(name.startswith("red") for name in names(result))
+    assert "red-3.png" not in names(result)  # nobody looks for the picture that he has
+
+
+def test_a_picture_in_a_combination_is_no_hit_and_alone_it_is(
+    library: wordsight.Library, tmp_path: Path
+) -> None:
+    photo = tmp_path / "photos" / "green-3.png"
+    together = library.search(f'"green" + @"{photo}"', k=11)
+    assert [hit.rank for hit in together.hits] == list(range(1, 12))
+    assert "green-3.png" not in names(together)
+    further = library.search(f'"green" + @"{photo}"', k=11, skip=4)
+    assert names(further) == names(together)[4:]
+    assert names(library.search(f'@"{photo}"', k=1)) == ["green-3.png"]
+
+
+def test_a_line_where_thumbnails_come_first(tmp_path: Path, model: ColourModel) -> None:
+    (tmp_path / "photos").mkdir()
+    for n in range(12):
+        Image.new("RGB", (32, 32), ANCHORS["red"]).save(tmp_path / "photos" / f"red-{n}.png")
+        Image.new("RGB", (800, 600), ANCHORS["blue"]).save(tmp_path / "photos" / f"blue-{n}.png")
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(tmp_path / "photos")
+    (line,) = library.search("red", k=10, anyway=True).notices
+    assert "the filter width > 128" in line
+    assert not library.search("blue", k=10, anyway=True).notices
+    assert not library.search("red", k=10, anyway=True, where="width > 128").notices
 
 
 def test_many_queries_at_once_are_the_single_ones(library: wordsight.Library) -> None:
@@ -418,7 +469,7 @@ def test_only_words_to_be_found_are_judged(library: wordsight.Library) -> None:
     result = library.search('- "red" - "blue"')
     assert result.match
     assert result.explanation() == (
-        "Only words are judged; images and excluded words are just ranked."
+        "Only what is asked for is judged; without it, images are just ranked."
     )
 
 

@@ -19,7 +19,7 @@ from wordsight.cli import main
 from wordsight.errors import QueryError
 from wordsight.evaluate import load_judgements
 from wordsight.evaluate.standard import measure, read_benchmark
-from wordsight.evaluate.trec import write_qrels, write_run
+from wordsight.evaluate.trec import judge_run, write_qrels, write_run
 from wordsight.sources import expand_braces
 from wordsight.sources.webdataset import key_of, texts_beside
 
@@ -188,6 +188,76 @@ def test_topics_and_qrels_are_read(photos: Photos, model: ColourModel, tmp_path:
     qrels.write_text("9 0 x 1\n")
     with pytest.raises(QueryError, match="has no query 9"):
         load_judgements(library, topics, qrels=qrels)
+
+
+def test_a_run_of_another_program_gets_the_figures_of_ir_measures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cut-off lists, lost documents, negative grades, queries that either file lacks."""
+    ir = pytest.importorskip("ir_measures", reason="make test-connect installs it")
+    rng = np.random.default_rng(0)
+    judged, answered = [], []
+    for query in range(30):
+        for document in rng.choice(60, 8, replace=False):
+            judged.append(f"{query} 0 d{document} {rng.integers(-1, 4)}")
+        judged.append(f"{query} 0 lost {rng.integers(1, 4)}")  # is in no run
+        for rank, document in enumerate(rng.permutation(60)[: rng.integers(3, 40)]):
+            answered.append(f"{query + 2} Q0 d{document} {rank} {rng.normal():.9f} other")
+    run, qrels = tmp_path / "run", tmp_path / "qrels"
+    run.write_text("\n".join(answered))
+    qrels.write_text("\n".join(judged))
+    found = judge_run(run, qrels, (1, 10, 50))
+    assert (found.queries, found.unanswered, found.unjudged) == (30, 2, 2)
+    wanted = {"recall@10": ir.Success @ 10, "recall_fraction@10": ir.R @ 10, "mrr": ir.RR,
+              "precision@10": ir.P @ 10, "map": ir.AP, "ndcg@10": ir.nDCG @ 10,
+              "ndcg@50": ir.nDCG @ 50, "recall_fraction@50": ir.R @ 50}  # fmt: skip
+    theirs = ir.calc_aggregate(
+        list(wanted.values()), ir.read_trec_qrels(str(qrels)), ir.read_trec_run(str(run))
+    )
+    for key, measure_ in wanted.items():
+        assert found.figures[key].value == pytest.approx(theirs[measure_], abs=1e-6), key
+
+
+def test_runs_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*arguments: str) -> int:
+        with pytest.raises(SystemExit) as end:
+            main(["evaluate", *arguments])
+        return int(end.value.code or 0)
+
+    first, second, qrels = (str(tmp_path / name) for name in ("first", "second", "qrels"))
+    Path(qrels).write_text("1 0 a b.jpg 1\n1 0 c.jpg 2\n2 0 d.jpg 1\n2 0 e.jpg 0\n3 0 e.jpg 0\n")
+    Path(first).write_text("1 Q0 a b.jpg 9 0.2 x\n1 Q0 c.jpg 1 0.9 x\n2 Q0 d.jpg 1 5 x\n")
+    Path(second).write_text("1 Q0 z.jpg 1 0.5 x\n1 Q0 c.jpg 2 0.5 x\n7 Q0 d.jpg 1 5 x\n")
+    assert run("--run", first, "--run", second, "--qrels", qrels, "--k", "1,2", "--json") == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert [one["run"] for one in runs] == [first, second]
+    assert runs[0]["queries"] == 2
+    assert runs[0]["figures"]["recall@1"] == runs[0]["figures"]["map"] == 1.0
+    # One query is not answered; in the other two documents have one score: either may be first.
+    assert (runs[1]["unanswered"], runs[1]["unjudged"]) == (1, 1)
+    assert runs[1]["figures"]["recall@1"] == 0.25
+    assert runs[1]["figures"]["mrr"] == pytest.approx((1 + 1 / 2) / 2 / 2)
+    assert run("--run", first, "--qrels", qrels) == 0
+    assert "2 queries" in capsys.readouterr().out
+
+    for lines, told in (
+        ("1 Q0 a 1 x\n", "line 1: write query Q0 document rank score name"),
+        ("1 Q0 a 1 nan x\n", "line 1: write query Q0"),
+        ("1 Q0 a 1 2 x\n1 Q0 a 2 1 x\n", "line 2: a is there twice for 1"),
+        ("9 Q0 a 1 2 x\n", "no query in common"),
+        ("\n", "holds no lines of a run"),
+    ):
+        Path(first).write_text(lines)
+        assert run("--run", first, "--qrels", qrels) == 2
+        assert told in capsys.readouterr().err
+    Path(qrels).write_text("1 0 a high\n")
+    assert run("--run", second, "--qrels", qrels) == 2
+    assert "line 1: write query 0 document grade" in capsys.readouterr().err
+    Path(qrels).write_text("1 0 a 0\n")
+    assert run("--run", second, "--qrels", qrels) == 2
+    assert run("--run", second) == 2
+    assert run("--run", second, "--qrels", qrels, "--library", "x") == 2
+    assert run("--run", str(tmp_path / "none"), "--qrels", qrels) == 2
 
 
 def test_names_of_shards(tmp_path: Path) -> None:

@@ -226,6 +226,27 @@ def test_queries_for_text(query: str, words: str | None) -> None:
     assert text_of(query) == words
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        'text:"a" + "b"',
+        'text:"a" - "b"',
+        '"a red sign" + text:"stop"',
+        'text:"a" + text:"b"',
+        "text:stop - text:go",
+    ],
+)
+def test_text_is_not_combined(query: str) -> None:
+    with pytest.raises(QueryError, match="stands alone"):
+        text_of(query)
+
+
+def test_signs_in_a_text_are_part_of_it() -> None:
+    assert text_of('text:"C++"') == "C++"
+    assert text_of('text:"1 + 1"') == "1 + 1"
+    assert text_of("text:a - b") == "a - b"
+
+
 # -- how queries are written ---------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from datetime import datetime, timezone
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from wordsight.errors import ImageError
 from wordsight.sources import read_location
 from wordsight.video import clock, frame_path, sampling, split_frame
 from wordsight.video.frames import frame_at
+from wordsight.video.moving import Scene
 from wordsight.video.opening import Video
 from wordsight.video.sampling import samples
 from wordsight.video.still import glance, is_still
@@ -123,6 +125,32 @@ def test_hdr_looks_like_the_rest() -> None:
     assert np.abs(means[0] - means[1]).max() < 12
 
 
+def test_pq_looks_as_bright_as_sdr(tmp_path: Path) -> None:
+    """Greys at a diffuse white of 203 cd/m2 (ITU-R BT.2408) in the curve of SMPTE ST 2084."""
+    greys = np.array([60, 110, 160, 210], np.float64)
+    linear = ((greys / 255 + 0.055) / 1.055) ** 2.4  # IEC 61966-2-1
+    power = (203 * linear / 10_000) ** (2610 / 16384)
+    a, b, c = 3424 / 4096, 2413 / 128, 2392 / 128
+    coded = ((a + b * power) / (1 + c * power)) ** (2523 / 32)
+    pixels = np.repeat(coded, 64)[None, :, None].repeat(64, 0).repeat(3, 2)
+    path = tmp_path / "pq.mp4"
+    with av.open(str(path), "w") as output:
+        stream: Any = output.add_stream("libx265", rate=5)
+        stream.height, stream.width = pixels.shape[:2]
+        stream.pix_fmt = "yuv420p10le"
+        tags = "colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc"
+        stream.options = {"x265-params": f"{tags}:log-level=none", "preset": "ultrafast"}
+        for number in range(5):
+            frame: Any = av.VideoFrame.from_ndarray((pixels * 65535).astype(np.uint16), "rgb48le")
+            frame.pts, frame.time_base = number, Fraction(1, 5)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    video, (first, *_) = read(path, 1.0)
+    assert (video.look.primaries, video.look.transfer) == (9, 16)
+    shown = np.asarray(first.picture, np.float64)[20:44].mean(axis=(0, 2))
+    assert [shown[32 + 64 * n] for n in range(4)] == pytest.approx(greys, abs=12)
+
+
 @needs_pack
 def test_of_an_interlaced_frame_one_field_is_shown() -> None:
     """Where the other field were in it too, moving edges would be combs: lines that alternate."""
@@ -216,6 +244,22 @@ def test_light_that_changes_everywhere_is_still_and_a_thing_is_not() -> None:
     assert before.shape == (36, 64)
     assert is_still(before, lighter)
     assert not is_still(before, more)
+
+
+def test_what_moves_is_found_before_the_usual_view() -> None:
+    wall = np.full((180, 320, 3), 120, np.uint8)
+    scene = Scene()
+    small = wall.copy()
+    small[60:90, 100:130], small[150:154, 300:304] = 255, 0  # the second is of one cell
+    assert scene.moving(glance(Image.fromarray(small))) is None  # nothing is known yet
+    for light in (1.0, 1.1, 1.2, 1.1, 1.0):
+        scene.feed(glance(Image.fromarray((wall * light).astype(np.uint8))))
+    assert scene.moving(glance(Image.fromarray(wall))) is None
+    part = scene.moving(glance(Image.fromarray(small)))
+    assert part == pytest.approx((97 / 320, 57 / 180, 133 / 320, 93 / 180))
+    everywhere = wall.copy()
+    everywhere[10:170, 10:310] = 250
+    assert scene.moving(glance(Image.fromarray(everywhere))) is None
 
 
 @pytest.mark.parametrize(

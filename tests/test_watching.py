@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from videos import colour_frame, write_video
 
 from wordsight import models
 from wordsight.cli import main
+from wordsight.cli.watch import _Told
 from wordsight.errors import WordsightError
 from wordsight.video import live as module
 from wordsight.video.live import Gap, Picture, hidden, live
@@ -81,6 +85,39 @@ class MjpegCamera:
         return f"http://me:secret@127.0.0.1:{self.port}/video"
 
 
+class Webhook:
+    """Takes in what is posted, on this machine."""
+
+    def __init__(self) -> None:
+        self.posted: list[tuple[str, Any]] = []
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                hook.posted.append((self.headers["Content-Type"], json.loads(body)))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/events?token=secret"
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def end(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    served = Webhook()
+    yield served
+    served.end()
+
+
 @pytest.fixture
 def camera(monkeypatch: pytest.MonkeyPatch) -> Iterator[MjpegCamera]:
     monkeypatch.setattr(module, "_PAUSES", (0.1,))
@@ -95,7 +132,7 @@ def collected(
 ) -> list[Any]:
     """What a source gives until enough of it was seen."""
     stop, found = threading.Event(), []
-    timer = threading.Timer(20, stop.set)
+    timer = threading.Timer(60, stop.set)
     timer.start()
     for shown in live(source, every=0.1, side=54, stop=stop):
         found.append(shown)
@@ -267,6 +304,7 @@ def test_history_is_kept_and_bounded(
 
 def test_on_the_command_line(
     camera: MjpegCamera,
+    webhook: Webhook,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -277,28 +315,66 @@ def test_on_the_command_line(
     script = tmp_path / "tell.py"
     script.write_text("import sys; open('told', 'a').write(sys.stdin.read() + '\\n')")
 
-    def turn() -> None:
-        camera.colour = "red"
+    def show() -> None:
+        """Red once it has learned, white once that was told; the end of it is the end."""
+        time.sleep(2.5)
+        for colour, told in (("red", 1), ("white", 2)):
+            camera.colour = colour
+            while len(webhook.posted) < told:
+                time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Timer(2.5, turn).start()
-    words = ["watch", f"gate={camera.url}", "--prompt", "red", "--for", "6", "--every", "0.2"]
+    threading.Thread(target=show, daemon=True).start()
+    words = ["watch", f"gate={camera.url}", "--prompt", "red", "--for", "120", "--every", "0.2"]
     with pytest.raises(SystemExit) as ended:
-        main([*words, "--on-event", f"{sys.executable} {script}"])
-    assert not ended.value.code
+        main([*words, "--on-event", f"{sys.executable} {script}", "--webhook", webhook.url])
+    assert ended.value.code == 130
     out, err = capsys.readouterr()
     events = [json.loads(line) for line in out.splitlines()]
     assert [event["event"] for event in events] == ["learning", "begin", "end"]
     assert "secret" not in out + err
     told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
     assert [event["event"] for event in told] == ["begin", "end"]
+    assert webhook.posted == [("application/json", event) for event in told]
     for wrong in (["--false-alarms", "often"], ["--keep", "long"]):
         with pytest.raises(SystemExit) as ended:
             main(["watch", "x", "--prompt", "a", *wrong])
         assert ended.value.code == 2
 
 
+def test_a_webhook_that_is_gone_is_told_without_its_secret(
+    webhook: Webhook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    webhook.end()
+    told = _Told(None, webhook.url)
+    told.emit({"event": "begin", "camera": "gate"})
+    told.close()
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"event": "begin", "camera": "gate"}
+    assert "an event could not be handed on" in err
+    assert "secret" not in out + err
+
+
+def test_a_webcam_is_opened_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    import av
+
+    asked: list[Any] = []
+    really = av.open
+
+    def opened(source: str, *, format: str | None, **options: Any) -> Any:
+        asked.append((source, format))
+        return really("testsrc=size=96x54:rate=20", format="lavfi", **options)
+
+    monkeypatch.setattr(av, "open", opened)
+    monkeypatch.setattr(module.os.path, "exists", lambda _: True)
+    found = collected("/dev/video0", lambda found: len(found) >= 3)
+    assert asked == [("/dev/video0", "v4l2")]
+    assert {shown.picture.size for shown in found} == {(96, 54)}
+
+
+@pytest.mark.parametrize("freezes", [False, True])
 def test_an_rtsp_server_that_stops_and_starts(
-    tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, freezes: bool
 ) -> None:
     server = Path(sys.executable).with_name("rtsp-server")
     if not server.exists():
@@ -325,10 +401,15 @@ def test_an_rtsp_server_that_stops_and_starts(
         nonlocal process
         pictures = [shown for shown in found if isinstance(shown, Picture)]
         if len(pictures) == 4 and not gaps(found[-1:]) and process.poll() is None:
+            if freezes:
+                process.send_signal(signal.SIGSTOP)
+                return
             process.terminate()
             process.wait()
         elif gaps(found[-1:]) and process.poll() is not None:
             process = serve()
+        elif gaps(found[-1:]) and freezes:
+            process.send_signal(signal.SIGCONT)
 
     try:
         found = collected(
@@ -337,9 +418,10 @@ def test_an_rtsp_server_that_stops_and_starts(
             act,
         )
     finally:
-        process.terminate()
+        process.kill()  # a frozen one too
         process.wait()
-    assert [gap.end is None for gap in gaps(found)][-2:] == [True, False]
+    lost = [gap.end is None for gap in gaps(found)]
+    assert (True, False) in pairwise(lost)  # it went, and came back
 
 
 def test_what_goes_wrong_ends_the_watching(tmp_path: Path, model: ColourModel) -> None:

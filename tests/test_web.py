@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fakes import ColourModel
 from fastapi.testclient import TestClient
@@ -24,6 +25,7 @@ from PIL import Image
 import wordsight
 from wordsight.classify import read_labels
 from wordsight.cli import main
+from wordsight.errors import LibraryError
 from wordsight.web import app as web
 from wordsight.web import batching, guard, kept, schemas, service
 
@@ -35,6 +37,12 @@ def picture(colour: tuple[int, int, int], kind: str = "PNG") -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (32, 32), colour).save(out, kind)
     return out.getvalue()
+
+
+def shapes(seed: int) -> Image.Image:
+    """A picture that is like no other one."""
+    noise = np.random.default_rng(seed).integers(0, 255, (12, 16, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((480, 360))
 
 
 @pytest.fixture
@@ -1112,3 +1120,55 @@ def test_an_unforeseen_error_tells_nothing(
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"
     assert "secret" not in response.text
+
+
+# -- near-duplicates ------------------------------------------------------------------------------
+
+
+def found_duplicates(client: TestClient) -> dict[str, Any]:
+    """The answer of a search for duplicates once it has ended."""
+    while (answer := client.get("/api/v1/duplicates").json())["state"] in ("reading", "comparing"):
+        time.sleep(0.05)
+    return dict(answer)
+
+
+def test_duplicates_are_found_as_the_command_finds_them(tmp_path: Path, model: ColourModel) -> None:
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for seed in range(4):
+        shapes(seed).save(folder / f"{seed}.png")
+    shapes(0).save(folder / "0 again.jpg")
+    library = wordsight.create(tmp_path / "lib", model)  # type: ignore[arg-type]
+    library.index(folder)
+    with TestClient(web.create_app(library), base_url=HERE) as client:
+        assert client.get("/api/v1/duplicates").json()["state"] == "none"
+        assert client.post("/api/v1/duplicates?false_merge=0").status_code == 422
+        assert client.post("/api/v1/duplicates").status_code == 202
+        answer = found_duplicates(client)
+        assert answer["state"] == "done"
+        expected = {**library.duplicates().to_json(), "table_version": library.store.version}
+        assert answer["found"] == expected
+        (group,) = answer["found"]["groups"]
+        assert [Path(image["path"]).name for image in group["images"]] == ["0.png", "0 again.jpg"]
+    assert len(list(folder.iterdir())) == 5
+
+
+def test_one_search_for_duplicates_runs_at_a_time(
+    library: wordsight.Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+
+    def broken(*_: Any, progress: Callable[[int, int], None], **__: Any) -> None:
+        progress(1, 2)
+        assert go.wait(60)
+        raise LibraryError("the library is gone")
+
+    monkeypatch.setattr("wordsight.web.duplicates.read_prints", broken)
+    with TestClient(web.create_app(library), base_url=HERE) as client:
+        client.post("/api/v1/duplicates")
+        assert client.post("/api/v1/duplicates").status_code == 409
+        go.set()
+        answer = found_duplicates(client)
+        assert (answer["state"], answer["error"]) == ("failed", "the library is gone")
+        assert client.post("/api/v1/duplicates").status_code == 202  # and can be tried again
+        found_duplicates(client)

@@ -27,6 +27,30 @@ def colour_frame(colour: str, number: int = 0, *, moves: bool = False) -> NDArra
     return pixels
 
 
+def write_passing(path: Path, colour: str, *, begin: float = 8.0, rate: int = 5) -> Path:
+    """Twenty seconds of a grey wall; from ``begin`` on a small square of a colour passes, 5 s long.
+
+    At time t its left edge is at 10 + 12 (t - begin) pixels; it is 20 pixels wide and high, 16 from
+    the top.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.width, stream.height = SIZE
+        stream.pix_fmt = "yuv420p"
+        for number in range(20 * rate):
+            pixels = np.full((SIZE[1], SIZE[0], 3), 128, np.uint8)
+            since = number / rate - begin
+            if 0 <= since < 5:
+                left = 10 + round(12 * since)
+                pixels[16:36, left : left + 20] = ANCHORS[colour]
+            frame = av.VideoFrame.from_ndarray(pixels)
+            frame.pts, frame.time_base = number, Fraction(1, rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
 def write_video(
     path: Path,
     scenes: Sequence[tuple[str, float]],

@@ -23,7 +23,7 @@ from wordsight import __version__
 from wordsight.classify import classify as classified
 from wordsight.errors import QueryError, WordsightError
 from wordsight.library import filters
-from wordsight.search import Query, Sort, Term, parse_query
+from wordsight.search import ANSWERS, Query, Sort, Term, parse_query
 from wordsight.sources.base import item_id
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ holds what was asked for, "not sure" that the closest images may be it, "no matc
 (there are then no hits, and naming any image would be wrong). `picture` shows an image by its id.
 Words describe what can be seen; several can be combined: "beach" + "sunset" - 0.5*"people"."""
 
-VERDICTS = {"match": "match", "unsure": "not sure", "none": "no match"}
 _READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 _ADDS = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False)
 
@@ -146,7 +145,7 @@ class _Tools:
             ),
             sort=sort,
         )
-        return {**result.to_json(), "verdict": VERDICTS[result.verdict]}
+        return {**result.to_json(), "verdict": ANSWERS[result.verdict]}
 
     def moments(
         self,
@@ -176,7 +175,7 @@ class _Tools:
         answer = found.to_json()
         for told, moment in zip(answer["moments"], found.moments, strict=True):
             told["id"] = item_id(moment.thumbnail)
-        return {**answer, "verdict": VERDICTS[found.verdict]}
+        return {**answer, "verdict": ANSWERS[found.verdict]}
 
     def picture(self, id: Id, side: Annotated[int, Field(ge=16, le=2048)] = 768) -> Image:
         """An image of the library, as a JPEG whose longer side is at most `side` pixels."""

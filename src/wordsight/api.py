@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from wordsight.errors import LibraryChangedError, LibraryError, WordsightError
 from wordsight.library import ModelRecord, Store
-from wordsight.video import split_frame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
 
     from wordsight.duplicates import Duplicates
     from wordsight.indexing import Progress
+    from wordsight.indexing.cluster import Cluster
     from wordsight.indexing.report import IndexReport
     from wordsight.models.clip import ClipModel
     from wordsight.render import Tile
@@ -27,30 +26,6 @@ if TYPE_CHECKING:
     from wordsight.search.text import TextReport
     from wordsight.sources import Source
     from wordsight.video.sampling import Every
-
-
-_IMAGE_TERM = re.compile(r'@"([^"]*)"')
-
-
-def _file_name(term: re.Match[str]) -> str:
-    return Path(term[1]).name
-
-
-def _file_named(path: str) -> str:
-    """What a picture calls an image: the name of its file, and the time of a frame as m:ss."""
-    frame = split_frame(path)
-    if frame:
-        minutes, seconds = divmod(int(frame[1]), 60)
-        return f"{Path(frame[0]).name}, {minutes}:{seconds:02}"
-    return Path(path.rsplit("::", maxsplit=1)[-1]).name
-
-
-def _title(query: str) -> str:
-    """A query as the heading of a picture; of image files only the names."""
-    if image := _IMAGE_TERM.fullmatch(query):
-        name = _file_name(image)
-        return f"More like {'this image' if name == 'image' else name}"  # pixels have no name
-    return f"\u201c{_IMAGE_TERM.sub(_file_name, query)}\u201d"
 
 
 class Library:
@@ -66,15 +41,20 @@ class Library:
         self._model_of = store.model.hash
 
     def __repr__(self) -> str:
-        return f"Library({str(self.path)!r}, images={len(self)}, model={self.store.model.name!r})"
+        return f"Library({str(self.place)!r}, images={len(self)}, model={self.store.model.name!r})"
 
     def __len__(self) -> int:
         return len(self.store)
 
     @property
     def path(self) -> Path:
-        """The library's directory."""
+        """The library's directory; of one at a URL its replica on this machine."""
         return self.store.path
+
+    @property
+    def place(self) -> Path | str:
+        """The library's directory or URL, as :func:`open` takes it."""
+        return self.store.place
 
     @property
     def has_crops(self) -> bool:
@@ -107,6 +87,7 @@ class Library:
         every: Every | None = None,
         prune: bool | Literal["force"] = False,
         recheck: bool = False,
+        cluster: Cluster | str | None = None,
         progress: Progress | None = None,
     ) -> IndexReport:
         """Bring the library up to date with folders, files, ``.tar`` shards, tables or "cifar10".
@@ -116,6 +97,7 @@ class Library:
         ``crops`` is "none", "tiles", "maskrcnn", a detector's name or directory; without it, as
         the library was last indexed. So it is with ``exclude``, patterns in gitignore's syntax, and
         ``every``, the seconds between frames of videos (or "keyframes").
+        ``cluster`` is the address of a Ray cluster that shares the work, or "auto".
         See :func:`wordsight.indexing.index` for what is skipped, reused and reported.
         """
         from wordsight.sources import expand_braces, open_source
@@ -131,6 +113,7 @@ class Library:
             every=every,
             prune=prune,
             recheck=recheck,
+            cluster=cluster,
             progress=progress,
         )
 
@@ -144,10 +127,12 @@ class Library:
         every: Every | None = None,
         prune: bool | Literal["force"] = False,
         recheck: bool = False,
+        cluster: Cluster | str | None = None,
         progress: Progress | None = None,
     ) -> IndexReport:
         """As :meth:`index`, for sources that are open already (or of your own making)."""
         from wordsight.indexing import index
+        from wordsight.indexing.cluster import Cluster
 
         return index(
             self.store,
@@ -159,6 +144,7 @@ class Library:
             every=every,
             prune=prune,
             recheck=recheck,
+            cluster=Cluster(cluster) if isinstance(cluster, str) else cluster,
             progress=progress,
         )
 
@@ -301,6 +287,7 @@ class Library:
     def timeline(self, found: Moments) -> Image:
         """A picture of moments: a row a video, those with moments first."""
         from wordsight import render
+        from wordsight.render import captions
 
         spans: dict[str, list[tuple[float, float]]] = {}
         pictures: dict[str, list[Image | None]] = {}
@@ -323,7 +310,9 @@ class Library:
         number = len(found.moments)
         told = f"{number} moment{'s' * (number != 1)}; the line is the score in deviations (z)"
         least = found.least if found.least < float("inf") else None
-        return render.timeline(strips, title=_title(found.query), subtitle=told, threshold=least)
+        return render.timeline(
+            strips, title=captions.title(found.query), subtitle=told, threshold=least
+        )
 
     def _thumbnail(self, moment: Moment) -> Image:
         from wordsight import render
@@ -368,12 +357,13 @@ class Library:
         count as relevant are pale.
         """
         from wordsight import render
+        from wordsight.render import captions
 
         tiles = self._tiles(result)
         if result.verdict == "none":
-            query = _IMAGE_TERM.sub(_file_name, result.query)
+            query = captions.words(result.query)
             return render.no_match_card(query, [result.explanation()], tiles or None)
-        title, subtitle = _title(result.query), f"model {result.model}"
+        title, subtitle = captions.title(result.query), f"model {result.model}"
         if result.count:
             subtitle = f"{result.how_many()}; {subtitle}"
         if result.verdict == "unsure":
@@ -383,27 +373,30 @@ class Library:
     def comparison(self, baseline: Result, crop_aware: Result) -> Image:
         """A picture of two results for one query beside each other, with what moved."""
         from wordsight import render
+        from wordsight.render import captions
 
         old = {hit.id: hit.rank for hit in baseline.hits}
         return render.side_by_side(
             self._tiles(baseline),
             self._tiles(crop_aware, old),
             ("Baseline: whole images", "Crop-aware: best crop counts"),
-            title=_title(crop_aware.query),
+            title=captions.title(crop_aware.query),
             subtitle=f"model {crop_aware.model}",
         )
 
     def _tiles(self, result: Result, old: dict[str, int] | None = None) -> list[Tile]:
         """The hits as tiles; with the ranks of ``old``, what moved."""
         from wordsight import render
+        from wordsight.render import captions
 
         tiles = []
+        names = captions.names([hit.path for hit in result.hits])
         ends = any(hit.relevant for hit in result.hits)
-        for hit in result.hits:
+        for hit, name in zip(result.hits, names, strict=True):
             z = "" if hit.z is None else f"  z {hit.z:.1f}"
             lines = [
                 f"{hit.rank}.  {hit.score:.3f}{z}",
-                hit.label or _file_named(hit.path),
+                hit.label or name,
             ]
             box, size = hit.view.box, (hit.width, hit.height)
             try:
@@ -458,12 +451,19 @@ class Library:
             self.store.refresh()
             results = run()
         for each, result in zip(queries, results, strict=True):
-            result.notices += hints(each, result)
+            result.notices += hints(each, result, self.store.sides())
         return results if isinstance(query, list) else results[0]
 
 
-def create(path: str | Path, model: ClipModel | str | Path = "auto") -> Library:
+def create(
+    path: str | Path,
+    model: ClipModel | str | Path = "auto",
+    *,
+    storage_options: Mapping[str, str] | None = None,
+) -> Library:
     """Make an empty library at ``path`` for a model (loaded by name when it is one).
+
+    ``path`` and ``storage_options`` are those of :func:`open`.
 
     Raises LibraryError when there is something at ``path`` already, ModelError when the model is
     not to be had.
@@ -472,6 +472,7 @@ def create(path: str | Path, model: ClipModel | str | Path = "auto") -> Library:
     from wordsight.models.texts import encode_texts_cached
 
     _check_path(path)
+    _configure(path, storage_options)
     loaded = _loaded(model)
     phrases = bank_phrases()
     record = ModelRecord(
@@ -487,14 +488,23 @@ def create(path: str | Path, model: ClipModel | str | Path = "auto") -> Library:
     return Library(store, loaded)
 
 
-def open(path: str | Path | None = None, model: ClipModel | str | Path | None = None) -> Library:
+def open(
+    path: str | Path | None = None,
+    model: ClipModel | str | Path | None = None,
+    *,
+    storage_options: Mapping[str, str] | None = None,
+) -> Library:
     """Open the library at ``path`` (without one: of the current folder or one above it).
 
     With a ``model``, it must be the one that the library was made with (ModelMismatchError).
+    ``path`` may be the URL of a library in object storage, "s3://bucket/library" (extra ``cloud``);
+    ``storage_options`` are settings of that, as ``{"aws_endpoint_url": ...}``, else those of the
+    environment. Raises LibraryError where there is no library, or the storage does not answer.
     """
     from wordsight.library import find
 
     _check_path(path)
+    _configure(path, storage_options)
     store = Store.open(path if path is not None else find())
     if model is None:
         return Library(store)
@@ -506,6 +516,13 @@ def open(path: str | Path | None = None, model: ClipModel | str | Path | None = 
 def _check_path(path: str | Path | None) -> None:
     if isinstance(path, str) and not path.strip():  # to the system it is the current folder
         raise LibraryError("the library's path is empty; name its directory.")
+
+
+def _configure(path: str | Path | None, storage_options: Mapping[str, str] | None) -> None:
+    if storage_options:
+        from wordsight.storage import configure
+
+        configure(storage_options, str(path))
 
 
 def _loaded(model: ClipModel | str | Path) -> ClipModel:

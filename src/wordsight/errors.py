@@ -27,6 +27,10 @@ class SourceError(WordsightError):
     """A place that images were to come from is missing, unreadable or holds none."""
 
 
+class StorageError(WordsightError):
+    """Object storage refuses access, cannot be reached, or has no such bucket."""
+
+
 class LibraryError(WordsightError):
     """A library is missing, damaged, busy, read-only, or of a newer format."""
 

@@ -11,6 +11,8 @@ begins with that import. What each library sends, and what forbids it, as its so
 - huggingface_hub and hf_xet, and transformers through them: what else is installed, which agent
   drives the program (from 2.4 it asks the hub for a list of these, ``/api/agent-harnesses``), how
   transfers went. ``HF_HUB_DISABLE_TELEMETRY``.
+- Ray: its version, the cluster's size and which of its libraries run, each hour, from the machine
+  that started the cluster. ``RAY_USAGE_STATS_ENABLED``, which says the opposite: 0.
 - ``DO_NOT_TRACK`` (https://donottrack.sh) is what others ask, those that come later among them.
 
 Lance, PyArrow, faiss and Pillow send nothing of this kind.
@@ -22,8 +24,13 @@ import os
 import sys
 from typing import Any
 
-SWITCHES = ("DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY", "ORT_DISABLE_TELEMETRY")
-"""Environment variables that are set to 1, so that child processes inherit them."""
+SWITCHES = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""Environment variables that are set, so that child processes inherit them."""
 
 _BLOCKED = "openvino_telemetry"
 
@@ -37,7 +44,7 @@ def switch_off() -> None:
     Whatever a variable said before is lost on purpose: the other values allow sending. Libraries
     that the caller imported earlier are told in their own ways.
     """
-    os.environ.update(dict.fromkeys(SWITCHES, "1"))
+    os.environ.update(SWITCHES)
     sys.modules.setdefault(_BLOCKED, None)  # type: ignore[arg-type]  # an import of it fails
     if constants := sys.modules.get("huggingface_hub.constants"):
         constants.HF_HUB_DISABLE_TELEMETRY = True  # type: ignore[attr-defined]

@@ -137,12 +137,10 @@ class Classifier:
 
     def evidence(self, image_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [N]: the best label's cosine in standard deviations above the bank's mean."""
-        import numpy as np
+        from wordsight.nomatch import background, zscore
 
         best = (image_vectors @ self._text.T).max(axis=1)
-        bank = image_vectors @ self._bank.T
-        z: NDArray[np.float32] = (best - bank.mean(axis=1)) / np.maximum(bank.std(axis=1), 1e-6)
-        return z
+        return zscore(best, *background(image_vectors @ self._bank.T))
 
     def judge(self, image_vectors: NDArray[np.float32], top: int = 3) -> list[Classification]:
         """The ``top`` labels of each image vector, float32 [N, D] of unit length."""

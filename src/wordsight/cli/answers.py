@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from wordsight.cli.app import STARTED
-from wordsight.cli.console import nearby, print_json, say, shown
+from wordsight.cli.console import linked, nearby, print_json, say, shown
 from wordsight.cli.hits import made_relative, open_hit, print_csv, print_paths, put_into
 from wordsight.errors import WordsightError
 from wordsight.paths import expanded
@@ -100,11 +100,12 @@ class Output:
 
 def _say_doubts(result: Result) -> None:
     """Beside output for programs, what people should know of it."""
+    from wordsight.search import ANSWERS
+
     for notice in result.notices:
         say(f"note: {notice}")
     if result.verdict != "match":
-        found = "not sure" if result.verdict == "unsure" else "no match"
-        say(f'note: {found} for "{result.query}": {result.explanation()}')
+        say(f'note: {ANSWERS[result.verdict]} for "{result.query}": {result.explanation()}')
 
 
 def _say_timings(laps: dict[str, float]) -> None:
@@ -134,8 +135,9 @@ def _print_result(result: Result, closest: str = "--anyway") -> None:
         say(f"note: {notice}")
     if result.verdict == "unsure":
         why = result.explanation()
+        like = "like " if result.likeness else ""
         print(
-            f"Not sure that anything here is {asked(result.query)}: "
+            f"Not sure that anything here is {like}{asked(result.query)}: "
             f"{why[0].lower()}{why[1:]} Closest:"
         )
     elif not result.match:
@@ -158,7 +160,7 @@ def _print_result(result: Result, closest: str = "--anyway") -> None:
             parts.append(f"z {hit.z:5.1f}")
         if widest:
             parts.append(labels[hit.id].ljust(widest))
-        parts.append(nearby(hit.path))
+        parts.append(linked(nearby(hit.path), hit.path))
         if hit.view.box:
             x0, y0, x1, y1 = (round(v) for v in hit.view.box)
             parts.append(f"[{hit.view.label or hit.view.kind} at {x0},{y0},{x1},{y1}]")

@@ -65,6 +65,19 @@ def nearby(path: str) -> str:
     return shown(path)
 
 
+def linked(text: str, path: str) -> str:
+    """Text that leads to a file, where standard output is a terminal that has links (OSC 8).
+
+    A terminal that does not know them shows the text alone; the few that would show the address
+    too get none. An image in an archive leads to the archive, a frame to its video.
+    """
+    file = Path(path.partition("::")[0])
+    plain = os.environ.get("TERM", "") in ("", "dumb", "linux") and "WT_SESSION" not in os.environ
+    if plain or not sys.stdout.isatty() or not file.is_absolute():
+        return text
+    return f"\x1b]8;;{file.as_uri()}\x1b\\{text}\x1b]8;;\x1b\\"
+
+
 def print_json(value: object) -> None:
     """One line of JSON; in ASCII where the output's encoding has not all characters."""
     has_all = (sys.stdout.encoding or "").lower().startswith("utf")
@@ -116,8 +129,15 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     from rich.text import Text
 
     class Rate(ProgressColumn):
+        first: tuple[float, float] | None = None  # when something was done for the first time
+
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:.0f} {unit}/s" if task.speed else "")
+            if not task.completed or task.elapsed is None:
+                return Text("")
+            began, had = self.first = self.first or (task.elapsed, task.completed)
+            seconds = task.elapsed - began
+            # Batches come at once: a moment says nothing about a rate.
+            return Text(f"{(task.completed - had) / seconds:.0f} {unit}/s" if seconds > 2 else "")
 
     class Done(ProgressColumn):
         def render(self, task: Task) -> Text:  # of an unknown total it says nothing, not 0/?

@@ -59,6 +59,12 @@ def duplicates(
     if as_json:
         print_json(found.to_json())
         return
+    if found.expected > found.false_merge:
+        say(
+            f"note: many pictures here are nearly alike: up to {found.expected:.2%} of the images "
+            f"may be grouped wrongly, not {found.false_merge:.2%}; look at groups of a likeness "
+            "below 0.95."
+        )
     for path, reason in skipped:
         say(f"Skipped {nearby(path)}: {reason}")
     if extra or zero:

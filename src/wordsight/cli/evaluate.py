@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,20 +17,17 @@ from wordsight.cli.console import (
     count,
     print_json,
     print_table,
-    progress_bar,
     say,
-    text_file,
     write_lines,
 )
 from wordsight.cli.opening import load, open_library
+from wordsight.cli.standard import judge_model, judge_runs, keys_of, print_columns, write_trec
 from wordsight.errors import WordsightError, reason
 from wordsight.paths import expanded
 
 if TYPE_CHECKING:
     from wordsight.api import Library
     from wordsight.evaluate import Evaluation, Judgements
-    from wordsight.evaluate.metrics import Estimate
-    from wordsight.models import ClipModel
     from wordsight.search import Hit
 
 
@@ -45,7 +43,9 @@ _Queries = Annotated[
 _Qrels = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", parser=options.given("--qrels"), help="TREC's judgements of the topics."
+        metavar="FILE",
+        parser=options.given("--qrels"),
+        help="TREC's judgements, of topics or runs.",
     ),
 ]
 _Benchmark = Annotated[
@@ -54,6 +54,15 @@ _Benchmark = Annotated[
         metavar="NAME:DIR",
         help="Instead of a library, a standard benchmark: wds:DIR (CLIP_benchmark's layout; "
         "wds:DIR:SPLIT), flickr30k:DIR or coco-karpathy:DIR (Karpathy's splits), with --model.",
+    ),
+]
+_Run = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE",
+        parser=options.given("--run"),
+        help="Instead of a library, a TREC run that any program has written, with --qrels. "
+        "May be repeated.",
     ),
 ]
 _TrecRun = Annotated[
@@ -128,13 +137,16 @@ _Failures = Annotated[
         "wordsight evaluate --library coco --queries captions.json --plot recall.png",
         "wordsight evaluate --library cameras --moments truth.json",
         "wordsight evaluate --benchmark wds:vtab-cifar10 --model clip-vit-b32",
+        "wordsight evaluate --run run.txt --qrels qrels.txt",
     )
 )
 def evaluate(
     queries: _Queries = None,
     qrels: _Qrels = None,
     benchmark: _Benchmark = None,
+    run: _Run = None,
     library: options.LibraryOption = None,
+    storage_option: options.StorageOption = None,
     k: _K = "1,5,10",
     template: _Template = None,
     synonyms: _Synonyms = None,
@@ -154,24 +166,28 @@ def evaluate(
 
     Recall@K, MRR, mAP, nDCG and precision of each method, with 95 % intervals.
     """
-    from wordsight import render
-    from wordsight.evaluate import evaluate as run
+    from wordsight.evaluate import evaluate as measured
 
     if moments:
         return _evaluate_moments(open_library(library, model, runtime, precision), moments, as_json)
     ks = _numbers(k)
     check_files([per_query, trec_run, trec_qrels])
     check_pictures([failures], plots=[plot])
+    others = (queries, library, plot, per_query, failures, template, synonyms)
+    if run:
+        _alone("--run takes --qrels, --k", benchmark, model, trec_run, trec_qrels, *others)
+        if not qrels:
+            raise typer.BadParameter("--run needs --qrels FILE, the judgements.")
+        return judge_runs(run, qrels, ks, as_json)
     if benchmark:
-        if queries or qrels or library or plot or per_query or failures or template or synonyms:
-            raise typer.BadParameter("--benchmark takes --model, --k, --trec-run, --trec-qrels.")
-        loaded = load(model or "auto", runtime, precision)
-        return _benchmark(loaded, benchmark, ks, trec_run, trec_qrels, as_json)
+        _alone("--benchmark takes --model, --k, --trec-run, --trec-qrels", qrels, *others)
+        made = partial(load, model or "auto", runtime, precision)
+        return judge_model(benchmark, made, ks, trec_run, trec_qrels, as_json)
     if not queries:
-        raise typer.BadParameter("say what to measure with --queries, --moments or --benchmark.")
+        raise typer.BadParameter("give one of --queries, --moments, --benchmark and --run.")
     opened = open_library(library, model, runtime, precision)
     judgements = _judgements(opened, queries, qrels, template, synonyms)
-    evaluation = run(opened, judgements, ks=ks)
+    evaluation = measured(opened, judgements, ks=ks)
     if as_json:
         print_json(evaluation.to_json())
     else:
@@ -181,10 +197,15 @@ def evaluate(
     if per_query:
         write_lines(per_query, evaluation.per_query())
         say(f"Per query: {per_query}")
-    _write_trec(evaluation.run(opened), trec_run, evaluation.qrels(opened), trec_qrels)
+    write_trec(evaluation.run(opened), trec_run, evaluation.qrels(opened), trec_qrels)
     if failures:
-        render.save(_failures(opened, evaluation), failures)
-        say(f"Failures: {failures}")
+        _failures(opened, evaluation, failures)
+
+
+def _alone(takes: str, *others: object) -> None:
+    """Raise BadParameter where an option that takes a few others alone is given with more."""
+    if any(others):
+        raise typer.BadParameter(f"{takes} and --json.")
 
 
 def _judgements(
@@ -251,58 +272,6 @@ def _numbers(text: str) -> list[int]:
     return ks
 
 
-def _benchmark(
-    model: ClipModel,
-    spec: str,
-    ks: Sequence[int],
-    trec_run: Path | None,
-    trec_qrels: Path | None,
-    as_json: bool,
-) -> None:
-    """Measure a model on a standard benchmark and say what came out."""
-    from wordsight.evaluate.standard import measure, read_benchmark
-
-    chosen = read_benchmark(spec)
-    if chosen.labels and (trec_run or trec_qrels):
-        raise WordsightError(f"{spec} is a classification: there are no rankings to write.")
-    with progress_bar("encoding", "images") as progress:
-        measured = measure(model, chosen, ks=ks, progress=progress)
-    if measured.captions:
-        _write_trec(measured.run(), trec_run, measured.qrels(), trec_qrels)
-    if as_json:
-        print_json({**measured.to_json(), "model": model.name})
-        return
-    for path, why in measured.skipped:
-        say(f"Skipped {path}: {why}")
-    of = f"{count(len(measured.captions), 'caption')}" if measured.captions else ""
-    of = of or f"{len(chosen.labels):,} classes, {count(len(chosen.templates), 'template')}"
-    images = count(len(chosen.items) - len(measured.skipped), "image")
-    print(f"{spec}: {images}, {of}, model {model.name}; 95 % intervals (bootstrap)")
-    for task, figures in measured.figures.items():
-        keys = [f"recall@{k}" for k in ks] if measured.captions else list(figures)
-        rows = [(key, figures[key]) for key in keys]
-        print(f"\n{task}")
-        print_table([[key, f"{e.value:.4f}", f"[{e.low:.4f}, {e.high:.4f}]"] for key, e in rows])
-
-
-def _write_trec(
-    hits: Iterable[tuple[int, list[tuple[str, float]]]],
-    run: Path | None,
-    relevant: Iterable[tuple[int, str, float]],
-    qrels: Path | None,
-) -> None:
-    from wordsight.evaluate.trec import write_qrels, write_run
-
-    if run:
-        with text_file(run) as file:
-            write_run(file, hits)
-        say(f"Run: {run}")
-    if qrels:
-        with text_file(qrels) as file:
-            write_qrels(file, relevant)
-        say(f"Qrels: {qrels}")
-
-
 def _read_synonyms(path: Path) -> dict[str, list[str]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -321,7 +290,6 @@ def _read_synonyms(path: Path) -> dict[str, list[str]]:
 
 def _print_evaluation(evaluation: Evaluation, ks: Sequence[int]) -> None:
     """A row per metric: its value and 95 % interval by each method, within 80 columns."""
-    keys = [*(f"recall@{n}" for n in ks), "mrr", "map", f"ndcg@{ks[-1]}", f"precision@{ks[-1]}"]
     methods = dict(evaluation.methods)
     if evaluation.image_to_text:
         methods["image to text"] = evaluation.image_to_text
@@ -330,33 +298,15 @@ def _print_evaluation(evaluation: Evaluation, ks: Sequence[int]) -> None:
         f"{queries:,} {'query' if queries == 1 else 'queries'}, "
         f"{count(evaluation.gallery, 'image')}; 95 % intervals (bootstrap over queries)"
     )
-
-    def cell(key: str, figure: Estimate) -> str:
-        if key == "median_rank":
-            return f"{figure.value:g}"
-        return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
-
-    names = list(methods)
-    side_by_side = 3 if len(names) <= 3 else 2
-    for place in range(0, len(names), side_by_side):
-        part = names[place : place + side_by_side]
-        print()
-        print_table(
-            [
-                ["", *part],
-                *(
-                    [key.replace("_", " "), *(cell(key, methods[name][key]) for name in part)]
-                    for key in [*keys, "median_rank"]
-                ),
-            ]
-        )
+    print()
+    print_columns(methods, [*keys_of(ks), "median_rank"])
     for size, objects in evaluation.by_size.items():
         print(f"\nObjects of {size} of the image's area:")
         _print_evaluation(objects, ks)
 
 
-def _failures(library: Library, evaluation: Evaluation) -> Any:
-    """The queries with the lowest average precision, and the images that came up instead."""
+def _failures(library: Library, evaluation: Evaluation, file: Path) -> None:
+    """Save a picture of the queries with the lowest average precision, and what came up instead."""
     from wordsight import render
     from wordsight.library import id_from_int
     from wordsight.search import nearest
@@ -380,7 +330,8 @@ def _failures(library: Library, evaluation: Evaluation) -> Any:
             )
         ]
         parts.append((judgements.texts[place], tiles))
-    return render.sections(parts, title="The worst queries and their results", cell=140)
+    render.save(render.sections(parts, title="The worst queries and their results", cell=140), file)
+    say(f"Failures: {file}")
 
 
 def _picture(library: Library, hit: Hit) -> Any:

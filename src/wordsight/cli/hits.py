@@ -88,7 +88,7 @@ def put_into(hits: Sequence[Hit], folder: Path, *, link: bool) -> None:
     when the folder cannot be written.
     """
     if not hits:
-        say(f"no image for {folder}")
+        say(f"nothing matches, so nothing was put into {folder}")
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -116,6 +115,18 @@ _Recheck = Annotated[
         "--recheck", help="Read all files again, even if their size and time have not changed."
     ),
 ]
+_Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|ray://HOST:10001",
+        parser=options.given("--ray"),
+        help="Share the work with a Ray cluster (needs wordsight[ray]); auto: the one that runs "
+        "here, or all cores of this machine.",
+    ),
+]
+_Gpus = Annotated[
+    float, typer.Option(metavar="N", min=0, help="GPUs that each worker of --ray holds.")
+]
 _Watch = Annotated[
     bool,
     typer.Option(
@@ -142,6 +153,7 @@ class _Index(TyperCommand):
         "wordsight index ~/Pictures --watch",
         "wordsight index ~/Pictures --exclude thumbs/ --exclude '*.gif'",
         "wordsight index recordings --every 0.5",
+        "wordsight index '/mnt/shards/{000..999}.tar' --library big.lib --ray auto",
         "wordsight index photos scans.tar --library mine.lib --model clip-vit-b32",
         "wordsight index --remodel --library ~/Pictures --model clip-vit-b16",
     ),
@@ -149,6 +161,7 @@ class _Index(TyperCommand):
 def index(
     paths: _Paths = None,
     library: options.LibraryOption = None,
+    storage_option: options.StorageOption = None,
     model: _Model = None,
     crops: _Crops = None,
     exclude: _Exclude = None,
@@ -162,6 +175,8 @@ def index(
     remodel: _Remodel = False,
     recheck: _Recheck = False,
     watch: _Watch = False,
+    ray: _Ray = None,
+    gpus_per_worker: _Gpus = 0,
     runtime: options.RuntimeOption = options.Runtime.auto,
     precision: options.PrecisionOption = options.Precision.auto,
     device: options.DeviceOption = None,
@@ -191,6 +206,10 @@ def index(
         raise typer.BadParameter("name a folder or images to index.")
     chosen = {"crops": crops, "exclude": exclude, "videos": videos, "every": _interval(every)}
     chosen |= {"recheck": recheck, "prune": pruning}
+    if ray:
+        from wordsight.indexing.cluster import Cluster
+
+        chosen["cluster"] = Cluster(ray, gpus_per_worker)
     _check(paths, plot=plot, watch=watch, text=text)
     opened, report = _run(paths, library, (model, runtime, precision), chosen, text, as_json)
     if plot:
@@ -212,7 +231,7 @@ def _check(paths: Sequence[str], *, plot: Path | None, watch: bool, text: bool |
 
 def _run(
     paths: Sequence[str],
-    place: Path | None,
+    place: str | None,
     opening: tuple[str | None, options.Runtime, options.Precision],
     chosen: dict[str, Any],
     text: bool | None,
@@ -231,7 +250,7 @@ def _run(
     except (ModelError, SourceError):
         library.store.refresh()
         if fresh and not len(library):  # an empty library would be found later, and puzzle
-            shutil.rmtree(library.path, ignore_errors=True)
+            library.store.delete()
         elif fresh:
             say(KEPT)
         raise
@@ -241,8 +260,8 @@ def _run(
     unusable = report.failed and not report.images
     texts = None if unusable else read_texts(library, text)
     if fresh and unusable:
-        shutil.rmtree(library.path, ignore_errors=True)
-    print_report(report, texts, library.path, as_json)
+        library.store.delete()
+    print_report(report, texts, library.place, as_json)
     if unusable:
         raise WordsightError("no image could be read, so nothing was indexed.")
     return library, report
@@ -287,7 +306,7 @@ def _watch(
             say(f"wordsight: {error}")
             continue
         if report.changed or (texts and texts.read):
-            print_report(report, texts, library.path, as_json)
+            print_report(report, texts, library.place, as_json)
 
 
 def _interval(every: str | None) -> Every | None:

@@ -22,7 +22,9 @@ _TINY = 100
 """A rate of fewer images says more about starting up."""
 
 
-def print_report(report: IndexReport, texts: TextReport | None, place: Path, as_json: bool) -> None:
+def print_report(
+    report: IndexReport, texts: TextReport | None, place: Path | str, as_json: bool
+) -> None:
     """Print what a run did, and what it skipped."""
     if as_json:
         also = {"text": texts.to_json()} if texts else {}
@@ -49,7 +51,7 @@ def say_int8(model: ClipModel, sources: Sequence[Source]) -> None:
     )
 
 
-def _print_indexed(report: IndexReport, place: Path) -> None:
+def _print_indexed(report: IndexReport, place: Path | str) -> None:
     if not report.changed:
         print(f"Nothing to do: {count(report.unchanged, 'image')} unchanged.")
     else:
@@ -74,12 +76,14 @@ def _print_indexed(report: IndexReport, place: Path) -> None:
         say(f"Next, try: {_next_step(place)}")
 
 
-def _next_step(library: Path) -> str:
+def _next_step(library: Path | str) -> str:
     """A search of this library, with no more options than it takes from the current folder."""
     from wordsight.errors import LibraryError
     from wordsight.library import find
 
     command = 'wordsight search "a dog"'
+    if isinstance(library, str):
+        return f"{command} --library {library}"
     with contextlib.suppress(LibraryError):
         if find().resolve() == library.resolve():
             return command

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from wordsight.cli import options
 from wordsight.cli.app import app, examples
 from wordsight.cli.console import count, print_json
 from wordsight.progress import size
 
-if TYPE_CHECKING:
-    pass
-
 
 @app.command(epilog=examples("wordsight info --library ~/Pictures"))
-def info(library: options.LibraryOption = None, as_json: options.JsonOption = False) -> None:
+def info(
+    library: options.LibraryOption = None,
+    storage_option: options.StorageOption = None,
+    as_json: options.JsonOption = False,
+) -> None:
     """Show what a library contains and how it was made."""
     from wordsight.library import Store, find
 
@@ -25,6 +24,13 @@ def info(library: options.LibraryOption = None, as_json: options.JsonOption = Fa
     record = facts["model"]
     print(f"library   {facts['library']}")
     print(f"images    {facts['images']:,} ({count(facts['views'], 'view')})")
+    if facts["frames"]:
+        frames, videos = count(facts["frames"], "frame"), count(facts["videos"], "video")
+        print(f"videos    {videos}, {frames} of these images")
+    if crops := {kind: n for kind, n in facts["crops"].items() if kind != "none"}:
+        print("crops     " + "; ".join(f"{kind}: {count(n, 'image')}" for kind, n in crops.items()))
+    if facts["texts"] is not None:
+        print(f"text      read in {count(facts['texts'], 'image')}")
     print(f"model     {record['name']} ({record['hash']}, {record['dim']} dimensions)")
     if facts["exclude"]:
         print(f"excluded  {', '.join(facts['exclude'])}")
@@ -35,7 +41,11 @@ def info(library: options.LibraryOption = None, as_json: options.JsonOption = Fa
 
 
 @app.command(epilog=examples("wordsight compact --library ~/Pictures"))
-def compact(library: options.LibraryOption = None, as_json: options.JsonOption = False) -> None:
+def compact(
+    library: options.LibraryOption = None,
+    storage_option: options.StorageOption = None,
+    as_json: options.JsonOption = False,
+) -> None:
     """Merge a library's small files and delete its old versions."""
     from wordsight.api import Library
     from wordsight.library import Store, find
@@ -45,6 +55,6 @@ def compact(library: options.LibraryOption = None, as_json: options.JsonOption =
     opened.compact()
     after = opened.info()["bytes"]
     if as_json:
-        print_json({"library": str(opened.path), "bytes_before": before, "bytes_after": after})
+        print_json({"library": str(opened.place), "bytes_before": before, "bytes_after": after})
     else:
-        print(f"{opened.path}: {size(before)} before, {size(after)} now.")
+        print(f"{opened.place}: {size(before)} before, {size(after)} now.")

@@ -57,12 +57,12 @@ def mcp(
         return
     opened = open_library(library, model, runtime, precision)
     server = create_server(opened, allow_index=allow_index or ())
-    say(f"Serving {count(len(opened), 'image')} of {opened.path} over MCP. Press Ctrl-C to stop.")
+    say(f"Serving {count(len(opened), 'image')} of {opened.place} over MCP. Press Ctrl-C to stop.")
     server.run()
 
 
 def _configuration(
-    library: Path | None,
+    library: str | None,
     allow_index: list[Path],
     model: str | None,
     runtime: options.Runtime,
@@ -72,8 +72,14 @@ def _configuration(
     """What clients' files of configuration hold of a server, with paths that hold anywhere."""
     from wordsight.library import Store, find
 
-    place = Store.open(library or find()).path
-    arguments = ["-m", "wordsight", "mcp", "--library", str(place.resolve())]
+    place = Store.open(library or find()).place
+    arguments = [
+        "-m",
+        "wordsight",
+        "mcp",
+        "--library",
+        place if isinstance(place, str) else str(place.resolve()),
+    ]
     for folder in allow_index:
         arguments += ["--allow-index", str(folder.resolve())]
     if model:

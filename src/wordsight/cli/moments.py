@@ -129,12 +129,12 @@ def clip(
     from wordsight.video.clip import cut
 
     source, target = expanded(video), expanded(out)
-    begun = cut(str(source), str(target), start, end, exact=exact)
-    answer: dict[str, Any] = {"clip": str(target), "start": round(begun, 3), "end": end}
+    begun, ended = cut(str(source), str(target), start, end, exact=exact)
+    answer = {"clip": str(target), "start": round(begun, 3), "end": round(ended, 3)}
     if as_json:
         print_json(answer)
         return
     early = start - begun
     if early > 0.05:
         say(f"It begins {early:.1f} s earlier, at a key frame; --exact begins on the frame.")
-    print(f"Clip: {nearby(str(target))} ({clock(begun)} to {clock(end)})")
+    print(f"Clip: {nearby(str(target))} ({clock(begun)} to {clock(ended)})")

@@ -37,7 +37,7 @@ def open_place(place: str) -> Source:
 
 
 def open_library(
-    place: Path | None,
+    place: str | Path | None,
     model: str | None,
     runtime: options.Runtime,
     precision: options.Precision,
@@ -60,14 +60,14 @@ def open_library(
 
 
 def open_or_create(
-    place: Path, model: str | None, runtime: options.Runtime, precision: options.Precision
+    place: str | Path, model: str | None, runtime: options.Runtime, precision: options.Precision
 ) -> tuple[Library, bool]:
     """The library, and whether it was made now."""
     import wordsight
-    from wordsight.library import is_library
+    from wordsight.library import is_library, is_url
     from wordsight.models.registry import STARTER
 
-    if is_library(place) or is_library(place / ".wordsight"):
+    if is_library(place) or (not is_url(place) and is_library(Path(place) / ".wordsight")):
         opened = open_library(place, model, runtime, precision)
         if model is None:
             _say_better(opened)
@@ -92,5 +92,5 @@ def _say_better(library: Library) -> None:
         say(
             f"note: {better.name}, which finds more than this library's built-in model, is now on "
             "this machine. To switch to it (embeds all images again): "
-            f"wordsight index --remodel --library {shlex.quote(nearby(str(library.path)))}"
+            f"wordsight index --remodel --library {shlex.quote(nearby(str(library.place)))}"
         )

@@ -46,14 +46,41 @@ class Precision(str, Enum):
 
 
 LibraryOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--library",
         "-L",
         metavar="DIR",
         parser=given("--library"),
         envvar="WORDSIGHT_LIBRARY",
-        help="The library's directory. Default: .wordsight here or in a folder above.",
+        help="The library's directory, or its URL in object storage (s3://, gs://, az://). "
+        "Default: .wordsight here or in a folder above.",
+    ),
+]
+
+
+def _use_storage(settings: list[str] | None) -> list[str] | None:
+    """Say it where the storage is opened, wherever in the verb that is."""
+    options = {}
+    for setting in settings or ():
+        key, equals, value = setting.partition("=")
+        if not (key and equals):
+            raise WordsightError(f"--storage-option {key}: write it as KEY=VALUE.")
+        options[key.strip().lower()] = value
+    if options:
+        from wordsight.storage import configure
+
+        configure(options)
+    return settings
+
+
+StorageOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        callback=_use_storage,
+        help="A setting of the library's object storage, e.g. aws_endpoint_url=...; repeatable. "
+        "Without it, the environment's.",
     ),
 ]
 

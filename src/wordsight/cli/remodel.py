@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from wordsight.cli.console import count, nearby, print_json, progress_bar, say
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from wordsight.indexing.report import IndexReport
 
 
-def existing(place: Path | None, paths: Sequence[str] | None) -> Library:
+def existing(place: str | None, paths: Sequence[str] | None) -> Library:
     """The library that is named, or that of these paths, or of the current folder."""
     from wordsight.api import Library
     from wordsight.library import Store, default_location, find
@@ -25,15 +24,15 @@ def existing(place: Path | None, paths: Sequence[str] | None) -> Library:
     return Library(Store.open(place or (default_location(paths[0]) if paths else find())))
 
 
-def undo_prune(place: Path | None, paths: Sequence[str] | None, as_json: bool) -> None:
+def undo_prune(place: str | None, paths: Sequence[str] | None, as_json: bool) -> None:
     """Restore the images that were pruned, and print how many."""
     library = existing(place, paths)
     restored = library.undo_prune()
     if as_json:
-        print_json({"restored": restored, "images": len(library), "library": str(library.path)})
+        print_json({"restored": restored, "images": len(library), "library": str(library.place)})
     else:
         print(f"{count(restored, 'image')} restored.")
-        print(f"Library: {nearby(str(library.path))} ({count(len(library), 'image')})")
+        print(f"Library: {nearby(str(library.place))} ({count(len(library), 'image')})")
 
 
 def remodel(
@@ -63,9 +62,9 @@ def remodel(
     if as_json:
         counts = report.to_json() if report else {"images": len(library)}
         facts = {"model": store.record["model"], "replaced": before if report else None}
-        print_json({**counts, **facts, "library": str(library.path)})
+        print_json({**counts, **facts, "library": str(library.place)})
     elif report is None:
-        print(f"Nothing to do: {nearby(str(library.path))} already uses {before['name']}.")
+        print(f"Nothing to do: {nearby(str(library.place))} already uses {before['name']}.")
     else:
         _print_remodelled(report, library, before["name"])
 
@@ -81,5 +80,5 @@ def _print_remodelled(report: IndexReport, library: Library, before: str) -> Non
     print(f"{', '.join(parts)}.")
     if report.crops and report.crops.per_image:
         print_crops(report.crops)
-    place = nearby(str(library.path))
+    place = nearby(str(library.place))
     print(f"Library: {place} (model {library.store.model.name}, before {before})")

@@ -186,6 +186,7 @@ def search(
     query: _Query = None,
     k: _K = 10,
     library: options.LibraryOption = None,
+    storage_option: options.StorageOption = None,
     grid: _Grid = None,
     show: _Show = False,
     min_score: _MinScore = None,
@@ -273,7 +274,7 @@ def _check(query: Sequence[str] | None, output: Output, *, exit_code: bool) -> N
 def _check_crops(library: Library, needed: bool | None) -> None:
     if needed and not library.has_crops:
         raise WordsightError(
-            f"the library {nearby(str(library.path))} has no crops; add them with: "
+            f"the library {nearby(str(library.place))} has no crops; add them with: "
             "wordsight index FOLDER --crops maskrcnn (or --crops tiles)"
         )
 

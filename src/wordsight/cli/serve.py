@@ -89,6 +89,7 @@ _AllowIndex = Annotated[
 )
 def serve(
     library: options.LibraryOption = None,
+    storage_option: options.StorageOption = None,
     host: _Host = "127.0.0.1",
     port: _Port = 8000,
     token: _Token = None,
@@ -197,7 +198,7 @@ def _print_told(
     if as_json:
         print_json(told)
     else:
-        print(f"Serving {count(len(library), 'image')} of {library.path}. Press Ctrl-C to stop.")
+        print(f"Serving {count(len(library), 'image')} of {library.place}. Press Ctrl-C to stop.")
         print(f"Open {told['url']}" + ("  (this link works once)" if told["token"] else ""))
         if told["token"]:
             print(f"Token for programs: {told['token']}")

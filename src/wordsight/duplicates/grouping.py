@@ -4,7 +4,8 @@ Candidates are pairs that are among each other's nearest, by the model's vectors
 (see :mod:`wordsight.duplicates.likeness`). A pair is a duplicate when its likeness is above a
 cut-off that the library itself gives: most pairs of neighbours are *different* pictures of similar
 things, and how their likeness falls off says how often two such reach any value by chance. The
-cut-off is where that happens to no more than a stated share of the images.
+cut-off is where that happens to no more than a stated share of the images, or where copies
+themselves would be lost; then the result says how many wrong ones to expect.
 
 Nothing is deleted, here or anywhere else in wordsight.
 """
@@ -37,7 +38,7 @@ _COPIES = 0.85  # hardly any copy is less alike
 _LEAST, _MOST = 0.65, 0.89  # the cut-off: no photographs are alike below, and copies are lost above
 _TAIL = 0.05  # the share of different pictures that tells how their likeness falls off
 _ENOUGH = 400  # pairs; fewer do not tell
-_TYPICAL = (0.4, 0.16)  # then: artanh of the likeness where the tail begins, and its fall-off
+_TYPICAL = (0.36, 0.137)  # then: begin and fall of photographs mixed with catalogue pictures
 _BLURRED = 0.6  # of the sharpest one's sharpness
 _DESCRIPTOR = 12  # pixels a side
 _KEPT_READY = 1024
@@ -92,6 +93,9 @@ class Duplicates:
 
     ``cut_off`` is the least likeness of a pair; ``compared`` the number of pairs that were looked
     at; ``false_merge`` the stated rate: the share of images that may be grouped wrongly.
+    ``expected`` is that share as the library's own pairs foretell it. It is more than what was
+    stated where different pictures are very much alike (catalogues, traffic signs, one camera's
+    views): a cut-off that holds the rate there would lose the copies too.
     ``skipped`` are images that could not be read, with reasons.
     """
 
@@ -100,6 +104,7 @@ class Duplicates:
     compared: int
     cut_off: float
     false_merge: float
+    expected: float
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -117,6 +122,7 @@ class Duplicates:
             "compared": self.compared,
             "cut_off": round(self.cut_off, 4),
             "false_merge": self.false_merge,
+            "expected": round(self.expected, 6),
             "skipped": [{"path": path, "reason": reason} for path, reason in self.skipped],
         }
 
@@ -159,7 +165,9 @@ def find(
         alike[n] = likeness(ready(one), ready(other))
         if progress and (n % 64 == 63 or n == len(pairs) - 1):
             progress(n + 1, len(pairs))
-    cut_off = cut_off_of(alike, false_merge * max(len(hashes), 1))
+    tail = Tail.of(alike)
+    images = max(len(hashes), 1)
+    cut_off = tail.cut_off(false_merge * images / 2)  # a wrong pair is two images
     linked = alike >= cut_off
     groups = _groups(
         len(hashes), pairs[linked], alike[linked], [len(c) > 1 for c in copies.values()]
@@ -170,6 +178,7 @@ def find(
         len(pairs),
         cut_off,
         false_merge,
+        min(1.0, 2 * tail.expected(cut_off) / images),
     )
 
 
@@ -206,23 +215,42 @@ def _candidates(*spaces: NDArray[np.float32]) -> NDArray[np.intp]:
     return np.unique(np.concatenate(found), axis=0) if found else np.zeros((0, 2), np.intp)
 
 
-def cut_off_of(alike: NDArray[np.floating[Any]], expected: float) -> float:
-    """The likeness that so many pairs of different pictures are ``expected`` to reach by chance.
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """How the likeness of ``pairs`` pairs of different pictures falls off towards 1.
 
-    ``alike`` [P] are the pairs that were compared, duplicates among them; few of these are below
-    0.85. What is below is taken for different pictures: the upper tail of artanh of their likeness
-    falls off exponentially, as tails do, and is followed to where so few are left.
+    Of the artanh of their likeness, a share of 0.05 is above ``begin``, and less and less beyond,
+    by an exponential of the scale ``fall``.
     """
-    import numpy as np
 
-    z = np.arctanh(np.clip(alike, -0.999, 0.999))
-    different = z[z < math.atanh(_COPIES)]
-    begin, fall = _TYPICAL
-    if len(different) >= _ENOUGH:
-        begin = float(np.quantile(different, 1 - _TAIL))
-        fall = _fall_off(different[different > begin] - begin, math.atanh(_COPIES) - begin)
-    cut_off = math.tanh(begin + fall * math.log(max(_TAIL * len(different) / expected, 1.0)))
-    return min(max(cut_off, _LEAST), _MOST)
+    pairs: int
+    begin: float
+    fall: float
+
+    @classmethod
+    def of(cls, alike: NDArray[np.floating[Any]]) -> Tail:
+        """That of the pairs that were compared [P], duplicates among them.
+
+        Few of these are below 0.85: what is, is taken for different pictures.
+        """
+        import numpy as np
+
+        z = np.arctanh(np.clip(alike, -0.999, 0.999))
+        different = z[z < math.atanh(_COPIES)]
+        begin, fall = _TYPICAL
+        if len(different) >= _ENOUGH:
+            begin = float(np.quantile(different, 1 - _TAIL))
+            fall = _fall_off(different[different > begin] - begin, math.atanh(_COPIES) - begin)
+        return cls(len(different), begin, fall)
+
+    def cut_off(self, expected: float) -> float:
+        """The likeness that so many pairs are ``expected`` to reach by chance, within limits."""
+        z = self.begin + self.fall * math.log(max(_TAIL * self.pairs / expected, 1.0))
+        return min(max(math.tanh(z), _LEAST), _MOST)
+
+    def expected(self, cut_off: float) -> float:
+        """How many pairs are expected to reach a likeness by chance."""
+        return _TAIL * self.pairs * math.exp(-(math.atanh(cut_off) - self.begin) / self.fall)
 
 
 def _fall_off(excess: NDArray[np.floating[Any]], end: float) -> float:

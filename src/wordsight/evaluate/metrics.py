@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wordsight.evaluate.ranking import FloatArray, Ranking, slices
+from wordsight.evaluate.ranking import NEVER, FloatArray, Ranking, slices
 
 
 def recall_at_k(ranking: Ranking, k: int) -> FloatArray:
@@ -69,9 +69,11 @@ def average_precision(ranking: Ranking) -> FloatArray:
     # An item at place j of its group has before + 1 + (j - 1) * density relevant items up to it
     # on average, at rank above + j; the sum over j of their ratio has a closed form.
     density = (groups.relevant - 1) / np.maximum(groups.size - 1, 1)
-    inverse_ranks = harmonic[groups.above + groups.size] - harmonic[groups.above]
-    offset = groups.before + 1 - density * (groups.above + 1)
-    precision = density + offset * inverse_ranks / groups.size
+    found = groups.above < NEVER
+    above = np.where(found, groups.above, 0)
+    inverse_ranks = harmonic[np.where(found, above + groups.size, 0)] - harmonic[above]
+    offset = groups.before + 1 - density * (above + 1)
+    precision = found * (density + offset * inverse_ranks / groups.size)
     return groups.sum_by_query(groups.relevant * precision) / groups.total
 
 

@@ -7,7 +7,7 @@ block by block, so that a million images times thousands of queries never sit in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,9 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 
 IntArray = npt.NDArray[np.int64]
+
+NEVER = 1 << 62
+"""So many items are above one that was not retrieved at all."""
 
 Scores = npt.NDArray[np.floating[Any]]
 Relevant = npt.NDArray[np.bool_] | Sequence[npt.ArrayLike]
@@ -142,6 +145,35 @@ class Ranking:
             tied = np.where(above < len(ids), 1, missing)
             parts.append((np.full(len(above), number), above, tied))
         return cls._joined(parts, len(ranked), size)
+
+    @classmethod
+    def from_run(
+        cls,
+        ranked: Sequence[Mapping[str, float]],
+        relevant: Sequence[Mapping[str, float]],
+    ) -> Ranking:
+        """Return the ranking of a run: of each query the documents that it names, with scores.
+
+        ``relevant`` are the relevant ones of each query with their grades, above 0. What a run does
+        not name is never found, as in trec_eval: it counts as relevant and at no rank.
+        """
+        parts, gains, longest = [], [], 1
+        for number, (scores, grades) in enumerate(zip(ranked, relevant, strict=True)):
+            if not grades:
+                raise ValueError(f"query {number} has no relevant item")
+            found = [name for name in grades if name in scores]
+            lost = [name for name in grades if name not in scores]
+            ordered = np.sort(np.fromiter(scores.values(), np.float64, len(scores)))
+            own = np.array([scores[name] for name in found], np.float64)
+            below, up_to = (np.searchsorted(ordered, own, side) for side in ("left", "right"))
+            never = np.full(len(lost), NEVER)
+            above = np.concatenate([len(ordered) - up_to, never]).astype(np.int64)
+            tied = np.concatenate([up_to - below, np.full(len(lost), len(lost))]).astype(np.int64)
+            parts.append((np.full(len(above), number), above, tied))
+            gains += [grades[name] for name in (*found, *lost)]
+            longest = max(longest, len(scores), len(grades))
+        ranking = cls._joined(parts, len(ranked), longest)
+        return replace(ranking, gain=np.array(gains, np.float64))
 
     @classmethod
     def _joined(

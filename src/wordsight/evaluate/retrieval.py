@@ -163,7 +163,7 @@ def _scorer(snapshot: Snapshot, judgements: Judgements, *, crops: bool, normalis
         if normalised and crops:
             fused = lift(fused, mean[columns])
         elif normalised:
-            fused = zscore(fused, mean[columns], np.maximum(sd[columns], np.float32(1e-6)))
+            fused = zscore(fused, mean[columns], sd[columns])
         if judgements.ignored is not None:
             # Below everything else an image neither helps nor harms any metric.
             fused = np.array(fused)

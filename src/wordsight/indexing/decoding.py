@@ -64,7 +64,10 @@ class Decoded:
     donor: str | None = None
     """The id of an image in the library with the same bytes: its whole-image vector is reused."""
     pixels: list[NDArray[np.uint8]] = field(default_factory=list)
-    """What is to be encoded: the whole image unless there is a donor, then the crops."""
+    """What is to be encoded: the whole image unless there is a donor, then the crops, then the
+    item's ``parts``."""
+    vectors: list[NDArray[np.float32]] = field(default_factory=list)
+    """Instead of ``pixels``, where these were encoded elsewhere."""
     regions: list[Region] | None = None
     """None: with a donor, its crops are reused too."""
     metadata: Metadata | None = None
@@ -97,6 +100,11 @@ class Decoder:
         """The short side, in pixels, at which pictures are decoded."""
         input_side = max(self.model.image_size)
         return reduced_side_for_crops(input_side) if self.proposer else reduced_side(input_side)
+
+    @property
+    def frame_side(self) -> int:
+        """As :attr:`side`, of frames of videos: what moves through one is a part of it."""
+        return max(self.side, 2 * reduced_side(max(self.model.image_size)))
 
     def has_vectors(self, entry: Entry, item: Item) -> bool:
         """Whether the library holds an item as it is, crops included."""
@@ -133,8 +141,7 @@ class Decoder:
         else:
             decoded.regions = []
             decoded.pixels.append(self.model.preprocess(frame.picture, frame.size))
-            if self.proposer:
-                self._add_crops(decoded, frame.picture)
+            self._add_crops(decoded, frame.picture)
         return decoded
 
     def _decode_within(self, item: Item, held: contextlib.ExitStack) -> Decoded:
@@ -174,23 +181,31 @@ class Decoder:
             decoded.donor = donor.id
         else:
             decoded.pixels.append(self.model.preprocess(image, (width, height)))
-        if self.proposer:
-            self._add_crops(decoded, image)
+        self._add_crops(decoded, image)
         return decoded
 
     def _add_crops(self, decoded: Decoded, image: Image) -> None:
+        """Add the regions that the proposer finds, if there is one, and the item's own parts."""
+        from wordsight.images import crop
+
+        across, down = decoded.width / image.width, decoded.height / image.height
+        if self.proposer and min(image.size) > max(self.model.image_size):
+            # Of a smaller one the encoder sees every pixel already.
+            decoded.regions = self._regions(decoded, image, across, down)
+        for x0, y0, x1, y1 in decoded.item.parts:
+            box = x0 / across, y0 / down, x1 / across, y1 / down
+            decoded.pixels.append(self.model.preprocess(crop(image, box)))
+
+    def _regions(self, decoded: Decoded, image: Image, across: float, down: float) -> list[Region]:
         from wordsight.regions import crop_region, propose
 
         assert self.proposer is not None
         assert self.report.crops is not None
-        if min(image.size) <= max(self.model.image_size):
-            return  # the encoder sees every pixel of it already
         started = time.perf_counter()
         (regions,) = propose([image], self.proposer)
         self.report.crops.propose_seconds += time.perf_counter() - started
         decoded.pixels += [self.model.preprocess(crop_region(image, region)) for region in regions]
-        across, down = decoded.width / image.width, decoded.height / image.height
-        decoded.regions = [_scaled(region, across, down) for region in regions]
+        return [_scaled(region, across, down) for region in regions]
 
 
 def _scaled(region: Region, across: float, down: float) -> Region:

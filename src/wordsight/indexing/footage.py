@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from wordsight.indexing.report import IndexReport
     from wordsight.library import Entry, Store
+    from wordsight.video.moving import Part
     from wordsight.video.opening import Video
     from wordsight.video.sampling import Every, Sample
 
@@ -215,6 +216,7 @@ class Footage:
         return _time(last) if same and item.size >= last.size and self._as_set(last) else 0.0
 
     def _read(self, item: Item, begin: float) -> Iterator[Frame]:
+        from wordsight.video.moving import LEAST, Scene
         from wordsight.video.opening import Video
         from wordsight.video.sampling import samples
         from wordsight.video.still import glance, is_still
@@ -223,28 +225,39 @@ class Footage:
             every = 1.0 if self.every == "keyframes" else self.every
             self.tick(0, max(0, math.ceil(((video.stated or 0) - begin) / every) - 1))
             kept: Sample | None = None
-            seen = None
-            for sample in samples(video, self.every, begin=begin, side=self.side):
-                self.tick(1, 0)
+            seen, scene, moves = None, Scene(), None
+            before = max(0.0, begin - LEAST * every)  # the scene, where reading goes on
+            for sample in samples(video, self.every, begin=before, side=self.side):
                 now = glance(sample.picture)
-                if seen is not None and is_still(seen, now):
+                if sample.time < begin:
+                    scene.feed(now)
                     continue
-                if kept is not None:
-                    yield self._frame(item, video, kept, sample.time)
-                kept, seen = sample, now
+                self.tick(1, 0)
+                if seen is None or not is_still(seen, now):
+                    if kept is not None:
+                        yield self._frame(item, video, kept, moves, sample.time)
+                    kept, seen, moves = sample, now, scene.moving(now)
+                scene.feed(now)
             if kept is None:
                 raise ImageError(f"{item.path}: no picture of it could be decoded")
             video.finish()
             self.report.notices += [Failure(item.path, notice) for notice in video.notices]
             self.report.videos += 1
-            yield self._frame(item, video, kept, max(video.end, kept.time), whole=True)
+            yield self._frame(item, video, kept, moves, max(video.end, kept.time), whole=True)
 
     def _frame(
-        self, item: Item, video: Video, sample: Sample, until: float, *, whole: bool = False
+        self,
+        item: Item,
+        video: Video,
+        sample: Sample,
+        moves: Part | None,
+        until: float,
+        *,
+        whole: bool = False,
     ) -> Frame:
         from wordsight.video.clock import camera, stamp
 
-        size = video.look.width, video.look.height
+        size = width, height = video.look.width, video.look.height
         at = stamp(video.recorded, sample.time)
         metadata = Metadata(
             media="video",
@@ -259,6 +272,10 @@ class Footage:
             video=item.path,
         )
         place = _placed(item, sample.time)
+        if moves:
+            x0, y0, x1, y1 = moves
+            part = x0 * width, y0 * height, x1 * width, y1 * height
+            place = replace(place, parts=(part,))
         return Frame(place, self._mark(item, whole=whole), metadata, sample.picture, size)
 
     def _moved(self, item: Item, twin: str) -> Iterator[Frame]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from wordsight.indexing.cluster import Cluster
     from wordsight.models.clip import ClipModel
     from wordsight.models.maskrcnn import Detector
     from wordsight.regions import Tiles
@@ -51,6 +52,7 @@ class Run:
         progress: Progress | None,
         *,
         recheck: bool = False,
+        cluster: Cluster | None = None,
     ) -> None:
         self.store = store
         self.model = model
@@ -60,6 +62,7 @@ class Run:
         self.report = report
         self.progress = progress
         self.recheck = recheck
+        self.cluster = cluster
         self.removed: set[str] = set()
         self.decoder = Decoder(model, proposer, known, report, recheck=recheck)
         self.encoder_is_open = False
@@ -74,7 +77,7 @@ class Run:
             report,
             every=read_every(store.every),
             crops=self.decoder.crops,
-            side=self.decoder.side,
+            side=self.decoder.frame_side,
             recheck=recheck,
             tick=self._advance,
         )
@@ -106,7 +109,10 @@ class Run:
 
     def process(self, todo: Sequence[Item]) -> None:
         """Decode, encode and write images."""
-        self._take(self._ahead(self.decoder.decode, todo))
+        if self.cluster and todo:
+            self._take(self.cluster.embedded(self.decoder, self.store.crops, todo))
+        else:
+            self._take(self._ahead(self.decoder.decode, todo))
         if self.orphans:
             orphans, self.orphans = self.orphans, []
             self.decoder.by_hash.clear()
@@ -189,7 +195,7 @@ class Run:
         ids = sorted({decoded.donor for decoded in batch if decoded.donor})
         donors = {image.id: image for image in self.store.images(ids)}
         for decoded in batch:
-            own: list[NDArray[np.float32]] = [next(vectors) for _ in decoded.pixels]
+            own = decoded.vectors or [next(vectors) for _ in decoded.pixels]
             item = decoded.item
             donor = donors.get(decoded.donor or "")
             if decoded.donor and (donor is None or donor.hash != decoded.hash):
@@ -227,9 +233,14 @@ class Run:
         if donor and decoded.regions is None:
             return replace(donor, metadata=metadata, **place)  # type: ignore[arg-type]
         whole = donor.views[0] if donor else ViewRecord(own.pop(0))
+        regions = decoded.regions or ()
         crops = [
             ViewRecord(in_context(vector, whole.vector), "crop", r.box, r.label, r.score)
-            for vector, r in zip(own, decoded.regions or (), strict=True)
+            for vector, r in zip(own[: len(regions)], regions, strict=True)
+        ]
+        parts = [
+            ViewRecord(vector, "moving", box)
+            for vector, box in zip(own[len(regions) :], item.parts, strict=True)
         ]
         return ImageRecord(
             **place,  # type: ignore[arg-type]
@@ -238,7 +249,7 @@ class Run:
             height=decoded.height,
             crops=self.decoder.crops,
             metadata=metadata,
-            views=[whole, *crops],
+            views=[whole, *crops, *parts],
         )
 
     def _count(self, decoded: Decoded, donor: ImageRecord | None) -> None:

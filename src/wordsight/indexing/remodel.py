@@ -10,16 +10,16 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from wordsight.errors import LibraryError, ModelError
 from wordsight.images import Metadata
 from wordsight.indexing.pruning import prunable
 from wordsight.indexing.report import IndexReport
 from wordsight.library import Entry, Store, is_library
-from wordsight.library.swap import check_replaceable, draft_of, swap
+from wordsight.library.swap import draft_of, swap
 from wordsight.sources import Item, read_location
 from wordsight.sources.location import archive_of
 from wordsight.video import split_frame
@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 _SHOWN = 3  # places in a message
 
 
+class KnownFrame(NamedTuple):
+    """What the picture of a frame alone does not say; ``parts`` as in :class:`Item`."""
+
+    metadata: Metadata
+    parts: tuple[tuple[float, float, float, float], ...]
+
+
 @dataclass
 class Indexed:
     """The images that a library has from one source, as a source again."""
@@ -38,8 +45,8 @@ class Indexed:
     root: str
     entries: list[Entry]
     problems: list[tuple[str, str]] = field(default_factory=list)
-    frames: Mapping[str, Metadata] = field(default_factory=dict)
-    """What is known of frames of videos, by id: their pictures alone do not say it."""
+    frames: Mapping[str, KnownFrame] = field(default_factory=dict)
+    """What is known of frames of videos, by id."""
 
     @property
     def name(self) -> str:
@@ -48,25 +55,25 @@ class Indexed:
 
     def items(self) -> list[Item]:
         """The images as the library knows them; sizes and times are not looked up."""
-        return [
-            Item(
-                e.id,
-                e.path,
-                e.size,
-                e.mtime_ns,
-                e.label,
-                e.root,
-                lambda item: read_location(item.path),
-                is_file=os.path.isfile(e.path),  # noqa: PTH113  (as Path it takes ten times as long)
-                hash=e.hash if e.id in self.frames else None,
-                metadata=self.frames.get(e.id),
-            )
-            for e in self.entries
-        ]
+        return [self._item(entry) for entry in self.entries]
+
+    def _item(self, e: Entry) -> Item:
+        item = Item(
+            e.id,
+            e.path,
+            e.size,
+            e.mtime_ns,
+            e.label,
+            e.root,
+            lambda item: read_location(item.path),
+            is_file=os.path.isfile(e.path),  # noqa: PTH113  (as Path it takes ten times as long)
+        )
+        known = self.frames.get(e.id)
+        return replace(item, hash=e.hash, **known._asdict()) if known else item
 
 
 def indexed_sources(
-    entries: Sequence[Entry], frames: Mapping[str, Metadata] | None = None
+    entries: Sequence[Entry], frames: Mapping[str, KnownFrame] | None = None
 ) -> list[Indexed]:
     """The sources of these images, with what the library has of them."""
     by_root: dict[str, list[Entry]] = {}
@@ -113,7 +120,7 @@ def remodel(
         if store.model.hash == model.hash:
             shutil.rmtree(draft_of(store.path), ignore_errors=True)
             return None
-        check_replaceable(store.path)
+        store.check_replaceable()
         entries = store.entries()
         staying = _staying(store, entries, prune)
         draft = _draft(store, model, create)
@@ -201,7 +208,10 @@ def _embed(
     draft.every, draft.text = store.every, store.text
     ids = [entry.id for entry in entries if split_frame(entry.path)]
     frames = {
-        record.id: Metadata(**record.metadata)
+        record.id: KnownFrame(
+            Metadata(**record.metadata),
+            tuple(view.box for view in record.views if view.kind == "moving" and view.box),
+        )
         for start in range(0, len(ids), WRITE_EVERY)
         for record in store.images(ids[start : start + WRITE_EVERY])
         if record.metadata

@@ -20,6 +20,7 @@ from wordsight.paths import expanded
 from wordsight.video import is_available
 
 if TYPE_CHECKING:
+    from wordsight.indexing.cluster import Cluster
     from wordsight.models.clip import ClipModel
     from wordsight.models.maskrcnn import Detector
     from wordsight.regions import Tiles
@@ -38,6 +39,7 @@ def index(
     every: Every | None = None,
     prune: bool | Literal["force"] = False,
     recheck: bool = False,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> IndexReport:
     """Bring a library up to date with what the sources hold.
@@ -62,6 +64,9 @@ def index(
     library was last indexed, at first 1) where anything changed: see
     :mod:`wordsight.indexing.footage`.
 
+    With a ``cluster`` its workers decode and encode images; they must see the sources at the same
+    paths, and have the detector of the crops. Videos are read here.
+
     Raises SourceError when the sources hold no image at all, one cannot be listed, or a pattern
     is none, LibraryError when the library cannot be written (what was written so far is kept),
     ModelMismatchError for another model, ModelError when the proposer cannot be had.
@@ -74,7 +79,7 @@ def index(
         store.refresh()
         store.check_model(model.name, model.hash)  # another library may be in its place by now
         report = _index(
-            store, model, sources, crops, exclude, videos, every, prune, recheck, progress
+            store, model, sources, crops, exclude, videos, every, prune, recheck, cluster, progress
         )
     report.seconds = time.perf_counter() - started
     return report
@@ -90,6 +95,7 @@ def _index(
     every: Every | None,
     prune: bool | Literal["force"],
     recheck: bool,
+    cluster: Cluster | None,
     progress: Progress | None,
 ) -> IndexReport:
     """:func:`index` within the library's lock."""
@@ -109,7 +115,9 @@ def _index(
         store.every = str(every)
     known = {entry.id: entry for entry in store.entries()}
     keep_labels(items, known, sources)
-    run = Run(store, model, proposer, items, known, report, progress, recheck=recheck)
+    run = Run(
+        store, model, proposer, items, known, report, progress, recheck=recheck, cluster=cluster
+    )
     todo = [item for item in items.values() if not run.is_unchanged(item)]
     report.unchanged = len(items) - len(todo)
     run.total = len(todo)

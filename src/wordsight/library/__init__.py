@@ -24,6 +24,8 @@ index names the views that may be nearest, and these are read and scored exactly
 to one version of the table, and searches see that version; the writer makes the next one when it
 is done.
 
+A library may be at a URL too, in object storage: see :mod:`wordsight.library.remote`.
+
 A library is replaced whole (``index --remodel``) by one that is made in a hidden directory beside
 it: see :mod:`wordsight.library.swap`.
 
@@ -42,6 +44,7 @@ from wordsight.library.records import (
 )
 from wordsight.library.snapshot import Snapshot
 from wordsight.library.store import Store
+from wordsight.storage import is_url
 
 __all__ = [
     "Entry",
@@ -57,4 +60,5 @@ __all__ = [
     "id_from_int",
     "id_to_int",
     "is_library",
+    "is_url",
 ]

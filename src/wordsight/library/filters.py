@@ -129,6 +129,8 @@ def matching(dataset: Any, where: str) -> NDArray[np.int64]:
                 f"this library does not hold yet what the filter asks for: {where}  "
                 "(wordsight index FOLDER adds it, without embedding anew)"
             ) from None
+        # Lance offers columns that are none of the user's business.
+        said = re.sub(r" Did you mean '(root|hash|mtime_ns|vector|view)'\?", "", said)
         raise QueryError(f"the filter cannot be read: {where}  ({said}; {_HINT})") from None
     return np.asarray(found["id"].to_numpy(), np.int64)
 

@@ -19,7 +19,8 @@ class Frames:
 
     ``videos``, ``cameras`` and ``recorded`` (ISO 8601 in UTC) are lists [N], ``times`` and
     ``untils`` float64 [N] seconds. ``vectors`` is float32 [V, D]; the views of frame i are the rows
-    from ``starts[i]`` on, its whole image first. ``mean`` and ``sd`` [N] are its background.
+    from ``starts[i]`` on, its whole image first. ``mean`` and ``sd`` [N] are its background,
+    ``moves`` [N] tells whether one of its views is of something that moves.
     """
 
     videos: list[str]
@@ -31,6 +32,7 @@ class Frames:
     starts: NDArray[np.intp]
     mean: NDArray[np.float32]
     sd: NDArray[np.float32]
+    moves: NDArray[np.bool_]
 
     @property
     def whole(self) -> NDArray[np.float32]:
@@ -81,9 +83,11 @@ def read_frames(dataset: Any) -> Frames:
     if len(columns_of(dataset, names)) < len(names):
         none = np.zeros(0)
         few = np.zeros(0, np.float32)
-        return Frames([], [], [], none, none, few.reshape(0, 0), none.astype(np.intp), few, few)
+        starts = none.astype(np.intp)
+        still = none.astype(np.bool_)
+        return Frames([], [], [], none, none, few.reshape(0, 0), starts, few, few, still)
     table = dataset.to_table(
-        columns=["id", "view", *names, "mean", "sd", "vector"], filter="time is not null"
+        columns=["id", "view", "kind", *names, "mean", "sd", "vector"], filter="time is not null"
     )
     table = table.take(
         np.lexsort(
@@ -92,6 +96,7 @@ def read_frames(dataset: Any) -> Frames:
     )
     whole = np.flatnonzero(table["view"].to_numpy() == 0)
     one = table.take(whole)
+    moving = np.asarray(table["kind"].to_numpy() == "moving", np.bool_)
     return Frames(
         one["video"].to_pylist(),
         one["camera"].to_pylist(),
@@ -102,4 +107,5 @@ def read_frames(dataset: Any) -> Frames:
         whole,
         one["mean"].to_numpy(),
         one["sd"].to_numpy(),
+        np.logical_or.reduceat(moving, whole) if len(whole) else moving,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wordsight.errors import LibraryError
 from wordsight.library.swap import settle
+from wordsight.storage import is_url
 
 NAME = ".wordsight"
 
@@ -35,8 +36,16 @@ def default_location(first: str | Path) -> Path:
     return fallback_location(folder)
 
 
-def is_library(place: Path) -> bool:
-    """Whether there is a library in this place; one whose replacement was cut off is put there."""
+def is_library(place: str | Path) -> bool:
+    """Whether there is a library in this place; one whose replacement was cut off is put there.
+
+    Raises LibraryError for a URL whose storage does not answer.
+    """
+    if is_url(place):
+        from wordsight.library.remote.replica import Replica
+
+        return Replica(str(place)).exists()
+    place = Path(place)
     record = place / "library.json"
     if os.path.isfile(record):  # noqa: PTH113  (a path of any length)
         return True

@@ -64,6 +64,11 @@ class Reader(Settings):
         self._frames: tuple[int, Frames] | None = None
         self._counts: dict[bool, tuple[int, int]] = {}
 
+    @property
+    def place(self) -> Path | str:
+        """Where the library is, as it is named: its directory, or its URL."""
+        return self.path
+
     def check_model(self, name: str, content_hash: str) -> None:
         """Raise ModelMismatchError unless the library was made with this very model."""
         if content_hash != self.model.hash:
@@ -75,7 +80,7 @@ class Reader(Settings):
                 "or index again into another directory."
             )
             raise ModelMismatchError(
-                f"the library {self.path} was made with the model '{self.model.name}' "
+                f"the library {self.place} was made with the model '{self.model.name}' "
                 f"({self.model.hash}), not with '{name}' ({content_hash}); {way_out}"
             )
 
@@ -103,14 +108,14 @@ class Reader(Settings):
 
     def _unreadable(self, error: Exception) -> LibraryError:
         return LibraryError(
-            f"cannot read the table of the library {self.path} ({short(error)}); "
+            f"cannot read the table of the library {self.place} ({short(error)}); "
             "restore the directory, or index again into another one."
         )
 
     def rewritten(self) -> LibraryChangedError:
         """What to raise where a version that is asked for is there no more."""
         return LibraryChangedError(
-            f"another process rewrote the library {self.path} in the meantime; "
+            f"another process rewrote the library {self.place} in the meantime; "
             "run the same command again."
         )
 
@@ -286,6 +291,17 @@ class Reader(Settings):
         )
         nothing = [None] * len(table)
         return {n: table[n].to_pylist() if n in table.column_names else nothing for n in names}
+
+    def sides(self) -> NDArray[np.int64] | None:
+        """Longer sides of the images, in pixels, a value a view; None where they lie in the table
+        alone, which takes longer to read than a search.
+        """
+        import numpy as np
+
+        if (beside := self.sidecar) is None:
+            return None
+        sides: NDArray[np.int64] = np.maximum(beside.numbers["width"], beside.numbers["height"])
+        return sides
 
     def region_labels(self) -> list[str]:
         """What a detector saw in the images, the most frequent first."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +19,16 @@ from wordsight.library.reader import Reader
 from wordsight.library.records import ImageRecord, ModelRecord, id_to_int
 from wordsight.library.recovery import repair, sync
 from wordsight.library.snapshot import Snapshot
-from wordsight.library.swap import clear
+from wordsight.library.swap import check_replaceable, clear
 from wordsight.library.table import add_metadata_columns, to_table
+from wordsight.storage import is_url
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from wordsight.nomatch import Calibration, Kinds, Null
+    from wordsight.nomatch import Calibration, Null
+    from wordsight.nomatch.rivals import Kinds
 
 _COMPACT_FRAGMENTS = 8  # an indexing run leaves no more
 _MOST_FRAGMENTS = 64  # nor many small changes these
@@ -56,13 +60,29 @@ class Store(Reader):
         ``bank_vectors`` is float32 [B, D], the text vectors of the B neutral phrases. Raises
         LibraryError when the directory holds a library or something else, or cannot be written.
         """
+        if is_url(path):
+            from wordsight.library.remote.store import RemoteStore
+
+            return RemoteStore.create_at(str(path), model, bank_phrases, bank_vectors)
         path = Path(path).absolute()
         return cls(path, lay_out(path, model, bank_phrases, bank_vectors))
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
         """Open a library. Raises LibraryError when there is none, or it is of a newer format."""
+        if is_url(path):
+            from wordsight.library.remote.store import RemoteStore
+
+            return RemoteStore.open_at(str(path))
         return cls(*read_library(Path(path).absolute()))
+
+    def check_replaceable(self) -> None:
+        """Raise LibraryError where no other library can take the place of this one."""
+        check_replaceable(self.path)
+
+    def delete(self) -> None:
+        """Delete the library."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def refresh(self) -> bool:
         """As of a reader; what is being loaded is the newest version."""
@@ -74,17 +94,28 @@ class Store(Reader):
         self.scoring.forget()
 
     def info(self) -> dict[str, Any]:
-        """Counts, model, size on disk in bytes, versions."""
+        """Counts, model, size on disk in bytes, versions.
+
+        ``crops`` counts the images by what proposed their crops; ``texts`` those in whose files
+        text was looked for, None where it never was.
+        """
         size = 0
         for folder, _, files in os.walk(self.path):
             for file in files:
                 with contextlib.suppress(OSError):
                     size += (Path(folder) / file).stat().st_size
+        known = self.columns(("path", "hash", "crops"))
+        frames = [path for path in known["path"] if "::t=" in path]
+        read = self.lines.hashes()
         views = self.count_views()
         return {
-            "library": str(self.path),
+            "library": str(self.place),
             "images": len(self),
             "views": views,
+            "crops": dict(Counter(known["crops"])),
+            "videos": len({path.rpartition("::t=")[0] for path in frames}),
+            "frames": len(frames),
+            "texts": sum(file in read for file in known["hash"]) if self.lines else None,
             "model": self.record["model"],
             "bytes": size,
             "format": self.record["format"],

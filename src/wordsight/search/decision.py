@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from wordsight.search.alike import Likeness, own_images
 from wordsight.search.query import Encoded
 from wordsight.search.ranking import RankBy, Scores, fused_scores, ranked_by, winning_views
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
     from wordsight.library import Snapshot, Store
     from wordsight.models.clip import ClipModel
-    from wordsight.nomatch import Decision, Kinds, Null
+    from wordsight.nomatch import Decision, Null
+    from wordsight.nomatch.rivals import Kinds
     from wordsight.search.relevance import Count
 
 
@@ -44,7 +46,7 @@ def relevance_of(
     value: NDArray[np.float32],
     prior: tuple[float, float] | None,
     chosen: NDArray[np.bool_] | None,
-    decision: Decision | None,
+    decision: Decision | Likeness | None,
 ) -> Relevance:
     """Where the hits of a query end that ranks the images by ``value`` [N]."""
     import numpy as np
@@ -70,7 +72,7 @@ def relevance_of(
     elif not relevant.any():  # what is there is there at least once
         relevant[np.argmax(np.where(among, value, -np.inf))] = True
         count = replace(count, estimate=1, high=max(1, count.high))
-    if decision is not None:
+    if decision is not None and not isinstance(decision, Likeness):
         probability *= decision.certainty
     return Relevance(relevant, probability, count if weights is None or chosen is None else None)
 
@@ -102,31 +104,36 @@ def decide(
     scores: Scores,
     false_accept: float,
     chosen: NDArray[np.bool_] | None,
-) -> list[Decision | None]:
-    """The calibrated decision on each query; None where no calibration applies.
+) -> list[Decision | Likeness | None]:
+    """The calibrated decision on each query; None for one that only says what is not wanted.
 
-    The calibration is one of single phrases, so a combination is judged by the best of its
-    positive words, each on its own.
+    What is known is what single phrases and images get, so a combination is judged by the best of
+    its positive terms, each on its own.
     """
     snapshot, crops = scores.snapshot, scores.crops
-    if not len(snapshot.ids) or not any(e.texts for e in encoded):
+    if not len(snapshot.ids):
         return [None] * len(encoded)
-    judge = _Judge(
-        snapshot, crops, store.null(crops=crops), _kinds(store, model), model, false_accept, chosen
-    )
-    decisions: list[Decision | None] = []
+    judge = own = None
+    if any(query.texts for query in encoded):
+        null, kinds = store.null(crops=crops), _kinds(store, model)
+        judge = _Judge(snapshot, crops, null, kinds, model, false_accept, chosen)
+    if any(query.images for query in encoded):
+        own = own_images(store, snapshot, crops=crops)
+    decisions: list[Decision | Likeness | None] = []
     for i, query in enumerate(encoded):
-        if not query.texts:
-            decisions.append(None)
-        elif len(query.query.terms) == 1:
-            decisions.append(judge(scores.z[i], query.vector, scores.views[i]))
-        else:
-            vectors = text_vectors[query.texts]
-            alone = snapshot.scores(vectors)
-            fused, mean, sd = fused_scores(snapshot, alone, crops)
-            each = [judge(*one) for one in zip((fused - mean) / sd, vectors, alone, strict=True)]
-            decisions.append(min(each, key=lambda decision: decision.p_against_rivals))
+        each: list[Decision | Likeness] = []
+        if judge and query.texts and len(query.query.terms) == 1:
+            each.append(judge(scores.z[i], query.vector, scores.views[i]))
+        elif judge and query.texts:
+            each += judge.each(text_vectors[query.texts])
+        if own and query.images:
+            each += own.each(snapshot, query.images, false_accept, crops=crops, chosen=chosen)
+        decisions.append(max(each, key=_strength, default=None))
     return decisions
+
+
+def _strength(decision: Decision | Likeness) -> tuple[int, float]:
+    return ("none", "unsure", "match").index(decision.verdict), decision.certainty
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +177,19 @@ class _Judge:
             return self._named(among, places, names, z, views)
         return self._named(decision, everywhere, names, z, views)
 
+    def each(self, vectors: NDArray[np.float32]) -> list[Decision]:
+        """The decisions on several phrases, by their vectors [Q, D]."""
+        from wordsight.nomatch import zscore
+
+        views = self.snapshot.scores(vectors)
+        z = zscore(*fused_scores(self.snapshot, views, self.crops))
+        return [self(*one) for one in zip(z, vectors, views, strict=True)]
+
     def _posteriors(
         self, names: NDArray[np.intp], views: NDArray[np.float32], images: NDArray[np.intp]
     ) -> NDArray[np.floating[Any]]:
         """The phrase's probability against its rivals, at each of these images."""
-        from wordsight.nomatch import posterior
+        from wordsight.nomatch.rivals import posterior
 
         won = winning_views(self.snapshot, images, views, self.crops)
         against = self.snapshot.vectors_of(won) @ self.kinds.vectors[names].T
@@ -217,7 +232,7 @@ def make_kinds(model: ClipModel, phrases: Sequence[str], bank: NDArray[np.float3
 
     from wordsight.bank import everyday_things, kind_groups, kind_texts
     from wordsight.models.texts import encode_texts_cached
-    from wordsight.nomatch import Kinds
+    from wordsight.nomatch.rivals import Kinds
 
     groups = kind_groups()
     return Kinds(

@@ -1,4 +1,4 @@
-"""Lines that help with how a query is written: signs that were taken as words, words misspelt."""
+"""Lines that help with a query: signs that were taken as words, words misspelt, thumbnails."""
 
 from __future__ import annotations
 
@@ -10,29 +10,51 @@ from wordsight.bank import vocabulary
 from wordsight.search import Query
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from wordsight.search import Result
 
+THUMBNAIL = 128
+"""Pixels of the longer side of an image that is little more than an icon."""
+SHARE_OF_LARGE = 0.01
+"""Of the views: how many must be of large images for a line about thumbnails."""
 _SIGN = re.compile(r"(?:^|\s)([+\-\u2212])\s*(?=[^\W\d_])")
 _WORD = re.compile(r"[^\W\d_]+")
 _ENDINGS = ("s", "es", "ed", "d", "ing", "er", "r", "y", "ly", "n", "en")
 
 
-def hints(query: object, result: Result) -> list[str]:
-    """What to say to who typed a query, beside its result; nothing for other kinds of queries.
+def hints(query: object, result: Result, sides: NDArray[np.int64] | None = None) -> list[str]:
+    """What to say to who asked a query, beside its result.
 
     Combinations are written with quotes: ``beach + sunset`` without them is looked for as words,
-    and a line says so. Words are put right only where nothing matches.
+    and a line says so. Words are put right only where nothing matches. ``sides`` are the longer
+    sides of all images: small hits are told of where there are much larger images.
     """
+    found = [] if sides is None else thumbnails(result, sides)
     if isinstance(query, Query) and len(query.terms) == 1 and query.terms[0].weight == 1:
         query = query.terms[0].text
     if not isinstance(query, str) or '"' in query or "\u201c" in query:
-        return []
-    found = []
+        return found
     if combined := as_combination(query):
         found.append(f"+ and - combine words in quotes; to combine, write: {combined}")
     if result.verdict == "none" and (better := put_right(query)):
         found.append(f'did you mean "{better}"?')
     return found
+
+
+def thumbnails(result: Result, sides: NDArray[np.int64]) -> list[str]:
+    """A line where most hits are thumbnails and a part of the library is much larger.
+
+    Thumbnails of one kind of thing resemble each other, and words, more than photographs do.
+    """
+    small = [hit for hit in result.hits if max(hit.width, hit.height) <= THUMBNAIL]
+    if len(small) * 2 <= len(result.hits) or (sides > 4 * THUMBNAIL).mean() < SHARE_OF_LARGE:
+        return []
+    return [
+        "most of these are thumbnails, and larger images are here too; the filter "
+        f"width > {THUMBNAIL} leaves the thumbnails out."
+    ]
 
 
 def as_combination(query: str) -> str | None:

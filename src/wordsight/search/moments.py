@@ -20,6 +20,11 @@ Floats = NDArray[np.floating[Any]]
 BRIDGE = 2.5
 """Seconds that an event goes on over frames that do not show it, and between files of a recording:
 people pass behind things, and cameras close one file before they open the next."""
+_POOLED = 3
+"""Samples of an event that speak for it together. This, and what they need
+(:mod:`wordsight.search.recordings`), was chosen on composed footage (``benchmarks/footage.py``)."""
+_STOOD = 1.5
+"""A frame that was shown for more than so many samples stood still."""
 _EMPTY = 0.9
 _DEVIATIONS = 3.0
 
@@ -30,7 +35,8 @@ class Track:
 
     ``times`` and ``untils`` [n] are seconds: frame i stands for ``times[i]`` to ``untils[i]``.
     ``scores`` [n] are counted from what unrelated frames get, ``empty`` [n] marks those that show
-    the empty view. ``every`` is how far samples lie apart at most, in seconds.
+    the empty view and nothing that moves. ``every`` is how far samples lie apart at most, in
+    seconds.
     """
 
     times: Floats
@@ -51,7 +57,11 @@ class Event:
 
 
 def events(track: Track, least: float) -> list[Event]:
-    """The events of a track whose best frame scores at least ``least`` (above 0), best first."""
+    """The events of a track whose best samples score at least ``least`` (above 0), best first.
+
+    The mean of the best three counts: what is there is there for more than one sample, and chance
+    is not. A frame that stood still counts for all three.
+    """
     scores = np.asarray(track.scores, np.float64)
     free = ~np.asarray(track.empty, bool)
     found = []
@@ -65,9 +75,20 @@ def events(track: Track, least: float) -> list[Event]:
         first = _grown(track, inside, int(peak), -1)
         last = _grown(track, inside, int(peak), 1)
         taken[first : last + 1] = True
+        if _pooled(track, first, last, int(peak)) < least:
+            continue
         start, end = _borders(track, first, last)
         found.append(Event(start, end, int(peak), float(scores[peak])))
     return found
+
+
+def _pooled(track: Track, first: int, last: int, peak: int) -> float:
+    """The mean of an event's best samples; those that it lacks count as 0."""
+    scores = np.asarray(track.scores, np.float64)
+    if track.untils[peak] - track.times[peak] > _STOOD * track.every:
+        return float(scores[peak])
+    best = np.sort(scores[first : last + 1])[-_POOLED:]
+    return float(best.sum()) / min(_POOLED, len(scores))
 
 
 def _grown(track: Track, inside: NDArray[np.bool_], place: int, step: int) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import QueryError
 from wordsight.paths import expanded
+from wordsight.sources.base import item_id
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,9 +35,13 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A weighted combination of words and images."""
+    """A weighted combination of words and images.
+
+    ``without`` are ids of images that are no hits: pictures that the combination is made of.
+    """
 
     terms: tuple[Term, ...]
+    without: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         if len(self.terms) == 1 and self.terms[0].weight == 1 and self.terms[0].text is not None:
@@ -86,6 +91,18 @@ def parse_query(text: str) -> Query:
     return Query(tuple(terms))
 
 
+def pictures_of(query: Query) -> frozenset[str]:
+    """Ids of images that are no hits of a combination: those that it is made of.
+
+    A picture alone finds itself, which says that the library has it.
+    """
+    if len(query.terms) == 1:
+        return frozenset()
+    files = [t.image for t in query.terms if isinstance(t.image, (str, Path))]
+    paths = [str(expanded(file).absolute()).encode(errors="replace").decode() for file in files]
+    return query.without | frozenset(map(item_id, paths))
+
+
 def as_query(query: str | Path | Query | Image | NDArray[Any]) -> Query:
     """Any accepted form of a query: text (see :func:`parse_query`), a path, an image, a Query."""
     if isinstance(query, Query):
@@ -109,6 +126,12 @@ class Encoded:
     query: Query
     vector: NDArray[np.float32]  # [D], unit length
     texts: list[int]  # rows of the positive words among the encoded texts
+    images: list[NDArray[np.float32]]  # the positive images' vectors [D]
+
+    @property
+    def in_words(self) -> bool:
+        """Whether words alone say what is wanted; scores of images are not those of words."""
+        return bool(self.texts) and not self.images
 
 
 def encode(model: ClipModel, queries: Sequence[Query]) -> tuple[list[Encoded], NDArray[np.float32]]:
@@ -122,7 +145,8 @@ def encode(model: ClipModel, queries: Sequence[Query]) -> tuple[list[Encoded], N
     row = {text: i for i, text in enumerate(texts)}
     encoded = []
     for query in queries:
-        total = np.zeros(model.dim, np.float32)
+        wanted, unwanted = np.zeros(model.dim, np.float32), []
+        images = []
         for term in query.terms:
             if not abs(term.weight) <= _LARGEST_WEIGHT:  # nan too
                 raise QueryError(
@@ -130,19 +154,47 @@ def encode(model: ClipModel, queries: Sequence[Query]) -> tuple[list[Encoded], N
                     f"{_LARGEST_WEIGHT:g} (0 to 1 is usual)."
                 )
             if term.text is not None:
-                total += term.weight * text_vectors[row[term.text]]
+                vector = text_vectors[row[term.text]]
             else:
                 is_file = isinstance(term.image, (str, Path))
                 image = open_image(expanded(term.image)) if is_file else term.image
-                total += term.weight * model.encode_images([image])[0]
+                vector = model.encode_images([image])[0]
+                if term.weight > 0:
+                    images.append(vector)
+            if term.weight > 0:
+                wanted += term.weight * vector
+            elif term.weight < 0:
+                unwanted.append((-term.weight, vector))
+        total = _turned_away(wanted, unwanted)
         length = float(np.linalg.norm(total))
         if length < 1e-6:
             raise QueryError(f"the terms of the query cancel out: {query}")
         positive = [row[t.text] for t in query.terms if t.text is not None and t.weight > 0]
-        if any(t.image is not None and t.weight > 0 for t in query.terms):
-            positive = []  # image to image: its scores are not those of words
-        encoded.append(Encoded(query, (total / length).astype(np.float32), positive))
+        encoded.append(Encoded(query, (total / length).astype(np.float32), positive, images))
     return encoded, text_vectors
+
+
+def _turned_away(
+    wanted: NDArray[np.float32], unwanted: Sequence[tuple[float, NDArray[np.float32]]]
+) -> NDArray[np.float32]:
+    """What is wanted [D] without what it has in common with what is not, in the given shares.
+
+    With the share 1 what is left is orthogonal to all of ``unwanted`` (Widdows, "Orthogonal
+    negation in vector spaces", ACL 2003). A plain difference would lie far from everything where
+    vectors are far apart, as those of words and of pictures are: it finds what is least like the
+    picture, not what the words say. Where nothing is wanted the rest is the opposite of
+    ``unwanted``.
+    """
+    import numpy as np
+
+    if not unwanted:
+        return wanted
+    shares = np.array([share for share, _ in unwanted], np.float32)
+    vectors = np.stack([vector for _, vector in unwanted])
+    if not wanted.any():
+        return np.asarray(-shares @ vectors)
+    common = np.linalg.lstsq(vectors.T, wanted, rcond=None)[0]
+    return np.asarray(wanted - (shares * common.clip(0)) @ vectors, np.float32)
 
 
 def combines(queries: Sequence[Query]) -> bool:

@@ -39,11 +39,11 @@ class Scores:
     @classmethod
     def of(cls, snapshot: Snapshot, vectors: NDArray[np.float32], crops: bool) -> Scores:
         """Those of query vectors [Q, D], in one matrix product."""
+        from wordsight.nomatch import zscore
+
         views = snapshot.scores(vectors)
         images, mean, sd = fused_scores(snapshot, views, crops)
-        z = images - mean
-        z /= sd
-        return cls(snapshot, crops, views, images, mean, sd, z)
+        return cls(snapshot, crops, views, images, mean, sd, zscore(images, mean, sd))
 
     def limit_to(self, chosen: NDArray[np.bool_]) -> None:
         """Put the images that were not chosen, by a mask [N], behind all others."""
@@ -57,13 +57,10 @@ def fused_scores(
     snapshot: Snapshot, view_scores: NDArray[np.float32], crops: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Scores of the images [..., N] and the background mean and sd [N] that belong to them."""
-    import numpy as np
-
-    floor = np.float32(1e-6)
     if crops:
-        return snapshot.fuse(view_scores), snapshot.mean, np.maximum(snapshot.sd, floor)
+        return snapshot.fuse(view_scores), snapshot.mean, snapshot.sd
     whole = view_scores[..., snapshot.starts] if snapshot.has_crops else view_scores
-    return whole, snapshot.image_mean, np.maximum(snapshot.image_sd, floor)
+    return whole, snapshot.image_mean, snapshot.image_sd
 
 
 def ranked_by(

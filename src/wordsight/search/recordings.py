@@ -17,7 +17,8 @@ import numpy as np
 
 from wordsight.errors import QueryError
 from wordsight.library import frames_where
-from wordsight.search import as_query, encode, search
+from wordsight.nomatch import zscore
+from wordsight.search import as_query, search
 from wordsight.search.moments import BRIDGE, Event, Track, empty_view, events
 from wordsight.video import frame_path
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from wordsight.models.clip import ClipModel
     from wordsight.nomatch import Decision, Null, Verdict
     from wordsight.search import Query, Result
+
+
+_POOLED = 0.75
+"""Several frames together need so much of the z that one alone needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ class Series:
 class Moments:
     """The answer to one query over recordings; ``result`` is the search's decision on it.
 
-    ``least`` is the z that the best frame of a moment needs.
+    ``least`` is the mean z that the best frames of a moment need.
     """
 
     result: Result
@@ -154,14 +159,16 @@ def find_moments(
     """The ``k`` best moments of a library's recordings for words, best first.
 
     ``camera`` is the name of one, ``start`` and ``end`` times in ISO 8601 (without a zone: of this
-    machine's clock) between which it was recorded. A moment's best frame is one that matches at the
-    stated ``false_accept`` rate; with ``anyway``, one that more likely than not does.
+    machine's clock) between which it was recorded. The best frames of a moment together reach
+    three quarters of what one frame needs to match at the stated ``false_accept`` rate; with
+    ``anyway``, what one needs that more likely than not shows it.
 
     Raises QueryError for what is no query of words or no time, and where the library has no frames
     of videos (of that camera and time).
     """
     parsed = as_query(query)
-    vector = _vector(model, parsed)
+    if any(term.text is None for term in parsed.terms):
+        raise QueryError("moments are found by words; an image cannot be asked for here.")
     frames = store.frames()
     chosen = camera, _utc(start), _utc(end)
     kept = frames.chosen(*chosen)
@@ -178,14 +185,11 @@ def find_moments(
     )
     result.hits = []
     assert result.decision is not None
+    assert result.vector is not None
     null = store.null()
-    scores = frames.scores(vector)
-    z = ((scores - frames.mean) / np.maximum(frames.sd, 1e-6)).astype(np.float64)
-    least = result.decision.single_threshold
-    if anyway:
-        least = min(least, _even_odds(null, result.decision))
-    elif result.verdict == "none":
-        least = float("inf")
+    scores = frames.scores(result.vector)
+    z = zscore(scores, frames.mean, frames.sd).astype(np.float64)
+    least = _least(null, result, anyway=anyway)
     files = _files(frames, kept)
     found: list[Moment] = []
     for recording in _recordings(files):
@@ -199,13 +203,6 @@ def find_moments(
         Series(f.video, frames.times[f.places], frames.untils[f.places], z[f.places]) for f in files
     ]
     return Moments(result, ranked, series, least)
-
-
-def _vector(model: ClipModel, query: Query) -> NDArray[np.float32]:
-    if any(term.text is None for term in query.terms):
-        raise QueryError("moments are found by words; an image cannot be asked for here.")
-    (encoded,), _ = encode(model, [query])
-    return encoded.vector
 
 
 def _utc(said: str | None) -> str | None:
@@ -310,7 +307,7 @@ def _events_of(
         times + recording.shifts,
         untils + recording.shifts,
         z[places],
-        empty_view(frames.whole[places], untils - times),
+        empty_view(frames.whole[places], untils - times) & ~frames.moves[places],
         1.0 if every == "keyframes" else float(every),
     )
     return events(track, max(least, 1e-3))
@@ -358,6 +355,15 @@ def _alone(null: Null, z: NDArray[np.float64]) -> NDArray[np.float64]:
     """p-values [n] of single frames: those of libraries that show nothing else of it."""
     others = np.full((len(z), 7), -1e3)  # the best 15 % of eight are two
     return np.asarray(null.p_value(np.column_stack([z, others])), np.float64)
+
+
+def _least(null: Null, result: Result, *, anyway: bool) -> float:
+    """The mean z that the best frames of a moment need."""
+    assert result.decision is not None
+    least = _POOLED * result.decision.single_threshold
+    if anyway:
+        return min(least, _even_odds(null, result.decision))
+    return float("inf") if result.verdict == "none" else least
 
 
 def _even_odds(null: Null, decision: Decision) -> float:

@@ -6,8 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from wordsight.nomatch import Decision, Verdict
+    from wordsight.search.alike import Likeness
     from wordsight.search.relevance import Count
+
+ANSWERS = {"match": "match", "unsure": "not sure", "none": "no match"}
+"""The verdicts in the words that people and agents read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +60,10 @@ class Result:
 
     ``verdict`` is "match", "unsure" or "none"; ``match`` says whether it is the first. ``hits`` is
     empty for "none", unless ``anyway`` was asked for. ``decision`` is what the calibrated decision
-    rests on (None where it does not apply: image queries, ``min_score``); ``threshold`` is the z
-    at which one image alone makes a match, or ``min_score``. ``top_score`` and ``top_z`` are those
-    of the best image whether it matched or not. ``count`` says about how many images of the library
+    on words rests on, ``likeness`` that on an image; both are None where neither applies
+    (``min_score``, a query of excluded terms alone). ``threshold`` is the z at which one image
+    alone makes a match, or ``min_score``. ``top_score`` and ``top_z`` are those of the best image
+    whether it matched or not. ``count`` says about how many images of the library
     are relevant (None where that cannot be told: an empty library, a filter in a large one).
     ``notices`` are for the user to read.
     """
@@ -74,13 +82,26 @@ class Result:
     by_text: bool = False
     """Whether words that are written in images made this a match (see text.py)."""
     count: Count | None = None
+    likeness: Likeness | None = None
+    vector: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    """The query's [D], of unit length."""
 
     @property
     def verdict(self) -> Verdict:
         """Whether the library holds what was asked for, as far as can be told."""
-        if self.match or self.min_score is not None or self.decision is None:
+        judged = self.decision or self.likeness
+        if self.match or self.min_score is not None or judged is None:
             return "match" if self.match else "none"
-        return self.decision.verdict
+        return judged.verdict
+
+    @property
+    def certainty(self) -> float | None:
+        """How probable it is that the library holds what was asked for, at even odds.
+
+        At most so for words, at least so for an image; None where nothing was judged.
+        """
+        judged = self.decision or self.likeness
+        return None if judged is None else judged.certainty
 
     @property
     def lost_to_rivals(self) -> bool:
@@ -98,8 +119,13 @@ class Result:
             return (
                 f"The best score, {self.top_score:.3f}, {relation} the cut-off {self.min_score:g}."
             )
+        if self.likeness is not None:
+            rare = f"{_percent(self.likeness.belonging)} of the library's own images"
+            if self.verdict == "none":
+                return f"Nothing is like it: only {rare} are as far from all others."
+            return f"{rare[0].upper()}{rare[1:]} are as far from all others, or farther."
         if self.decision is None:
-            return "Only words are judged; images and excluded words are just ranked."
+            return "Only what is asked for is judged; without it, images are just ranked."
         d = self.decision
         if self.lost_to_rivals:
             return f"The closest images look more like {d.rival or 'something else'}."
@@ -120,14 +146,17 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``wordsight search --json`` prints."""
+        judged = self.decision or self.likeness
         return {
             "query": self.query,
             "match": self.match,
             "verdict": self.verdict,
-            "certainty": _rounded(self.decision.certainty) if self.decision else None,
+            "answer": ANSWERS[self.verdict],
+            "certainty": _rounded(self.certainty),
             "threshold": _rounded(self.threshold),
             "p_value": _rounded(self.decision.p_value) if self.decision else None,
-            "false_accept": self.decision.false_accept if self.decision else None,
+            "false_accept": judged.false_accept if judged else None,
+            "belonging": _rounded(self.likeness.belonging) if self.likeness else None,
             "posterior": _rounded(self.decision.posterior) if self.decision else None,
             "rivals": self.lost_to_rivals,
             "rival": self.decision.rival if self.decision else None,

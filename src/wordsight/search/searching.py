@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 from wordsight.errors import QueryError
+from wordsight.search.alike import Likeness
 from wordsight.search.decision import Relevance, decide, reaching, relevance_of, unrelated
-from wordsight.search.query import Encoded, Query, as_query, combines, encode
+from wordsight.search.query import Encoded, Query, as_query, combines, encode, pictures_of
 from wordsight.search.ranking import (
     RankBy,
     Scores,
@@ -189,7 +190,7 @@ class _Ranking:
     """What one query shows of the N images."""
 
     match: bool
-    decision: Decision | None
+    decision: Decision | Likeness | None
     shown: NDArray[np.intp]
     """Places of the images [k], best first."""
     places: list[int]
@@ -203,31 +204,37 @@ def _ranking(
     i: int,
     query: Encoded,
     asked: _Asked,
-    decision: Decision | None,
+    decision: Decision | Likeness | None,
     chosen: NDArray[np.bool_] | None,
 ) -> _Ranking:
     """That of query ``i``: by a cut-off if one was asked for, else by the decision."""
     import numpy as np
 
+    from wordsight.library import id_to_int
+
     snapshot, fused, mean, sd = scores.snapshot, scores.images[i], scores.mean, scores.sd
     kind = _rank_by(scores, query, asked)
     value = ranked_by(kind, fused, mean, sd)
     found = len(fused) if chosen is None else int(chosen.sum())
+    own = [id_to_int(image) for image in pictures_of(query.query)]
+    k = asked.k + len(own)
     if asked.min_score is not None:
         decision = None
         reaches = fused >= asked.min_score
-        shown = top(np.where(reaches, value, -np.inf), min(asked.k, int(reaches.sum())))
+        shown = top(np.where(reaches, value, -np.inf), min(k, int(reaches.sum())))
         match = len(shown) > 0
         if asked.anyway and not match:
-            shown = top(fused, min(asked.k, found))
+            shown = top(fused, min(k, found))
     else:
-        shown = top(value, min(asked.k, found))
+        shown = top(value, min(k, found))
         match = found > 0 and (decision is None or decision.match)
         unsure = decision is not None and decision.verdict == "unsure"
         if not (match or unsure or asked.anyway):
             shown = shown[:0]
-    shown = shown[asked.skip :]
-    prior = unrelated(kind, mean, sd) if query.texts and len(mean) else None
+    if own:
+        shown = shown[~np.isin(snapshot.ids[shown], own)]
+    shown = shown[asked.skip : asked.k]
+    prior = unrelated(kind, mean, sd) if query.in_words and len(mean) else None
     relevance = relevance_of(store, snapshot, value, prior, chosen, decision)
     if asked.min_score is not None:
         relevance = reaching(store, fused, asked.min_score, relevance.probability)
@@ -237,7 +244,7 @@ def _ranking(
 
 def _rank_by(scores: Scores, query: Encoded, asked: _Asked) -> RankBy:
     """What a query's hits are ordered by; without words there is no background to lift them."""
-    if not query.texts:
+    if not query.in_words:
         return "score"
     if asked.rank_by == "auto":
         return "lift" if asked.crops and scores.snapshot.has_crops else "score"
@@ -251,7 +258,7 @@ def _result(
     fused, decision = scores.images[i], ranking.decision
     best = float(fused.max()) if len(fused) else None
     threshold = asked.min_score
-    if threshold is None and decision:
+    if threshold is None and decision and not isinstance(decision, Likeness):
         threshold = decision.single_threshold
     return Result(
         query=str(query.query),
@@ -260,12 +267,14 @@ def _result(
         hits=[],
         model=model.name,
         timings_ms={},
-        decision=decision,
+        decision=None if isinstance(decision, Likeness) else decision,
+        likeness=decision if isinstance(decision, Likeness) else None,
         min_score=asked.min_score,
         top_score=best,
-        top_z=float(scores.z[i].max()) if best is not None and query.texts else None,
+        top_z=float(scores.z[i].max()) if best is not None and query.in_words else None,
         notices=_notices(model, query.query),
         count=ranking.relevance.count,
+        vector=query.vector,
     )
 
 
@@ -282,7 +291,7 @@ def _add_hits(
     rows = dict(zip(wanted, store.rows(wanted, scores.snapshot.version), strict=True))
     for i, (result, ranking) in enumerate(zip(results, rankings, strict=True)):
         shown, relevance = ranking.shown, ranking.relevance
-        z = scores.z[i] if encoded[i].texts else None
+        z = scores.z[i] if encoded[i].in_words else None
         found = [rows[place] for place in ranking.places]
         hits = hits_of(shown, found, scores.images[i], z, first=asked.skip + 1)
         result.hits = [

@@ -34,6 +34,7 @@ _CONSTANT = 60  # of the fusion: Cormack's
 _SECONDS_BETWEEN_WRITES = 20.0
 _AHEAD = 8
 _QUERY = re.compile(r"\s*text:\s*(?P<words>.*)", re.DOTALL | re.IGNORECASE)
+_MORE = re.compile(r"""["\u201d]\s*[+\-\u2212].*["\u201c]|[+\-\u2212]\s*text:""", re.IGNORECASE)
 _QUOTES = "\"'\u201c\u201d\u201e\u201f\u2018\u2019 "
 
 
@@ -142,6 +143,11 @@ def text_of(query: object) -> str | None:
     """
     typed = _plain(query) if isinstance(query, Query) else query
     found = _QUERY.fullmatch(typed) if isinstance(typed, str) else None
+    if isinstance(typed, str) and "text:" in typed.lower() and _MORE.search(typed):
+        raise QueryError(
+            'text:"..." stands alone, without + and -; all of its words are looked for, '
+            'for example: text:"invoice 2023". To look for pictures, write the words without text:.'
+        )
     if not found:
         return None
     words = found["words"].strip(_QUOTES)
@@ -165,7 +171,7 @@ def search_with_text(
     asked = [text_of(query) for query in queries]
     if any(words is not None for words in asked) and not store.lines:
         raise LibraryError(
-            f"no text was read in the images of {store.path}; read it with: "
+            f"no text was read in the images of {store.place}; read it with: "
             f'wordsight index FOLDER --text (needs: pip install "wordsight[ocr]")'
         )
     shown = [query for query, words in zip(queries, asked, strict=True) if words is None]

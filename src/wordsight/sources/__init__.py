@@ -17,6 +17,7 @@ from wordsight.images import unreadable_reason
 from wordsight.paths import expanded
 from wordsight.sources.base import Head, Item, Progress, Source
 from wordsight.sources.location import read_location
+from wordsight.storage import is_url
 
 __all__ = ["Head", "Item", "Source", "expand_braces", "open_source", "read_location"]
 
@@ -55,8 +56,10 @@ def open_source(
 ) -> Source:
     """Open the place ``location``: a folder, an image file, a tar archive, a table, or "cifar10".
 
-    A table is a Parquet or Arrow file with a column of images, or a folder that
-    ``Dataset.save_to_disk`` of Hugging Face's library wrote.
+    A ``.tar`` archive may be at a URL (s3://, gs://, az://, http://, https://; extra ``cloud``): it
+    is read through once to list it, and each image is fetched when it is read. A table is a Parquet
+    or Arrow file with a column of images, or a folder that ``Dataset.save_to_disk`` of Hugging
+    Face's library wrote.
 
     "cifar10" means the test images of that data set (:func:`wordsight.sources.cifar10.load`);
     a folder of this name is opened as "./cifar10". ``progress`` is called with (bytes so far,
@@ -69,14 +72,20 @@ def open_source(
         return load("test", progress=progress, notice=notice)
     if not str(location).strip():  # of an unset variable in a script; to the system it is "."
         raise SourceError("the path is empty; name a folder or a file (. is this folder).")
+    if is_url(str(location)):
+        if not str(location).lower().endswith(".tar"):
+            raise SourceError(
+                f"{location}: only local files can be opened, and .tar shards at URLs; download "
+                "the images first."
+            )
+        from wordsight.sources.tar import TarSource
+
+        return TarSource(str(location))
     path = str(expanded(location))
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116
     except FileNotFoundError:
-        why = "no such file or folder"
-        if str(location).startswith(("http://", "https://")):
-            why = "only local files can be opened; download the images first."
-        raise SourceError(f"{location}: {why}") from None
+        raise SourceError(f"{location}: no such file or folder") from None
     except (OSError, ValueError) as error:
         raise SourceError(f"{location}: {unreadable_reason(error)}") from error
     if stat.S_ISDIR(mode):

@@ -30,6 +30,8 @@ class Item:
     none. ``root`` is that of the source. ``is_file``: ``path`` is that of a file which holds this
     image and nothing else. ``caption`` is what the source says of
     it in words, if it does. ``hash`` and ``metadata`` are what is known of it before it is read.
+    ``parts`` are boxes (x0, y0, x1, y1 in pixels of the upright image) that become views of their
+    own, beside those that a proposer finds.
     """
 
     id: str
@@ -43,6 +45,7 @@ class Item:
     hash: str | None = field(default=None, repr=False, compare=False)
     metadata: Metadata | None = field(default=None, repr=False, compare=False)
     caption: str | None = field(default=None, compare=False)
+    parts: tuple[tuple[float, float, float, float], ...] = field(default=(), compare=False)
 
     def read(self) -> bytes:
         """The bytes of the image file. Raises ImageError ("<path>: <reason>"). Thread-safe."""

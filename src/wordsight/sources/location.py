@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 
-from wordsight.errors import ImageError, SourceError
+from wordsight.errors import ImageError, SourceError, StorageError
 from wordsight.images import unreadable_reason
 from wordsight.sources.base import Item, read_file
+from wordsight.sources.files import State, place_of, state_of
+from wordsight.storage import is_url
 from wordsight.video import file_of, read_frame
 
 
@@ -31,13 +33,12 @@ def read_location(path: str) -> bytes:
         return read_row(path)
     folder = member.partition("/")[0] if archive.endswith(".gz") else ""
     try:
-        status = os.stat(archive)  # noqa: PTH116
-        listing = _listing(archive, folder, (status.st_mtime_ns, status.st_size))
+        listing = _listing(archive, folder, state_of(archive))
     except OSError as error:
         raise ImageError(f"{path}: {unreadable_reason(error)}") from error
-    except SourceError as error:
+    except (SourceError, StorageError) as error:
         raise ImageError(f"{path}: {error}") from error
-    item = listing.get(f"{os.path.realpath(archive)}::{member}")
+    item = listing.get(f"{place_of(archive)}::{member}")
     if item is None:
         raise ImageError(f"{path}: no longer in the archive")
     return item.read()
@@ -48,6 +49,8 @@ def archive_of(path: str) -> str | None:
 
     Names of files and folders may hold "::" too, so what is on the disk decides.
     """
+    if is_url(path):
+        return path.partition("::")[0]
     if "::" not in path or os.path.isfile(path):  # noqa: PTH113
         return None
     end = path.find("::")
@@ -59,7 +62,7 @@ def archive_of(path: str) -> str | None:
 
 
 @lru_cache(maxsize=8)
-def _listing(archive: str, folder: str, state: tuple[int, int]) -> dict[str, Item]:
+def _listing(archive: str, folder: str, state: State) -> dict[str, Item]:
     """Items by path; ``state`` (time and size) makes a changed archive another one."""
     del state
     if archive.endswith(".gz"):

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from wordsight.errors import SourceError
+from wordsight.errors import SourceError, StorageError
 from wordsight.images import readable_suffixes, unreadable_reason
-from wordsight.sources.base import Item, class_labels, is_hidden, item_id, read_file
+from wordsight.sources.base import Item, class_labels, is_hidden, item_id
+from wordsight.sources.files import opened, place_of, read_part
 from wordsight.sources.listing import excluding, is_derivative, other_kind, raw_twins
 
 _BLOCK = 512  # bytes: headers and ends are blocks of this size (POSIX pax/ustar)
@@ -37,7 +38,7 @@ class TarSource:
     def __init__(self, archive: str | Path, *, root: str | None = None) -> None:
         """``root``: that of a larger source which this archive is a part of."""
         self.name = str(archive)
-        self._archive = os.path.realpath(archive)
+        self._archive = place_of(archive)
         self.root = f"{self._archive}::" if root is None else root
         self.problems: list[tuple[str, str]] = []
         self.exclude: Sequence[str] = ()
@@ -78,7 +79,7 @@ class TarSource:
         return {name: said.get(key_of(name)) for name in members} if said else {}
 
     def _read(self, item: Item) -> bytes:
-        return read_file(self._archive, item.path, self._offsets[item.id], item.size)
+        return read_part(self._archive, item.path, self._offsets[item.id], item.size)
 
     def _members(self) -> tuple[dict[str, tuple[int, int]], int]:
         """Offset and size of the image members by name, and the time that these all have."""
@@ -87,12 +88,9 @@ class TarSource:
         patterns = excluding(self.exclude, self.root)
         stamp = 0
         try:
-            with open(self._archive, "rb", buffering=0) as file:  # noqa: PTH123
+            with opened(self._archive) as (file, state):
                 self._refuse_compressed(file.read(8))
-                # Of the file that is open, and before it is read: were the archive replaced
-                # meanwhile, the next run must see another one.
-                status = os.fstat(file.fileno())
-                length, stamp = status.st_size, status.st_mtime_ns + status.st_size
+                length, stamp = state.size, state.changed_ns + state.size
                 for member in walk(file):
                     name = member.name
                     if _is_passed_over(name) or (patterns.sets and patterns.match(name)):
@@ -115,6 +113,8 @@ class TarSource:
                     else:
                         members.pop(member.name, None)  # the later one takes its later place
                         members[member.name] = place
+        except StorageError as error:
+            raise SourceError(f"{self.name}: {error}") from None
         except OSError as error:
             raise SourceError(f"{self.name}: {unreadable_reason(error)}") from error
         except TarDamage as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from wordsight.errors import SourceError
 from wordsight.images import unreadable_reason
+from wordsight.sources.files import opened
 from wordsight.sources.tar import TarDamage, walk
 
 _LARGEST = 1 << 20  # bytes of a text beside an image
@@ -50,7 +51,7 @@ def texts_beside(archive: str | Path, *suffixes: str) -> dict[str, dict[str, str
     """
     found: dict[str, dict[str, str]] = {}
     try:
-        with open(archive, "rb") as file:  # noqa: PTH123
+        with opened(str(archive)) as (file, _):
             for member in walk(file):
                 suffix = member.name.rpartition(".")[2].lower()
                 if suffix not in suffixes or member.size > _LARGEST:

@@ -16,13 +16,18 @@ _EARLY = 4  # frames: decoders of H.264 and HEVC that cameras feed hold back no 
 _RATE = 90_000  # ticks a second (ISO 13818-1), enough to tell all frames apart
 
 
-def cut(source: str, target: str, start: float, end: float, *, exact: bool = False) -> float:
+Span = tuple[float, float]
+"""Start and end, in seconds from the first frame of the source."""
+
+
+def cut(source: str, target: str, start: float, end: float, *, exact: bool = False) -> Span:
     """Write what ``source`` shows from ``start`` to ``end`` (seconds) to ``target``.
 
     The container is told by the target's suffix. The streams are copied, so it begins with the last
     key frame at or before ``start``; with ``exact`` the picture is encoded again (H.264), without
-    sound. Returns where it begins. Raises ImageError for what is no video, WordsightError where the
-    target cannot be written, is there already, or no frame lies in the stretch.
+    sound. Returns where it begins and ends, as far as the video goes. Raises ImageError for what is
+    no video, WordsightError where the target cannot be written, is there already, or no frame lies
+    in the stretch.
     """
     import av
 
@@ -31,7 +36,7 @@ def cut(source: str, target: str, start: float, end: float, *, exact: bool = Fal
     try:
         with Video(source) as video, av.open(target, "w") as output:
             write = _encoded if exact else _copied
-            begun = write(video, output, start, end)
+            written = write(video, output, start, end)
     except (av.FFmpegError, OSError, ValueError) as error:
         _forget(target)
         why = reason(error) if isinstance(error, OSError) else str(error).splitlines()[0]
@@ -39,10 +44,10 @@ def cut(source: str, target: str, start: float, end: float, *, exact: bool = Fal
     except WordsightError:
         _forget(target)
         raise
-    if begun is None:
+    if written is None:
         _forget(target)
         raise WordsightError(f"{source} shows nothing from {start:g} s to {end:g} s.")
-    return begun
+    return written
 
 
 def _forget(target: str) -> None:
@@ -50,7 +55,7 @@ def _forget(target: str) -> None:
         os.unlink(target)  # noqa: PTH108
 
 
-def _copied(video: Video, output: Any, start: float, end: float) -> float | None:
+def _copied(video: Video, output: Any, start: float, end: float) -> Span | None:
     """Copy packets of the picture and of the first sound."""
     stream = video.stream
     sound = next(iter(video.container.streams.audio), None)
@@ -62,6 +67,7 @@ def _copied(video: Video, output: Any, start: float, end: float) -> float | None
     video.container.seek(int(stamp / float(stream.time_base)), stream=stream, backward=True)
     first: float | None = None
     reached = False  # the start lies in the video
+    latest = 0.0
     held: list[Any] = []  # from the last key frame before the start on
     for packet in video.container.demux(chosen):
         if packet.pts is None:
@@ -80,13 +86,14 @@ def _copied(video: Video, output: Any, start: float, end: float) -> float | None
             break
         if time < end:
             held.append(packet)
+            latest = max(latest, time + lasts) if is_picture else latest
         if time > start + _EPSILON and held:
             _mux(output, streams, held, first - zero)
             held = []
     if first is None or first >= end or not reached:
         return None
     _mux(output, streams, held, first - zero)
-    return first
+    return first, min(latest, end)
 
 
 def _mux(output: Any, streams: Any, packets: list[Any], begin: float) -> None:
@@ -97,12 +104,13 @@ def _mux(output: Any, streams: Any, packets: list[Any], begin: float) -> None:
         output.mux(packet)
 
 
-def _encoded(video: Video, output: Any, start: float, end: float) -> float | None:
+def _encoded(video: Video, output: Any, start: float, end: float) -> Span | None:
     import av
     import numpy as np
 
     stream: Any = None
     first: float | None = None
+    latest = 0.0
     for frame, time in shown(video, start):
         if time < start - _EPSILON:
             continue
@@ -120,6 +128,8 @@ def _encoded(video: Video, output: Any, start: float, end: float) -> float | Non
         made: Any = av.VideoFrame.from_ndarray(np.asarray(picture))
         made.pts, made.time_base = round((time - first) * _RATE), Fraction(1, _RATE)
         output.mux(stream.encode(made))
-    if stream is not None:
-        output.mux(stream.encode(None))
-    return first
+        latest = time + 1 / video.rate
+    if first is None:
+        return None
+    output.mux(stream.encode(None))
+    return first, min(latest, end)

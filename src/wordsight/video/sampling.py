@@ -174,6 +174,8 @@ def _decoded(video: Video, group: _Group, before: Future[_Done] | None, side: in
         group.whole and wanted and last
     ):  # no other frame needs the one that is wanted: that before it will do
         found.append(Sample(last[0], picture_of(last[1], video.look, side)))
+    if group.whole:  # a decoder holds many frames
+        return _Done(found, None, wanted, None)
     return _Done(found, context, wanted, last)
 
 

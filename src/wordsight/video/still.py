@@ -32,10 +32,16 @@ def glance(picture: PIL.Image.Image) -> NDArray[np.float32]:
     return cells
 
 
-def is_still(before: NDArray[np.float32], now: NDArray[np.float32]) -> bool:
-    """Whether two glances show the same; light that changes everywhere alike is no change."""
+def changed(before: NDArray[np.float32], now: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """The cells [36, 64] that differ in two glances; light that changes everywhere is no change."""
     import numpy as np
 
     change = now - before
     change -= np.median(change)
-    return float((np.abs(change) > STEP).mean()) <= SHARE
+    cells: NDArray[np.bool_] = np.abs(change) > STEP
+    return cells
+
+
+def is_still(before: NDArray[np.float32], now: NDArray[np.float32]) -> bool:
+    """Whether two glances show the same."""
+    return float(changed(before, now).mean()) <= SHARE

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wordsight.nomatch import RIVALS, SINGLE_POSTERIOR, background, leave_one_out, posterior
+from wordsight.nomatch import SINGLE_POSTERIOR, background, leave_one_out, zscore
+from wordsight.nomatch.rivals import RIVALS, posterior
 from wordsight.video.live import Gap, Picture, hidden, live
 from wordsight.video.still import glance, is_still
 from wordsight.watching.alarms import DAY, LEARNING, Alarm, Episode, cutoff, usual
@@ -57,8 +58,8 @@ class Prompts:
         """z of the prompts [n, P] and of the bank's phrases [n, B] for frames [n, D]."""
         scores = frames @ self.bank.T
         mean, sd = background(scores)
-        z = (frames @ self.vectors.T - mean[:, None]) / np.maximum(sd, 1e-6)[:, None]
-        return z, leave_one_out(scores)
+        z = zscore(frames @ self.vectors.T, mean[:, None], sd[:, None])
+        return z, leave_one_out(scores.T, mean, sd, len(self.bank)).T
 
     def is_own(self, frame: NDArray[np.float32], prompt: int) -> bool:
         """Whether a frame [D] shows the prompt rather than one of its rivals.

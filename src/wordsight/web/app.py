@@ -26,7 +26,7 @@ from wordsight.web import schemas
 from wordsight.web.address import Address
 from wordsight.web.guard import LOOPBACK, Guard, Problem
 from wordsight.web.meter import CONTENT_TYPE_LATEST, Meter
-from wordsight.web.routers import classify, evaluate, images, jobs, media, search
+from wordsight.web.routers import classify, duplicates, evaluate, images, jobs, media, search
 from wordsight.web.routers.shared import PREFIX, PROBLEMS, gives
 from wordsight.web.service import Service
 
@@ -106,6 +106,7 @@ def create_app(
         app.state.ready = False
         await service.batcher.stop()
         await asyncio.to_thread(service.jobs.close)
+        await asyncio.to_thread(service.duplicates.close)
 
     app = FastAPI(
         title="wordsight",
@@ -124,7 +125,7 @@ def create_app(
     app.add_middleware(meter.around)
     for kind in (WordsightError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _problem)
-    for subject in (search, images, classify, jobs, evaluate, media):
+    for subject in (search, images, classify, jobs, duplicates, evaluate, media):
         app.include_router(subject.router(service))
     app.include_router(_health(app, service))
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 VALUES_SHOWN = 100
 """Of each kind at most: cameras, folders, labels to choose from."""
 WORDS_TRIED = 60
+EXPECTED = 500
+"""Images of an answer whose files are looked up together: as many as one answer may have."""
+FILES_KEPT = 10_000
 _COLUMNS = ("id", "path", "label", "mtime_ns", "taken", "camera", "orientation", "latitude")
 
 
@@ -45,6 +48,9 @@ class Catalogue:
         self._store = store
         self._lock = threading.Lock()
         self._scan: _Scan | None = None
+        self._files: dict[str, File] = {}  # those that were looked up in the version of _filed
+        self._filed: tuple[Any, int] | None = None
+        self._expected: list[str] = []
 
     def record(self, image: str) -> ImageRecord:
         """An image with its views. Raises Problem 404 when the library has none of this id."""
@@ -55,14 +61,26 @@ class Catalogue:
             raise Problem(404, f"the library has no image {image}")
         return found[0]
 
+    def expect(self, images: Sequence[str]) -> None:
+        """Note that the pictures of these images are likely to be asked for next.
+
+        A look-up of one takes as long as one of a hundred, so :meth:`file` looks them up together.
+        """
+        self._expected = list(images[:EXPECTED])
+
     def file(self, image: str) -> File:
         """The file of an image. Raises Problem 404 when the library has none of this id."""
         with self._lock:
             self._store.refresh()
-            found = self._store.described([image])
-        if not found:
-            raise Problem(404, f"the library has no image {image}")
-        return File(found[0]["path"], found[0]["hash"], found[0]["mtime_ns"])
+            if self._filed != self._state or len(self._files) > FILES_KEPT:
+                self._files, self._filed = {}, self._state
+            if image not in self._files:
+                expected = self._expected if image in self._expected else []
+                for row in self._store.described(list({image: 0, **dict.fromkeys(expected)})):
+                    self._files[row["id"]] = File(row["path"], row["hash"], row["mtime_ns"])
+            if image not in self._files:
+                raise Problem(404, f"the library has no image {image}")
+            return self._files[image]
 
     def files(self, images: Sequence[str]) -> Iterator[File]:
         """The files of these images, one after the other; those that are gone are left out."""
@@ -106,6 +124,7 @@ class Catalogue:
             if where is not None:
                 ids = ids[np.isin(ids, filters.matching(self._store.dataset, where))]
             page = [id_from_int(number) for number in ids[skip : skip + k]]
+            self.expect(page)
             found = [placeless(row) for row in self._store.described(page)]
             return {"total": len(ids), "images": found}
 
@@ -128,13 +147,20 @@ class Catalogue:
             own = everyday[:: max(1, len(everyday) // WORDS_TRIED)]
         return [word for word in dict.fromkeys(own) if word][:WORDS_TRIED]
 
+    @property
+    def _state(self) -> tuple[Any, int]:
+        """Which library this is, and which version of it.
+
+        Another library may be in its place by now, with as many versions.
+        """
+        return self._store.record.get("id"), self._store.version
+
     def _scanned(self) -> _Scan:
         """The newest version, looked through once."""
         import numpy as np
 
         self._store.refresh()
-        # Another library may be in its place by now, with as many versions.
-        state = self._store.record.get("id"), self._store.version
+        state = self._state
         if self._scan is None or self._scan.state != state:
             columns = self._store.columns((*_COLUMNS, "crops"))
             times = [

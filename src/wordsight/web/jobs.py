@@ -144,7 +144,7 @@ class Jobs:
                 raise _Cancelled
             library = self._open_library()
             report = library.index(path, crops=job.crops, progress=progress)
-            job.report = {**report.to_json(), "library": str(library.path)}
+            job.report = {**report.to_json(), "library": str(library.place)}
             state = "done"
         except _Cancelled:
             state = "cancelled"

@@ -56,13 +56,20 @@ class SearchResult(BaseModel):
         description="Hits are given for a match and, the closest ones, where it is not sure; for "
         '"none" only where `anyway` was asked for.'
     )
+    answer: Literal["match", "not sure", "no match"] = Field(
+        description="The verdict in words, as everywhere that people and agents read it."
+    )
     certainty: float | None = Field(
-        description="How probable it is at most, at even odds, that the library holds what was "
-        "asked for."
+        description="How probable it is, at even odds, that the library holds what was asked for: "
+        "at most so for words, at least so for an image."
     )
     threshold: float | None
     p_value: float | None
     false_accept: float | None
+    belonging: float | None = Field(
+        description="For an image as a query: the share of the library's own images that are no "
+        "nearer to the others; no match at false_accept or less."
+    )
     posterior: float | None
     min_score: float | None
     top_score: float | None
@@ -236,6 +243,11 @@ class LibraryInfo(BaseModel):
     table_version: int
     exclude: list[str] = Field(description="Patterns of what is left out when it is indexed.")
     crops: dict[str, int] = Field(description="How many images have crops of which proposer.")
+    videos: int
+    frames: int = Field(description="How many of the images are frames of videos.")
+    texts: int | None = Field(
+        description="In how many images text was looked for; None where it never was."
+    )
     labels: list[LabelCount]
     skipped: list[Skipped] = Field(description="Files that were left out, the first 1000.")
 
@@ -283,6 +295,49 @@ class EvaluationResult(BaseModel, extra="allow"):
     gallery: int
     missing: int
     table_version: int = Field(description="The version of the library that was measured.")
+
+
+class DuplicateImage(BaseModel):
+    """One image of a group of near-duplicates."""
+
+    id: str
+    path: str
+    width: int
+    height: int
+    bytes: int
+    sharpness: float
+    taken: str | None
+
+
+class DuplicateGroup(BaseModel):
+    """Images that show the same, the one that is suggested to be kept first."""
+
+    keep: str
+    likeness: float
+    images: list[DuplicateImage]
+
+
+class FoundDuplicates(BaseModel, extra="allow"):
+    """What ``wordsight duplicates --json`` prints."""
+
+    groups: list[DuplicateGroup]
+    images: int
+    compared: int
+    cut_off: float
+    false_merge: float
+    expected: float = Field(description="The share of images that is grouped wrongly, foretold.")
+    skipped: list[Skipped]
+    table_version: int = Field(description="The version of the library that was looked through.")
+
+
+class Duplicates(BaseModel):
+    """A search for near-duplicates: how far it is, and what it found."""
+
+    state: Literal["none", "reading", "comparing", "done", "failed"]
+    done: int
+    total: int
+    error: str | None
+    found: FoundDuplicates | None
 
 
 class Health(BaseModel):

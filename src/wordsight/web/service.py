@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from wordsight.classify import LABEL_SETS
 from wordsight.errors import QueryError
+from wordsight.library import Store
 from wordsight.search import Query, Term, parse_query
 from wordsight.web import pictures
 from wordsight.web.batching import Batcher
 from wordsight.web.catalogue import Catalogue, placeless
+from wordsight.web.duplicates import Finding
 from wordsight.web.guard import Problem
 from wordsight.web.jobs import Jobs
 from wordsight.web.kept import Kept
@@ -34,6 +37,8 @@ T = TypeVar("T")
 
 AT_ONCE = 4
 """Pictures and the like that are made at one time."""
+DRAWN_AT_ONCE = max(1, (os.cpu_count() or 1) - 1)
+"""Thumbnails: the first one soon rather than many at last, and a core for what answers requests."""
 PATIENCE = 10.0
 """Seconds that one more waits for its turn before it gets 503."""
 JUDGING_PATIENCE = 60.0
@@ -51,12 +56,14 @@ class Service:
         self.jobs = Jobs(folders, self._open_again)
         self.batcher = Batcher[Query, Settings, bytes](self.search_many)
         self._turns = asyncio.Semaphore(AT_ONCE)
+        self._drawing = asyncio.Semaphore(DRAWN_AT_ONCE)
         # Labels that are new are encoded first, which can take half a minute: others go on beside.
         self._judging = asyncio.Semaphore(1)
         self._lock = threading.Lock()  # a library is not for several threads at once
-        self.catalogue = Catalogue(library.store.open(library.path))
+        self.catalogue = Catalogue(Store.open(library.place))
         self.uploads = Kept[bytes]("picture")
         self.selections = Kept[list[str]]("selection")
+        self.duplicates = Finding(lambda: library.store.open(library.path))
         self._suggesting = asyncio.Lock()
         self._suggested: tuple[Any, list[dict[str, str]]] | None = None
         self._classifier = lru_cache(maxsize=8)(self._make_classifier)
@@ -67,6 +74,10 @@ class Service:
     async def run(self, work: Callable[[], T]) -> T:
         """Run in a thread when there is a turn; raises Problem when there is none in time."""
         return await self._run(work, self._turns, PATIENCE)
+
+    async def draw(self, work: Callable[[], T]) -> T:
+        """As :meth:`run`, with turns of their own: for thumbnails."""
+        return await self._run(work, self._drawing, PATIENCE)
 
     async def judge(self, work: Callable[[], T]) -> T:
         """As :meth:`run`, with a turn of its own: for classifying."""
@@ -111,6 +122,7 @@ class Service:
                     last = settings.skip + settings.k
                     found = self.library.search(part, last, **settings.options)
                 answers += [_told(result) for result in found]
+                self.catalogue.expect([hit.id for result in found for hit in result.hits])
             except QueryError as error:
                 if len(part) == 1:
                     answers.append(error)
@@ -135,7 +147,9 @@ class Service:
         terms += [self._term(place, -1.0) for place in question.unlike]
         if all(term.weight < 0 for term in terms):
             raise Problem(400, "also say what to look for, not only what to avoid")
-        return Query(tuple(terms))
+        # Those of the library that it is made of; in other places they are none of its ids.
+        places = [re.split("[:@]", place)[0] for place in (*question.like, *question.unlike)]
+        return Query(tuple(terms), frozenset(p for p in places if len(p) != UPLOAD_DIGITS))
 
     def _term(self, place: str, weight: float) -> Term:
         """An image of the library, one that was uploaded, or a part of either, in a query."""
@@ -227,7 +241,7 @@ class Service:
 
         with self._lock:
             self.library.store.refresh()  # its model may be another one by now
-            return open_library(self.library.path, self.library.model)
+            return open_library(self.library.place, self.library.model)
 
 
 def _words(text: str) -> Query:

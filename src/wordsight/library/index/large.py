@@ -242,7 +242,7 @@ class LargeVersion:
         """
         import numpy as np
 
-        from wordsight.nomatch import group_statistic, leave_one_out_z, single_statistic
+        from wordsight.nomatch import group_statistic, leave_one_out, single_statistic
 
         group, single = np.empty(len(bank)), np.empty(len(bank))
         step = 32
@@ -253,7 +253,7 @@ class LargeVersion:
             for part in (sample, self.snapshot(rows, self.vectors(rows))):
                 mean, sd = (part.mean, part.sd) if crops else (part.image_mean, part.image_sd)
                 fused = part.fuse(phrases @ part.vectors.T)
-                z.append(leave_one_out_z(fused, mean, sd, len(bank)))
+                z.append(leave_one_out(fused, mean, sd, len(bank)))
             group[begin : begin + step] = group_statistic(z[0])
             single[begin : begin + step] = single_statistic(np.concatenate(z, axis=1))
         return group, single

@@ -78,8 +78,8 @@ class ClipModel:
         self.name = name or self.path.resolve().name
         self.source = source or str(self.path.resolve())
         check_choice(runtime, precision)  # now, not when the first image is encoded
-        self._runtime = runtime
-        self._precision = precision
+        self.runtime = runtime
+        self.precision = precision
         self._device = check_name(device)
         self._lock = threading.Lock()
         self._visual_graph: Graph | None = None
@@ -99,7 +99,12 @@ class ClipModel:
         """Content hash of the model's files: 16 hex digits, the same on any runtime."""
         from wordsight.models.hashing import content_hash
 
-        return content_hash(self.path, [*self._files.files, *beside(self.path)])
+        return content_hash(self.path, self.files)
+
+    @property
+    def files(self) -> list[str]:
+        """The model's files, relative to its directory."""
+        return [*self._files.files, *beside(self.path)]
 
     @cached_property
     def dim(self) -> int:
@@ -346,8 +351,8 @@ class ClipModel:
                 height, width = self.image_size
                 graph = open_graph(
                     plain_folder(self.path / self._files.image_graph),
-                    runtime=self._runtime,
-                    precision=self._precision,
+                    runtime=self.runtime,
+                    precision=self.precision,
                     any_batch=True,
                 )
                 shape = {1: 3, 2: height, 3: width}
@@ -365,7 +370,7 @@ class ClipModel:
                 graph, dict.fromkeys(inputs, pixels), IMAGE_BATCH, self.normalise
             )
 
-        there = open_on(here.path, self._device, self._precision)
+        there = open_on(here.path, self._device, self.precision)
         check_vectors(self._device, on(there), on(here), self.image_size)
         return there
 
@@ -382,9 +387,9 @@ class ClipModel:
 
     def _open_texts(self) -> Graph:
         path = plain_folder(self.path / self._files.text_graph)
-        precision = "bf16" if self._precision == "bf16" else "fp32"
-        opened = partial(open_graph, path, runtime=self._runtime, cold=True, any_batch=True)
-        runtime = choose_runtime(self._runtime, cold=precision != "bf16")
+        precision = "bf16" if self.precision == "bf16" else "fp32"
+        opened = partial(open_graph, path, runtime=self.runtime, cold=True, any_batch=True)
+        runtime = choose_runtime(self.runtime, cold=precision != "bf16")
         self._trims = remembered(
             path,
             runtime,

@@ -86,7 +86,7 @@ def _pictures(api: APIRouter, service: Service) -> None:
     ) -> Response:
         """An image of the library at no more than 320 or 640 pixels, without its metadata."""
         known = request.headers.get("if-none-match")
-        small = await service.run(lambda: pictures.jpeg(file(image), int(side), known))
+        small = await service.draw(lambda: pictures.jpeg(file(image), int(side), known))
         return jpeg_response(*small)
 
     @api.get("/originals/{image}", responses=gives("application/octet-stream", "The file"))

@@ -14,6 +14,7 @@ let current = 0; // the place that the Tab key leads to
 let anchor = 0; // where a range of selected pictures begins
 let more = null; // gives further pictures
 let loading = null; // the promise of them
+let ahead = 0; // screens that are drawn above and below the one that is seen
 const drawn = new Map(); // the nodes of a row, by its number
 export const selected = new Map(); // pictures by their id
 
@@ -25,7 +26,13 @@ export function show(found, { above = new Map(), next = null } = {}) {
   loading = null;
   current = anchor = 0;
   for (const n of [...drawn.keys()]) clear(n);
+  ahead = 0; // what is seen comes first
   lay();
+  Promise.all([...list.querySelectorAll("img")].map((image) => image.complete || new Promise((done) => { for (const end of ["load", "error"]) image.addEventListener(end, done, { once: true }); }))).then(() => {
+    if (items !== found) return; // other pictures are shown by now
+    ahead = 1;
+    draw();
+  });
 }
 
 export const shown = () => items;
@@ -97,7 +104,7 @@ function rowAt(y) {
 function draw() {
   if (!width) return;
   const start = scrollY - list.offsetTop;
-  const first = rowAt(start - innerHeight), last = rowAt(start + 2 * innerHeight);
+  const first = rowAt(start - ahead * innerHeight), last = rowAt(start + (1 + ahead) * innerHeight);
   const kept = rows.findIndex((row) => row.from <= current && current < row.to); // keeps the focus
   for (const n of [...drawn.keys()]) if ((n < first || n > last) && n !== kept) clear(n);
   for (let n = first; n <= Math.min(last, rows.length - 1); n++) if (!drawn.has(n)) put(n);

@@ -8,7 +8,7 @@ import * as viewer from "./viewer.js";
 const USUAL = { q: "", like: [], unlike: [], label: "", after: "", before: "", folder: "", camera: "", orientation: "", near: "", sort: "score", false_accept: "0.05", crops: "true", anyway: "", selection: "" }; // where the address says nothing
 const STEP = 100; // pictures that are fetched at a time
 const MOST = 500; // pictures that are put in the order of time
-const SECTIONS = ["search", "classify", "library", "evaluate"];
+const SECTIONS = ["search", "classify", "library", "duplicates", "evaluate"];
 let query = { ...USUAL };
 let turn = 0; // answers that come late are dropped
 let asked = null; // the address whose answer is shown
@@ -206,9 +206,9 @@ const actions = {
   },
 };
 
-function openViewer(place) {
-  history.pushState({ viewing: true }, "", `#${grid.shown()[place].id}`);
-  viewer.open(grid.shown(), place, actions);
+function openViewer(place, list = grid.shown()) {
+  history.pushState({ viewing: true }, "", `#${list[place].id}`);
+  viewer.open(list, place, list === grid.shown() ? actions : { ...actions, more: null });
 }
 
 /** Show the picture that the address names. */
@@ -260,7 +260,7 @@ function section(wanted, record = true) {
   for (const name of SECTIONS) $(name).hidden = name !== wanted;
   const hash = wanted === "search" ? "" : `#${wanted}`;
   if (record && hash !== location.hash) history.pushState(null, "", hash || location.pathname + location.search);
-  if (wanted !== "search") import(`./${wanted}.js`).then(({ enter }) => enter($(wanted)));
+  if (wanted !== "search") import(`./${wanted}.js`).then(({ enter }) => enter($(wanted), openViewer));
 }
 
 /** Do what the address says. */
@@ -297,7 +297,7 @@ $("query-image").addEventListener("change", ({ target }) => { if (target.files[0
 $("hits").addEventListener("open", ({ detail }) => openViewer(detail));
 $("hits").addEventListener("select", showSelection);
 document.addEventListener("keydown", (event) => {
-  if (event.target.matches("input, textarea, select") || viewer.isOpen() || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.matches("input, textarea") || viewer.isOpen() || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "/") { event.preventDefault(); section("search"); $("q").select(); }
   if (event.key === "Escape" && grid.selected.size) grid.selectNone();
 });

@@ -39,25 +39,21 @@ beside things that are, and gets more than an abstract phrase does. Some of thes
 still speaks for the query rather than for chance (:attr:`Decision.certainty` above one half, a
 p-value below 1/e).
 
-**Near misses.** A sibling of what is asked for looks like it: where there are dogs and no
-cats, "a cat" finds dogs, far above anything unrelated. So a query that is close to an everyday kind
-of thing (closer than 19 in 20 bank phrases are) is held against its rivals, the twenty kinds
-nearest to it beside its own (:class:`Kinds`). Few unrelated queries are as close as that, so that
-what rivals refuse hardly moves the false-accept rate. Over the images that seem to match the
-softmax of the query against the rivals at the model's own scale says which share of them is the
-query's (:func:`posterior`). The group test counts only if that is at least 0.17, the single test
-only if it is at least 0.65 over the images that match alone. Rivals are few and near because a
-picture may show many things: "a traffic light" must not lose to the bus behind it. So an absent
-class stays refused even when a tenth of its neighbours is taken for it; the price is that a class
-with fewer images than the library has of such look-alikes is refused too. Asking the best image
-alone would find more of these in a small library, but among thousands of images some look-alike is
-always taken for the class.
+**Near misses.** A sibling of what is asked for looks like it: where there are dogs and no cats, "a
+cat" finds dogs, far above anything unrelated. So a query that is close to an everyday kind of thing
+(closer than 19 in 20 bank phrases are) is held against its rivals, the twenty kinds nearest to it
+beside its own (:mod:`wordsight.nomatch.rivals`). Few unrelated queries are as close as that, so
+that what rivals refuse hardly moves the false-accept rate. Over the images that seem to match the
+softmax of the query against the rivals says which share of them is the query's. The group test
+counts only if that is at least 0.17, the single test only if it is at least 0.65 over the images
+that match alone. Rivals are few and near because a picture may show many things: "a traffic light"
+must not lose to the bus behind it. So an absent class stays refused even when a tenth of its
+neighbours is taken for it; the price is that a class with fewer images than the library has of such
+look-alikes is refused too.
 
-The Gumbel fits are robust regressions on the quantiles from 50 % to 95 %: the upper half, because
-its shape is what an accept rate is about, but for the top, because some phrases of the bank may
-truly be in the library (kitchen words, photographs of kitchens) and are no unrelated queries then.
-For the same reason the tail may be at most twice as wide as the body says.
-``benchmarks/no_match_study.py`` holds the measurements that chose these tests over others.
+Some phrases of the bank may truly be in the library (kitchen words, photographs of kitchens) and
+are no unrelated queries then: :mod:`wordsight.nomatch.tails` fits past them.
+``benchmarks/no_match_study.py`` holds the measurements behind these choices.
 """
 
 from __future__ import annotations
@@ -70,7 +66,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating[Any]]
+from wordsight.nomatch.tails import FloatArray, Gumbel, Tailed
 
 GROUP_FRACTION = 0.15
 GROUP_SHARE, SINGLE_SHARE = 0.65, 0.35
@@ -78,9 +74,6 @@ MIN_PHRASES = 30
 
 Verdict = Literal["match", "unsure", "none"]
 
-RIVALS = 20
-RELATED = 0.95
-"""A query has rivals when it is nearer to a kind than this share of the bank phrases is."""
 GROUP_POSTERIOR, SINGLE_POSTERIOR = 0.17, 0.65
 _SEEMING_RATE = 0.05  # images that would match alone at this rate "seem to match"
 # At least, and at most, so many of them are asked for the group; in a library of some ten images no
@@ -93,22 +86,20 @@ _Z_LOW, _BINS_PER_UNIT, _BINS = -4.0, 16, 512
 _CENTRES = _Z_LOW + (np.arange(_BINS) + 0.5) / _BINS_PER_UNIT
 _SD_FLOOR = 1e-6
 _LIFT_MEAN = 0.87
-_FIT_RANGE = (0.50, 0.95)
-_TAIL = 0.1
-_WIDEST_TAIL = 2.0
 
 
 def background(fused: FloatArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return each image's background (mean [N], sd [N]) from its fused bank scores [N, B]."""
     fused = np.asarray(fused, dtype=np.float64)
-    mean = fused.mean(axis=1)
-    sd = np.maximum(fused.std(axis=1), _SD_FLOOR)
-    return mean.astype(np.float32), sd.astype(np.float32)
+    return fused.mean(axis=1).astype(np.float32), fused.std(axis=1).astype(np.float32)
 
 
 def zscore(fused: FloatArray, mean: FloatArray, sd: FloatArray) -> FloatArray:
-    """Return ``(fused - mean) / sd`` for one query's fused scores [N], or those of many [Q, N]."""
-    return (fused - mean) / sd
+    """Return ``(fused - mean) / sd`` for one query's fused scores [N], or those of many [Q, N].
+
+    Images whose bank scores are all equal divide by next to nothing, not by zero.
+    """
+    return (fused - mean) / np.maximum(sd, _SD_FLOOR, dtype=sd.dtype)
 
 
 def lift(fused: FloatArray, mean: FloatArray) -> FloatArray:
@@ -124,93 +115,24 @@ def lift(fused: FloatArray, mean: FloatArray) -> FloatArray:
     return fused - _LIFT_MEAN * mean
 
 
-def posterior(scores: FloatArray, rivals: FloatArray, scale: float) -> npt.NDArray[np.float64]:
-    """Return the softmax share [n] of cosines [n] against those of R rivals [n, R].
-
-    ``scale`` is the model's logit scale (MCM's inverse temperature).
-    """
-    x = scale * (np.asarray(rivals, np.float64) - np.asarray(scores, np.float64)[:, None])
-    shift = np.maximum(x.max(axis=1, initial=0.0), 0.0)
-    mine = np.exp(-shift)
-    share: npt.NDArray[np.float64] = mine / (mine + np.exp(x - shift[:, None]).sum(axis=1))
-    return share
-
-
-@dataclass(frozen=True)
-class Kinds:
-    """Everyday kinds of things as text vectors: who the rivals of a query are.
-
-    ``vectors`` is float32 [W, D] of unit length, ``group`` int [W] the group of each word,
-    ``above`` bool [W] marks the words that stand above a whole group; ``bank`` float32 [B, D] are
-    the bank's text vectors, against which nearness is measured.
-    """
-
-    vectors: npt.NDArray[np.float32] = field(repr=False)
-    group: npt.NDArray[np.intp] = field(repr=False)
-    above: npt.NDArray[np.bool_] = field(repr=False)
-    bank: npt.NDArray[np.float32] = field(repr=False)
-
-    @cached_property
-    def _nearness(self) -> tuple[FloatArray, FloatArray, float]:
-        cosines = self.bank @ self.vectors.T
-        mean, sd = cosines.mean(axis=0), np.maximum(cosines.std(axis=0), _SD_FLOOR)
-        nearest = ((cosines - mean) / sd).max(axis=1)
-        return mean, sd, float(np.quantile(nearest, RELATED))
-
-    def rivals(self, query: FloatArray) -> npt.NDArray[np.intp]:
-        """Return the places of a query's rivals, nearest first; none for a query apart from all.
-
-        The query's own kind is the nearest word; if that stands above a group, the whole group is.
-        """
-        mean, sd, least = self._nearness
-        cosine = self.vectors @ query
-        if ((cosine - mean) / sd).max() < least:
-            return np.zeros(0, np.intp)
-        own = int(np.argmax(cosine))
-        rival = ~self.above
-        rival[own] = False
-        if self.above[own]:
-            rival &= self.group != self.group[own]
-        places = np.flatnonzero(rival)
-        return places[np.argsort(-cosine[places], kind="stable")][:RIVALS]
-
-
 Posteriors = Callable[[npt.NDArray[np.intp]], FloatArray]
 """The posteriors [n] of one query at these places [n] of its images."""
 
 
-def leave_one_out(fused: FloatArray) -> npt.NDArray[np.float64]:
-    """Return z [N, B] of every bank phrase against the mean and sd of the *other* phrases.
-
-    With deviations d from the full mean, taking phrase b out moves the mean by -d_b / (B - 1) and
-    the variance to ``B / (B - 1) * (var - d_b ** 2 / (B - 1))``, so no second pass is needed.
-    """
-    fused = np.asarray(fused, dtype=np.float64)
-    phrases = fused.shape[1]
-    deviation = fused - fused.mean(axis=1, keepdims=True)
-    square = deviation**2
-    variance = square.mean(axis=1, keepdims=True)
-    others = phrases / (phrases - 1) * (variance - square / (phrases - 1))
-    z: npt.NDArray[np.float64] = deviation * (phrases / (phrases - 1))
-    z /= np.sqrt(np.maximum(others, _SD_FLOOR**2))
-    return z
-
-
-def leave_one_out_z(
+def leave_one_out(
     fused: FloatArray, mean: FloatArray, sd: FloatArray, phrases: int
 ) -> npt.NDArray[np.float64]:
-    """Return :func:`leave_one_out` for some of the bank's phrases, from its mean and sd alone.
+    """Return z [P, N] of P of the bank's phrases, each against mean and sd of the *other* phrases.
 
-    ``fused`` [P, N] are the phrases' scores, ``mean`` and ``sd`` [N] what :func:`background` says
-    of the images over all ``phrases``.
+    ``fused`` [P, N] are their scores, ``mean`` and ``sd`` [N] the images' background over all
+    ``phrases``. With deviations d from the full mean, taking a phrase out moves the mean by
+    -d / (B - 1) and the variance to ``B / (B - 1) * (var - d ** 2 / (B - 1))``, so no second pass
+    is needed.
     """
+    rest = phrases / (phrases - 1)
     deviation = np.asarray(fused, dtype=np.float64) - mean
-    others = (
-        phrases / (phrases - 1) * (np.square(sd, dtype=np.float64) - deviation**2 / (phrases - 1))
-    )
-    z: npt.NDArray[np.float64] = deviation * (phrases / (phrases - 1))
-    z /= np.sqrt(np.maximum(others, _SD_FLOOR**2))
-    return z
+    variance = rest * (np.square(sd, dtype=np.float64) - deviation**2 / (phrases - 1))
+    return deviation * rest / np.sqrt(np.maximum(variance, _SD_FLOOR**2))
 
 
 def group_statistic(z: FloatArray) -> FloatArray:
@@ -224,90 +146,6 @@ def group_statistic(z: FloatArray) -> FloatArray:
 def single_statistic(z: FloatArray) -> FloatArray:
     """Return the z of the one best image, [..., N] -> [...]."""
     return np.asarray(z.max(axis=-1), dtype=np.float64)
-
-
-@dataclass(frozen=True, slots=True)
-class Gumbel:
-    """A Gumbel law: ``P(X <= x) = exp(-exp(-(x - location) / scale))``."""
-
-    location: float
-    scale: float
-
-    @classmethod
-    def fit(cls, sample: FloatArray) -> Gumbel:
-        """Fit a line to the quantile plot from 50 % to 95 %.
-
-        The slope is the median of the slopes of all pairs (Theil-Sen), the offset a median too:
-        the top may be outliers.
-        """
-        x, y = _quantile_plot(sample, *_FIT_RANGE)
-        # A scale of zero (every phrase in one bin) would make any difference infinitely telling.
-        slope = max(_slope(x, y), 0.25 / _BINS_PER_UNIT)
-        return cls(float(np.median(y - slope * x)), slope)
-
-    def log_tail(self, x: FloatArray) -> FloatArray:
-        """Return ln P(X >= x), exact far out in the tail too."""
-        u = np.maximum((np.asarray(x, dtype=np.float64) - self.location) / self.scale, -30.0)
-        return np.log(-np.expm1(-np.exp(-np.minimum(u, 30.0)))) - np.maximum(u - 30.0, 0.0)
-
-    def quantile(self, tail: float) -> float:
-        """Return the x with P(X >= x) = tail, for 0 < tail < 1."""
-        return self.location - self.scale * float(np.log(-np.log1p(-tail)))
-
-
-@dataclass(frozen=True, slots=True)
-class Tailed:
-    """A Gumbel law up to its 90 % point, and beyond it the tail of another that meets it there.
-
-    A model may have a heavier tail than its body tells; what exceeds a high threshold is judged by
-    the excesses alone (peaks over threshold, Pickands 1975).
-    """
-
-    body: Gumbel
-    tail: Gumbel
-
-    @classmethod
-    def of(cls, body: Gumbel, tail_scale: float) -> Tailed:
-        """Return the law with this body, and a tail of this scale."""
-        meeting = Gumbel(0.0, tail_scale).quantile(_TAIL)
-        return cls(body, Gumbel(body.quantile(_TAIL) - meeting, tail_scale))
-
-    @classmethod
-    def fit(cls, sample: FloatArray) -> Tailed:
-        """Fit the body as :meth:`Gumbel.fit` does, the tail's scale to the top tenth.
-
-        The tail is at least as wide as the body, at most twice.
-        """
-        body = Gumbel.fit(sample)
-        wide = _slope(*_quantile_plot(sample, 1.0 - _TAIL, 1.0))
-        return cls.of(body, float(np.clip(wide, body.scale, _WIDEST_TAIL * body.scale)))
-
-    def log_tail(self, x: FloatArray) -> FloatArray:
-        """Return ln P(X >= x)."""
-        beyond = np.asarray(x, dtype=np.float64) > self.body.quantile(_TAIL)
-        return np.where(beyond, self.tail.log_tail(x), self.body.log_tail(x))
-
-    def quantile(self, tail: float) -> float:
-        """Return the x with P(X >= x) = tail, for 0 < tail < 1."""
-        return (self.tail if tail < _TAIL else self.body).quantile(tail)
-
-
-def _quantile_plot(sample: FloatArray, low: float, high: float) -> tuple[FloatArray, FloatArray]:
-    """The standard Gumbel law's and the sample's quantiles from ``low`` to ``high``.
-
-    Evenly thinned where there are many.
-    """
-    ordered = np.sort(np.asarray(sample, dtype=np.float64))
-    rank = (np.arange(len(ordered)) + 0.5) / len(ordered)
-    used = np.flatnonzero((rank >= low) & (rank <= high))
-    used = used[:: -(-len(used) // 256)]  # 32,000 pairs are plenty
-    return -np.log(-np.log(rank[used])), ordered[used]
-
-
-def _slope(x: FloatArray, y: FloatArray) -> float:
-    """Median of the slopes of all pairs of points (Theil-Sen)."""
-    i, j = np.triu_indices(len(x), k=1)
-    return float(np.median((y[j] - y[i]) / (x[j] - x[i])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,16 +178,16 @@ class Decision:
         """Whether the verdict would be better without rivals."""
         if self.match:
             return False
-        unsure_without = _certainty(self.p_value) > 0.5 and self.verdict == "none"
+        unsure_without = certainty(self.p_value) > 0.5 and self.verdict == "none"
         return self.p_value <= self.false_accept or unsure_without
 
     @property
     def certainty(self) -> float:
         """How probable it is at most that the library holds what was asked for, at even odds.
 
-        See :func:`_certainty`.
+        See :func:`certainty`.
         """
-        return _certainty(self.p_against_rivals)
+        return certainty(self.p_against_rivals)
 
     @property
     def verdict(self) -> Verdict:
@@ -451,9 +289,8 @@ class Null:
 class Calibration:
     """The bank's z over a library, as one histogram a phrase: small, additive, order-free.
 
-    Images are added with :meth:`observe` or ``+``, and taken out with ``-``; the result is the same
-    as that of counting the remaining images afresh. About 1 MB for 500 phrases whatever the size of
-    the library. ``counts`` is int64 [B, bins], with bins of 1/16 of a standard deviation.
+    Images are added with :meth:`observe`, some at a time. About 1 MB for 500 phrases whatever the
+    size of the library. ``counts`` is int64 [B, bins], with bins of 1/16 of a standard deviation.
     """
 
     counts: npt.NDArray[np.int64] = field(repr=False)
@@ -466,31 +303,20 @@ class Calibration:
         return cls(np.zeros((phrases, _BINS), dtype=np.int64))
 
     @classmethod
-    def from_fused(cls, fused: FloatArray, *, chunk: int = 4096) -> Calibration:
+    def from_fused(cls, fused: FloatArray) -> Calibration:
         """Return the calibration of images with these fused bank scores [N, B]."""
-        calibration = cls.empty(fused.shape[1])
-        for start in range(0, len(fused), chunk):
-            calibration = calibration.observe(fused[start : start + chunk])
-        return calibration
+        return cls.empty(fused.shape[1]).observe(fused)
 
     def observe(self, fused: FloatArray) -> Calibration:
         """Return the calibration with more images, given their fused bank scores [n, B]."""
         if fused.ndim != 2 or fused.shape[1] != self.phrases:
             raise ValueError(f"expected bank scores [n, {self.phrases}], got {fused.shape}")
-        bins = ((leave_one_out(fused) - _Z_LOW) * _BINS_PER_UNIT).astype(np.int64)
+        z = leave_one_out(fused.T, *background(fused), self.phrases)
+        bins = ((z.T - _Z_LOW) * _BINS_PER_UNIT).astype(np.int64)
         np.clip(bins, 0, _BINS - 1, out=bins)
         bins += np.arange(self.phrases) * _BINS
         added = np.bincount(bins.ravel(), minlength=self.counts.size)
         return Calibration(self.counts + added.reshape(self.counts.shape))
-
-    def __add__(self, other: Calibration) -> Calibration:
-        return Calibration(self.counts + other.counts)
-
-    def __sub__(self, other: Calibration) -> Calibration:
-        counts = self.counts - other.counts
-        if (counts < 0).any():
-            raise ValueError("cannot take out images that were never counted")
-        return Calibration(counts)
 
     @property
     def phrases(self) -> int:
@@ -547,7 +373,7 @@ class Calibration:
         return cls(counts.reshape(phrases, bins))
 
 
-def _certainty(p_value: float) -> float:
+def certainty(p_value: float) -> float:
     """From the least Bayes factor of chance that a p-value allows, ``-e p ln p``.
 
     (Sellke, Bayarri and Berger, The American Statistician 2001.) From 1/e on the scores speak for

@@ -1,0 +1,181 @@
+"""Indexing on a Ray cluster beside a plain run, and what is lost when processes are killed.
+
+    python -m benchmarks.cluster [--images 2000] [--rounds 3] [--kills 10] [--driver-kills 3]
+
+Needs ``pip install 'wordsight[ray]'``. Indexes CIFAR-10 images with the starter model, on a cluster
+of this machine's cores: one worker beside a plain run with one thread, two workers beside one with
+two, in turn. Images a second are counted from the first that was done, so starting is left out.
+Then what one driver can take in, when answers come at once; and as many random kills of workers and
+of the driver as asked, with the rows that are lost or twice.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import wordsight
+from benchmarks.common import finish, parser
+from wordsight.indexing.cluster import CHUNK
+from wordsight.indexing.decoding import Decoded, Decoder
+from wordsight.indexing.report import Failure
+from wordsight.sources import Item
+
+RUN = """
+import sys, time, wordsight
+from wordsight.sources import Head, open_source
+library, count, workers = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+cluster = None
+if workers:
+    import ray
+    ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+    from wordsight.indexing.cluster import Cluster
+    cluster = Cluster()
+times = []
+wordsight.open(library).index_sources(
+    [Head(open_source("cifar10"), count)],
+    cluster=cluster,
+    progress=lambda done, _: times.append((done, time.perf_counter())),
+)
+(first, began), (last, ended) = times[0], times[-1]
+print((last - first) / (ended - began))
+"""
+"""Prints the images a second of one run in a process of its own."""
+
+
+def speed(folder: Path, count: int, *, threads: int, workers: int) -> float:
+    """Images a second of a run with so many threads, or workers."""
+    library = wordsight.create(folder / os.urandom(4).hex(), "starter")
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, str(library.path), str(count), str(workers)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "WORDSIGHT_THREADS": str(threads)},
+    )
+    assert len(wordsight.open(library.path)) == count
+    return float(done.stdout.split()[-1])
+
+
+class Instant:
+    """A cluster whose answers are there at once, as they come over the network."""
+
+    def embedded(
+        self, decoder: Decoder, crops: str, todo: Sequence[Item]
+    ) -> Iterator[Decoded | Failure]:
+        """Each item with a random vector."""
+        del crops
+        vectors = np.random.default_rng(0).normal(size=(CHUNK, decoder.model.dim))
+        vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+        for start in range(0, len(todo), CHUNK):
+            items = todo[start : start + CHUNK]
+            answer = [
+                Decoded(item, item.id * 2, 32, 32, vectors=[vector], regions=[])
+                for item, vector in zip(items, vectors, strict=False)
+            ]
+            yield from pickle.loads(pickle.dumps(answer))
+
+
+def driver_rate(folder: Path, count: int) -> float:
+    """Images a second that one driver takes in and writes."""
+    from wordsight.sources.base import item_id
+
+    class Listed:
+        name = root = "made"
+        problems: tuple[tuple[str, str], ...] = ()
+
+        def items(self) -> list[Item]:
+            paths = [f"made::{n}.png" for n in range(count)]
+            return [Item(item_id(path), path, 1, 1, None, "made", len) for path in paths]  # type: ignore[arg-type]
+
+    library = wordsight.create(folder / "driver", "starter")
+    times: list[tuple[int, float]] = []
+    library.index_sources(
+        [Listed()],  # type: ignore[list-item]
+        cluster=Instant(),  # type: ignore[arg-type]
+        progress=lambda done, _: times.append((done, time.perf_counter())),
+    )
+    assert len(library) == count
+    return (times[-1][0] - times[0][0]) / (times[-1][1] - times[0][1])
+
+
+def kill(folder: Path, count: int, kills: int, drivers: int) -> dict[str, int]:
+    """Kill workers and drivers at random until the run is whole; what is lost or twice."""
+    library = wordsight.create(folder / "killed", "starter")
+    chance = random.Random(0)
+    done = {"workers": 0, "drivers": 0}
+    over = threading.Event()
+
+    def at_random() -> None:
+        while not over.wait(chance.uniform(0.3, 3)) and done["workers"] < kills:
+            found = subprocess.run(
+                ["pgrep", "-f", "ray::_Worker"], capture_output=True, check=False
+            )
+            if pids := found.stdout.split():
+                os.kill(int(chance.choice(pids)), signal.SIGKILL)
+                done["workers"] += 1
+
+    killer = threading.Thread(target=at_random)
+    killer.start()
+    command = [sys.executable, "-c", RUN, str(library.path), str(count), "2"]
+    while True:
+        run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            left = chance.uniform(10, 30) if done["drivers"] < drivers else None
+            if run.wait(left) == 0 and done["workers"] >= kills:
+                break
+        except subprocess.TimeoutExpired:
+            run.kill()
+            run.wait()
+            done["drivers"] += 1
+    over.set()
+    killer.join()
+    ids = [entry.id for entry in wordsight.open(library.path).store.entries()]
+    return {**done, "lost": count - len(set(ids)), "twice": len(ids) - len(set(ids))}
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--images", type=int, default=2000)
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--kills", type=int, default=10)
+    arguments.add_argument("--driver-kills", type=int, default=3)
+    options = arguments.parse_args()
+    figures: dict[str, Any] = {"images": options.images}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for n in (1, 2):
+            ratios = []
+            for _ in range(options.rounds):
+                plain = speed(folder, options.images, threads=n, workers=0)
+                ratios.append(speed(folder, options.images, threads=1, workers=n) / plain)
+            figures[f"workers_{n}"] = statistics.median(ratios)
+            print(f"{n} worker(s) against {n} thread(s): {figures[f'workers_{n}']:.2f}", flush=True)
+        figures["driver_images_per_second"] = driver_rate(folder, 100_000)
+        print(
+            f"one driver takes in {figures['driver_images_per_second']:,.0f} images/s", flush=True
+        )
+        figures |= kill(folder, options.images, options.kills, options.driver_kills)
+        print(
+            f"{figures['workers']} workers and {figures['drivers']} drivers killed over "
+            f"{options.images:,} images: {figures['lost']} lost, {figures['twice']} twice"
+        )
+    finish(options, figures)
+
+
+if __name__ == "__main__":
+    main()
