@@ -23,7 +23,6 @@ from fakes import ColourModel
 from PIL import Image
 from videos import colour_frame, write_video
 
-from wordsight import models
 from wordsight.cli import main
 from wordsight.cli.watch import _Told
 from wordsight.errors import WordsightError
@@ -302,44 +301,56 @@ def test_history_is_kept_and_bounded(
     assert History.load(file, model.hash).times == []
 
 
-def test_on_the_command_line(
-    camera: MjpegCamera,
-    webhook: Webhook,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(models, "load_model", lambda *_, **__: ColourModel())
-    monkeypatch.setattr("wordsight.watching.watcher._FIRST", 0.3)
-    monkeypatch.chdir(tmp_path)
+WATCHED = """
+import sys
+from fakes import ColourModel
+from wordsight import models
+from wordsight.cli import main
+from wordsight.watching import watcher
+models.load_model = lambda *_, **__: ColourModel()
+watcher._FIRST = 0.3
+main(sys.argv[1:])
+"""
+"""``wordsight`` with a small model and little to learn, in a process that Ctrl-C may end."""
+
+
+def test_on_the_command_line(camera: MjpegCamera, webhook: Webhook, tmp_path: Path) -> None:
     script = tmp_path / "tell.py"
     script.write_text("import sys; open('told', 'a').write(sys.stdin.read() + '\\n')")
-
-    def show() -> None:
-        """Red once it has learned, white once that was told; the end of it is the end."""
-        time.sleep(2.5)
-        for colour, told in (("red", 1), ("white", 2)):
-            camera.colour = colour
-            while len(webhook.posted) < told:
-                time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=show, daemon=True).start()
     words = ["watch", f"gate={camera.url}", "--prompt", "red", "--for", "120", "--every", "0.2"]
-    with pytest.raises(SystemExit) as ended:
-        main([*words, "--on-event", f"{sys.executable} {script}", "--webhook", webhook.url])
-    assert ended.value.code == 130
-    out, err = capsys.readouterr()
-    events = [json.loads(line) for line in out.splitlines()]
-    assert [event["event"] for event in events] == ["learning", "begin", "end"]
+    words += ["--on-event", f"{sys.executable} {script}", "--webhook", webhook.url]
+    watching = subprocess.Popen(
+        [sys.executable, "-c", WATCHED, *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert watching.stdout is not None
+    told = [json.loads(watching.stdout.readline())]
+    time.sleep(2.5)  # it learns what is usual here
+    for colour, number in (("red", 1), ("white", 2)):
+        camera.colour = colour
+        while len(webhook.posted) < number:
+            assert watching.poll() is None
+            time.sleep(0.05)
+    watching.send_signal(signal.SIGINT)
+    out, err = watching.communicate(timeout=60)
+    assert watching.returncode == 130, err
+    told += [json.loads(line) for line in out.splitlines()]
+    assert [event["event"] for event in told] == ["learning", "begin", "end"]
     assert "secret" not in out + err
-    told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
-    assert [event["event"] for event in told] == ["begin", "end"]
-    assert webhook.posted == [("application/json", event) for event in told]
-    for wrong in (["--false-alarms", "often"], ["--keep", "long"]):
-        with pytest.raises(SystemExit) as ended:
-            main(["watch", "x", "--prompt", "a", *wrong])
-        assert ended.value.code == 2
+    noted = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
+    assert noted == told[1:]
+    assert webhook.posted == [("application/json", event) for event in noted]
+
+
+@pytest.mark.parametrize("wrong", [["--false-alarms", "often"], ["--keep", "long"]])
+def test_wrong_options_are_refused(wrong: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["watch", "x", "--prompt", "a", *wrong])
+    assert ended.value.code == 2
 
 
 def test_a_webhook_that_is_gone_is_told_without_its_secret(
