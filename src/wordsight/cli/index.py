@@ -205,17 +205,22 @@ def index(
     if not paths:
         raise typer.BadParameter("name a folder or images to index.")
     chosen = {"crops": crops, "exclude": exclude, "videos": videos, "every": _interval(every)}
-    chosen |= {"recheck": recheck, "prune": pruning}
-    if ray:
-        from wordsight.indexing.cluster import Cluster
-
-        chosen["cluster"] = Cluster(ray, gpus_per_worker)
+    chosen |= {"recheck": recheck, "prune": pruning} | _cluster(ray, gpus_per_worker)
     _check(paths, plot=plot, watch=watch, text=text)
     opened, report = _run(paths, library, (model, runtime, precision), chosen, text, as_json)
     if plot:
         _plot(report, plot)
     if watch:
         _watch(opened, paths, pruning, videos, as_json)
+
+
+def _cluster(address: str | None, gpus: float) -> dict[str, Any]:
+    """The cluster of --ray, as an option of a run. Raises WordsightError when it is not there."""
+    if not address:
+        return {}
+    from wordsight.indexing.cluster import Cluster
+
+    return {"cluster": Cluster(address, gpus)}
 
 
 def _check(paths: Sequence[str], *, plot: Path | None, watch: bool, text: bool | None) -> None:

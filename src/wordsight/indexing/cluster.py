@@ -183,9 +183,8 @@ def _model_of(task: _Task, get: Any) -> ClipModel:
     from wordsight.models.clip import ClipModel
     from wordsight.runtime.cache import writable_cache
 
-    how = {"runtime": task.runtime, "precision": task.precision}
     with contextlib.suppress(ModelError):
-        model = load_model(task.source, **how)
+        model = load_model(task.source, runtime=task.runtime, precision=task.precision)
         if model.hash == task.hash:
             return model
     files: dict[str, bytes] = get(task.files)
@@ -195,4 +194,4 @@ def _model_of(task: _Task, get: Any) -> ClipModel:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with drafted(folder / name) as draft:
             draft.write_bytes(data)
-    return ClipModel(folder, source=task.source, **how)
+    return ClipModel(folder, source=task.source, runtime=task.runtime, precision=task.precision)
