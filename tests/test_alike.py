@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,19 @@ def test_an_image_of_what_is_not_there_gets_no_hits(
     assert result.explanation().startswith("Nothing is like it")
     assert result.to_json()["certainty"] < 0.5
     assert len(library.search(asked / "green-0.png", 5, anyway=True).hits) == 5
+
+
+def test_another_library_in_the_same_place_is_judged_by_its_own_images(
+    library: wordsight.Library, asked: Path, photos: Photos, model: ColourModel, tmp_path: Path
+) -> None:
+    assert library.search(asked / "red-0.png").verdict == "match"
+    version = library.store.version
+    shutil.rmtree(library.path)
+    made = wordsight.create(library.path, model)
+    made.index(photos("others", green=20, yellow=20))
+    assert made.store.version == version
+    assert library.search(asked / "red-0.png").verdict == "none"
+    assert library.search(asked / "green-0.png").verdict == "match"
 
 
 def test_a_combination_matches_by_the_best_of_its_terms(

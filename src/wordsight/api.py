@@ -451,7 +451,7 @@ class Library:
             self.store.refresh()
             results = run()
         for each, result in zip(queries, results, strict=True):
-            result.notices += hints(each, result, self.store.sides())
+            result.notices += hints(each, result, self.store.sides)
         return results if isinstance(query, list) else results[0]
 
 

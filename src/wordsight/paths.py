@@ -1,4 +1,4 @@
-"""Paths as people write them, and files that are written whole or not at all."""
+"""Paths as people write them; files that are written whole or not at all, and their digests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
@@ -39,3 +40,14 @@ def drafted(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+def file_digest(path: Path, digest: Any) -> str:
+    """Return the hexadecimal digest of a file's bytes, after what ``digest`` has seen.
+
+    ``digest`` is one of :mod:`hashlib`. The file is read piece by piece. Raises OSError.
+    """
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return str(digest.hexdigest())

@@ -14,6 +14,7 @@ from wordsight.indexing.footage import Frame
 from wordsight.indexing.memory import MemoryBudget
 from wordsight.indexing.report import Failure, IndexReport
 from wordsight.library import Entry
+from wordsight.paths import file_digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -229,8 +230,4 @@ def hash_of(data: bytes) -> str:
 
 def _hash_file(path: Path) -> str:
     """As :func:`hash_of`, read piece by piece."""
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+    return file_digest(path, hashlib.blake2b(digest_size=16))

@@ -104,8 +104,8 @@ class Store(Reader):
             for file in files:
                 with contextlib.suppress(OSError):
                     size += (Path(folder) / file).stat().st_size
-        known = self.columns(("path", "hash", "crops"))
-        frames = [path for path in known["path"] if "::t=" in path]
+        known = self.columns(("hash", "crops", "video"))
+        frames = [video for video in known["video"] if video]
         read = self.lines.hashes()
         views = self.count_views()
         return {
@@ -113,7 +113,7 @@ class Store(Reader):
             "images": len(self),
             "views": views,
             "crops": dict(Counter(known["crops"])),
-            "videos": len({path.rpartition("::t=")[0] for path in frames}),
+            "videos": len(set(frames)),
             "frames": len(frames),
             "texts": sum(file in read for file in known["hash"]) if self.lines else None,
             "model": self.record["model"],

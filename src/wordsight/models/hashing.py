@@ -8,9 +8,8 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from wordsight.paths import drafted
+from wordsight.paths import drafted, file_digest
 from wordsight.runtime.cache import writable_cache
 
 
@@ -46,11 +45,3 @@ def content_hash(folder: Path, files: Iterable[str]) -> str:
         with contextlib.suppress(OSError), drafted(note) as draft:
             draft.write_text(result, encoding="ascii")
     return result
-
-
-def file_digest(path: Path, digest: Any) -> str:
-    """Return the hexadecimal digest of a file's bytes, after what ``digest`` has seen."""
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return str(digest.hexdigest())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wordsight.errors import HubError
-from wordsight.models.hashing import file_digest
+from wordsight.paths import file_digest
 
 _NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w.][\w./-]*))?")
 

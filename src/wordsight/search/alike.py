@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from wordsight.library import Snapshot, Store
+    from wordsight.library.index.scoring import Scoring
 
 _NEAREST = 5
 _OWN = 256  # of the library's images are asked for: they tell rates from 0.004 on
@@ -96,7 +97,8 @@ class Own:
         return [Likeness(float(share), false_accept) for share in shares]
 
 
-_known: WeakKeyDictionary[Store, tuple[int, bool, Own]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Scoring, tuple[int, bool, Own]] = WeakKeyDictionary()
+"""A store's scoring goes when another library takes its place, with as many versions perhaps."""
 
 
 def own_images(store: Store, snapshot: Snapshot, *, crops: bool) -> Own:
@@ -104,10 +106,10 @@ def own_images(store: Store, snapshot: Snapshot, *, crops: bool) -> Own:
 
     ``snapshot`` is one of the library's, with at least one image.
     """
-    version, with_crops, own = _known.get(store, (None, None, None))
+    version, with_crops, own = _known.get(store.scoring, (None, None, None))
     if own is None or (version, with_crops) != (snapshot.version, crops):
         own = _ask(store, snapshot, crops)
-        _known[store] = snapshot.version, crops, own
+        _known[store.scoring] = snapshot.version, crops, own
     return own
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from wordsight.bank import vocabulary
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from wordsight.search import Result
 
+    Sides = Callable[[], NDArray[np.int64] | None]
+
 THUMBNAIL = 128
 """Pixels of the longer side of an image that is little more than an icon."""
 SHARE_OF_LARGE = 0.01
@@ -24,14 +26,14 @@ _WORD = re.compile(r"[^\W\d_]+")
 _ENDINGS = ("s", "es", "ed", "d", "ing", "er", "r", "y", "ly", "n", "en")
 
 
-def hints(query: object, result: Result, sides: NDArray[np.int64] | None = None) -> list[str]:
+def hints(query: object, result: Result, sides: Sides = lambda: None) -> list[str]:
     """What to say to who asked a query, beside its result.
 
     Combinations are written with quotes: ``beach + sunset`` without them is looked for as words,
-    and a line says so. Words are put right only where nothing matches. ``sides`` are the longer
-    sides of all images: small hits are told of where there are much larger images.
+    and a line says so. Words are put right only where nothing matches. ``sides`` gives
+    the longer sides of all images, asked where most hits are small, or None where that takes long.
     """
-    found = [] if sides is None else thumbnails(result, sides)
+    found = thumbnails(result, sides)
     if isinstance(query, Query) and len(query.terms) == 1 and query.terms[0].weight == 1:
         query = query.terms[0].text
     if not isinstance(query, str) or '"' in query or "\u201c" in query:
@@ -43,13 +45,16 @@ def hints(query: object, result: Result, sides: NDArray[np.int64] | None = None)
     return found
 
 
-def thumbnails(result: Result, sides: NDArray[np.int64]) -> list[str]:
+def thumbnails(result: Result, sides: Sides) -> list[str]:
     """A line where most hits are thumbnails and a part of the library is much larger.
 
     Thumbnails of one kind of thing resemble each other, and words, more than photographs do.
     """
     small = [hit for hit in result.hits if max(hit.width, hit.height) <= THUMBNAIL]
-    if len(small) * 2 <= len(result.hits) or (sides > 4 * THUMBNAIL).mean() < SHARE_OF_LARGE:
+    if len(small) * 2 <= len(result.hits):
+        return []
+    all_sides = sides()
+    if all_sides is None or (all_sides > 4 * THUMBNAIL).mean() < SHARE_OF_LARGE:
         return []
     return [
         "most of these are thumbnails, and larger images are here too; the filter "

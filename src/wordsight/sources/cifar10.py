@@ -24,7 +24,7 @@ from wordsight.images import unreadable_reason
 from wordsight.paths import expanded
 from wordsight.privacy import is_offline
 from wordsight.sources.base import Item, Progress, item_id
-from wordsight.sources.download import fetch, file_digest
+from wordsight.sources.download import digest_like, fetch
 from wordsight.sources.folder import FileSource
 from wordsight.sources.tar import TarSource
 
@@ -211,7 +211,7 @@ def _from_place(place: Path, split: str, md5: str) -> Cifar10:
     if place.suffix.lower() == ".tar":
         return _shards([place], split, f"the tar shard {place}")
     try:
-        right = file_digest(place, md5) == md5
+        right = digest_like(place, md5) == md5
     except OSError as error:
         raise SourceError(f"{prefix}: {unreadable_reason(error)}") from error
     if not right:

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from wordsight.errors import SourceError
+from wordsight.paths import file_digest
 from wordsight.sources.base import Progress
 
 TIMEOUT_SECONDS = 20.0
@@ -69,13 +69,10 @@ def fetch(
         raise SourceError(f"{url}: {_reason(error)}") from error
 
 
-def file_digest(file: Path, like: str) -> str:
+def digest_like(file: Path, like: str) -> str:
     """MD5 or SHA-256 of a file, as long as ``like``, in hexadecimal digits. Raises OSError."""
-    digest: Any = hashlib.sha256() if len(like) == 64 else hashlib.md5(usedforsecurity=False)
-    with file.open("rb") as handle:
-        while chunk := handle.read(1 << 20):
-            digest.update(chunk)
-    return str(digest.hexdigest())
+    is_sha = len(like) == 64
+    return file_digest(file, hashlib.sha256() if is_sha else hashlib.md5(usedforsecurity=False))
 
 
 @dataclass(slots=True)
@@ -117,7 +114,7 @@ class _Transfer:
         return self.part.stat().st_size if self.part.exists() else 0
 
     def _is_right(self) -> bool:
-        return file_digest(self.part, self.digest) == self.digest
+        return digest_like(self.part, self.digest) == self.digest
 
     def _pause_or_raise(self, error: Exception, fruitless: int) -> None:
         """Wait before the next attempt; raise SourceError where there is to be none."""

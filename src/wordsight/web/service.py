@@ -63,7 +63,7 @@ class Service:
         self.catalogue = Catalogue(Store.open(library.place))
         self.uploads = Kept[bytes]("picture")
         self.selections = Kept[list[str]]("selection")
-        self.duplicates = Finding(lambda: library.store.open(library.path))
+        self.duplicates = Finding(lambda: Store.open(library.place))
         self._suggesting = asyncio.Lock()
         self._suggested: tuple[Any, list[dict[str, str]]] | None = None
         self._classifier = lru_cache(maxsize=8)(self._make_classifier)

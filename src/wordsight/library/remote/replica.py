@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from wordsight.errors import LibraryError
 from wordsight.library.files import read_record, write_atomically, writing
 from wordsight.library.remote.lease import LEASE
-from wordsight.paths import DRAFTS
+from wordsight.paths import DRAFTS, file_digest
 from wordsight.runtime.cache import cache_folder
 from wordsight.storage import Objects
 
@@ -347,8 +347,4 @@ def _size(path: Path) -> int:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        made = hashlib.blake2b(digest_size=16)
-        while block := file.read(1 << 20):
-            made.update(block)
-    return made.hexdigest()
+    return file_digest(path, hashlib.blake2b(digest_size=16))
