@@ -167,3 +167,12 @@ def test_on_the_command_line(run: Cli, album: Path) -> None:  # noqa: F811
     assert len(extra) == 5
     assert run("duplicates", "--library", album, "--false-merge", "0").code == 2
     assert run("duplicates", "--library", album, "--json", "--extra").code == 2
+
+
+def test_without_any_the_command_line_says_so(run: Cli, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "two").mkdir()
+    for n in (1, 2):
+        scene(n).save(tmp_path / f"two/{n}.jpg")
+    run("index", tmp_path / "two")
+    said = run("duplicates", "--library", tmp_path / "two")
+    assert (said.code, said.out) == (0, "No duplicates in 2 images.\n")

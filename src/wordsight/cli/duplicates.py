@@ -59,7 +59,7 @@ def duplicates(
     if as_json:
         print_json(found.to_json())
         return
-    if found.expected > found.false_merge:
+    if found.groups and found.expected > found.false_merge:
         say(
             f"note: many pictures here are nearly alike: up to {found.expected:.2%} of the images "
             f"may be grouped wrongly, not {found.false_merge:.2%}; look at groups of a likeness "
@@ -81,6 +81,9 @@ def _print_groups(found: Duplicates) -> None:
         print(f"Group {number}: {count(len(group.images), 'image')}, {alike}")
         for copy in group.images:
             print(f"  {'*' if copy is group.keep else ' '} {_described(copy)}")
+    if not found.groups:
+        print(f"No duplicates in {count(found.images, 'image')}.")
+        return
     more = sum(len(group.images) - 1 for group in found.groups)
     print(
         f"{count(len(found.groups), 'group')} in {count(found.images, 'image')}; "
