@@ -32,7 +32,7 @@ from benchmarks.nouns import head, spoken
 from wordsight import nomatch
 from wordsight.bank import bank_phrases, kind_groups, with_article
 from wordsight.evaluate.calibration import auroc, fpr_at_95_tpr
-from wordsight.nomatch.rivals import Kinds, posterior
+from wordsight.nomatch.rivals import Kinds
 
 Array = npt.NDArray[Any]
 RATES = (0.01, 0.05, 0.10)
@@ -55,7 +55,6 @@ class Gallery:
     bank: Array
     """Text vectors [B, D]."""
     kinds: Kinds
-    scale: float
     classes: Array
     """Text vectors [10, D] of the classes' names."""
     synonyms: Array
@@ -66,7 +65,7 @@ class Gallery:
 
 
 class Judge:
-    """The rule over some of a gallery's images, with the laws of these or of all."""
+    """The rule over some of a gallery's images, with what the bank gets from these or from all."""
 
     def __init__(
         self, gallery: Gallery, some: Array, *, rivals: bool, null: nomatch.Null | None = None
@@ -75,33 +74,40 @@ class Judge:
         self.images = gallery.images[some]
         fused = self.images @ gallery.bank.T
         self.mean, self.sd = nomatch.background(fused)
-        self.null = null or nomatch.Calibration.from_fused(fused).null
+        if null is None:
+            z = nomatch.leave_one_out(fused.T, self.mean, self.sd, len(gallery.bank))
+            null = nomatch.Null(*self._closest(gallery.bank, z))
+        self.null = null
 
-    def decide(self, text: Array, rate: float = 0.05) -> nomatch.Decision:
+    def _closest(self, texts: Array, z: Array) -> tuple[Array, Array]:
+        """z and log odds [Q, 3] of the images closest to each text."""
+        places = nomatch.closest(z)
+        odds = self.gallery.kinds.log_odds(texts, self.images[places])
+        best = np.take_along_axis(z, places, axis=1)
+        return best, odds if self.rivals else np.full(odds.shape, 9.0)
+
+    def ask(self, text: Array) -> tuple[Array, Array]:
+        """z and log odds [3] of the images closest to the query of this vector [D]."""
+        z = nomatch.zscore(self.images @ text, self.mean, self.sd)
+        best, odds = self._closest(text[None], z[None])
+        return best[0], odds[0]
+
+    def decide(self, text: Array) -> nomatch.Decision:
         """The decision on the query of this vector [D]."""
-        cosines = self.images @ text
-        names = self.gallery.kinds.rivals(text) if self.rivals else np.zeros(0, np.intp)
-        rivals = self.gallery.kinds.vectors[names]
-
-        def posteriors(places: Array) -> Array:
-            return posterior(cosines[places], self.images[places] @ rivals.T, self.gallery.scale)
-
-        z = nomatch.zscore(cosines, self.mean, self.sd)
-        return self.null.decide(z, rate, posteriors if len(names) else None)
+        return self.null.decide(*self.ask(text))
 
 
 def measure(gallery: Gallery, *, rivals: bool, rng: np.random.Generator) -> dict[str, float]:
     """One column."""
     whole = Judge(gallery, np.arange(len(gallery.images)), rivals=rivals)
-    own = [whole.decide(text) for text in gallery.classes]
-    absent = [whole.decide(text) for text in gallery.absent]
-    strength = [
-        -np.log(np.maximum([d.p_against_rivals for d in ds], 1e-300)) for ds in (own, absent)
-    ]
+    own, absent = (
+        [whole.ask(text) for text in texts] for texts in (gallery.classes, gallery.absent)
+    )
+    strength = [np.array([whole.null.evidence(*asked) for asked in one]) for one in (own, absent)]
     row = {"AUROC": auroc(*strength), "FPR95": fpr_at_95_tpr(*strength)}
     for rate in RATES:
-        row[f"absent at {rate:.2f}"] = share(d.p_against_rivals <= rate for d in absent)
-    row["classes matched"] = sum(d.match for d in own)
+        row[f"absent at {rate:.2f}"] = share(whole.null.decide(*q, rate).match for q in absent)
+    row["classes matched"] = sum(whole.null.decide(*asked).match for asked in own)
     refused, synonyms = [], []
     found: dict[int, list[str]] = {n: [] for n in NEEDLES}
     for number, text in enumerate(gallery.classes):
@@ -138,7 +144,7 @@ def columns(gallery: Gallery, seed: int) -> dict[str, dict[str, float]]:
     }
 
 
-def kinds_of(vectors: dict[str, Array], bank: Array) -> Kinds:
+def kinds_of(vectors: dict[str, Array]) -> Kinds:
     """The kinds of the package, as far as there is a vector for them."""
     rows = [
         (number, word == group[0], vectors[word])
@@ -147,7 +153,7 @@ def kinds_of(vectors: dict[str, Array], bank: Array) -> Kinds:
         if word in vectors
     ]
     number, above, vector = zip(*rows, strict=True)
-    return Kinds(np.stack(vector), np.array(number), np.array(above), bank)
+    return Kinds(np.stack(vector), np.array(number), np.array(above), CLIP_SCALE)
 
 
 def synonyms() -> tuple[list[str], Array]:
@@ -207,8 +213,7 @@ def real_galleries(folder: Path, splits: int, bank_size: int) -> list[Gallery]:
                 images=np.load(folder / "cifar10_test500_image_vectors.npy").astype(np.float32),
                 labels=np.load(folder / "cifar10_test500_labels.npy"),
                 bank=vectors[pool[bank]],
-                kinds=kinds_of(by_name, vectors[pool[bank]]),
-                scale=CLIP_SCALE,
+                kinds=kinds_of(by_name),
                 classes=np.stack(classes),
                 synonyms=np.stack([tables["lvis"][names.index(name)] for name in others]),
                 synonym_of=synonym_of,
@@ -233,14 +238,11 @@ def model_gallery(name: str, data: Path) -> Gallery:
     def encoded(words: Sequence[str]) -> Array:
         return np.asarray(model.encode_texts([with_article(spoken(word)) for word in words]))
 
-    phrases = bank_phrases()
-    bank = np.asarray(model.encode_texts(list(phrases)))
     return Gallery(
         images=np.stack([np.asarray(vector) for vector, _ in found]),
         labels=np.array([CLASSES.index(str(label)) for _, label in found]),
-        bank=bank,
-        kinds=make_kinds(model, phrases, bank),
-        scale=model.logit_scale,
+        bank=np.asarray(model.encode_texts(list(bank_phrases()))),
+        kinds=make_kinds(model),
         classes=encoded(CLASSES),
         synonyms=encoded(others),
         synonym_of=synonym_of,

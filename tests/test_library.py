@@ -30,6 +30,7 @@ from wordsight.errors import (
     SourceError,
 )
 from wordsight.library import Store, default_location, files, find, id_from_int, id_to_int
+from wordsight.search import make_kinds
 
 Photos = Callable[..., Path]
 
@@ -590,10 +591,10 @@ def test_damaged_files_beside_the_table(tmp_path: Path, model: ColourModel, dama
     library = wordsight.create(tmp_path / "lib", model)
     library.add([np.zeros((8, 8, 3), np.uint8)], ["black.png"])
     before = library.search("black", anyway=True)
-    (tmp_path / "lib" / "statistics.npz").write_bytes(damage)
+    (tmp_path / "lib" / "closest.npz").write_bytes(damage)
     again = wordsight.open(tmp_path / "lib", model).search("black", anyway=True)
     assert again.decision == before.decision
-    (tmp_path / "lib" / "statistics.npz").unlink()
+    (tmp_path / "lib" / "closest.npz").unlink()
     (tmp_path / "lib" / "bank.npz").write_bytes(damage)
     with pytest.raises(LibraryError, match=r"bank\.npz is damaged or missing .* index again"):
         wordsight.open(tmp_path / "lib", model).search("black")
@@ -666,7 +667,23 @@ def test_what_is_read_ahead_is_what_is_read(
     ahead.loaded()  # nothing to wait for
     np.testing.assert_array_equal(ahead.snapshot().vectors, plain.snapshot().vectors)
     np.testing.assert_array_equal(ahead.snapshot().ids, plain.snapshot().ids)
-    assert ahead.null() == plain.null()
+    kinds = make_kinds(model)
+    np.testing.assert_array_equal(ahead.null(kinds).z, plain.null(kinds).z)
+    np.testing.assert_array_equal(ahead.null(kinds).odds, plain.null(kinds).odds)
+
+
+def test_a_library_of_before_is_judged_as_one_of_now(
+    tmp_path: Path, photos: Photos, model: ColourModel
+) -> None:
+    folder = photos(red=3, blue=2)
+    library = wordsight.create(tmp_path / "lib", model)
+    library.index(folder)
+    before = library.search("red", anyway=True).decision
+    (tmp_path / "lib" / "closest.npz").rename(tmp_path / "lib" / "statistics.npz")
+    assert wordsight.open(tmp_path / "lib", model).search("red", anyway=True).decision == before
+    photos(green=1)
+    library.index(folder)
+    assert not list((tmp_path / "lib").glob("statistics*")), "nothing reads it any more"
 
 
 def test_what_goes_wrong_while_reading_ahead_is_raised_where_it_is_needed(
@@ -675,7 +692,7 @@ def test_what_goes_wrong_while_reading_ahead_is_raised_where_it_is_needed(
     wordsight.create(tmp_path / "lib", model).index(photos(red=3))
     store = Store.open(tmp_path / "lib")
     (tmp_path / "lib" / "bank.npz").write_bytes(b"damaged")
-    (tmp_path / "lib" / "statistics.npz").unlink()
+    (tmp_path / "lib" / "closest.npz").unlink()
     store.preload()
     with pytest.raises(LibraryError, match=r"bank\.npz is damaged"):
         store.loaded()

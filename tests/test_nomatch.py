@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from pathlib import Path
@@ -15,8 +14,8 @@ from hypothesis import strategies as st
 
 from wordsight import nomatch
 from wordsight.bank import kind_groups
-from wordsight.nomatch import Calibration
-from wordsight.nomatch.rivals import Kinds, posterior
+from wordsight.nomatch import Null
+from wordsight.nomatch.rivals import Kinds
 
 
 def made_up(
@@ -56,228 +55,151 @@ def test_background_of_equal_scores_divides_by_no_zero() -> None:
     assert np.isfinite(nomatch.leave_one_out(np.full((40, 3), 0.2), mean, sd, 40)).all()
 
 
-# -------------------------------------------------------------------------------- the calibration
-
-
-@pytest.mark.parametrize("images", [1, 7, 20, 333])
-def test_bank_statistics_from_bins_equal_those_from_scores(images: int) -> None:
-    bank, _ = made_up(images)
-    z = nomatch.leave_one_out(bank.T, *nomatch.background(bank), bank.shape[1])
-    group, single = Calibration.from_fused(bank).bank_statistics()
-    np.testing.assert_allclose(group, nomatch.group_statistic(z), atol=1 / 32)
-    np.testing.assert_allclose(single, nomatch.single_statistic(z), atol=1 / 32)
-
-
-@given(cuts=st.lists(st.integers(0, 60), max_size=5))
-@settings(deadline=None, max_examples=30)
-def test_parts_in_any_order_add_up_to_the_whole(cuts: list[int]) -> None:
-    bank, _ = made_up(60)
-    whole = Calibration.from_fused(bank)
-    parts = [p for p in np.split(bank, sorted(cuts)) if len(p)]
-    total = Calibration.empty(bank.shape[1])
-    for part in reversed(parts):
-        total = total.observe(part)
-    np.testing.assert_array_equal(total.counts, whole.counts)
-    assert total.images == 60
-
-
-def test_calibration_survives_a_file() -> None:
-    bank, queries = made_up(50)
-    made = Calibration.from_fused(bank)
-    file = io.BytesIO()
-    np.savez(file, **made.to_arrays())
-    file.seek(0)
-    read = Calibration.from_arrays(np.load(file))
-    np.testing.assert_array_equal(read.counts, made.counts)
-    z = z_of(queries, bank)
-    np.testing.assert_array_equal(read.null.p_value(z), made.null.p_value(z))
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: Calibration.empty(5), "at least 30 phrases"),
-        (lambda: Calibration.empty(40).observe(np.zeros((2, 41))), r"\[n, 40\]"),
-        (lambda: Calibration.from_fused(np.eye(40)).decide(np.zeros(40), 0.0), "between 0 and 1"),
-    ],
-)
-def test_senseless_input_is_refused(call: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
 # ----------------------------------------------------------------------------------- the decision
+
+
+def null_of(bank: np.ndarray, odds: np.ndarray | None = None) -> Null:
+    """What a bank of these fused scores [N, B] gets; with log odds [B, N], or all alike."""
+    z = nomatch.leave_one_out(bank.T, *nomatch.background(bank), bank.shape[1])
+    return Null(*closest_of(z, odds))
+
+
+def closest_of(z: np.ndarray, odds: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """z and log odds of the closest images of queries, from those of all [Q, N]."""
+    places = nomatch.closest(z)
+    odds = np.full(z.shape, 9.0) if odds is None else odds
+    return np.take_along_axis(z, places, -1), np.take_along_axis(odds, places, -1)
+
+
+def p_values(null: Null, z: np.ndarray, odds: np.ndarray | None = None) -> np.ndarray:
+    return np.array([null.p_value(*one) for one in zip(*closest_of(z, odds), strict=True)])
+
+
+@given(seed=st.integers(0, 999), images=st.integers(0, 7))
+def test_the_closest_are_the_best_three_in_order(seed: int, images: int) -> None:
+    z = np.random.default_rng(seed).normal(size=(4, images))
+    np.testing.assert_array_equal(nomatch.closest(z), np.argsort(-z, axis=1)[:, :3])
 
 
 @given(seed=st.integers(0, 50), rate=st.sampled_from([0.01, 0.05, 0.1, 0.3]))
 @settings(deadline=None, max_examples=40)
-def test_a_query_matches_where_one_of_its_values_reaches_its_threshold(
-    seed: int, rate: float
-) -> None:
+def test_the_p_value_is_the_rank_among_the_bank(seed: int, rate: float) -> None:
     bank, queries = made_up(40, seed=seed, queries=30)
-    calibration = Calibration.from_fused(bank)
-    for z in z_of(queries, bank):
-        decision = calibration.decide(z, rate)
-        reached = (
-            decision.single >= decision.single_threshold
-            or decision.group >= decision.group_threshold
+    rng = np.random.default_rng(seed)
+    of_bank = rng.normal(2.0, 5.0, size=(200, 40))
+    null, z, odds = null_of(bank, of_bank), z_of(queries, bank), rng.normal(size=(30, 40))
+    usual = [null.z.mean(axis=1), null.odds.max(axis=1)]
+    theirs = sum((value - value.mean()) / value.std() for value in usual)
+    for best, against in zip(*closest_of(z, odds), strict=True):
+        decision = null.decide(best, against, rate)
+        mine = sum(
+            (value - bank.mean()) / bank.std()
+            for value, bank in zip((best.mean(), against.max()), usual, strict=True)
         )
-        assert decision.match == (decision.p_against_rivals <= rate) == reached
-        assert decision.p_value == decision.p_against_rivals
+        shares = 1 / (1 + np.exp(-against))
+        rank = (1 + (theirs >= mine).sum()) / 201
+        assert decision.p_value == pytest.approx(rank if shares.mean() >= 1 / 21 else 1.0)
+        assert decision.match == (decision.p_value <= rate and shares.max() >= 0.65)
+        assert decision.single == best[0]
+        assert (null.p_single(best[0]) <= rate) == (best[0] >= decision.single_threshold)
 
 
-def test_a_better_match_never_has_a_larger_p_value() -> None:
+def test_more_z_and_better_odds_never_have_a_larger_p_value() -> None:
     bank, queries = made_up(80)
-    null = Calibration.from_fused(bank).null
-    z = z_of(queries, bank)
-    assert (null.p_value(z + 0.3) <= null.p_value(z)).all()
+    null, z = null_of(bank), z_of(queries, bank)
+    assert (p_values(null, z + 0.3) <= p_values(null, z)).all()
     raised = z.copy()
     raised[:, 5] += 3.0
-    assert (null.p_value(raised) <= null.p_value(z)).all()
+    assert (p_values(null, raised) <= p_values(null, z)).all()
+    odds = np.random.default_rng(1).normal(size=(600, 80))
+    null = null_of(bank, odds[:200])
+    assert (p_values(null, z, odds[200:] + 0.3) <= p_values(null, z, odds[200:])).all()
 
 
-@pytest.mark.parametrize("images", [20, 100, 3000])
+@pytest.mark.parametrize("images", [1, 2, 20, 100, 3000])
 def test_unrelated_queries_are_accepted_at_the_stated_rate(images: int) -> None:
-    rates = {0.01: [], 0.05: [], 0.1: []}
+    rates: dict[float, list[float]] = {0.01: [], 0.05: [], 0.1: []}
     for seed in range(6):
         bank, queries = made_up(images, phrases=400, queries=1000, seed=seed)
-        p = Calibration.from_fused(bank).null.p_value(z_of(queries, bank))
+        odds = np.random.default_rng(seed).normal(3.0, 2.0, size=(1400, images))
+        p = p_values(null_of(bank, odds[:400]), z_of(queries, bank), odds[400:])
         for rate, seen in rates.items():
-            seen.append((p <= rate).mean())
+            seen.append(float((p <= rate).mean()))
     for rate, seen in rates.items():
         assert np.mean(seen) == pytest.approx(rate, abs=0.02)
 
 
 def test_a_needle_and_a_large_group_are_both_found_and_nothing_is_not() -> None:
     bank, queries = made_up(500)
-    calibration = Calibration.from_fused(bank)
-    z = z_of(queries, bank)
-    plain = z[np.argsort(calibration.null.p_value(z))[len(z) // 2]]
-    assert not calibration.decide(plain).match
+    null, z = null_of(bank), z_of(queries, bank)
+    plain = z[np.argsort(p_values(null, z))[len(z) // 2]]
+    assert not null.decide(*closest_of(plain)).match
     needle = plain.copy()
     needle[7] = 9.0
-    assert calibration.decide(needle).match
+    assert null.decide(*closest_of(needle)).match
     group = plain.copy()
     group[:75] += 3.0
-    assert calibration.decide(group).match
+    assert null.decide(*closest_of(group)).match
 
 
 def test_hub_images_do_not_make_a_match() -> None:
     bank, queries = made_up(100)
-    calibration = Calibration.from_fused(bank)
     z = z_of(queries, bank)
     hub_bank, hub_queries = bank.copy(), queries.copy()
     hub_bank[3] += 0.2  # one image scores higher for everything
     hub_queries[:, 3] += 0.2
     np.testing.assert_allclose(z_of(hub_queries, hub_bank), z, atol=1e-3)
-    same = Calibration.from_fused(hub_bank).null.p_value(z_of(hub_queries, hub_bank))
-    np.testing.assert_allclose(same, calibration.null.p_value(z), atol=0.02)
-
-
-def test_bank_phrases_that_are_truly_there_do_not_raise_the_threshold_much() -> None:
-    bank, _ = made_up(300, phrases=400)
-    clean = Calibration.from_fused(bank).null.thresholds(0.05)
-    sd = bank.std(axis=1)
-    for phrase in range(20):  # a twentieth of the bank, each truly in twenty pictures
-        there = slice(phrase * 15, phrase * 15 + 20)
-        bank[there, phrase] += 6 * sd[there]
-    soiled = Calibration.from_fused(bank).null.thresholds(0.05)
-    assert soiled[0] < 1.2 * clean[0]
-    assert soiled[1] < 1.25 * clean[1]
+    same = p_values(null_of(hub_bank), z_of(hub_queries, hub_bank))
+    np.testing.assert_allclose(same, p_values(null_of(bank), z), atol=0.02)
 
 
 def test_an_empty_library_matches_nothing() -> None:
-    decision = Calibration.empty(40).decide(np.zeros(0))
-    assert not decision.match
-    assert decision.p_value == 1.0
+    decision = Null(np.zeros((40, 0)), np.zeros((40, 0))).decide(np.zeros(0), np.zeros(0))
+    assert (decision.match, decision.p_value, decision.posterior) == (False, 1.0, None)
 
 
-def test_one_image_is_judged_too() -> None:
-    bank, queries = made_up(1)
-    null = Calibration.from_fused(bank).null
-    p = null.p_value(z_of(queries, bank))
-    assert ((p >= 0) & (p <= 1)).all()
-    assert null.decide(np.array([12.0])).match
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_a_senseless_rate_is_refused(rate: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        null_of(np.eye(40)).decide(np.zeros(3), np.zeros(3), rate)
+
+
+def test_a_bank_too_small_for_a_rate_never_matches_at_it() -> None:
+    bank, queries = made_up(50, phrases=40)
+    decision = null_of(bank).decide(*closest_of(z_of(queries, bank)[0] + 50.0), 0.01)
+    assert (decision.match, decision.verdict) == (False, "unsure")
+    assert decision.p_value == pytest.approx(1 / 41)
+    assert decision.single_threshold == np.inf
 
 
 # --------------------------------------------------------------------------- rivals and near misses
 
 
-def group_of(bank: np.ndarray, queries: np.ndarray) -> tuple[Calibration, np.ndarray]:
-    """A calibration, and the z of a query that 75 of 500 images clearly fit."""
-    calibration = Calibration.from_fused(bank)
-    z = z_of(queries, bank)
-    plain = z[np.argsort(calibration.null.p_value(z))[len(z) // 2]].copy()
-    plain[:75] = 8.0 + 0.01 * np.arange(75)
-    return calibration, plain
-
-
 def test_images_that_look_more_like_another_kind_make_no_match() -> None:
-    calibration, z = group_of(*made_up(500))
-    asked: list[np.ndarray] = []
-
-    def won(share: float) -> Any:
-        def posteriors(places: np.ndarray) -> np.ndarray:
-            asked.append(places)
-            return np.full(len(places), share)
-
-        return posteriors
-
-    assert calibration.decide(z, 0.05).match
-    refused = calibration.decide(z, 0.05, won(0.1))
-    assert (refused.match, refused.posterior) == (False, pytest.approx(0.1))
-    free = calibration.decide(z, 0.05)
-    assert refused.p_value == free.p_value == free.p_against_rivals
-    assert refused.p_against_rivals > 0.05
-    assert set(asked[0]) == set(range(75)), "the images that seem to match are asked about"
-    assert list(asked[0]) == sorted(range(75), key=lambda i: -z[i]), "best first"
-    half = calibration.decide(z, 0.05, won(0.5))
-    assert half.match, "half of them is a group, though not enough for one image alone"
-    assert half.p_against_rivals >= free.p_against_rivals
-    assert calibration.decide(z, 0.05, won(1.0)).p_against_rivals == free.p_value
+    bank, _ = made_up(500)
+    odds = np.random.default_rng(0).normal(-2.0, 1.0, size=(200, 500))
+    null, z = null_of(bank, odds), np.full(3, 8.0)
+    own = null.decide(z, np.full(3, 2.0))
+    assert (own.match, own.lost_to_rivals) == (True, False)
+    assert own.posterior == pytest.approx(1 / (1 + np.exp(-2)))
+    theirs = null.decide(z, np.full(3, -30.0))
+    assert (theirs.match, theirs.lost_to_rivals) == (False, True)
+    assert theirs.p_alone == own.p_alone <= 0.05 < theirs.p_value
+    nothing = null.decide(np.zeros(3), np.full(3, -30.0))
+    assert (nothing.verdict, nothing.lost_to_rivals) == ("none", False)
 
 
-def test_a_needle_needs_to_be_surer_than_a_group() -> None:
-    bank, queries = made_up(500)
-    calibration = Calibration.from_fused(bank)
-    z = z_of(queries, bank)
-    needle = z[np.argsort(calibration.null.p_value(z))[len(z) // 2]].copy()
-    needle[7] = 9.0
+def test_a_match_needs_an_image_of_its_own_and_unsure_more_than_chance() -> None:
+    bank, _ = made_up(500)
+    null, z = null_of(bank, np.full((200, 500), -9.0)), np.full(3, 8.0)
 
-    def posteriors(places: np.ndarray) -> np.ndarray:
-        return np.where(places == 7, 0.9, 0.0)
+    def verdict(*shares: float) -> str:
+        return null.decide(z, np.log(shares) - np.log1p(np.negative(shares))).verdict
 
-    assert calibration.decide(needle, 0.05, posteriors).match
-    assert not calibration.decide(needle, 0.05, lambda places: 0.6 * posteriors(places)).match
-
-
-def test_in_a_small_library_few_images_are_a_group() -> None:
-    bank, queries = made_up(20)
-    calibration = Calibration.from_fused(bank)
-    z = z_of(queries, bank)
-    plain = z[np.argsort(calibration.null.p_value(z))[len(z) // 2]].copy()
-    plain[:2] = 8.0, 7.0
-    plain[2:] = np.minimum(plain[2:], 1.0)
-
-    def posteriors(places: np.ndarray) -> np.ndarray:
-        # Not sure enough for one image alone.
-        return np.where(places < 2, 0.5, 0.0)
-
-    # Three images are 15 % of the library: two of them are a third of what the group rests on.
-    decision = calibration.decide(plain, 0.05, posteriors)
-    assert decision.match
-    assert decision.posterior == pytest.approx(1 / 3)
-    assert not calibration.decide(plain, 0.05, lambda places: 0.4 * posteriors(places)).match
-
-
-def test_no_more_than_a_thousand_images_are_asked_about() -> None:
-    bank, queries = made_up(4000, phrases=60, queries=10)
-    z = z_of(queries, bank)[0] * 0 + 20.0
-    seen: list[int] = []
-    Calibration.from_fused(bank).decide(
-        z, 0.05, lambda places: seen.append(len(places)) or np.ones(len(places))
-    )
-    assert seen == [1000]
+    assert verdict(0.01, 0.01, 0.66) == "match"
+    assert verdict(0.64, 0.64, 0.64) == "unsure"
+    assert verdict(0.05, 0.05, 0.05) == "unsure"
+    assert verdict(0.04, 0.04, 0.04) == "none", "a twenty-first is what chance gives"
 
 
 def test_the_lift_gives_many_views_no_head_start() -> None:
@@ -325,26 +247,59 @@ def real() -> dict[str, Any]:
         "unrelated_names": [spoken[i] for i in unrelated],
         "unrelated_vectors": lvis[unrelated],
         "kind_vectors": {n: v for n, v in zip(spoken, lvis, strict=True) if n in kinds},
-        "classes": np.stack(rows) @ images.T,
-        "unrelated": lvis[unrelated] @ images.T,
         "labels": np.load(folder / "cifar10_test500_labels.npy"),
     }
 
 
+def asked(
+    images: np.ndarray, bank: np.ndarray, kinds: Kinds, texts: np.ndarray
+) -> list[nomatch.Decision]:
+    """The decisions on queries of these vectors [Q, D] over images [N, D]."""
+    fused = images @ bank.T
+    mean, sd = nomatch.background(fused)
+    found = []
+    for queries, z in (
+        (bank, nomatch.leave_one_out(fused.T, mean, sd, len(bank))),
+        (texts, nomatch.zscore(texts @ images.T, mean, sd)),
+    ):
+        odds = kinds.log_odds(queries, images[nomatch.closest(z)])
+        found.append((np.take_along_axis(z, nomatch.closest(z), 1), odds))
+    null = Null(*found[0])
+    return [null.decide(*one) for one in zip(*found[1], strict=True)]
+
+
 def split(real: dict[str, Any], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    order = np.random.default_rng(seed).permutation(len(real["unrelated"]))
-    return real["unrelated"][order[:400]].T, real["unrelated"][order[400:]]
+    """A bank and other unrelated names, as vectors; no kind is among them."""
+    order = [
+        i
+        for i in np.random.default_rng(seed).permutation(len(real["unrelated_names"]))
+        if real["unrelated_names"][i] not in real["kind_vectors"]
+    ]
+    vectors = real["unrelated_vectors"]
+    return vectors[order[:400]], vectors[order[400:]]
+
+
+def kinds_of(real: dict[str, Any]) -> Kinds:
+    words = [
+        (number, word == group[0], real["kind_vectors"][word])
+        for number, group in enumerate(kind_groups())
+        for word in group
+        if word in real["kind_vectors"]
+    ]
+    number_of, above, vectors = (np.array(column) for column in zip(*words, strict=True))
+    return Kinds(vectors, number_of, above, 100.0)
 
 
 def test_real_classes_match_and_unrelated_names_do_so_at_the_stated_rate(
     real: dict[str, Any],
 ) -> None:
+    kinds = kinds_of(real)
     rates: dict[float, list[float]] = {0.01: [], 0.05: [], 0.1: []}
     for seed in range(8):
         bank, others = split(real, seed)
-        null = Calibration.from_fused(bank).null
-        assert (null.p_value(z_of(real["classes"], bank)) <= 0.05).all()
-        p = null.p_value(z_of(others, bank))
+        classes = asked(real["images"], bank, kinds, real["class_vectors"])
+        assert all(decision.match for decision in classes)
+        p = np.array([d.p_value for d in asked(real["images"], bank, kinds, others)])
         for rate, seen in rates.items():
             seen.append(float((p <= rate).mean()))
     for rate, seen in rates.items():
@@ -354,43 +309,11 @@ def test_real_classes_match_and_unrelated_names_do_so_at_the_stated_rate(
 def test_real_galleries_that_lack_a_class_answer_no_match_to_its_name(
     real: dict[str, Any],
 ) -> None:
-    wrong = []
+    kinds, answered = kinds_of(real), []
     for seed in range(5):
-        # No kind is a phrase of the bank.
-        order = [
-            i
-            for i in np.random.default_rng(seed).permutation(len(real["unrelated"]))
-            if real["unrelated_names"][i] not in real["kind_vectors"]
-        ][:300]
-        bank = real["unrelated"][order].T
-        words = [
-            (number, word == group[0], real["kind_vectors"][word])
-            for number, group in enumerate(kind_groups())
-            for word in group
-            if word in real["kind_vectors"]
-        ]
-        number_of, above, vectors = (np.array(column) for column in zip(*words, strict=True))
-        kinds = Kinds(vectors, number_of, above, real["unrelated_vectors"][order])
-        kind_scores = real["images"] @ vectors.T
-        for number in range(10):
-            rivals = kinds.rivals(real["class_vectors"][number])
-            scores = real["classes"][number]
-
-            def decide(
-                images: np.ndarray,
-                scores: np.ndarray = scores,
-                rivals: np.ndarray = rivals,
-                bank: np.ndarray = bank,
-                kind_scores: np.ndarray = kind_scores,
-            ) -> bool:
-                null = Calibration.from_fused(bank[images]).null
-                mine, theirs = scores[images], kind_scores[images][:, rivals]
-                z = z_of(mine[None], bank[images])[0]
-                return null.decide(
-                    z, 0.05, lambda some: posterior(mine[some], theirs[some], 100.0)
-                ).match
-
-            assert decide(np.arange(len(scores)))
-            if decide(np.flatnonzero(real["labels"] != number)):
-                wrong.append((seed, number))
-    assert len(wrong) <= 1  # of fifty
+        bank, _ = split(real, seed)
+        for number, vector in enumerate(real["class_vectors"]):
+            others = real["images"][real["labels"] != number]
+            (decision,) = asked(others, bank, kinds, vector[None])
+            answered.append(decision.match)
+    assert sum(answered) <= 1  # of fifty

@@ -410,14 +410,11 @@ def test_words_are_ranked_by_lift_where_crops_count(tmp_path: Path, model: Colou
 
 def test_a_near_miss_is_explained() -> None:
     decision = Decision(
-        match=False,
-        p_value=0.001,
-        p_against_rivals=0.8,
+        p_value=0.8,
+        p_alone=0.001,
         false_accept=0.05,
         single=9.0,
         single_threshold=5.0,
-        group=1.0,
-        group_threshold=2.0,
         posterior=0.07,
     )
     result = Result("a cat", False, 5.0, [], "m", {}, decision, top_score=0.5, top_z=9.0)
@@ -427,9 +424,11 @@ def test_a_near_miss_is_explained() -> None:
     assert result.to_json()["posterior"] == 0.07
     assert result.to_json()["rivals"] is True
     # Without rivals it would not be a match, but "unsure": they decided here too.
-    near = Result("a cat", False, 5.0, [], "m", {}, replace(decision, p_value=0.061), None, 0.5)
+    near = Result("a cat", False, 5.0, [], "m", {}, replace(decision, p_alone=0.061), None, 0.5)
     assert near.explanation() == "The closest images look more like something else."
-    alone = Result("a cat", False, 5.0, [], "m", {}, replace(decision, p_value=0.5), None, 0.5)
+    alone = Result(
+        "a cat", False, 5.0, [], "m", {}, replace(decision, p_value=0.5, p_alone=0.5), None, 0.5
+    )
     assert alone.explanation() == (
         "Nothing stands out: unrelated words score this high 50 % of the time (limit 5 %)."
     )
@@ -446,7 +445,7 @@ def test_a_near_miss_is_explained() -> None:
     ],
 )
 def test_rates_are_said_in_per_cent(p_value: float, often: str) -> None:
-    decision = Decision(p_value <= 0.05, p_value, p_value, 0.05, 5.0, 5.0, 2.0, 2.0)
+    decision = Decision(p_value, p_value, 0.05, 5.0, 5.0)
     result = Result("a cat", decision.match, 5.0, [], "m", {}, decision, top_score=0.5)
     said = f"nrelated words score this high {often} of the time (limit 5 %)."
     assert result.explanation().endswith(said)

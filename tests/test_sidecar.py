@@ -99,15 +99,16 @@ def test_statistics_are_kept_for_the_version_they_are_of(
     library: wordsight.Library, model: ColourModel
 ) -> None:
     reader = wordsight.open(library.path, model).store
-    snapshot = reader.snapshot()
+    version, mine = reader.scoring.found()
     library.add([np.full((8, 8, 3), n, np.uint8) for n in range(9)], [f"{n}" for n in range(9)])
     reader.labels()  # now the reader has the newer table in view
-    mine = reader.calibration(snapshot).to_arrays()
-    newer = wordsight.open(library.path, model).store
-    theirs = newer.calibration(newer.snapshot()).to_arrays()
-    assert any(not np.array_equal(mine[name], theirs[name]) for name in mine)
-    fresh = newer.scoring._calibrate(newer.snapshot(), True).to_arrays()
-    assert all(np.array_equal(theirs[name], fresh[name]) for name in fresh)
+    later, theirs = reader.scoring.found()
+    assert later > version
+    assert not np.array_equal(mine.z, theirs.z)
+    (library.path / "closest.npz").unlink()
+    _, fresh = wordsight.open(library.path, model).store.scoring.found()
+    np.testing.assert_array_equal(theirs.z, fresh.z)
+    np.testing.assert_array_equal(theirs.vectors, fresh.vectors)
 
 
 def test_a_compaction_in_between_takes_nothing_away(

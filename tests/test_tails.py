@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wordsight.nomatch.tails import Gumbel, Tailed
+from wordsight.watching.tails import Gumbel, Tailed
 
 
 @given(st.floats(-3, 3), st.floats(0.1, 3))

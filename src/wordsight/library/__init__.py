@@ -7,7 +7,7 @@ A library is a directory::
                      format with versions: appends are atomic, readers never see half a batch;
                      checksums.json in it: sizes and CRC-32 of its files
     bank.npz         text vectors of the neutral phrases, made with the library's model
-    statistics.npz   what the "No match" decision needs, for one version of the table
+    closest.npz      what the bank's phrases find, for "No match"; for one version of the table
     sidecar.npz      what else a search needs, without opening the table; for one version of it
     views-N.ann      in a large library: an approximate index of the table's version N
     nearby.npz       in a large library: what the decision needs there

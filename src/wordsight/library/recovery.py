@@ -14,7 +14,14 @@ from wordsight.library.files import sync_path
 from wordsight.library.index.sidecar import newest_manifest
 from wordsight.library.table import drop_fragments, files_of, open_table
 
-_DERIVED = ("sidecar.npz", "statistics*.npz", "nearby*.npz", "flat.npz", "views-*.ann")
+_DERIVED = (
+    "sidecar.npz",
+    "closest*.npz",
+    "statistics*.npz",
+    "nearby*.npz",
+    "flat.npz",
+    "views-*.ann",
+)
 _LOST = "The next `wordsight index` embeds the rest again."
 
 

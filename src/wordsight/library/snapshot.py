@@ -82,6 +82,29 @@ class Snapshot:
             return scores
         return np.maximum.reduceat(scores, self.starts, axis=-1)
 
+    def fused(
+        self, scores: NDArray[np.float32], crops: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Scores of the images [..., N], and the background mean and sd [N] that belong to them.
+
+        ``scores`` [..., V] are those of the views; without ``crops`` whole images alone count.
+        """
+        if crops:
+            return self.fuse(scores), self.mean, self.sd
+        whole = scores[..., self.starts] if self.has_crops else scores
+        return whole, self.image_mean, self.image_sd
+
+    def winners(
+        self, images: NDArray[np.intp], scores: NDArray[np.float32], crops: bool
+    ) -> list[int]:
+        """For each of these images the view that won by its score, of the views' scores [V]."""
+        import numpy as np
+
+        if not crops or not self.has_crops:
+            return [int(self.starts[n]) for n in images]
+        ends = np.append(self.starts[1:], len(self.rows))
+        return [int(self.starts[n] + np.argmax(scores[self.starts[n] : ends[n]])) for n in images]
+
 
 def joined(sample: Snapshot, others: Snapshot) -> Snapshot:
     """A sample and other images behind it. The sample's vectors are not copied: 16 MB."""

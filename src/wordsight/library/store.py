@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from wordsight.nomatch import Calibration, Null
+    from wordsight.nomatch import Null
     from wordsight.nomatch.rivals import Kinds
 
 _COMPACT_FRAGMENTS = 8  # an indexing run leaves no more
@@ -149,13 +149,9 @@ class Store(Reader):
         """All views of the version in view, in memory."""
         return self.scoring.snapshot()
 
-    def calibration(self, snapshot: Snapshot, *, crops: bool = True) -> Calibration:
-        """What the "No match" decision needs for a snapshot's version."""
-        return self.scoring.calibration(snapshot, crops=crops)
-
-    def null(self, *, crops: bool = True) -> Null:
+    def null(self, kinds: Kinds, *, crops: bool = True) -> Null:
         """What unrelated queries get in this library."""
-        return self.scoring.null(crops=crops)
+        return self.scoring.null(kinds, crops=crops)
 
     def around(
         self,

@@ -1,33 +1,27 @@
 """The statistics behind "No match": pure functions of scores (see ``statistics.py``)."""
 
 from wordsight.nomatch.statistics import (
-    SINGLE_POSTERIOR,
-    Calibration,
+    CLOSEST,
     Decision,
     Null,
-    Posteriors,
     Verdict,
     background,
     certainty,
-    group_statistic,
+    closest,
     leave_one_out,
     lift,
-    single_statistic,
     zscore,
 )
 
 __all__ = [
-    "SINGLE_POSTERIOR",
-    "Calibration",
+    "CLOSEST",
     "Decision",
     "Null",
-    "Posteriors",
     "Verdict",
     "background",
     "certainty",
-    "group_statistic",
+    "closest",
     "leave_one_out",
     "lift",
-    "single_statistic",
     "zscore",
 ]

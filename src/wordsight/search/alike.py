@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from wordsight.nomatch import Verdict, certainty, zscore
-from wordsight.search.ranking import fused_scores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,7 +86,7 @@ class Own:
         """
         import numpy as np
 
-        scores, _, _ = fused_scores(snapshot, snapshot.scores(np.stack(vectors)), crops)
+        scores, _, _ = snapshot.fused(snapshot.scores(np.stack(vectors)), crops)
         z = zscore(scores, *(self.usual or _usual(_asked(snapshot, self.vectors, self.ids, crops))))
         nearness = _nearness(z)
         if chosen is not None:
@@ -134,7 +133,7 @@ def _asked(
     """Scores [n, N] of a library's images as queries; nan where one meets itself."""
     import numpy as np
 
-    scores, _, _ = fused_scores(snapshot, snapshot.scores(vectors), crops)
+    scores, _, _ = snapshot.fused(snapshot.scores(vectors), crops)
     return np.where(snapshot.ids == ids[:, None], np.float32(np.nan), scores)
 
 

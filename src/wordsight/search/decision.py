@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wordsight.search.alike import Likeness, own_images
 from wordsight.search.query import Encoded
-from wordsight.search.ranking import RankBy, Scores, fused_scores, ranked_by, winning_views
+from wordsight.search.ranking import RankBy, Scores, ranked_by
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,10 +91,6 @@ def reaching(
     return Relevance(reaches, probability, count)
 
 
-_CLOSEST = 5
-"""So many of the best images tell which rival they look like."""
-
-
 def decide(
     store: Store,
     model: ClipModel,
@@ -115,8 +110,8 @@ def decide(
         return [None] * len(encoded)
     judge = own = None
     if any(query.texts for query in encoded):
-        null, kinds = store.null(crops=crops), _kinds(store, model)
-        judge = _Judge(snapshot, crops, null, kinds, model, false_accept, chosen)
+        kinds, null = _kinds(store, model), null_of(store, model, crops=crops)
+        judge = _Judge(snapshot, crops, null, kinds, false_accept, chosen)
     if any(query.images for query in encoded):
         own = own_images(store, snapshot, crops=crops)
     decisions: list[Decision | Likeness | None] = []
@@ -144,93 +139,69 @@ class _Judge:
     crops: bool
     null: Null
     kinds: Kinds
-    model: ClipModel
     false_accept: float
     chosen: NDArray[np.bool_] | None
 
     def __call__(
         self, z: NDArray[np.float32], vector: NDArray[np.float32], views: NDArray[np.float32]
     ) -> Decision:
-        """The decision on a phrase, from its z [N], its vector [D] and its cosines [V]."""
+        """The decision on a phrase, from its z [N], its vector [D] and its cosines [V].
+
+        Where only some images count, all and these must match, so that the stated rate holds.
+        """
         import numpy as np
 
-        from wordsight.library.index.large import FAIR
-
-        names = self.kinds.rivals(vector)
-        posteriors = partial(self._posteriors, names, views) if len(names) else None
-        sampled = self.snapshot.sampled
-        decision = self.null.decide(z, self.false_accept, posteriors, sampled)
-        everywhere = np.arange(len(z))
-        if self.chosen is None:
-            return self._named(decision, everywhere, names, z, views)
-        places = np.flatnonzero(self.chosen)
-        # Of a large library, as the store gave them: all that were chosen, or a part drawn at
-        # random.
-        drawn = int(self.chosen[: sampled or 0].sum())
-        among = self.null.decide(
-            z[places],
-            self.false_accept,
-            (lambda some: posteriors(places[some])) if posteriors else None,
-            drawn if drawn >= FAIR else None,
-        )
-        if among.p_against_rivals > decision.p_against_rivals:
-            return self._named(among, places, names, z, views)
-        return self._named(decision, everywhere, names, z, views)
+        decision = self._among(np.arange(len(z)), z, vector, views)
+        if self.chosen is None or not self.chosen.any():
+            return decision
+        among = self._among(np.flatnonzero(self.chosen), z, vector, views)
+        return among if among.p_value > decision.p_value else decision
 
     def each(self, vectors: NDArray[np.float32]) -> list[Decision]:
         """The decisions on several phrases, by their vectors [Q, D]."""
         from wordsight.nomatch import zscore
 
         views = self.snapshot.scores(vectors)
-        z = zscore(*fused_scores(self.snapshot, views, self.crops))
+        z = zscore(*self.snapshot.fused(views, self.crops))
         return [self(*one) for one in zip(z, vectors, views, strict=True)]
 
-    def _posteriors(
-        self, names: NDArray[np.intp], views: NDArray[np.float32], images: NDArray[np.intp]
-    ) -> NDArray[np.floating[Any]]:
-        """The phrase's probability against its rivals, at each of these images."""
-        from wordsight.nomatch.rivals import posterior
-
-        won = winning_views(self.snapshot, images, views, self.crops)
-        against = self.snapshot.vectors_of(won) @ self.kinds.vectors[names].T
-        return posterior(views[won], against, self.model.logit_scale)
-
-    def _named(
+    def _among(
         self,
-        decision: Decision,
         places: NDArray[np.intp],
-        names: NDArray[np.intp],
         z: NDArray[np.float32],
+        vector: NDArray[np.float32],
         views: NDArray[np.float32],
     ) -> Decision:
-        """The decision with the rival that the best of the images at these places look like."""
-        import numpy as np
-
+        """The decision by the images at these places alone."""
         from wordsight.bank import kind_texts
+        from wordsight.nomatch import closest
 
+        some = places[closest(z[places])]
+        found = self.snapshot.vectors_of(self.snapshot.winners(some, views, self.crops))
+        odds = self.kinds.log_odds(vector[None], found[None])[0]
+        decision = self.null.decide(z[some], odds, self.false_accept)
         if not decision.lost_to_rivals:
             return decision
-        closest = places[np.argsort(-z[places])[:_CLOSEST]]
-        won = winning_views(self.snapshot, closest, views, self.crops)
-        likeness = self.snapshot.vectors_of(won) @ self.kinds.vectors[names].T
-        return replace(decision, rival=kind_texts()[names[int(likeness.mean(axis=0).argmax())]])
+        return replace(decision, rival=kind_texts()[self.kinds.most_like(vector, found)])
+
+
+def null_of(store: Store, model: ClipModel, *, crops: bool = True) -> Null:
+    """What unrelated queries get in a library."""
+    return store.null(_kinds(store, model), crops=crops)
 
 
 def _kinds(store: Store, model: ClipModel) -> Kinds:
     """The kinds that queries are held against; made with the model once, kept with the library."""
     if store.kinds is None:
-        store.kinds = make_kinds(model, *store.bank())
+        store.kinds = make_kinds(model)
     return store.kinds
 
 
-def make_kinds(model: ClipModel, phrases: Sequence[str], bank: NDArray[np.float32]) -> Kinds:
-    """The everyday kinds as a model sees them, beside the neutral ones of the bank's phrases [B].
-
-    ``bank`` are the vectors [B, D] of ``phrases``.
-    """
+def make_kinds(model: ClipModel) -> Kinds:
+    """The everyday kinds as a model sees them."""
     import numpy as np
 
-    from wordsight.bank import everyday_things, kind_groups, kind_texts
+    from wordsight.bank import kind_groups, kind_texts
     from wordsight.models.texts import encode_texts_cached
     from wordsight.nomatch.rivals import Kinds
 
@@ -239,5 +210,5 @@ def make_kinds(model: ClipModel, phrases: Sequence[str], bank: NDArray[np.float3
         encode_texts_cached(model, kind_texts()),
         np.repeat(np.arange(len(groups)), [len(group) for group in groups]),
         np.array([word == group[0] for group in groups for word in group]),
-        bank[~np.isin(phrases, everyday_things())],
+        model.logit_scale,
     )

@@ -42,7 +42,7 @@ class Scores:
         from wordsight.nomatch import zscore
 
         views = snapshot.scores(vectors)
-        images, mean, sd = fused_scores(snapshot, views, crops)
+        images, mean, sd = snapshot.fused(views, crops)
         return cls(snapshot, crops, views, images, mean, sd, zscore(images, mean, sd))
 
     def limit_to(self, chosen: NDArray[np.bool_]) -> None:
@@ -51,16 +51,6 @@ class Scores:
 
         self.images = np.where(chosen, self.images, -np.inf)
         self.z = np.where(chosen, self.z, -np.inf)
-
-
-def fused_scores(
-    snapshot: Snapshot, view_scores: NDArray[np.float32], crops: bool
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Scores of the images [..., N] and the background mean and sd [N] that belong to them."""
-    if crops:
-        return snapshot.fuse(view_scores), snapshot.mean, snapshot.sd
-    whole = view_scores[..., snapshot.starts] if snapshot.has_crops else view_scores
-    return whole, snapshot.image_mean, snapshot.image_sd
 
 
 def ranked_by(
@@ -77,29 +67,11 @@ def ranked_by(
     return lift(fused, mean) if rank_by == "lift" else zscore(fused, mean, sd)
 
 
-def winning_views(
-    snapshot: Snapshot,
-    images: NDArray[np.intp],
-    view_scores: NDArray[np.float32],
-    crops: bool,
-) -> list[int]:
-    """For each of these images the view that won, by its place in the snapshot."""
-    import numpy as np
-
-    if not crops or not snapshot.has_crops:
-        return [int(snapshot.starts[n]) for n in images]
-    ends = np.append(snapshot.starts[1:], len(snapshot.rows))
-    return [
-        int(snapshot.starts[n] + np.argmax(view_scores[snapshot.starts[n] : ends[n]]))
-        for n in images
-    ]
-
-
 def winning_rows(
     snapshot: Snapshot, order: NDArray[np.intp], view_scores: NDArray[np.float32], crops: bool
 ) -> list[int]:
     """For each image the place in the table of the view that won."""
-    views = winning_views(snapshot, order, view_scores, crops)
+    views = snapshot.winners(order, view_scores, crops)
     return [int(snapshot.rows[view]) for view in views]
 
 

@@ -17,8 +17,9 @@ import numpy as np
 
 from wordsight.errors import QueryError
 from wordsight.library import frames_where
-from wordsight.nomatch import zscore
+from wordsight.nomatch import certainty, zscore
 from wordsight.search import as_query, search
+from wordsight.search.decision import null_of
 from wordsight.search.moments import BRIDGE, Event, Track, empty_view, events
 from wordsight.video import frame_path
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from wordsight.library import Frames, Store
     from wordsight.models.clip import ClipModel
-    from wordsight.nomatch import Decision, Null, Verdict
+    from wordsight.nomatch import Null, Verdict
     from wordsight.search import Query, Result
 
 
@@ -186,7 +187,7 @@ def find_moments(
     result.hits = []
     assert result.decision is not None
     assert result.vector is not None
-    null = store.null()
+    null = null_of(store, model)
     scores = frames.scores(result.vector)
     z = zscore(scores, frames.mean, frames.sd).astype(np.float64)
     least = _least(null, result, anyway=anyway)
@@ -195,8 +196,8 @@ def find_moments(
     for recording in _recordings(files):
         for event in _events_of(frames, recording, z, least, store.every):
             place = int(recording.places[event.best])
-            certainty = _certainty(null, result.decision, event.score)
-            found.append(_moment(frames, recording, event, float(scores[place]), certainty))
+            sure = certainty(null.p_single(event.score))
+            found.append(_moment(frames, recording, event, float(scores[place]), sure))
     found.sort(key=lambda moment: -moment.z)
     ranked = [replace(moment, rank=rank) for rank, moment in enumerate(found[:k], start=1)]
     series = [
@@ -346,28 +347,10 @@ def _clock(began: float | None, seconds: float) -> str | None:
 # -- how sure ----------------------------------------------------------------------------------
 
 
-def _certainty(null: Null, decision: Decision, z: float) -> float:
-    """How sure it is that a frame of this z shows the thing, from its one score alone."""
-    return replace(decision, p_against_rivals=float(_alone(null, np.array([z]))[0])).certainty
-
-
-def _alone(null: Null, z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """p-values [n] of single frames: those of libraries that show nothing else of it."""
-    others = np.full((len(z), 7), -1e3)  # the best 15 % of eight are two
-    return np.asarray(null.p_value(np.column_stack([z, others])), np.float64)
-
-
 def _least(null: Null, result: Result, *, anyway: bool) -> float:
     """The mean z that the best frames of a moment need."""
     assert result.decision is not None
     least = _POOLED * result.decision.single_threshold
     if anyway:
-        return min(least, _even_odds(null, result.decision))
+        return min(least, null.threshold(float(np.exp(-1))))  # more likely than not
     return float("inf") if result.verdict == "none" else least
-
-
-def _even_odds(null: Null, decision: Decision) -> float:
-    """The z from which on a frame more likely shows the thing than not."""
-    steps = np.linspace(0.0, max(decision.single_threshold, 1.0), 200)
-    likely = _alone(null, steps) < np.exp(-1)
-    return float(steps[int(np.argmax(likely))] if likely.any() else steps[-1])

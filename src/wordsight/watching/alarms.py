@@ -2,7 +2,7 @@
 
 What a prompt may score here by chance is told by the bank's neutral phrases: each is a prompt that
 is not meant. Their greatest scores over the camera's own history, each counted from what that
-phrase usually gets from this camera, follow the law of :mod:`wordsight.nomatch.tails`, which is
+phrase usually gets from this camera, follow the law of :mod:`wordsight.watching.tails`, which is
 fitted so that the few phrases that truly occur do not count. The cut-off is the height at which a
 prompt that never occurs exceeds it as often as false alarms are allowed.
 """
@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wordsight.nomatch.tails import Tailed
 from wordsight.search.moments import BRIDGE
+from wordsight.watching.tails import Tailed
 
 Floats = NDArray[np.floating[Any]]
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wordsight.nomatch import SINGLE_POSTERIOR, background, leave_one_out, zscore
-from wordsight.nomatch.rivals import RIVALS, posterior
+from wordsight.nomatch import background, leave_one_out, zscore
+from wordsight.nomatch.rivals import OWN
 from wordsight.video.live import Gap, Picture, hidden, live
 from wordsight.video.still import glance, is_still
 from wordsight.watching.alarms import DAY, LEARNING, Alarm, Episode, cutoff, usual
@@ -38,7 +38,7 @@ _AGAIN = 1.1
 
 
 class Prompts:
-    """What is looked for: text vectors, those of the bank, and each prompt's rivals."""
+    """What is looked for: text vectors, those of the bank, and of the kinds that are rivals."""
 
     def __init__(self, model: ClipModel, texts: Sequence[str]) -> None:
         from wordsight.bank import bank_phrases
@@ -49,10 +49,7 @@ class Prompts:
         self.vectors = model.encode_texts(self.texts)
         phrases = bank_phrases()
         self.bank = encode_texts_cached(model, phrases)
-        kinds = make_kinds(model, phrases, self.bank)
-        self.kinds = kinds.vectors
-        self.rivals = [kinds.vectors[kinds.rivals(vector)] for vector in self.vectors]
-        self.scale = model.logit_scale
+        self.kinds = make_kinds(model)
 
     def z(self, frames: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """z of the prompts [n, P] and of the bank's phrases [n, B] for frames [n, D]."""
@@ -62,15 +59,9 @@ class Prompts:
         return z, leave_one_out(scores.T, mean, sd, len(self.bank)).T
 
     def is_own(self, frame: NDArray[np.float32], prompt: int) -> bool:
-        """Whether a frame [D] shows the prompt rather than one of its rivals.
-
-        A prompt that is near to no everyday kind is held against what the frame looks like.
-        """
-        rivals = self.rivals[prompt]
-        if not len(rivals):
-            rivals = self.kinds[np.argsort(-(self.kinds @ frame))[:RIVALS]]
-        share = posterior(frame[None] @ self.vectors[prompt], frame[None] @ rivals.T, self.scale)
-        return bool(share[0] >= SINGLE_POSTERIOR)
+        """Whether a frame [D] shows the prompt rather than one of its rivals."""
+        odds = self.kinds.log_odds(self.vectors[prompt, None], frame[None, None])
+        return bool(odds >= np.log(OWN / (1 - OWN)))
 
 
 @dataclass

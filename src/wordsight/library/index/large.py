@@ -17,6 +17,7 @@ from wordsight.errors import LibraryError
 from wordsight.library.files import load_arrays, save_arrays
 from wordsight.library.filters import matching
 from wordsight.library.index.ann import TRAINING_VECTORS, ApproximateIndex
+from wordsight.library.index.bank import Found, closest_of
 from wordsight.library.index.flat import FlatVectors
 from wordsight.library.snapshot import Snapshot
 from wordsight.library.table import BLOCK, NUMBERS, STATISTICS, matrix_of, open_table
@@ -24,8 +25,6 @@ from wordsight.library.table import BLOCK, NUMBERS, STATISTICS, matrix_of, open_
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from wordsight.nomatch import Null
 
 EXACT_MIB = 1024
 _SAMPLE = 8_000  # views of a large library that stand for all of them, about
@@ -213,14 +212,14 @@ class LargeVersion:
         rows = np.flatnonzero(self.ids <= bound)
         return self._counting(rows, crops)
 
-    def nearby(self, crops: bool, bank: Callable[[], NDArray[np.float32]]) -> tuple[Snapshot, Null]:
-        """A random part of the images, and what unrelated queries get.
+    def nearby(
+        self, crops: bool, bank: Callable[[], NDArray[np.float32]]
+    ) -> tuple[Snapshot, Found]:
+        """A random part of the images, and what the bank's phrases find in all of them.
 
-        Without ``crops``: of whole images alone. ``bank`` gives the vectors of the neutral phrases.
+        Without ``crops``: of whole images alone. ``bank`` gives the vectors of the phrases.
         """
         import numpy as np
-
-        from wordsight.nomatch import Null
 
         name = "nearby" if crops else "nearby-no-crops"
         saved = load_arrays(self.library, name, self.version)
@@ -228,32 +227,35 @@ class LargeVersion:
             rows = self.sample(crops)
             saved = {"rows": rows, "vectors": self.vectors(rows).astype(np.float16)}
         sample = self.snapshot(saved["rows"], saved["vectors"].astype(np.float32))
-        if "group" not in saved:
-            saved["group"], saved["single"] = self._bank_statistics(bank(), sample, crops)
+        if "closest" not in saved:
+            saved["z"], closest = self._closest_of_bank(bank(), sample, crops)
+            saved["closest"] = closest.astype(np.float16)
             save_arrays(self.library, name, self.version, saved)
-        return sample, Null.fit(saved["group"], saved["single"])
+        return sample, Found(saved["z"], saved["closest"].astype(np.float32))
 
-    def _bank_statistics(
+    def _closest_of_bank(
         self, bank: NDArray[np.float32], sample: Snapshot, crops: bool
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The bank phrases' own statistics, each phrase judged against the others.
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """z [B, 3] and vectors [B, 3, D] of what the bank's phrases find.
 
-        As of any query: of the group over the sample, of the single best image over all.
+        As of any query: in the sample, and among what the index names.
         """
         import numpy as np
 
-        from wordsight.nomatch import group_statistic, leave_one_out, single_statistic
+        from wordsight.nomatch import CLOSEST, closest
 
-        group, single = np.empty(len(bank)), np.empty(len(bank))
-        step = 32
+        z, vectors, step = [], [], 32
         for begin in range(0, len(bank), step):
             phrases = bank[begin : begin + step]
-            rows = self.nearest(phrases, 1, crops)
-            z = []
-            for part in (sample, self.snapshot(rows, self.vectors(rows))):
-                mean, sd = (part.mean, part.sd) if crops else (part.image_mean, part.image_sd)
-                fused = part.fuse(phrases @ part.vectors.T)
-                z.append(leave_one_out(fused, mean, sd, len(bank)))
-            group[begin : begin + step] = group_statistic(z[0])
-            single[begin : begin + step] = single_statistic(np.concatenate(z, axis=1))
-        return group, single
+            rows = self.nearest(phrases, CLOSEST, crops)
+            rows = rows[~np.isin(self.ids[rows], sample.ids)]
+            parts = [sample, self.snapshot(rows, self.vectors(rows))] if len(rows) else [sample]
+            found = [closest_of(part, phrases, len(bank), crops=crops) for part in parts]
+            both = np.concatenate([best for best, _ in found], axis=1)
+            views = np.concatenate(
+                [part.vectors[won] for part, (_, won) in zip(parts, found, strict=True)], axis=1
+            )
+            some = closest(both)
+            z.append(np.take_along_axis(both, some, axis=1))
+            vectors.append(np.take_along_axis(views, some[..., None], axis=1))
+        return np.concatenate(z), np.concatenate(vectors)

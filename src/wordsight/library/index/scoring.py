@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from wordsight.library.files import is_unread, load_arrays, save_arrays
 from wordsight.library.filters import matching
+from wordsight.library.index.bank import Found, closest_of_bank
 from wordsight.library.index.large import (
     FAIR,
     NEAREST,
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from wordsight.nomatch import Calibration, Null
+    from wordsight.nomatch import Null
+    from wordsight.nomatch.rivals import Kinds
 
 _DESCRIBED = 2_000_000  # up to so many views paths and labels are kept in memory, 100 bytes each
 _MATCHING = 32  # filters whose answers are remembered
@@ -48,9 +50,10 @@ class Scoring:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._calibrations: dict[str, tuple[int, Calibration]] = {}
+        self._found: dict[str, tuple[int, Found]] = {}
+        self._nulls: dict[bool, tuple[int, Null]] = {}
         self._matching: dict[str, tuple[int, NDArray[np.bool_]]] = {}  # by filter
-        self._loading: Future[Null] | None = None
+        self._loading: Future[Any] | None = None
         self._asked = -1  # the version that rows were asked of last
         self.forget()
 
@@ -59,7 +62,7 @@ class Scoring:
         self._snapshot: Snapshot | None = None
         self._described: tuple[int, Any] | None = None  # what rows() gives, as one table
         self._opened: LargeVersion | None = None
-        self._nearby: dict[bool, tuple[int, Snapshot, Null]] = {}
+        self._nearby: dict[bool, tuple[int, Snapshot, Found]] = {}
 
     @property
     def is_loading(self) -> bool:
@@ -84,7 +87,7 @@ class Scoring:
         # Imports stay in this thread: there they wait for no other's.
         if self._reader.count_views():
             beside = ThreadPoolExecutor(1, thread_name_prefix="load")
-            self._loading = beside.submit(self.null, crops=crops)
+            self._loading = beside.submit(self.found, crops=crops)
             beside.shutdown(wait=False)
 
     def loaded(self) -> None:
@@ -121,48 +124,36 @@ class Scoring:
             **own,
         )
 
-    def calibration(self, snapshot: Snapshot, *, crops: bool = True) -> Calibration:
-        """What the "No match" decision needs for a snapshot's version; made where it is missing.
-
-        Without ``crops``: for the scores of whole images alone.
-        """
-        from wordsight.nomatch import Calibration
-
-        name = "statistics" if crops or not snapshot.has_crops else "statistics-no-crops"
-        version, made = self._calibrations.get(name, (None, None))
-        if made is None or version != snapshot.version:
-            saved = load_arrays(self._reader.path, name, snapshot.version)
-            if saved is not None:
-                made = Calibration.from_arrays(saved)
-            else:
-                made = self._calibrate(snapshot, crops)
-                save_arrays(self._reader.path, name, snapshot.version, made.to_arrays())
-            self._calibrations[name] = (snapshot.version, made)
-        return made
-
-    def _calibrate(self, snapshot: Snapshot, crops: bool) -> Calibration:
-        import numpy as np
-
-        from wordsight.nomatch import Calibration
-
-        _, bank = self._reader.bank()
-        made = Calibration.empty(len(bank))
-        ends = np.append(snapshot.starts[1:], len(snapshot.vectors))
-        step = 4096  # images whose bank scores are in memory at once
-        for begin in range(0, len(snapshot.ids), step):
-            starts = snapshot.starts[begin : begin + step]
-            part = slice(starts[0], ends[min(begin + step, len(ends)) - 1])
-            scores = snapshot.vectors[part] @ bank.T
-            starts = starts - starts[0]
-            fused = np.maximum.reduceat(scores, starts, axis=0) if crops else scores[starts]
-            made = made.observe(fused)
-        return made
-
-    def null(self, *, crops: bool = True) -> Null:
+    def null(self, kinds: Kinds, *, crops: bool = True) -> Null:
         """What unrelated queries get in this library; without ``crops``, of whole images alone."""
+        from wordsight.nomatch import Null
+
+        version, found = self.found(crops=crops)
+        known, null = self._nulls.get(crops, (None, None))
+        if null is None or known != version:
+            null = Null(found.z, kinds.log_odds(self._reader.bank()[1], found.vectors))
+            self._nulls[crops] = version, null
+        return null
+
+    def found(self, *, crops: bool = True) -> tuple[int, Found]:
+        """What the bank's phrases find, and in which version; made where it is missing.
+
+        Without ``crops``: among whole images alone.
+        """
         if self.is_large:
-            return self._reader.read(lambda: self._sampled(self._large(), crops))[1]
-        return self.calibration(self.snapshot(), crops=crops).null
+            return self._reader.read(lambda: self._sampled(self._large(), crops))[::2]
+        snapshot = self.snapshot()
+        name = "closest" if crops or not snapshot.has_crops else "closest-no-crops"
+        version, found = self._found.get(name, (None, None))
+        if found is None or version != snapshot.version:
+            saved = load_arrays(self._reader.path, name, snapshot.version)
+            if saved is None:
+                z, views = closest_of_bank(snapshot, self._reader.bank()[1], crops=crops)
+                saved = {"z": z, "views": views}
+                save_arrays(self._reader.path, name, snapshot.version, saved)
+            found = Found(saved["z"], snapshot.vectors[saved["views"]])
+            self._found[name] = snapshot.version, found
+        return snapshot.version, found
 
     @property
     def is_large(self) -> bool:
@@ -192,7 +183,7 @@ class Scoring:
 
         def read() -> Snapshot:
             large = self._large()
-            sample, _ = self._sampled(large, crops)
+            _, sample, _ = self._sampled(large, crops)
             rows = large.nearest(queries, k, crops)
             if where is not None:
                 passing = large.matching(where)
@@ -224,13 +215,13 @@ class Scoring:
         self._opened = LargeVersion.make(self._reader.path, self._reader.dataset)
         return self._opened
 
-    def _sampled(self, large: LargeVersion, crops: bool) -> tuple[Snapshot, Null]:
-        """A random part of the large library, and what unrelated queries get there."""
+    def _sampled(self, large: LargeVersion, crops: bool) -> tuple[int, Snapshot, Found]:
+        """The large library's version, a random part of it, and what the bank's phrases find."""
         crops = crops or not large.has_crops
         if crops not in self._nearby or self._nearby[crops][0] != large.version:
-            sample, null = large.nearby(crops, lambda: self._reader.bank()[1])
-            self._nearby[crops] = large.version, sample, null
-        return self._nearby[crops][1:]
+            sample, found = large.nearby(crops, lambda: self._reader.bank()[1])
+            self._nearby[crops] = large.version, sample, found
+        return self._nearby[crops]
 
     def matching(self, snapshot: Snapshot, where: str) -> NDArray[np.bool_]:
         """Which images of a snapshot a filter lets pass (see :mod:`filters`): bool [N].
@@ -254,15 +245,17 @@ class Scoring:
     def prepare(self) -> None:
         """Make what is missing of all this and of the sidecar, and keep it on the disk."""
         path, version = self._reader.path, self._reader.version
+        for former in path.glob("statistics*.npz"):  # of libraries before 1.4
+            former.unlink(missing_ok=True)
         if self.is_large:
             if indexed_versions(path)[-1:] != [version]:
                 self._opened = LargeVersion.make(path, self._reader.dataset)
-            self.null()
+            self.found()
             (path / "sidecar.npz").unlink(missing_ok=True)
         else:
             drop_indexes(path)
-            if load_arrays(path, "statistics", version) is None:
-                self.calibration(self.snapshot())
+            if load_arrays(path, "closest", version) is None:
+                self.found()
             if self._reader.saved_sidecar() is None:
                 self._reader.make_sidecar()
 

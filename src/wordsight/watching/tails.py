@@ -2,8 +2,7 @@
 
 The greatest of many values follows a Gumbel law in the limit. :class:`Gumbel` is fitted to a
 sample's upper half but for its top, because some of the sample may be no chance at all: phrases of
-the bank that a library truly holds, sounds that truly occur. :class:`Tailed` adds what the top
-tenth says of the tail. Used by :mod:`wordsight.nomatch` and :mod:`wordsight.alarms`.
+the bank that truly occur. :class:`Tailed` adds what the top tenth says of the tail.
 """
 
 from __future__ import annotations
