@@ -19,8 +19,11 @@ from wordsight.classify import Classifier
 from wordsight.evaluate import classification_report
 from wordsight.images import open_image
 from wordsight.library import id_from_int
+from wordsight.nomatch import closest, zscore
 from wordsight.regions import propose
 from wordsight.scenes import write_scenes
+from wordsight.search import make_kinds
+from wordsight.search.decision import null_of
 from wordsight.sources import cifar10
 from wordsight.sources.base import Head
 
@@ -85,17 +88,18 @@ def background(library: wordsight.Library) -> None:
     )
     keep(plot, "cosine.png")
 
-    calibration = library.store.calibration(snapshot)
-    z = (fused - snapshot.mean) / snapshot.sd
-    decisions = [calibration.decide(row) for row in z]
-    bank, _ = calibration.bank_statistics()
+    null = null_of(library.store, library.model)
+    z = zscore(fused, snapshot.mean, snapshot.sd)
+    places = closest(z)
+    odds = make_kinds(library.model).log_odds(vectors, snapshot.vectors[places])
+    bank = null.evidence(null.z, null.odds)
     plot = render.score_histogram(
-        [decision.group for decision in decisions],
+        null.evidence(np.take_along_axis(z, places, 1), odds),
         bank,
-        decisions[0].group_threshold,
+        float(np.quantile(bank, 0.95)),
         title="What queries get in this library",
-        subtitle="mean z of the best 15 % of the images; threshold for a false-accept rate of 0.05",
-        xlabel="z",
+        subtitle="evidence for a query; threshold for a false-accept rate of 0.05",
+        xlabel="evidence",
         names=("the ten class names", "phrases of the bank"),
     )
     keep(plot, "bank.png")

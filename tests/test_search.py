@@ -445,7 +445,7 @@ def test_a_near_miss_is_explained() -> None:
     ],
 )
 def test_rates_are_said_in_per_cent(p_value: float, often: str) -> None:
-    decision = Decision(p_value, p_value, 0.05, 5.0, 5.0)
+    decision = Decision(p_value, p_value, 0.05, 5.0, 5.0, posterior=0.9)
     result = Result("a cat", decision.match, 5.0, [], "m", {}, decision, top_score=0.5)
     said = f"nrelated words score this high {often} of the time (limit 5 %)."
     assert result.explanation().endswith(said)

@@ -61,10 +61,11 @@ class Result:
     ``verdict`` is "match", "unsure" or "none"; ``match`` says whether it is the first. ``hits`` is
     empty for "none", unless ``anyway`` was asked for. ``decision`` is what the calibrated decision
     on words rests on, ``likeness`` that on an image; both are None where neither applies
-    (``min_score``, a query of excluded terms alone). ``threshold`` is the z at which one image
-    alone makes a match, or ``min_score``. ``top_score`` and ``top_z`` are those of the best image
-    whether it matched or not. ``count`` says about how many images of the library
-    are relevant (None where that cannot be told: an empty library, a filter in a large one).
+    (``min_score``, a query of excluded terms alone). ``threshold`` is the z that the best image of
+    unrelated words reaches at the stated rate, or ``min_score``. ``top_score`` and ``top_z`` are
+    those of the best image whether it matched or not. ``count`` says about how many images of the
+    library are relevant (None where that cannot be told: an empty library, a filter in a large
+    one).
     ``notices`` are for the user to read.
     """
 

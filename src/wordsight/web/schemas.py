@@ -76,8 +76,8 @@ class SearchResult(BaseModel):
     top_z: float | None
     explanation: str
     rivals: bool = Field(
-        description="True where p_value alone would make a match, but the nearest images look more "
-        "like another kind of thing."
+        description="True where the scores alone would make a better verdict, but the nearest "
+        "images look more like another kind of thing."
     )
     rival: str | None = Field(
         description="Where rivals is true: the kind that they look most like."

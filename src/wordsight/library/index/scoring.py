@@ -245,7 +245,7 @@ class Scoring:
     def prepare(self) -> None:
         """Make what is missing of all this and of the sidecar, and keep it on the disk."""
         path, version = self._reader.path, self._reader.version
-        for former in path.glob("statistics*.npz"):  # of libraries before 1.4
+        for former in path.glob("statistics*.npz"):  # what the decision once needed
             former.unlink(missing_ok=True)
         if self.is_large:
             if indexed_versions(path)[-1:] != [version]:
