@@ -699,6 +699,9 @@ def test_what_a_photograph_says_of_itself(open_page: Any) -> None:
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("Camera Two")
     expect(dialog).to_contain_text("2022-01-01 12:00:00")
+    # The same where the picture is opened by its address, beside hits that it is not among.
+    page.goto(page.url.split("?")[0] + f"?q=green&label=green#{first['images'][0]['id']}")
+    expect(dialog).to_contain_text("2022-01-01 12:00:00")
     expect(dialog).not_to_contain_text("48.2")
     assert not any("location" in url for url in asked)
     dialog.get_by_role("button", name="Copy path").click()
