@@ -26,7 +26,6 @@ VERBS = (
     "export",
     "export-vectors",
     "compact",
-    "export-vectors",
 )
 WIDTH = 80
 
