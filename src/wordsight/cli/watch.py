@@ -29,7 +29,7 @@ _Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="[NAME=]URL|DIR|DEVICE...",
-        help="Cameras: rtsp:// or http:// (MJPEG), a folder that grows, /dev/video0.",
+        help="Cameras: rtsp:// or http:// (MJPEG), a folder that gets new files, /dev/video0.",
     ),
 ]
 _Prompt = Annotated[
@@ -40,7 +40,7 @@ _FalseAlarms = Annotated[
     str,
     typer.Option(
         metavar="N/day",
-        help="How many false alarms all prompts and cameras may raise together.",
+        help="False alarms allowed for all prompts and cameras together.",
     ),
 ]
 _Every = Annotated[
@@ -49,24 +49,26 @@ _Every = Annotated[
 _OnEvent = Annotated[
     str | None,
     typer.Option(
-        metavar="CMD", parser=given("--on-event"), help="Run this with the event as its input."
+        metavar="CMD",
+        parser=given("--on-event"),
+        help="Run this with the event on its standard input.",
     ),
 ]
 _Webhook = Annotated[
     str | None,
-    typer.Option(metavar="URL", parser=given("--webhook"), help="Post events there as JSON."),
+    typer.Option(metavar="URL", parser=given("--webhook"), help="Post events to this URL as JSON."),
 ]
 _Keep = Annotated[
     str,
-    typer.Option(metavar="7d", help="How long histories and thumbnails stay: 12h, 7d, 4w."),
+    typer.Option(metavar="7d", help="How long to keep histories and thumbnails: 12h, 7d, 4w."),
 ]
 _Folder = Annotated[
     Path,
-    typer.Option("--folder", metavar="DIR", parser=given("--folder"), help="Where these are kept."),
+    typer.Option("--folder", metavar="DIR", parser=given("--folder"), help="Where to keep them."),
 ]
 _Duration = Annotated[
     float | None,
-    typer.Option("--for", metavar="SECONDS", help="Stop after that. Default: never.", min=0.1),
+    typer.Option("--for", metavar="SECONDS", help="Stop after this time. Default: never.", min=0.1),
 ]
 _Model = Annotated[
     str, typer.Option(metavar="NAME", parser=given("--model"), help="The model to watch with.")
@@ -75,7 +77,7 @@ _Model = Annotated[
 
 @app.command(
     epilog=examples(
-        'wordsight watch rtsp://user:secret@10.0.0.5/stream --prompt "a person" --prompt "a car"',
+        'wordsight watch rtsp://user:secret@10.0.0.5/stream --prompt "a truck" --prompt "a car"',
         'wordsight watch front=rtsp://10.0.0.5/1 yard=http://10.0.0.6/mjpg --prompt "a fox"',
         'wordsight watch recordings --prompt "a parcel" --on-event ./tell.sh --keep 3d',
     )
@@ -97,8 +99,8 @@ def watch(
     """Watch cameras for prompts, and report events.
 
     Each event is a line of JSON on standard output. The cut-off comes from each camera's own
-    history, so that false alarms are as rare as you say. In its first hour a camera is still
-    learning: events say so ("learning": true).
+    history, so that false alarms are as rare as you ask for. In its first hour a camera is still
+    learning, and its events say so ("learning": true).
     """
     from wordsight.watching import watch as run
 
