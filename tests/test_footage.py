@@ -306,7 +306,7 @@ def test_on_the_command_line(
     answer = json.loads(capsys.readouterr().out)
     assert (answer["indexed"], answer["videos"], answer["notices"]) == (3, 1, [])
     assert run("index", "cams", "--every", "never") == 2
-    assert "--every never is no interval" in capsys.readouterr().err
+    assert "--every never is not an interval" in capsys.readouterr().err
     assert run("search", "blue", "--library", "cams", "--copy-to", "out") == 0
     assert any(path.suffix == ".jpg" for path in (tmp_path / "out").iterdir())
 

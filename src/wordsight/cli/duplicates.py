@@ -64,7 +64,7 @@ def duplicates(
     if found.groups and found.expected > found.false_merge:
         say(
             f"note: many pictures here are nearly alike: up to {found.expected:.2%} of the images "
-            f"may be grouped wrongly, not {found.false_merge:.2%}; look at groups of a likeness "
+            f"may be grouped wrongly, not {found.false_merge:.2%}; check groups with a likeness "
             "below 0.95."
         )
     for path, reason in skipped:

@@ -319,5 +319,5 @@ def _interval(every: str | None) -> Every | None:
         return None if every is None else read_every(every)
     except ValueError:
         raise WordsightError(
-            f"--every {every} is no interval; give seconds (0.04 to 3600) or keyframes."
+            f"--every {every} is not an interval; give seconds (0.04 to 3600) or keyframes."
         ) from None

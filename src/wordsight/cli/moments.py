@@ -137,5 +137,5 @@ def clip(
         return
     early = start - begun
     if early > 0.05:
-        say(f"It begins {early:.1f} s earlier, at a key frame; --exact begins on the frame.")
+        say(f"It begins {early:.1f} s earlier, at a key frame; --exact begins at the exact frame.")
     print(f"Clip: {nearby(str(target))} ({clock(begun)} to {clock(ended)})")

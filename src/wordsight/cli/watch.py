@@ -153,14 +153,14 @@ def _rate(text: str) -> float:
     days = {"hour": 1 / 24, "day": 1.0, "week": 7.0}
     value = float(found[1]) / days[found[2] or "day"] if found else 0.0
     if not value > 0:
-        raise WordsightError(f"--false-alarms {text} is no rate; write 1/day, 3/week or 1/hour.")
+        raise WordsightError(f"--false-alarms {text} is not a rate; write 1/day, 3/week or 1/hour.")
     return value
 
 
 def _seconds(text: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hdw])", text.strip())
     if not found or not float(found[1]):
-        raise WordsightError(f"--keep {text} is no time; write 12h, 7d or 4w.")
+        raise WordsightError(f"--keep {text} is not a duration; write 12h, 7d or 4w.")
     return float(found[1]) * _SECONDS[found[2]]
 
 
@@ -182,7 +182,7 @@ class _Told:
             say(f"note: {event['camera']} is still learning, for the first hour.")
         elif event["event"] == "gap":
             back = event["end"] is not None
-            say(f"note: {event['camera']}: {'back' if back else 'nothing is seen: '}"
+            say(f"note: {event['camera']}: {'back' if back else 'no pictures: '}"
                 f"{'' if back else event['reason']}")  # fmt: skip
         else:
             self.put(event)
@@ -193,7 +193,7 @@ class _Told:
         try:
             self._events.put_nowait(event)
         except queue.Full:
-            say("note: events come faster than they can be handed on; one was left out.")
+            say("note: events come faster than they can be passed on; one was dropped.")
 
     def close(self) -> None:
         """Hand on what waits."""
@@ -210,7 +210,7 @@ class _Told:
                 except Exception as error:
                     from wordsight.video.live import hidden
 
-                    say(f"note: an event could not be handed on: {hidden(str(error))[:200]}")
+                    say(f"note: an event could not be passed on: {hidden(str(error))[:200]}")
 
     def _call(self, data: bytes) -> None:
         if self.command:
