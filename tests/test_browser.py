@@ -401,7 +401,8 @@ def test_moments_play_in_place(open_page: Any) -> None:
     }  # fmt: skip
     change(page, lambda told: told["hits"][0].update(path="/videos/front.mp4::t=85.000"))
     scores = {
-        "video": "/videos/front.mp4", "times": [0, 80, 95], "untils": [80, 95, 4000], "z": [0, 9, -1],
+        "video": "/videos/front.mp4",
+        "times": [0, 80, 95], "untils": [80, 95, 4000], "z": [0, 9, -1],
     }  # fmt: skip
     answer = told(200, moments=[{**moment, "best": 85}], series=[scores], least=4.5)
     page.route("**/api/v1/moments?q=red", lambda r: r.fulfill(**answer))
