@@ -74,7 +74,7 @@ class Transfer:
         """Return an error that says where the transfer stopped."""
         return HubError(
             f"{self.name}: the transfer stopped at {self.have():,} bytes ({why}); run it again to "
-            "go on from there"
+            "continue"
         )
 
     def count(self, size: int) -> None:
