@@ -17,9 +17,8 @@ The other normal form is for ranking: the lift, the cosine above the image's own
 the best of the log odds that an image shows what is asked for rather than a rival, one of the
 everyday kinds nearest to it (:mod:`wordsight.nomatch.rivals`). Where there are dogs and no cats,
 "a cat" finds dogs, far above anything unrelated; the odds say that they are dogs. Both are counted
-in standard deviations of what the bank's phrases get, and the evidence is their sum. Weights that
-were fitted (a logistic model, on one half of the photographs at hand or the other) lie between
-0.9 and 2 for the odds, and decide no better.
+in standard deviations of what the bank's phrases get, and the evidence is their sum: weights that
+were fitted to one set of photographs and judged on another decided no better.
 
 **Decision.** Each phrase of the bank is itself a query that the library was not made for, so its
 evidence shows what an unrelated query gets *here*: in this library, at its size, by this way of
