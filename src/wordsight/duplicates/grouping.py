@@ -124,6 +124,12 @@ class Duplicates:
         }
 
 
+def check_rate(false_merge: float) -> None:
+    """Raise QueryError where a stated rate is none."""
+    if not 0 < false_merge < 1:
+        raise QueryError(f"the false-merge rate must be between 0 and 1, not {false_merge:g}.")
+
+
 # -- pairs ---------------------------------------------------------------------------------------
 
 
@@ -144,8 +150,7 @@ def find(
     """
     import numpy as np
 
-    if not 0 < false_merge < 1:
-        raise QueryError(f"the false-merge rate must be between 0 and 1, not {false_merge:g}.")
+    check_rate(false_merge)
     entries = [entry for entry in store.entries() if not split_frame(entry.path)]
     copies: dict[str, list[Entry]] = {}  # by the hash of their bytes
     printed = prints.hashes()
