@@ -236,9 +236,13 @@ def _in_windows(values: NDArray[Any]) -> NDArray[np.float64]:
     """The sum of the values in each square of :data:`_WINDOW` pixels a side."""
     import numpy as np
 
-    total = np.pad(values.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    total: NDArray[np.float64] = (
+        np.pad(values.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    )
     upper, lower = total[:-_WINDOW], total[_WINDOW:]
-    return lower[:, _WINDOW:] - lower[:, :-_WINDOW] - upper[:, _WINDOW:] + upper[:, :-_WINDOW]
+    lower, upper = (part[:, _WINDOW:] - part[:, :-_WINDOW] for part in (lower, upper))
+    sums: NDArray[np.float64] = lower - upper
+    return sums
 
 
 def _laid(a: Details, b: Details, place: _Place) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
