@@ -67,8 +67,8 @@ def test_other_pictures_are_not() -> None:
 
 def test_the_cut_off_follows_the_librarys_own_pairs() -> None:
     rng = np.random.default_rng(0)
-    calm = np.tanh(rng.exponential(0.04, 20_000))
-    lively = np.tanh(rng.exponential(0.08, 20_000))
+    calm = np.tanh(0.2 + rng.exponential(0.04, 20_000))
+    lively = np.tanh(0.2 + rng.exponential(0.08, 20_000))
     copies = np.full(2000, 0.97)
     low, high = (Tail.of(np.append(some, copies)).cut_off(2) for some in (calm, lively))
     assert low < high
@@ -81,7 +81,7 @@ def test_the_cut_off_follows_the_librarys_own_pairs() -> None:
 def test_where_no_cut_off_holds_the_rate_the_result_says_what_to_expect() -> None:
     """As in a catalogue: one in a hundred pairs of different pictures is above any cut-off."""
     rng = np.random.default_rng(0)
-    catalogue = np.tanh(rng.exponential(0.17, 20_000))
+    catalogue = np.tanh(0.4 + rng.exponential(0.25, 20_000))
     tail = Tail.of(catalogue)
     cut_off = tail.cut_off(0.1)
     seen = (catalogue >= cut_off).sum()

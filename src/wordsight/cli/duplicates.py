@@ -64,7 +64,7 @@ def duplicates(
         say(
             f"note: many pictures here are nearly alike: up to {found.expected:.2%} of the images "
             f"may be grouped wrongly, not {found.false_merge:.2%}; look at groups of a likeness "
-            "below 0.9."
+            "below 0.95."
         )
     for path, reason in skipped:
         say(f"Skipped {nearby(path)}: {reason}")

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 FALSE_MERGE = 0.0003
 """The share of images that may be grouped wrongly, where no other is stated."""
 
-_COPIES = 0.6  # hardly any copy is less alike
-_LEAST, _MOST = 0.5, 0.69  # the cut-off: no photographs are alike below, and copies are lost above
+_COPIES = 0.85  # hardly any copy is less alike
+_LEAST, _MOST = 0.65, 0.89  # the cut-off: no photographs are alike below, and copies are lost above
 _TAIL = 0.05  # the share of different pictures that tells how their likeness falls off
 _ENOUGH = 400  # pairs; fewer do not tell
-_TYPICAL = (-0.275, 0.122)  # then: begin and fall of photographs mixed with catalogue pictures
+_TYPICAL = (0.36, 0.137)  # then: begin and fall of photographs mixed with catalogue pictures
 _BLURRED = 0.6  # of the sharpest one's sharpness
 _KEPT_READY = 1024  # prints that are ready to be compared
 _AT_ONCE = 5000  # images that are asked for by one filter
@@ -206,7 +206,7 @@ class Tail:
     def of(cls, alike: NDArray[np.floating[Any]]) -> Tail:
         """That of the pairs that were compared [P], duplicates among them.
 
-        Few of these are below 0.6: what is, is taken for different pictures.
+        Few of these are below 0.85: what is, is taken for different pictures.
         """
         import numpy as np
 

@@ -4,20 +4,14 @@ A print is a grey thumbnail. Two of them are compared by their details (what is 
 copy is taken off), so that a bright sky above a dark ground makes no two pictures alike. The middle
 of one is looked for in the other, at several sizes, by the Fourier transform (normalised
 cross-correlation: J. P. Lewis, "Fast Template Matching", 1995); then one is shifted, turned and
-scaled over the other until what they share correlates best.
-
-The answer is how well they agree there where they agree *least*: copies agree everywhere, while two
-motorcycles of one maker on white have the same outline, and other tanks and seats. So correlations
-are taken in small windows, as SSIM does (Wang et al., 2004), and the answer is the one that all but
-the worst twentieth of the details exceed.
+scaled over the other until they agree best, and the correlation of what they share is the answer.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,9 +28,6 @@ _SIZES = (0.6, 0.66, 0.72, 0.79, 0.86, 0.93, 1.0, 1.075, 1.15)
 _WORTH_FITTING = 0.3
 _SHARED = 0.45  # of the smaller one's area; less in common is too little to judge by
 _FLAT = 1.0  # grey levels; details below that are noise of the compression
-_WINDOW = SIDE // 16
-_WORST = 0.05  # of the details, by their energy: so much may differ
-_FEWEST = 5  # windows with details; fewer do not tell
 _Place = tuple[float, float, float, float]  # scale, angle, and shift to the right and down
 
 
@@ -109,7 +100,7 @@ class _Middles:
 
 
 def likeness(a: Details, b: Details) -> float:
-    """How well two pictures' details agree, laid over each other, where they agree least; up to 1.
+    """The correlation of two pictures' details where they agree best, up to 1: the same picture.
 
     One may be a part of the other, to six tenths of its sides, turned by some degrees, brighter
     or smaller. Mirrored pictures, and those on their side, are different ones.
@@ -120,10 +111,7 @@ def likeness(a: Details, b: Details) -> float:
     other, elsewhere = _found(b, a)
     if other > score:
         a, b, score, place = b, a, other, elsewhere
-    if score < _WORTH_FITTING:
-        return min(_score_at(a, b, place), _worst_part(a, b, place))
-    score, place = _fitted(a, b, place)
-    return min(score, _worst_part(a, b, place))
+    return score if score < _WORTH_FITTING else _fitted(a, b, place)
 
 
 def _blurred(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -173,8 +161,8 @@ def _found(a: Details, b: Details) -> tuple[float, _Place]:
     return best
 
 
-def _fitted(a: Details, b: Details, place: _Place) -> tuple[float, _Place]:
-    """The best score around a place, and where: one of scale, angle, shift changed at a time."""
+def _fitted(a: Details, b: Details, place: _Place) -> float:
+    """The best score around a place, one of scale, angle and shift changed at a time."""
     best = _score_at(a, b, place)
     steps = [0.03, 0.025, 0.6, 0.6]
     for _ in range(4):
@@ -186,7 +174,7 @@ def _fitted(a: Details, b: Details, place: _Place) -> tuple[float, _Place]:
                     best, place = score, trial
                     break
         steps = [0.6 * step for step in steps]
-    return best, place
+    return best
 
 
 def _moved(b: Details, place: _Place, which: int, step: float) -> _Place:
@@ -199,54 +187,8 @@ def _moved(b: Details, place: _Place, which: int, step: float) -> _Place:
 
 def _score_at(a: Details, b: Details, place: _Place) -> float:
     """The correlation over all that both show, with ``b`` laid over ``a`` at a place."""
-    laid, shared = _laid(a, b, place)
-    area = min(a.pixels.size, b.pixels.size * place[0] ** 2)
-    if shared.sum() < _SHARED * area:
-        return -1.0
-    one, two = a.pixels[shared], laid[shared]
-    length = math.sqrt(float(one @ one) * float(two @ two))
-    return float(one @ two) / max(length, _FLAT**2 * len(one))
+    import math
 
-
-def _worst_part(a: Details, b: Details, place: _Place) -> float:
-    """The correlation in windows that all but :data:`_WORST` of the details exceed; 1 of nothing.
-
-    Windows of hardly any details do not count: what is left there is noise.
-    """
-    import numpy as np
-
-    laid, shared = _laid(a, b, place)
-    one, two = np.where(shared, a.pixels, 0), np.where(shared, laid, 0)
-    together, ours, theirs, seen = (
-        _in_windows(values) for values in (one * two, one * one, two * two, shared)
-    )
-    noise = (2 * _FLAT * _WINDOW) ** 2
-    energy = (ours + theirs) / 2
-    counts = (seen >= 0.9 * _WINDOW**2) & (energy > 2 * noise)
-    if counts.sum() < _FEWEST:
-        return 1.0
-    lengths = np.sqrt(np.maximum(ours * theirs, 0.0))  # sums of squares, but for rounding
-    agreeing = (together / (lengths + noise))[counts]
-    order = np.argsort(agreeing)
-    below = energy[counts][order].cumsum()
-    return float(agreeing[order][np.searchsorted(below, _WORST * below[-1])])
-
-
-def _in_windows(values: NDArray[Any]) -> NDArray[np.float64]:
-    """The sum of the values in each square of :data:`_WINDOW` pixels a side."""
-    import numpy as np
-
-    total: NDArray[np.float64] = (
-        np.pad(values.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    )
-    upper, lower = total[:-_WINDOW], total[_WINDOW:]
-    lower, upper = (part[:, _WINDOW:] - part[:, :-_WINDOW] for part in (lower, upper))
-    sums: NDArray[np.float64] = lower - upper
-    return sums
-
-
-def _laid(a: Details, b: Details, place: _Place) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """``b`` laid over ``a`` at a place, and where both show something."""
     import numpy as np
     from PIL.Image import Resampling, Transform
 
@@ -262,4 +204,10 @@ def _laid(a: Details, b: Details, place: _Place) -> tuple[NDArray[np.float32], N
             (a.width, a.height), Transform.AFFINE, to_b, Resampling.BILINEAR, fillcolor=1e9
         )
     )
-    return laid, laid < 1e8
+    shared = laid < 1e8
+    area = min(a.pixels.size, b.pixels.size * scale**2)
+    if shared.sum() < _SHARED * area:
+        return -1.0
+    one, two = a.pixels[shared], laid[shared]
+    length = math.sqrt(float(one @ one) * float(two @ two))
+    return float(one @ two) / max(length, _FLAT**2 * len(one))
