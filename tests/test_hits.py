@@ -170,7 +170,7 @@ def test_images_in_archives_and_images_that_are_gone(
     assert Path("out/001-red-0.png").read_bytes() == (root / "red-0.png").read_bytes()
     assert "red-1.png: " in answer.err
     linked = run(*search, "--link-to", "links")
-    assert "in an archive or a video, where no link leads; use --copy-to" in linked.err
+    assert "inside an archive or a video, so it cannot be linked; use --copy-to" in linked.err
     assert "0 images linked" in linked.err
     inside = run(*search, "--in", "shard.tar", "--paths", "--relative").out
     assert inside == "shard.tar::deep/red-0.png\n"

@@ -250,9 +250,9 @@ def test_runs_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     for lines, told in (
         ("1 Q0 a 1 x\n", "line 1: write query Q0 document rank score name"),
         ("1 Q0 a 1 nan x\n", "line 1: write query Q0"),
-        ("1 Q0 a 1 2 x\n1 Q0 a 2 1 x\n", "line 2: a is there twice for 1"),
+        ("1 Q0 a 1 2 x\n1 Q0 a 2 1 x\n", "line 2: a is listed twice for 1"),
         ("9 Q0 a 1 2 x\n", "no query in common"),
-        ("\n", "holds no lines of a run"),
+        ("\n", "contains no lines of a run"),
     ):
         Path(first).write_text(lines)
         assert run("--run", first, "--qrels", qrels) == 2

@@ -203,7 +203,7 @@ def _karpathy(name: str, folder: Path, file: str) -> Benchmark:
             names += [folder / "images" / image["filename"], folder / image["filename"]]
             picture = next((path for path in names if path.is_file()), None)
             if picture is None:
-                raise QueryError(f"the image {names[0]} of {place} is not there.")
+                raise QueryError(f"the image {names[0]} of {place} is missing.")
             benchmark.items += FileSource(picture).items()
             benchmark.captions.append([s["raw"].strip() for s in image["sentences"]][:CAPTIONS])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -139,8 +139,8 @@ def matching(dataset: Any, where: str) -> NDArray[np.int64]:
         missing = [name for name in METADATA if name not in dataset.schema.names]
         if any(re.search(rf"\b{name}\b", where) for name in missing):
             raise QueryError(
-                f"this library does not hold yet what the filter asks for: {where}  "
-                "(wordsight index FOLDER adds it, without embedding anew)"
+                f"this library has no data for this filter yet: {where}  "
+                "(wordsight index FOLDER adds it, without embedding again)"
             ) from None
         # Lance offers columns that are none of the user's business.
         said = re.sub(r" Did you mean '(root|hash|mtime_ns|vector|view)'\?", "", said)

@@ -110,7 +110,7 @@ def export(
     """
     to = Path(to)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise LibraryError(f"{to} is there already; name a new folder.")
+        raise LibraryError(f"{to} already exists; name a new folder.")
     count, batches = _scan(store, where, crops)
     making = to.with_name(f".{to.name}.partial")
     shutil.rmtree(making, ignore_errors=True)

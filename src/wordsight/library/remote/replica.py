@@ -115,14 +115,14 @@ class Replica:
                     after = State.parse(found.tag, found.data)
                 except (ValueError, KeyError, TypeError):
                     raise LibraryError(
-                        f"{self.url}/{RECORD} is damaged, or not of a library that wordsight "
-                        "made there; index into another place."
+                        f"{self.url}/{RECORD} is damaged or was not written by "
+                        "wordsight; index into another place."
                     ) from None
                 with contextlib.suppress(_Gone):
                     self._apply(before, after, near)
                     return True
             raise LibraryError(
-                f"objects that {self.url}/{RECORD} names are not there; index into another place."
+                f"objects that {self.url}/{RECORD} lists are missing; index into another place."
             )
 
     def _is_whole(self, state: State) -> bool:
@@ -166,7 +166,7 @@ class Replica:
         if _size(path) != file.size or _digest(path) != file.digest:
             path.unlink()
             raise LibraryError(
-                f"{self.url}/{file.key} does not hold what was written; run the same command again."
+                f"{self.url}/{file.key} differs from what was written; run the same command again."
             )
 
     @contextlib.contextmanager
