@@ -523,6 +523,39 @@ def test_the_verbs_take_a_url(
     assert table.count_rows() == 4  # by Lance itself, without wordsight
 
 
+def test_a_benchmark_is_read_where_it_lies(
+    bucket: str, s3: str, tmp_path: Path, model: ColourModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From a bucket and from a web server the figures are those of the same files on a disk."""
+    import urllib.request
+
+    from test_standard import write_classes, write_retrieval
+
+    from wordsight.evaluate.standard import measure, read_benchmark
+
+    at = bucket.removesuffix("/lib")
+    for name, write in (("told", write_retrieval), ("classes", write_classes)):
+        folder = write(tmp_path / name)
+        for file in (path for path in folder.rglob("*") if path.is_file()):
+            address = f"{s3}/{at.removeprefix('s3://')}/{name}/{file.relative_to(folder)}"
+            public = {"x-amz-acl": "public-read", "Content-Type": "application/x-tar"}
+            put = urllib.request.Request(address, file.read_bytes(), public, method="PUT")
+            urllib.request.urlopen(put, timeout=60).close()
+        here = measure(model, read_benchmark(f"wds:{folder}")).figures  # type: ignore[arg-type]
+        on_the_web = f"{s3}/{at.removeprefix('s3://')}/{name}"
+        for place in (f"{at}/{name}", f"{at}/{name}/:test", on_the_web, f"{on_the_web}:test"):
+            found = measure(model, read_benchmark(f"wds:{place}"))  # type: ignore[arg-type]
+            assert (found.figures, found.skipped) == (here, [])
+    evaluate = ("evaluate", "--model", "starter", "--benchmark")
+    for spec, words in (
+        (f"wds:{at}/nothing", "nothing/test/nshards.txt cannot be read: no such object"),
+        (f"wds:{on_the_web}:train", "classes/train/nshards.txt cannot be read: no such object"),
+        (f"flickr30k:{at}/told", "is read from a folder on this machine"),
+    ):
+        status, out, err = run(*evaluate, spec, capsys=capsys)
+        assert (status, out, words in err, err.count("\n")) == (2, "", True, 1), err
+
+
 def test_a_server_follows_what_is_written(bucket: str, on_machine: Machine) -> None:
     client = pytest.importorskip("fastapi.testclient")
     from wordsight import web

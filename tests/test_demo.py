@@ -77,7 +77,7 @@ def test_the_tour_of_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "classifying",
         "encoding photographs",
     ]
-    # No bird is among the twenty, and no piano; two of them are of each of the others.
+    # No bird is among the twenty, and no violin; two of them are of each of the others.
     verdicts = [search["verdict"] for search in facts["searches"]]
     assert verdicts.count("match") >= 4
     assert "match" not in verdicts[-2:]
@@ -85,7 +85,7 @@ def test_the_tour_of_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(facts["searches"]) == len(demo.PROMPTS)
     assert all(Path(picture).is_file() for picture in facts["pictures"])
     # What "No match" is shown with: a thing that none of the images is of.
-    assert drawn[-1].query == "a grand piano"
+    assert drawn[-1].query == "a violin"
     assert not drawn[-1].match
     assert any("accuracy" in line for line in said)
 

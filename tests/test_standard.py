@@ -46,8 +46,16 @@ def _shard(path: Path, members: dict[str, bytes]) -> None:
 
 @pytest.fixture
 def retrieval(tmp_path: Path) -> Path:
+    return write_retrieval(tmp_path / "wds")
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    return write_classes(tmp_path / "classes")
+
+
+def write_retrieval(folder: Path) -> Path:
     """Two shards; the caption of the last image is that of another colour."""
-    folder = tmp_path / "wds"
     (folder / "test").mkdir(parents=True)
     (folder / "dataset_type.txt").write_text("retrieval\n")
     (folder / "test/nshards.txt").write_text("2")
@@ -61,9 +69,8 @@ def retrieval(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def classes(tmp_path: Path) -> Path:
-    folder = tmp_path / "classes"
+def write_classes(folder: Path) -> Path:
+    """One shard; the class of the first image is wrong."""
     _shard(
         folder / "test/0.tar",
         {

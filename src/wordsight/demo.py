@@ -33,7 +33,7 @@ PROMPTS = (
     "a horse in a field",
     "a truck",
     "a bird",
-    "a grand piano",
+    "a violin",
 )
 _LABELS = "cifar10"
 _SCENES = 40
@@ -172,7 +172,7 @@ class _Tour:
         with self.show("searching"):
             results = library.search(list(PROMPTS), k=10)
             self.keep(_prompts_picture(library, results), "prompts.png")
-            # The last, a piano, is in none of the classes; of few images others may be refused too.
+            # The last, a violin, is in no class; of few images others may be refused too.
             missing = next((one for one in reversed(results) if one.verdict == "none"), None)
             if missing is not None:
                 closest = library.search(missing.query, k=5, anyway=True)

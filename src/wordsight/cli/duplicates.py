@@ -46,12 +46,13 @@ def duplicates(
     image of a group (marked *) is the suggested one to keep: it has the most pixels and is not
     blurred. Frames of videos are ignored. The first run reads all images once.
     """
-    from wordsight.duplicates import find, read_prints
+    from wordsight.duplicates import check_rate, find, read_prints
     from wordsight.library import Store
     from wordsight.library import find as find_library
 
     if as_json and (extra or zero):
         raise typer.BadParameter("choose one: --json or --extra (-0)")
+    check_rate(false_merge)  # before all images are read
     store = Store.open(library or find_library())
     with progress_bar("reading", "images") as progress:
         prints, skipped = read_prints(store, progress=progress)

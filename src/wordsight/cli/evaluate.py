@@ -53,7 +53,8 @@ _Benchmark = Annotated[
     typer.Option(
         metavar="NAME:DIR",
         help="Instead of a library, a standard benchmark: wds:DIR (CLIP_benchmark's layout; "
-        "wds:DIR:SPLIT), flickr30k:DIR or coco-karpathy:DIR (Karpathy's splits), with --model.",
+        "wds:DIR:SPLIT; DIR may be a URL), flickr30k:DIR or coco-karpathy:DIR (Karpathy's splits), "
+        "with --model.",
     ),
 ]
 _Run = Annotated[

@@ -75,7 +75,8 @@ def open_hit(library: Library, result: Result, number: int) -> None:
     if hit is None:
         raise WordsightError(f"there is no result {number}: {count(len(result.hits), 'result')}.")
     if Path(hit.path).is_file():
-        typer.launch(hit.path)
+        if typer.launch(hit.path):
+            raise WordsightError(f"no viewer could be started for {hit.path}.")
     else:  # in an archive
         library.image(hit).show(title=hit.path)
 

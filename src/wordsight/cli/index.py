@@ -301,6 +301,7 @@ def _watch(
 ) -> None:
     """Index again whenever something changes, until Ctrl-C; errors are said and stop nothing."""
     say(f"watching {', '.join(paths)} (Ctrl-C stops)")
+    gone = 0
     for _ in changes(paths, library.path):
         try:
             report = library.index_sources(_sources(paths), videos=videos, prune=prune)
@@ -308,8 +309,9 @@ def _watch(
         except WordsightError as error:
             say(f"wordsight: {error}")
             continue
-        if report.changed or (texts and texts.read):
-            print_report(report, texts, library.place, as_json)
+        if report.changed or report.gone != gone or (texts and texts.read):
+            print_report(report, texts, library.place, as_json, next_step=False)
+        gone = report.gone
 
 
 def _interval(every: str | None) -> Every | None:

@@ -270,6 +270,11 @@ def search(
 def _check(query: Sequence[str] | None, output: Output, *, exit_code: bool) -> None:
     """Refuse what does not go together. Raises WordsightError."""
     if query and len(query) > 1:
+        if output.form == "csv" and query[-1].lower().endswith(".csv"):
+            words, file = (shlex.quote(part) for part in (" ".join(query[:-1]), query[-1]))
+            raise WordsightError(
+                f"--csv prints to standard output; write: wordsight search {words} --csv > {file}"
+            )
         whole = shlex.quote(" ".join(query))
         raise WordsightError(f"put the query in quotes: wordsight search {whole}")
     if not query and (exit_code or output.copy_to or output.link_to or output.open_number):
