@@ -60,7 +60,8 @@ class Kinds:
         mine = np.einsum("qd,qnd->qn", queries, images)
         theirs = self.scale * (images @ self.vectors.T - mine[..., None])
         theirs[~np.broadcast_to(self.rivals(queries)[:, None], theirs.shape)] = -np.inf
-        return np.asarray(-np.logaddexp.reduce(theirs, axis=-1))
+        most = theirs.max(axis=-1, keepdims=True)
+        return np.asarray(-np.log(np.exp(theirs - most).sum(axis=-1)) - most[..., 0])
 
     def most_like(self, query: npt.NDArray[np.float32], images: npt.NDArray[np.float32]) -> int:
         """The place of the rival of a query [D] that images [n, D] look most like."""
