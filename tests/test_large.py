@@ -372,7 +372,7 @@ def test_recall_on_vectors_like_real_ones(data: Path, tmp_path: Path) -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     index = ApproximateIndex.build(vectors[:2000], np.array_split(vectors, 3))
     index.save(tmp_path / "index")
-    found = ApproximateIndex.load(tmp_path / "index").search(words, 200)
+    _, found = ApproximateIndex.load(tmp_path / "index").search(words, 200)
     best = np.argsort(-(words @ vectors.T), axis=1)[:, :10]
     shares = [len(set(a) & set(b)) / 10 for a, b in zip(found, best, strict=True)]
     assert np.mean(shares) > 0.98

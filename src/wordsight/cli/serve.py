@@ -14,6 +14,7 @@ from wordsight.cli.app import app, examples
 from wordsight.cli.console import count, print_json
 from wordsight.cli.opening import open_library
 from wordsight.errors import WordsightError, reason
+from wordsight.progress import waiting
 
 if TYPE_CHECKING:
     import socket
@@ -76,6 +77,15 @@ _AllowIndex = Annotated[
         file_okay=False,
     ),
 ]
+_Shards = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Search by a fleet: the index of a large library in N slices, each in a process of "
+        "the cluster of --ray.",
+    ),
+]
 
 
 @app.command(
@@ -85,6 +95,7 @@ _AllowIndex = Annotated[
         "wordsight serve --allow-index ~/Pictures",
         "wordsight serve --host 0.0.0.0 --token SECRET",
         "wordsight serve --public-url https://example.org/photos",
+        "wordsight serve --library big.lib --shards 4 --ray auto",
     )
 )
 def serve(
@@ -98,6 +109,8 @@ def serve(
     root_path: _RootPath = None,
     trusted_proxy: _TrustedProxy = None,
     allow_index: _AllowIndex = None,
+    shards: _Shards = None,
+    ray: options.RayOption = None,
     model: options.MovedModelOption = None,
     runtime: options.RuntimeOption = options.Runtime.auto,
     precision: options.PrecisionOption = options.Precision.auto,
@@ -120,6 +133,7 @@ def serve(
         raise WordsightError(
             f'the web page needs the package {error.name}: pip install "wordsight[web]"'
         ) from None
+    _check_fleet(shards, ray, allow_index)
     token = _checked_token(token)
     try:
         address = Address.of(public_url, root_path)
@@ -127,6 +141,9 @@ def serve(
         raise WordsightError(f"{error}.") from None
     proxies = [_network(proxy) for proxy in trusted_proxy or ()]
     opened = open_library(library, model, runtime, precision)
+    if shards:
+        with waiting("starting the fleet"):
+            opened.shard(shards, ray or "auto")
     listener = _listener(host, port)
     public_host = address.origin.host if address.origin else host
     if token is None and not LOOPBACK.issuperset({host, public_host}):
@@ -145,6 +162,15 @@ def serve(
     }
     _print_told(opened, told, behind_proxy=bool(address.origin), as_json=as_json)
     run(web, listener, proxies)
+
+
+def _check_fleet(
+    shards: int | None, ray: str | None, allow_index: Sequence[Path] | None
+) -> None:
+    if ray and not shards:
+        raise typer.BadParameter("say how many slices --ray holds: --shards N.")
+    if shards and allow_index:
+        raise typer.BadParameter("--allow-index does not go with --shards: index beside it.")
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -74,7 +74,7 @@ class Cluster:
             import ray
         except ImportError:
             raise WordsightError(
-                "indexing on a cluster needs Ray: pip install 'wordsight[ray]'"
+                "a cluster needs Ray: pip install 'wordsight[ray]'"
             ) from None
         self._ray = ray
         if ray.is_initialized():

@@ -1,0 +1,176 @@
+"""A large library searched by a fleet on Ray Serve: the answers of one process, whatever dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import ColourModel
+from PIL import Image
+from test_large import add_random
+
+import wordsight
+from wordsight.api import Library
+from wordsight.errors import LibraryError
+from wordsight.library.index import ann, large
+from wordsight.search import Result
+
+SLICES = 3
+WORDS = ["red", "a dog", "grand piano", "blue and white", "something else"]
+ASKED: list[tuple[list[Any], dict[str, Any]]] = [
+    (WORDS, {}),
+    (WORDS, {"crops": False}),
+    (WORDS, {"label": "l3"}),
+    (WORDS, {"rank_by": "z", "skip": 5}),
+    (['"red" - 0.5*"a dog"', '"red" + "blue"'], {}),
+    ([Image.new("RGB", (32, 32), "red")], {}),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_parts() -> Iterator[None]:
+    """Every library here is large, and its index has many parts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORDSIGHT_EXACT_MB", "0")
+        patch.setattr(ann, "PART", 128)
+        patch.setattr(large, "BLOCK", 128)
+        yield
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    ray = pytest.importorskip("ray", reason="make test-cloud installs it")
+    tests = str(Path(__file__).parent)
+    ray.init(
+        num_cpus=2,
+        log_to_driver=False,
+        include_dashboard=False,
+        runtime_env={"env_vars": {"PYTHONPATH": f"{tests}:{os.environ.get('PYTHONPATH', '')}"}},
+    )
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of which many score the same: each is there under two names."""
+    place = tmp_path_factory.mktemp("fleet") / "lib"
+    library = wordsight.create(place, ColourModel())
+    add_random(library, range(500), crops=2)
+    add_twice(library, range(500, 700))
+    return place
+
+
+def add_twice(library: Library, numbers: range) -> None:
+    images = [np.full((8, 8, 3), (n % 250, 20, 20), np.uint8) for n in numbers]
+    for name in ("one", "two"):
+        library.add(images, [f"{n} {name}" for n in numbers])
+
+
+@pytest.fixture(scope="module")
+def fleet(ray: Any, place: Path) -> Iterator[Library]:
+    library = wordsight.open(place, ColourModel())
+    library.shard(SLICES)
+    yield library
+    assert library.store.fleet is not None
+    library.store.fleet.close()
+
+
+def answers(library: Library) -> list[Result]:
+    return [
+        result
+        for queries, options in ASKED
+        for result in library.search(queries, k=20, anyway=True, **options)
+    ]
+
+
+def assert_same(ours: Result, theirs: Result) -> None:
+    assert ours.hits == theirs.hits
+    assert ours.decision == theirs.decision
+    assert ours.likeness == theirs.likeness
+    assert (ours.verdict, ours.count, ours.top_z) == (theirs.verdict, theirs.count, theirs.top_z)
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.1)
+    pytest.fail(f"waited a minute for: {what}")
+
+
+def replicas() -> list[int]:
+    found = subprocess.run(["pgrep", "-f", "ray::.*Holder|ray::ServeReplica"], capture_output=True, check=False)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def test_a_fleet_answers_as_one_process(fleet: Library, place: Path) -> None:
+    alone = answers(wordsight.open(place, ColourModel()))
+    together = answers(fleet)
+    for ours, theirs in zip(together, alone, strict=True):
+        assert_same(ours, theirs)
+        assert not ours.to_json()["partial"]
+    scores = [hit.score for result in together for hit in result.hits]
+    assert len(set(scores)) < len(scores)  # there were ties
+
+
+def test_a_replica_that_dies_is_left_out_until_it_is_there_again(
+    fleet: Library, place: Path
+) -> None:
+    alone = wordsight.open(place, ColourModel()).search(WORDS, k=300, anyway=True)
+    os.kill(replicas()[0], signal.SIGKILL)
+    partial = fleet.search(WORDS, k=300, anyway=True)
+    for some, all_ in zip(partial, alone, strict=True):
+        told = some.to_json()
+        assert told["partial"]
+        assert 0.5 < told["answered"] < 0.8
+        assert f"only {told['answered']:.0%} of the library answered" in told["notices"][0]
+        ranked = [hit.id for hit in all_.hits]
+        there = [hit.id for hit in some.hits if hit.id in ranked]
+        assert there == [image for image in ranked if image in there]
+    def whole() -> bool:
+        return fleet.search("red").answered == 1
+    until(whole, "the replica to be there again")
+    for ours, theirs in zip(fleet.search(WORDS, k=300, anyway=True), alone, strict=True):
+        assert_same(ours, theirs)
+
+
+def test_a_new_version_is_rolled_out_without_a_failed_search(
+    fleet: Library, place: Path
+) -> None:
+    found: list[Result] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            found.append(fleet.search("red", anyway=True))
+
+    writer = wordsight.open(place, ColourModel())
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        (new,) = writer.add([np.full((8, 8, 3), (220, 20, 20), np.uint8)], ["the reddest"])
+        until(lambda: found[-1].hits[0].id == new, "the new version")
+        writer.remove([new])
+        writer.compact()  # the files of the version that is searched are gone
+        until(lambda: found[-1].hits[0].id != new, "the version after it")
+        assert asking.is_alive()
+    finally:
+        over.set()
+        asking.join()
+    assert {result.answered for result in found} == {1.0}
+    for ours, theirs in zip(answers(fleet), answers(wordsight.open(place, ColourModel())), strict=True):
+        assert_same(ours, theirs)
