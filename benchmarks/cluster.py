@@ -1,12 +1,16 @@
-"""Indexing on a Ray cluster beside a plain run, and what is lost when processes are killed.
+"""Indexing on a Ray cluster beside a plain run, what is lost when processes are killed, and fleets.
 
-    python -m benchmarks.cluster [--images 2000] [--rounds 3] [--kills 10] [--driver-kills 3]
+    python -m benchmarks.cluster [--only speed driver kills fleet] [--images 2000] [--rounds 3]
+        [--kills 10] [--driver-kills 3] [--data DATA] [--views 4000000] [--slices 4] [--keep DIR]
 
-Needs ``pip install 'wordsight[ray]'``. Indexes CIFAR-10 images with the starter model, on a cluster
+Needs ``pip install 'wordsight[ray]'``. *speed*, *driver*, *kills*: indexes CIFAR-10 images with the starter model, on a cluster
 of this machine's cores: one worker beside a plain run with one thread, two workers beside one with
 two, in turn. Images a second are counted from the first that was done, so starting is left out.
 Then what one driver can take in, when answers come at once; and as many random kills of workers and
-of the driver as asked, with the rows that are lost or twice.
+of the driver as asked, with the rows that are lost or twice. *fleet*: a large library of synthetic
+views (``benchmarks/synthetic.py``; DATA is the folder of the data packs) searched by one process and
+by a fleet on this machine, in turn: 200 queries, how many get the same hits and decision, and
+milliseconds of both and of the difference. Libraries are made in ``--keep``, or found there.
 """
 
 from __future__ import annotations
@@ -147,33 +151,85 @@ def kill(folder: Path, count: int, kills: int, drivers: int) -> dict[str, int]:
     return {**done, "lost": count - len(set(ids)), "twice": len(ids) - len(set(ids))}
 
 
+def fleet(place: Path, data: Path, views: int, slices: int, queries: int = 200) -> dict[str, Any]:
+    """One process and a fleet over one library, asked in turn; milliseconds are medians."""
+    from benchmarks import synthetic
+    from wordsight.api import Library
+    from wordsight.library import Store
+
+    os.environ["WORDSIGHT_EXACT_MB"] = "0"  # else small ones would be read into memory
+    if not place.exists():
+        synthetic.fill(place, data, views)
+    words = synthetic.Words(data)
+    alone, together = (Library(Store.open(place), words) for _ in range(2))  # type: ignore[arg-type]
+    together.shard(slices)
+    found: dict[str, Any] = {"views": views, "slices": slices}
+    times: list[tuple[float, float]] = []
+    hits = decisions = 0
+    for prompt in [*words.prompts[-3:], *words.prompts[:queries]]:  # three to begin with
+        taken, results = [], []
+        for library in (alone, together) if len(times) % 2 else (together, alone):
+            started = time.perf_counter()
+            results.append(library.search(prompt, anyway=True))
+            taken.append((time.perf_counter() - started) * 1000)
+        assert results[0].answered == results[1].answered == 1
+        times.append((taken[0], taken[1]) if len(times) % 2 else (taken[1], taken[0]))
+        hits += results[0].hits == results[1].hits
+        decisions += results[0].decision == results[1].decision
+    one, many = np.array(times[3:]).T
+    found |= {"same_hits": hits - 3, "same_decisions": decisions - 3, "queries": queries}
+    found |= {"one_p50": float(np.median(one)), "fleet_p50": float(np.median(many))}
+    found["difference_p50"] = float(np.median(many - one))
+    assert together.store.fleet is not None
+    together.store.fleet.close()
+    return found
+
+
 def main() -> None:
     """Measure and print."""
-    arguments = parser(__doc__)
+    arguments = parser(__doc__, optional="data")
+    parts = ("speed", "driver", "kills", "fleet")
+    arguments.add_argument("--only", choices=parts, nargs="+", default=parts)
     arguments.add_argument("--images", type=int, default=2000)
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--kills", type=int, default=10)
     arguments.add_argument("--driver-kills", type=int, default=3)
+    arguments.add_argument("--views", type=int, default=4_000_000)
+    arguments.add_argument("--slices", type=int, default=4)
+    arguments.add_argument("--keep", type=Path, help="where the fleet's library is, or stays")
     options = arguments.parse_args()
     figures: dict[str, Any] = {"images": options.images}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for n in (1, 2):
-            ratios = []
-            for _ in range(options.rounds):
-                plain = speed(folder, options.images, threads=n, workers=0)
-                ratios.append(speed(folder, options.images, threads=1, workers=n) / plain)
-            figures[f"workers_{n}"] = statistics.median(ratios)
-            print(f"{n} worker(s) against {n} thread(s): {figures[f'workers_{n}']:.2f}", flush=True)
-        figures["driver_images_per_second"] = driver_rate(folder, 100_000)
-        print(
-            f"one driver takes in {figures['driver_images_per_second']:,.0f} images/s", flush=True
-        )
-        figures |= kill(folder, options.images, options.kills, options.driver_kills)
-        print(
-            f"{figures['workers']} workers and {figures['drivers']} drivers killed over "
-            f"{options.images:,} images: {figures['lost']} lost, {figures['twice']} twice"
-        )
+        if "speed" in options.only:
+            for n in (1, 2):
+                ratios = []
+                for _ in range(options.rounds):
+                    plain = speed(folder, options.images, threads=n, workers=0)
+                    ratios.append(speed(folder, options.images, threads=1, workers=n) / plain)
+                figures[f"workers_{n}"] = statistics.median(ratios)
+                each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+                median = figures[f"workers_{n}"]
+                print(f"{n} worker(s) against {n} thread(s): {median:.2f} ({each})", flush=True)
+        if "driver" in options.only:
+            rate = figures["driver_images_per_second"] = driver_rate(folder, 100_000)
+            print(f"one driver takes in {rate:,.0f} images/s", flush=True)
+        if "kills" in options.only:
+            figures |= kill(folder, options.images, options.kills, options.driver_kills)
+            print(
+                f"{figures['workers']} workers and {figures['drivers']} drivers killed over "
+                f"{options.images:,} images: {figures['lost']} lost, {figures['twice']} twice"
+            )
+        if "fleet" in options.only:
+            place = (options.keep or folder) / f"{options.views}.lib"
+            figures["fleet"] = fleet(place, options.data, options.views, options.slices)
+            print(
+                "{views:,} views in {slices} slices: {same_hits} and {same_decisions} of {queries} "
+                "queries get the hits and the decision of one process; p50 {one_p50:.1f} ms by "
+                "one process, {fleet_p50:.1f} ms by the fleet, {difference_p50:+.1f} ms".format(
+                    **figures["fleet"]
+                )
+            )
     finish(options, figures)
 
 

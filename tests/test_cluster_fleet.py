@@ -53,13 +53,8 @@ def small_parts() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     ray = pytest.importorskip("ray", reason="make test-cloud installs it")
-    tests = str(Path(__file__).parent)
-    ray.init(
-        num_cpus=2,
-        log_to_driver=False,
-        include_dashboard=False,
-        runtime_env={"env_vars": {"PYTHONPATH": f"{tests}:{os.environ.get('PYTHONPATH', '')}"}},
-    )
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
     yield ray
     ray.shutdown()
 
@@ -112,8 +107,10 @@ def until(condition: Callable[[], bool], what: str) -> None:
     pytest.fail(f"waited a minute for: {what}")
 
 
-def replicas() -> list[int]:
-    found = subprocess.run(["pgrep", "-f", "ray::.*Holder|ray::ServeReplica"], capture_output=True, check=False)
+def replicas(name: str = "") -> list[int]:
+    """Processes of the replicas of an application."""
+    pattern = f"ray::ServeReplica:{name}"
+    found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, check=False)
     return [int(pid) for pid in found.stdout.split()]
 
 
@@ -141,16 +138,16 @@ def test_a_replica_that_dies_is_left_out_until_it_is_there_again(
         ranked = [hit.id for hit in all_.hits]
         there = [hit.id for hit in some.hits if hit.id in ranked]
         assert there == [image for image in ranked if image in there]
+
     def whole() -> bool:
         return fleet.search("red").answered == 1
+
     until(whole, "the replica to be there again")
     for ours, theirs in zip(fleet.search(WORDS, k=300, anyway=True), alone, strict=True):
         assert_same(ours, theirs)
 
 
-def test_a_new_version_is_rolled_out_without_a_failed_search(
-    fleet: Library, place: Path
-) -> None:
+def test_a_new_version_is_rolled_out_without_a_failed_search(fleet: Library, place: Path) -> None:
     found: list[Result] = []
     over = threading.Event()
 
@@ -172,5 +169,74 @@ def test_a_new_version_is_rolled_out_without_a_failed_search(
         over.set()
         asking.join()
     assert {result.answered for result in found} == {1.0}
-    for ours, theirs in zip(answers(fleet), answers(wordsight.open(place, ColourModel())), strict=True):
+    for ours, theirs in zip(
+        answers(fleet), answers(wordsight.open(place, ColourModel())), strict=True
+    ):
         assert_same(ours, theirs)
+
+
+@pytest.fixture
+def served(ray: Any, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """``wordsight serve --shards 2`` over a library of 300 pictures, and where it is."""
+    library = wordsight.create(tmp_path / "lib", "starter")
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (16, 16, 3), np.uint8) for _ in range(300)]
+    library.add(pictures, [f"picture {n}" for n in range(300)])
+    command = [sys.executable, "-m", "wordsight", "serve", "--library", str(library.path)]
+    serving = subprocess.Popen(
+        [*command, "--shards", "2", "--ray", "auto", "--port", "0", "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address},
+    )
+    assert serving.stdout is not None
+    told = json.loads(serving.stdout.readline())
+    yield told["api"], serving
+    serving.send_signal(signal.SIGINT)
+    serving.wait()
+    assert not replicas(f"wordsight-{library.store.record['id']}")
+
+
+def get(api: str, path: str, method: str = "GET") -> tuple[int, Any]:
+    request = urllib.request.Request(f"{api}/{path}", method=method)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_the_page_and_the_api_in_front_of_a_fleet(served: tuple[str, Any]) -> None:
+    api, _ = served
+    question = "search?" + urllib.parse.urlencode({"q": "a noisy picture", "anyway": True, "k": 20})
+    status, answer = get(api, question)
+    assert (status, answer["partial"], answer["answered"], len(answer["hits"])) == (
+        200,
+        False,
+        1,
+        20,
+    )
+    status, alike = get(api, f"search?like={answer['hits'][0]['id']}&anyway=true")
+    assert status == 404 or alike["partial"] is False
+    status, problem = get(api, "evaluation", "POST")
+    assert (status, "a fleet answers searches alone" in problem["detail"]) == (501, True)
+    app = api and [pid for pid in replicas("wordsight-") if pid]
+    os.kill(app[-1], signal.SIGKILL)
+    until(lambda: get(api, question)[1]["partial"], "the replica to be missed")
+    until(lambda: not get(api, question)[1]["partial"], "the replica to be there again")
+
+
+def test_what_cannot_be_cut_is_refused_in_a_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = wordsight.open(place, ColourModel())
+    with pytest.raises(LibraryError, match="cannot be cut into 500 slices"):
+        library.shard(500)
+    monkeypatch.setenv("WORDSIGHT_EXACT_MB", "1024")
+    with pytest.raises(LibraryError, match="fits into the memory of one process"):
+        wordsight.open(place, ColourModel()).shard(2)
+
+
+def test_a_fleet_reads_no_library_into_memory(fleet: Library) -> None:
+    with pytest.raises(LibraryError, match="searched by a fleet"):
+        fleet.vectors()

@@ -164,9 +164,7 @@ def serve(
     run(web, listener, proxies)
 
 
-def _check_fleet(
-    shards: int | None, ray: str | None, allow_index: Sequence[Path] | None
-) -> None:
+def _check_fleet(shards: int | None, ray: str | None, allow_index: Sequence[Path] | None) -> None:
     if ray and not shards:
         raise typer.BadParameter("say how many slices --ray holds: --shards N.")
     if shards and allow_index:

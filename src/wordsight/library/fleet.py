@@ -18,7 +18,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -244,9 +244,7 @@ def _deploy(app: str, store: Store, slices: int) -> list[Any]:
     )
     place = str(store.place)
     names = [f"slice-{n}" for n in range(slices)]
-    others = [
-        kind.options(name=name).bind(place, (n, slices)) for n, name in enumerate(names) if n
-    ]
+    others = [kind.options(name=name).bind(place, (n, slices)) for n, name in enumerate(names) if n]
     try:
         serve.start(proxy_location="Disabled")
         serve.run(
