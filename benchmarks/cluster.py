@@ -3,14 +3,16 @@
     python -m benchmarks.cluster [--only speed driver kills fleet] [--images 2000] [--rounds 3]
         [--kills 10] [--driver-kills 3] [--data DATA] [--views 4000000] [--slices 4] [--keep DIR]
 
-Needs ``pip install 'wordsight[ray]'``. *speed*, *driver*, *kills*: indexes CIFAR-10 images with the starter model, on a cluster
-of this machine's cores: one worker beside a plain run with one thread, two workers beside one with
-two, in turn. Images a second are counted from the first that was done, so starting is left out.
-Then what one driver can take in, when answers come at once; and as many random kills of workers and
-of the driver as asked, with the rows that are lost or twice. *fleet*: a large library of synthetic
-views (``benchmarks/synthetic.py``; DATA is the folder of the data packs) searched by one process and
-by a fleet on this machine, in turn: 200 queries, how many get the same hits and decision, and
-milliseconds of both and of the difference. Libraries are made in ``--keep``, or found there.
+Needs ``pip install 'wordsight[ray]'``.
+
+*speed*: indexes CIFAR-10 images with the starter model, on a cluster of this machine's cores: one
+worker beside a plain run with one thread, two workers beside one with two, in turn. Images a second
+are counted from the first that was done, so starting is left out. *driver*: what one driver can
+take in, when answers come at once. *kills*: as many random kills of workers and of the driver as
+asked, with the rows that are lost or twice. *fleet*: a large library of synthetic views
+(``benchmarks/synthetic.py``; DATA is the folder of the data packs) searched by one process and by a
+fleet on this machine, in turn: 200 queries, how many get the same hits and decision, and
+milliseconds of both and of the difference. The library is made in ``--keep``, or found there.
 """
 
 from __future__ import annotations

@@ -53,8 +53,9 @@ def small_parts() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     ray = pytest.importorskip("ray", reason="make test-cloud installs it")
+    own = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": 2, "include_dashboard": False}
     os.environ.setdefault("RAY_worker_niceness", "0")
-    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
+    ray.init(log_to_driver=False, **own)
     yield ray
     ray.shutdown()
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY = 1.0  # seconds
 _PATIENCE = 60.0  # seconds for the first answer of all, or for a version to come
-_LATE = 3  # times as long as the first answer took, and a second more, the others are waited for
+LATE = 3  # times as long as the first answer took, and a second more, the others are waited for
 _NUMBERS = 28  # bytes a view beside its codes: see table.NUMBERS
 
 Version = tuple[str, int]
@@ -176,7 +176,7 @@ class Fleet:
         }
         began = time.monotonic()
         done, waiting = wait(asked, _PATIENCE, FIRST_COMPLETED)
-        rest, late = wait(waiting, 1 + _LATE * (time.monotonic() - began))
+        rest, late = wait(waiting, 1 + LATE * (time.monotonic() - began))
         answers = {asked[one]: one.result() for one in [*done, *rest]}
         found = [n for n in sorted(answers) if answers[n] is not None]
         for n in (asked[one] for one in late):
