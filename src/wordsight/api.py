@@ -247,8 +247,9 @@ class Library:
         LibraryError where the library is too small for it, or the fleet does not start.
         """
         from wordsight.indexing.cluster import Cluster
-        from wordsight.library.fleet import Fleet
+        from wordsight.library.fleet import Fleet, check
 
+        check(self.store, shards)
         if isinstance(cluster, str):
             Cluster(cluster)  # connects
         self.store.search_by(Fleet(self.store, shards))

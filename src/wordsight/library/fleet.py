@@ -13,6 +13,7 @@ those that hold nothing are not asked, and a new version is searched when all of
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import threading
 import time
@@ -91,17 +92,37 @@ class Holder:
         return None if found is None else await asyncio.to_thread(getattr(found, name), *args)
 
 
+def check(store: Store, slices: int) -> None:
+    """Raise LibraryError for a library that is not cut into so many slices, or without Serve."""
+    try:
+        import ray.serve  # noqa: F401
+    except ImportError:
+        raise LibraryError("a fleet needs Ray Serve: pip install 'wordsight[fleet]'") from None
+    newest = newest_version(store)
+    if newest is None or not store.is_large:
+        raise LibraryError(
+            f"the library {store.place} fits into the memory of one process, which searches it "
+            "faster; serve it without --shards (WORDSIGHT_EXACT_MB says from which size on it "
+            "does not)."
+        )
+    parts = parts_of(index_file(store.path, newest[1]))
+    if not 1 <= slices <= parts:
+        raise LibraryError(
+            f"the index of the library {store.place} has {parts:,} parts and cannot be cut into "
+            f"{slices:,} slices; give --shards a number from 1 to {parts:,}."
+        )
+
+
 class Fleet:
     """The replicas that search a library, and which of its versions they search.
 
-    Ray must be connected (:class:`wordsight.indexing.cluster.Cluster`). Raises LibraryError where
-    the library is not large enough to be cut so, or the replicas cannot be started.
+    Ray must be connected (:class:`wordsight.indexing.cluster.Cluster`), and the library such that
+    :func:`check` lets it pass. Raises LibraryError where the replicas cannot be started.
     """
 
     def __init__(self, store: Store, slices: int) -> None:
         from wordsight.library.store import Store as Watching
 
-        _check(store, slices)
         self.place = store.place
         self._store = Watching.open(store.place)  # its own: a store is not for several threads
         self._app = f"wordsight-{self._store.record.get('id')}"
@@ -113,6 +134,8 @@ class Fleet:
         self._over = threading.Event()
         self.close = weakref.finalize(self, _end, self._app, self._over)
         """Ends the replicas; so does the end of the process."""
+        self.close.atexit = False
+        atexit.register(self.close)  # now: before Ray's own, which would cut the connection
         threading.Thread(target=_watch, args=(weakref.ref(self), self._over), daemon=True).start()
 
     @property
@@ -210,23 +233,6 @@ def _watch(fleet: weakref.ref[Fleet], over: threading.Event) -> None:
             watched.look()
         del watched
         over.wait(_LOOK_EVERY)
-
-
-def _check(store: Store, slices: int) -> None:
-    """Raise LibraryError for a library that is not cut into so many slices."""
-    newest = newest_version(store)
-    if newest is None or not store.is_large:
-        raise LibraryError(
-            f"the library {store.place} fits into the memory of one process, which searches it "
-            "faster; serve it without --shards (WORDSIGHT_EXACT_MB says from which size on it "
-            "does not)."
-        )
-    parts = parts_of(index_file(store.path, newest[1]))
-    if not 1 <= slices <= parts:
-        raise LibraryError(
-            f"the index of the library {store.place} has {parts:,} parts and cannot be cut into "
-            f"{slices:,} slices; give --shards a number from 1 to {parts:,}."
-        )
 
 
 def _deploy(app: str, store: Store, slices: int) -> list[Any]:
