@@ -53,9 +53,8 @@ def small_parts() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     ray = pytest.importorskip("ray", reason="make test-cloud installs it")
-    own = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": 2, "include_dashboard": False}
     os.environ.setdefault("RAY_worker_niceness", "0")
-    ray.init(log_to_driver=False, **own)
+    ray.init(log_to_driver=False, include_dashboard=False)
     yield ray
     ray.shutdown()
 
@@ -108,9 +107,9 @@ def until(condition: Callable[[], bool], what: str) -> None:
     pytest.fail(f"waited a minute for: {what}")
 
 
-def replicas(name: str = "") -> list[int]:
-    """Processes of the replicas of an application."""
-    pattern = f"ray::ServeReplica:{name}"
+def replicas(library: Library) -> list[int]:
+    """Processes of the replicas that search a library."""
+    pattern = f"ray::ServeReplica:wordsight-{library.store.record['id']}"
     found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, check=False)
     return [int(pid) for pid in found.stdout.split()]
 
@@ -129,7 +128,7 @@ def test_a_replica_that_dies_is_left_out_until_it_is_there_again(
     fleet: Library, place: Path
 ) -> None:
     alone = wordsight.open(place, ColourModel()).search(WORDS, k=300, anyway=True)
-    os.kill(replicas()[0], signal.SIGKILL)
+    os.kill(replicas(fleet)[0], signal.SIGKILL)
     partial = fleet.search(WORDS, k=300, anyway=True)
     for some, all_ in zip(partial, alone, strict=True):
         told = some.to_json()
@@ -156,15 +155,18 @@ def test_a_new_version_is_rolled_out_without_a_failed_search(fleet: Library, pla
         while not over.is_set():
             found.append(fleet.search("red", anyway=True))
 
+    def has_new() -> bool:
+        return bool(found) and new in [hit.id for hit in found[-1].hits]
+
     writer = wordsight.open(place, ColourModel())
     asking = threading.Thread(target=ask)
     asking.start()
     try:
         (new,) = writer.add([np.full((8, 8, 3), (220, 20, 20), np.uint8)], ["the reddest"])
-        until(lambda: found[-1].hits[0].id == new, "the new version")
+        until(has_new, "the new version")
         writer.remove([new])
         writer.compact()  # the files of the version that is searched are gone
-        until(lambda: found[-1].hits[0].id != new, "the version after it")
+        until(lambda: not has_new(), "the version after it")
         assert asking.is_alive()
     finally:
         over.set()
@@ -177,8 +179,9 @@ def test_a_new_version_is_rolled_out_without_a_failed_search(fleet: Library, pla
 
 
 @pytest.fixture
-def served(ray: Any, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """``wordsight serve --shards 2`` over a library of 300 pictures, and where it is."""
+def served(tmp_path: Path) -> Iterator[tuple[str, Library]]:
+    """The API of ``wordsight serve --shards 2`` over a library of 300 pictures."""
+    pytest.importorskip("ray", reason="make test-cloud installs it")
     library = wordsight.create(tmp_path / "lib", "starter")
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (16, 16, 3), np.uint8) for _ in range(300)]
@@ -188,14 +191,14 @@ def served(ray: Any, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str
         [*command, "--shards", "2", "--ray", "auto", "--port", "0", "--json"],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address},
     )
     assert serving.stdout is not None
     told = json.loads(serving.stdout.readline())
-    yield told["api"], serving
+    assert len(replicas(library)) == 2
+    yield told["api"], library
     serving.send_signal(signal.SIGINT)
     serving.wait()
-    assert not replicas(f"wordsight-{library.store.record['id']}")
+    until(lambda: not replicas(library), "the replicas to end")
 
 
 def get(api: str, path: str, method: str = "GET") -> tuple[int, Any]:
