@@ -161,7 +161,11 @@ def serve(
         "listens": listens,
     }
     _print_told(opened, told, behind_proxy=bool(address.origin), as_json=as_json)
-    run(web, listener, proxies)
+    try:
+        run(web, listener, proxies)
+    finally:
+        if opened.store.fleet is not None:
+            opened.store.fleet.close()
 
 
 def _check_fleet(shards: int | None, ray: str | None, allow_index: Sequence[Path] | None) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import logging
 import threading
 import time
 import weakref
@@ -239,6 +240,7 @@ def _deploy(app: str, store: Store, slices: int) -> list[Any]:
     """Start the replicas, and wait until they hold their slices; handles of them."""
     from ray import serve
 
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     newest = newest_version(store)
     assert newest is not None
     size = index_file(store.path, newest[1]).stat().st_size + _NUMBERS * store.count_views()
