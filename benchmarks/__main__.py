@@ -33,13 +33,11 @@ scale --views 1000 10000 100000 1000000 10000000
 warm_query
 encoder
 pipeline
-colours
 rerun
 memory --model vit starter
 rclip --photos 1000 --small 2000 --runs 1
 cifar10
 serve
-coco_captions
 scenes
 no_match_study --model starter
 video

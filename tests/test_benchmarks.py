@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from pathlib import Path
@@ -12,8 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import colours, common, machine, photographs, scale, synthetic, tables
-from wordsight.images import open_image
+from benchmarks import common, machine, photographs, scale, synthetic, tables
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -144,21 +142,6 @@ def test_the_exact_nearest_in_blocks(
     ids, vectors = library.vectors()
     order = np.argsort(-(words.vectors[:20] @ vectors.T), axis=1)[:, : scale.K]
     assert found == [[ids[place] for place in row] for row in order]
-
-
-def test_profiles_are_put_in_and_the_pixels_left() -> None:
-    file = io.BytesIO()
-    Image.linear_gradient("L").convert("RGB").save(file, "JPEG")
-    plain = np.asarray(open_image(file.getvalue()), int)
-    for name, profile in colours.PROFILES.items():
-        data = colours.with_profile(file.getvalue(), profile)
-        assert Image.open(io.BytesIO(data)).info.get("icc_profile") == profile
-        difference = np.abs(np.asarray(open_image(data), int) - plain)
-        assert difference.max() <= (1 if name == "Display P3" else 0), name  # grey stays grey
-    file = io.BytesIO()
-    Image.new("RGB", (32, 32), (200, 60, 60)).save(file, "JPEG")
-    wide = open_image(colours.with_profile(file.getvalue(), colours.PROFILES["Display P3"]))
-    assert np.asarray(wide)[9, 9, 0] > 210  # the same numbers are a stronger red
 
 
 def test_photographs_held_out_are_none_of_the_pack_and_hold_what_their_captions_say(

@@ -400,12 +400,26 @@ def test_moments_play_in_place(open_page: Any) -> None:
         "still": "static/icon.svg", "media": "api/v1/media/0123456789abcdef#t=83.48,91.20",
     }  # fmt: skip
     change(page, lambda told: told["hits"][0].update(path="/videos/front.mp4::t=85.000"))
-    page.route("**/api/v1/moments?q=red", lambda r: r.fulfill(**told(200, moments=[moment])))
+    scores = {
+        "video": "/videos/front.mp4",
+        "times": [0, 80, 95], "untils": [80, 95, 4000], "z": [0, 9, -1],
+    }  # fmt: skip
+    answer = told(200, moments=[{**moment, "best": 85}], series=[scores], least=4.5)
+    page.route("**/api/v1/moments?q=red", lambda r: r.fulfill(**answer))
     page.route("**/api/v1/media/*", lambda r: r.fulfill(status=206, content_type="video/mp4"))
     find(page, "red")
     expect(page.locator("#hits img").first).to_have_attribute("alt", "1: front.mp4, 1:25")
+    expect(hits(page).first.locator(".time")).to_have_text("1:25")
     page.get_by_role("button", name="Play front.mp4, 1:23 to 1:31").click()
     expect(page.locator("#moments video")).to_have_attribute("src", moment["media"])
+    # The scores over time below it can be moved along, with keys too.
+    place = page.get_by_role("slider", name="Time in front.mp4")
+    expect(place).to_have_value("85")
+    expect(page.locator("#moments path")).to_have_attribute(
+        "d", "M0.0 40.0H8.0L8.0 2.0H9.5L9.5 40.0H400.0"
+    )
+    place.fill("3725")
+    expect(place).to_have_attribute("aria-valuetext", "1:02:05")
 
 
 def test_filters_are_chips(open_page: Any, shoot: Any) -> None:
@@ -698,6 +712,9 @@ def test_what_a_photograph_says_of_itself(open_page: Any) -> None:
     page.goto(page.url + f"#{first['images'][0]['id']}")
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("Camera Two")
+    expect(dialog).to_contain_text("2022-01-01 12:00:00")
+    # The same where the picture is opened by its address, beside hits that it is not among.
+    page.goto(page.url.split("?")[0] + f"?q=green&label=green#{first['images'][0]['id']}")
     expect(dialog).to_contain_text("2022-01-01 12:00:00")
     expect(dialog).not_to_contain_text("48.2")
     assert not any("location" in url for url in asked)

@@ -232,9 +232,10 @@ def test_commands_of_the_prompt(
     run: Cli, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = photos(red=3, blue=3)
-    (folder / "sky").mkdir()
-    for path in folder.glob("blue-*.png"):
-        path.rename(folder / "sky" / path.name)
+    for label, color in (("sky", "blue"), ("rose", "red")):
+        (folder / label).mkdir()
+        for path in folder.glob(f"{color}-*.png"):
+            path.rename(folder / label / path.name)
     run("index", folder)
     opened: list[str] = []
     monkeypatch.setattr("typer.launch", opened.append)
@@ -255,8 +256,12 @@ def test_commands_of_the_prompt(
     assert [line.split()[0] for line in closest.splitlines() if "photos" in line] == list("1234")
     say("red", ":open 2")
     assert Path(opened[0]).name.startswith("red-")
-    assert all("sky" in line for line in say(":label sky", "red", ":anyway").out.splitlines()[-2:])
+    sky = say(":label sky", "red", ":anyway").out.splitlines()[-2:]
+    assert ["sky" in line for line in sky] == [True, True]
     assert "red-" in say(":label sky", "red", ":label").out
+    kept = say("red", ":label sea", ":more")
+    assert "no image in the library has the label 'sea': there are rose, sky." in kept.err
+    assert kept.out == say("red", ":more").out
     assert say("red", ":save grid.png").err == "(3 match; :more shows more.)\nSaved grid.png.\n"
     assert Image.open(tmp_path / "grid.png").width > 300
 
@@ -269,7 +274,7 @@ def test_commands_of_the_prompt(
         ("red\n:open 9", "for example: :open 1"),
         ("red\n:save", "for example: :save grid.png"),
         ("red\n:save x.doc", "use one of"),
-        (":label nowhere\nred", "no image in the library has the label"),
+        (":label nowhere", "no image in the library has the label 'nowhere': none of them has"),
     ],
 )
 def test_commands_say_what_to_type(run: Cli, photos: Photos, line: str, message: str) -> None:

@@ -305,6 +305,8 @@ def test_on_the_command_line(
     assert run("index", "cams", "--every", "2", "--json") == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["indexed"], answer["videos"], answer["notices"]) == (3, 1, [])
+    assert run("index", "cams", "--library", "other", "--every", "2") == 0
+    assert "3 images indexed, 1 video read, 0 unchanged in" in capsys.readouterr().out
     assert run("index", "cams", "--every", "never") == 2
     assert "--every never is no interval" in capsys.readouterr().err
     assert run("search", "blue", "--library", "cams", "--copy-to", "out") == 0

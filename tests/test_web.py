@@ -1094,6 +1094,7 @@ def test_location_and_other_metadata_stay_here(
     assert details["location"] is None
     found = client.get("/api/v1/search?q=red&k=50&anyway=true").json()["hits"]
     (known,) = [hit["metadata"] for hit in found if hit["id"] == entry.id]
+    assert known == details["metadata"]
     assert known == {
         "media": "photo",
         "orientation": "landscape",

@@ -57,6 +57,7 @@ def _print_indexed(report: IndexReport, place: Path | str) -> None:
     else:
         done = [
             f"{count(report.indexed, 'image')} indexed",
+            *([f"{count(report.videos, 'video')} read"] if report.videos else []),
             f"{report.unchanged} unchanged",
             *([f"{report.relabelled} of them with a new label"] if report.relabelled else []),
             *([f"{report.described} of them now with metadata"] if report.described else []),

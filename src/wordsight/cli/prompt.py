@@ -10,6 +10,7 @@ from wordsight import __version__
 from wordsight.cli.console import check_files, check_pictures, nearby, say
 from wordsight.cli.hits import open_hit
 from wordsight.errors import WordsightError
+from wordsight.library.filters import unknown_label
 from wordsight.paths import expanded
 
 if TYPE_CHECKING:
@@ -103,6 +104,9 @@ class Session:
         open_hit(self._library, self._last(), int(number))
 
     def _choose(self, label: str) -> None:
+        labels = self._library.store.labels().values() if label else ()
+        if label and label not in labels:
+            raise WordsightError(unknown_label(label, labels))
         self._label = label or None
         say(f"Searching images labelled {label}." if label else "Searching all images.")
         if self._text:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import QueryError
@@ -31,12 +33,22 @@ _AROUND = re.compile(
     r"pow\(sin\(radians\(latitude - ([^)]*)\) / 2\), 2\) \+ \S+ \* cos\(radians\(latitude\)\)"
     r" \* pow\(sin\(radians\(longitude - ([^)]*)\) / 2\), 2\) <= \S+?(?=\)|$)"
 )
+_LABELS_NAMED = 10
 _HINT = "for example: \"taken >= '2023-07' and camera like 'Pixel%'\""
 
 
 def with_label(label: str) -> str:
     """Images of this label."""
     return equals("label", label)
+
+
+def unknown_label(label: str, labels: Iterable[str | None]) -> str:
+    """What to say where no image has a label: which ones the images have, most frequent first."""
+    counted = Counter(filter(None, labels)).most_common()
+    named = ", ".join(one for one, _ in counted[:_LABELS_NAMED])
+    others = f", and {len(counted) - _LABELS_NAMED} more" if len(counted) > _LABELS_NAMED else ""
+    there = f"there are {named}{others}" if named else "none of them has a label"
+    return f"no image in the library has the label '{label}': {there}."
 
 
 def equals(column: str, value: str) -> str:

@@ -159,7 +159,7 @@ def _answer(
     if chosen is not None:
         scores.limit_to(chosen)
         if not chosen.any() and len(snapshot.ids):
-            raise QueryError(_none_fits(asked))
+            raise QueryError(_none_fits(store, asked))
     clock.lap("decide")
     rankings = [
         _ranking(store, scores, i, query, asked, decision, chosen)
@@ -176,9 +176,11 @@ def _answer(
     return results
 
 
-def _none_fits(asked: _Asked) -> str:
+def _none_fits(store: Store, asked: _Asked) -> str:
     from wordsight.library import filters
 
+    if asked.where is None and asked.label is not None:
+        return filters.unknown_label(asked.label, store.labels().values())
     labelled = f"has the label '{asked.label}'" if asked.label is not None else ""
     fits = f"fits the filter: {filters.in_words(asked.where)}" if asked.where is not None else ""
     both = " and ".join(filter(None, (labelled, fits)))

@@ -167,6 +167,11 @@ def details(record: ImageRecord, location: bool) -> dict[str, Any]:
         "height": record.height,
         "bytes": record.size,
         "crops": record.crops,
+        "metadata": {
+            name: value
+            for name, value in (record.metadata or {}).items()
+            if value is not None and name not in ("latitude", "longitude")
+        },
         "taken": _taken(record),
         "location": _location(record) if location else None,
         "views": [

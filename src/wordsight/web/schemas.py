@@ -137,7 +137,8 @@ class ImageDetails(BaseModel):
     height: int
     bytes: int
     crops: str
-    taken: dict[str, str] = Field(description="When and with what; never where.")
+    metadata: dict[str, Any] = Field(description="As that of hits: never where it was taken.")
+    taken: dict[str, str] = Field(description="Settings of the camera, as the file says them.")
     location: tuple[float, float] | None = Field(
         description="Latitude and longitude in degrees, if they were asked for and are known."
     )

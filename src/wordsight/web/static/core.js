@@ -61,16 +61,20 @@ export const thumbnail = (id, side = 320) => `${api}thumbnails/${id}?side=${side
 const FRAME = /([^/]+)::t=([\d.]+)$/; // a file and the seconds since its beginning
 export const isFrame = (image) => FRAME.test(image.path);
 
+/** The time of a frame in its video, as players show it; null where the picture is no frame. */
+export const timeOf = (image) => isFrame(image) ? clock(Number(FRAME.exec(image.path)[2])) : null;
+
 /** What a picture is called: its label, or its file; a frame of a video has its time beside. */
 export function nameOf(image) {
-  const frame = FRAME.exec(image.path);
-  if (frame) return `${frame[1]}, ${clock(Number(frame[2]))}`;
+  if (isFrame(image)) return `${FRAME.exec(image.path)[1]}, ${timeOf(image)}`;
   return image.label?.replaceAll("_", " ") || fileName(image.path);
 }
 
+/** Seconds as players show them: 1:05, and 1:02:05 from an hour on. */
 export function clock(seconds) {
-  const rest = String(Math.floor(seconds % 60)).padStart(2, "0");
-  return `${Math.floor(seconds / 60)}:${rest}`;
+  const two = (value) => String(Math.floor(value)).padStart(2, "0");
+  const minutes = Math.floor(seconds / 60);
+  return minutes < 60 ? `${minutes}:${two(seconds % 60)}` : `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(seconds % 60)}`;
 }
 
 export function facts(rows) {

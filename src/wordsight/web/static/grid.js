@@ -1,6 +1,6 @@
 // Pictures in justified rows. Only the rows near the screen are in the document, so ten thousand
 // pictures scroll as ten do.
-import { $, icon, isTiny, make, nameOf, thumbnail } from "./core.js";
+import { $, icon, isTiny, make, nameOf, thumbnail, timeOf } from "./core.js";
 
 const GAP = 8;
 const HEADING = 44; // pixels that a heading between rows takes
@@ -152,6 +152,7 @@ function card(place, left, wide, row) {
   image.addEventListener("error", () => image.replaceWith(make("span", { className: "gone", textContent: `${name}: the file is missing` })), { once: true });
   const hit = make("button", { type: "button", className: "hit", tabIndex: place === current ? 0 : -1 }, image, make("span", { className: "name", ariaHidden: "true", textContent: name }));
   hit.dataset.place = place;
+  if (timeOf(item)) hit.append(make("span", { className: "time", ariaHidden: "true", textContent: timeOf(item) }));
   if (item.view?.box) hit.append(boxOf(item.view.box, item));
   const tick = make("button", { type: "button", className: "tick", tabIndex: -1, ariaLabel: `Select ${told}` }, icon("check"));
   const node = make("li", { className: item.relevant === false ? "faint" : "" }, hit, tick);
