@@ -12,7 +12,8 @@ take in, when answers come at once. *kills*: as many random kills of workers and
 asked, with the rows that are lost or twice. *fleet*: a large library of synthetic views
 (``benchmarks/synthetic.py``; DATA is the folder of the data packs) searched by one process and by a
 fleet on this machine, in turn: 200 queries, how many get the same hits and decision, and
-milliseconds of both and of the difference. The library is made in ``--keep``, or found there.
+milliseconds of both and of the difference; and the processor time of both, which says more where
+other programs run beside. The library is made in ``--keep``, or found there.
 """
 
 from __future__ import annotations
@@ -127,11 +128,8 @@ def kill(folder: Path, count: int, kills: int, drivers: int) -> dict[str, int]:
 
     def at_random() -> None:
         while not over.wait(chance.uniform(0.3, 3)) and done["workers"] < kills:
-            found = subprocess.run(
-                ["pgrep", "-f", "ray::_Worker"], capture_output=True, check=False
-            )
-            if pids := found.stdout.split():
-                os.kill(int(chance.choice(pids)), signal.SIGKILL)
+            if found := pids("ray::_Worker"):
+                os.kill(chance.choice(found), signal.SIGKILL)
                 done["workers"] += 1
 
     killer = threading.Thread(target=at_random)
@@ -165,26 +163,54 @@ def fleet(place: Path, data: Path, views: int, slices: int, queries: int = 200) 
     words = synthetic.Words(data)
     alone, together = (Library(Store.open(place), words) for _ in range(2))  # type: ignore[arg-type]
     together.shard(slices)
-    found: dict[str, Any] = {"views": views, "slices": slices}
-    times: list[tuple[float, float]] = []
+    replicas = pids(f"ray::ServeReplica:wordsight-{together.store.record['id']}")
+    for prompt in words.prompts[-3:]:
+        one, many = (library.search(prompt, anyway=True) for library in (alone, together))
     hits = decisions = 0
-    for prompt in [*words.prompts[-3:], *words.prompts[:queries]]:  # three to begin with
-        taken, results = [], []
-        for library in (alone, together) if len(times) % 2 else (together, alone):
-            started = time.perf_counter()
-            results.append(library.search(prompt, anyway=True))
-            taken.append((time.perf_counter() - started) * 1000)
-        assert results[0].answered == results[1].answered == 1
-        times.append((taken[0], taken[1]) if len(times) % 2 else (taken[1], taken[0]))
-        hits += results[0].hits == results[1].hits
-        decisions += results[0].decision == results[1].decision
-    one, many = np.array(times[3:]).T
-    found |= {"same_hits": hits - 3, "same_decisions": decisions - 3, "queries": queries}
-    found |= {"one_p50": float(np.median(one)), "fleet_p50": float(np.median(many))}
-    found["difference_p50"] = float(np.median(many - one))
+    times: list[tuple[float, float]] = []
+    used = [0.0, 0.0]  # seconds of processors
+    for turn, prompt in enumerate(words.prompts[:queries]):
+        found = {}
+        for n in (0, 1) if turn % 2 else (1, 0):
+            before, started = processor_seconds(replicas), time.perf_counter()
+            result = (alone, together)[n].search(prompt, anyway=True)
+            found[n] = result, (time.perf_counter() - started) * 1000
+            used[n] += processor_seconds(replicas) - before
+        (one, first), (many, second) = found[0], found[1]
+        assert one.answered == many.answered == 1
+        times.append((first, second))
+        hits += one.hits == many.hits
+        decisions += one.decision == many.decision
     assert together.store.fleet is not None
     together.store.fleet.close()
-    return found
+    single, several = np.array(times).T
+    return {
+        "views": views,
+        "slices": slices,
+        "queries": queries,
+        "same_hits": hits,
+        "same_decisions": decisions,
+        "one_p50": float(np.median(single)),
+        "fleet_p50": float(np.median(several)),
+        "difference_p50": float(np.median(several - single)),
+        "one_processor": used[0] / queries * 1000,
+        "fleet_processor": used[1] / queries * 1000,
+    }
+
+
+def pids(pattern: str) -> list[int]:
+    """Processes whose command line fits a pattern."""
+    found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, check=False)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def processor_seconds(others: Sequence[int]) -> float:
+    """Seconds of processors that this process and others have used."""
+    ticks = 0
+    for pid in others:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -228,7 +254,8 @@ def main() -> None:
             print(
                 "{views:,} views in {slices} slices: {same_hits} and {same_decisions} of {queries} "
                 "queries get the hits and the decision of one process; p50 {one_p50:.1f} ms by "
-                "one process, {fleet_p50:.1f} ms by the fleet, {difference_p50:+.1f} ms".format(
+                "one process, {fleet_p50:.1f} ms by the fleet, {difference_p50:+.1f} ms; "
+                "processor time {one_processor:.1f} and {fleet_processor:.1f} ms a search".format(
                     **figures["fleet"]
                 )
             )

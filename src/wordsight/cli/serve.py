@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import socket
 
     from wordsight.api import Library
+    from wordsight.web.address import Address
 
 _Host = Annotated[
     str,
@@ -125,7 +127,6 @@ def serve(
     import secrets
 
     try:
-        from wordsight.web.address import Address
         from wordsight.web.app import create_app
         from wordsight.web.guard import LOOPBACK
         from wordsight.web.server import serve as run
@@ -135,15 +136,9 @@ def serve(
         ) from None
     _check_fleet(shards, ray, allow_index)
     token = _checked_token(token)
-    try:
-        address = Address.of(public_url, root_path)
-    except ValueError as error:
-        raise WordsightError(f"{error}.") from None
+    address = _address(public_url, root_path)
     proxies = [_network(proxy) for proxy in trusted_proxy or ()]
     opened = open_library(library, model, runtime, precision)
-    if shards:
-        with waiting("starting the fleet"):
-            opened.shard(shards, ray or "auto")
     listener = _listener(host, port)
     public_host = address.origin.host if address.origin else host
     if token is None and not LOOPBACK.issuperset({host, public_host}):
@@ -160,12 +155,33 @@ def serve(
         "token": token,
         "listens": listens,
     }
-    _print_told(opened, told, behind_proxy=bool(address.origin), as_json=as_json)
-    try:
+    with _fleet(opened, shards, ray):
+        _print_told(opened, told, behind_proxy=bool(address.origin), as_json=as_json)
         run(web, listener, proxies)
+
+
+def _address(public_url: str | None, root_path: str | None) -> Address:
+    from wordsight.web.address import Address
+
+    try:
+        return Address.of(public_url, root_path)
+    except ValueError as error:
+        raise WordsightError(f"{error}.") from None
+
+
+@contextmanager
+def _fleet(library: Library, shards: int | None, ray: str | None) -> Iterator[None]:
+    """Let a fleet search the library meanwhile, where one is asked for."""
+    if not shards:
+        yield
+        return
+    with waiting("starting the fleet"):
+        library.shard(shards, ray or "auto")
+    try:
+        yield
     finally:
-        if opened.store.fleet is not None:
-            opened.store.fleet.close()
+        if library.store.fleet is not None:
+            library.store.fleet.close()
 
 
 def _check_fleet(shards: int | None, ray: str | None, allow_index: Sequence[Path] | None) -> None:
