@@ -1,16 +1,15 @@
 """What a fleet over a billion views would take: a simulation from measured parts.
 
     python -m benchmarks.fleet_simulation [--views 1e9] [--cores 16] [--slices 5 10 20 40]
-        [--round-ms 5] [--slow 0.01] [--times 10]
+        [--round-ms 7.5] [--slow 0.01] [--times 10]
 
 Measured (``benchmarks/figures.json``, by ``python -m benchmarks.scale``): nanoseconds in which a
 core scans a view, from the medians at one and ten million views; and how far searches spread, as a
-lognormal law through the median and the 99th percentile at ten million. ``--round-ms`` is what
-asking the slices once costs beside their work, measured by ``python -m benchmarks.cluster --only
-fleet``; a search asks twice, for the nearest rows and then for their vectors. Assumed: slices scan
-beside each other on machines of ``--cores`` cores, a share of ``--slow`` takes ``--times`` as long,
-and nothing waits for another search. A slice that is late is left out as the front does it (see
-:mod:`wordsight.library.fleet`).
+lognormal law through the median and the 99th percentile at ten million. Assumed: slices scan beside
+each other on machines of ``--cores`` cores; asking them once costs ``--round-ms`` beside their work
+(a search asks twice, for the nearest rows and then for their vectors); a share of ``--slow`` of the
+answers takes ``--times`` as long; vectors are in the system's memory; and nothing waits for another
+search. A slice that is late is left out as the front does it (see :mod:`wordsight.library.fleet`).
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ def main() -> None:
     arguments.add_argument("--views", type=float, default=1e9)
     arguments.add_argument("--cores", type=int, default=16)
     arguments.add_argument("--slices", type=int, nargs="+", default=[5, 10, 20, 40])
-    arguments.add_argument("--round-ms", type=float, default=5.0)
+    arguments.add_argument("--round-ms", type=float, default=7.5)
     arguments.add_argument("--slow", type=float, default=0.01)
     arguments.add_argument("--times", type=float, default=10.0)
     options = arguments.parse_args()
