@@ -230,9 +230,12 @@ def test_the_page_and_the_api_in_front_of_a_fleet(served: tuple[str, Library]) -
 def test_what_cannot_be_cut_is_refused_in_a_line(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("ray", reason="make test-cloud installs it")
     library = wordsight.open(place, ColourModel())
     with pytest.raises(LibraryError, match="cannot be cut into 500 slices"):
         library.shard(500)
+    with pytest.raises(LibraryError, match="from a machine of its cluster"):
+        library.shard(2, "ray://127.0.0.1:10001")
     monkeypatch.setenv("WORDSIGHT_EXACT_MB", "1024")
     with pytest.raises(LibraryError, match="fits into the memory of one process"):
         wordsight.open(place, ColourModel()).shard(2)

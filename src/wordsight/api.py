@@ -240,7 +240,7 @@ class Library:
 
         return read_texts(self.store, progress=progress)
 
-    def shard(self, shards: int, cluster: Cluster | str = "auto") -> None:
+    def shard(self, shards: int, cluster: str = "auto") -> None:
         """Search a large library by a fleet from now on: its index in slices, each in a process.
 
         ``cluster`` is that of :meth:`index`. See :mod:`wordsight.library.fleet`. Raises
@@ -249,9 +249,8 @@ class Library:
         from wordsight.indexing.cluster import Cluster
         from wordsight.library.fleet import Fleet, check
 
-        check(self.store, shards)
-        if isinstance(cluster, str):
-            Cluster(cluster)  # connects
+        check(self.store, shards, cluster)
+        Cluster(cluster)  # connects
         self.store.search_by(Fleet(self.store, shards))
 
     def compact(self) -> None:

@@ -93,12 +93,20 @@ class Holder:
         return None if found is None else await asyncio.to_thread(getattr(found, name), *args)
 
 
-def check(store: Store, slices: int) -> None:
-    """Raise LibraryError for a library that is not cut into so many slices, or without Serve."""
+def check(store: Store, slices: int, address: str) -> None:
+    """Raise LibraryError for a library that is not cut into so many slices, or without Serve.
+
+    And for the ``address`` of a cluster that this machine is no part of.
+    """
     try:
         import ray.serve  # noqa: F401
     except ImportError:
         raise LibraryError("a fleet needs Ray Serve: pip install 'wordsight[fleet]'") from None
+    if address.startswith("ray://"):
+        raise LibraryError(
+            f"a fleet is searched from a machine of its cluster, not through {address}; run the "
+            "same there with --ray auto."
+        )
     newest = newest_version(store)
     if newest is None or not store.is_large:
         raise LibraryError(
