@@ -63,9 +63,9 @@ def speed(figures: Figures) -> Iterator[str]:
 def growth(figures: Figures) -> Iterator[str]:
     """How the cost of a search grows."""
     columns = (
-        *("views", "how", "one query, ms: p50 (p99)", "of the bare product"),
-        *("32 queries at once, ms", "of the batched product", "recall@10"),
-        *("memory", "on disk, of the float16 vectors"),
+        *("views", "how", "one query, ms: p50 (p99)", "relative to the matrix product"),
+        *("32 queries at once, ms", "relative to the matrix product", "recall@10"),
+        *("memory", "on disk, relative to the float16 vectors"),
     )
     yield from ("| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns))
     for row in figures["scale"]["rows"]:
@@ -94,9 +94,12 @@ def growth(figures: Figures) -> Iterator[str]:
     ]
     judged = [row for row in figures["scale"]["rows"] if "same_decision" in row]
     same = min(row["same_decision"] for row in judged)
-    yield f"From 10,000 views on, time grows as {' and '.join(grows)}. The index decides"
+    yield f"From 10,000 views on, time grows as {' and '.join(grows)}. Up to"
     most = judged[-1]["views"]
-    yield f"as the exact search does for {same:.1%} of 200 queries, or more, up to {most:,} views."
+    yield (
+        f"{most:,} views, the index decides like the exact search for at least {same:.1%} of 200 "
+        "queries."
+    )
 
 
 def cold(figures: Figures) -> Iterator[str]:
@@ -182,7 +185,7 @@ def _search(found: dict[str, Any]) -> tuple[str, str]:
     peers = [median.get(f"rclip, {n} images") for n in sizes]
     if all(peers):
         measured += f"; rclip {_joined([f'{peer:.2f}' for peer in peers])} s"
-    what = f"a search in a fresh process, ViT-B/32's text tower, over {_joined(sizes)} views"
+    what = f"a search in a new process, ViT-B/32's text tower, over {_joined(sizes)} views"
     return what, measured
 
 
@@ -204,17 +207,20 @@ def _warm(mode: str) -> Row:
         if mode == "exact":
             ratios = [f"{r[mode]['one']['p50'] / r[mode]['product']['p50']:.1f}" for r in rows]
             return (
-                f"a warm search over {sizes} views, exact; of the bare matrix product",
+                f"a warm search over {sizes} views, exact; relative to the bare matrix product",
                 f"{measured}; {_joined(ratios)}",
             )
         recall = _joined([f"{r['recall']:.3f}" for r in rows])
-        return f"through the index, over {sizes} views; recall@10", f"{measured}; {recall}"
+        return (
+            f"the same through the approximate index, over {sizes} views; recall@10",
+            f"{measured}; {recall}",
+        )
 
     return row
 
 
 def _rerun(found: dict[str, Any]) -> tuple[str, str]:
-    return f"looking through {found['files']:,} unchanged files", f"{found['seconds']:.1f} s"
+    return f"indexing {found['files']:,} unchanged files again", f"{found['seconds']:.1f} s"
 
 
 def _memory(found: dict[str, Any]) -> tuple[str, str]:
@@ -239,11 +245,14 @@ def _encoder(found: dict[str, Any]) -> tuple[str, str]:
     parts = [f"{of(f'product {p}'):.2f} of the {p} product" for p in products]
     parts.append(f"{of('onnxruntime fp32'):.2f} of ONNX Runtime fp32")
     parts.append(f"int8 {1 / of('onnxruntime int8'):.2f} times as fast")
-    return "ViT-B/32's image tower, of this machine's own matrix product", "; ".join(parts)
+    return (
+        "speed of ViT-B/32's image tower, relative to matrix products on this machine",
+        "; ".join(parts),
+    )
 
 
 def _pipeline(found: dict[str, Any]) -> tuple[str, str]:
-    what = f"indexing {found['images']} CIFAR-10 images, of what the encoder alone does"
+    what = f"speed of indexing {found['images']} CIFAR-10 images, relative to the encoder alone"
     return what, f"{found['ratio']:.2f}"
 
 
@@ -256,7 +265,9 @@ def _rclip(found: dict[str, Any]) -> tuple[str, str]:
         )
 
     sets = "; ".join(f"{row['images']} {row['set']}" for row in found["rows"])
-    return f"indexing beside rclip, the same graph: {sets}", "; ".join(map(one, found["rows"]))
+    return f"indexing with wordsight, int8 and rclip, the same graph: {sets}", "; ".join(
+        map(one, found["rows"])
+    )
 
 
 def _serve(found: dict[str, Any]) -> tuple[str, str]:
@@ -279,8 +290,8 @@ def _page(found: dict[str, Any]) -> tuple[str, str]:
 
     sizes = _joined([f"{row['megapixels']:g}" for row in found["rows"]])
     return (
-        f"the page over {found['images']:,} images of {sizes} megapixels: from the key to the "
-        "hits, the first picture, all on the screen; the server's processor time",
+        f"the page over {found['images']:,} images of {sizes} megapixels: from the key press to "
+        "the hits, the first picture, the full screen; the server's processor time",
         f"{each('answer')}, {each('first')}, {each('screen')} ms; {each('processor')} ms",
     )
 

@@ -26,7 +26,6 @@ VERBS = (
     "export",
     "export-vectors",
     "compact",
-    "export-vectors",
 )
 WIDTH = 80
 
@@ -49,8 +48,9 @@ def page() -> str:
     """Return the whole page."""
     parts = [
         "# Command line",
-        "Results go to standard output, everything about them to standard error. Exit status: 0 "
-        "done (also with\n*No match*), 2 an error, which a line explains, 130 stopped by Ctrl-C.",
+        "Commands print results to standard output and messages to standard error. Exit status: 0 "
+        "success (also for\n*No match*; 1 with `search --exit-code`), 2 an error, 130 stopped by "
+        "Ctrl-C.",
         f"```text\n{help_of()}\n```",
     ]
     parts += [f"## {verb}\n\n```text\n{help_of(*verb.split())}\n```" for verb in VERBS]

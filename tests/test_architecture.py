@@ -19,17 +19,17 @@ def modules() -> dict[str, Path]:
     return {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def room_of(module: str) -> str:
-    """The room of "models/clip/model.py" is "models", that of "regions.py" is "regions"."""
-    room = module.partition("/")[0].removesuffix(".py")
-    return "cli" if room == "__main__" else room  # the other way to start it
+def component_of(module: str) -> str:
+    """The component of "models/clip/model.py" is "models", that of "regions.py" is "regions"."""
+    component = module.partition("/")[0].removesuffix(".py")
+    return "cli" if component == "__main__" else component  # the other way to start it
 
 
-ROOMS = {room_of(module) for module in modules()}
+COMPONENTS = {component_of(module) for module in modules()}
 
 
 def imported(path: Path) -> set[str]:
-    """The rooms that a file imports, at its top or anywhere below."""
+    """The components that a file imports, at its top or anywhere below."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
@@ -42,43 +42,43 @@ def imported(path: Path) -> set[str]:
             package, _, rest = name.partition(".")
             if package == "wordsight" and rest != "__version__":
                 first = rest.split(".")[0]
-                found.add(first if first in ROOMS else FACADE)
+                found.add(first if first in COMPONENTS else FACADE)
     return found
 
 
 def declared() -> dict[str, set[str]]:
-    """The table of ARCHITECTURE.md: rooms in their order, and what each may import."""
-    table = TEXT.split("<!-- rooms -->")[1].split("<!-- /rooms -->")[0]
+    """The table of ARCHITECTURE.md: components in their order, and what each may import."""
+    table = TEXT.split("<!-- components -->")[1].split("<!-- /components -->")[0]
     rows = re.findall(r"^\| `([\w/.]+)` \|.*\| ([^|]+) \|$", table, re.MULTILINE)
     return {
-        room.removesuffix(".py").removesuffix("/"): set(re.findall(r"`(\w+)`", allowed))
-        for room, allowed in rows
+        component.removesuffix(".py").removesuffix("/"): set(re.findall(r"`(\w+)`", allowed))
+        for component, allowed in rows
     }
 
 
-@pytest.mark.parametrize("room", sorted(ROOMS))
-def test_a_room_imports_what_the_table_says(room: str) -> None:
-    files = [path for module, path in modules().items() if room_of(module) == room]
-    actual = set().union(*(imported(path) for path in files)) - {room}
-    assert actual == declared().get(room), f"the row of {room} in ARCHITECTURE.md"
+@pytest.mark.parametrize("component", sorted(COMPONENTS))
+def test_a_component_imports_what_the_table_says(component: str) -> None:
+    files = [path for module, path in modules().items() if component_of(module) == component]
+    actual = set().union(*(imported(path) for path in files)) - {component}
+    assert actual == declared().get(component), f"the row of {component} in ARCHITECTURE.md"
 
 
 def test_arrows_point_one_way() -> None:
     seen: set[str] = set()
-    for room, allowed in declared().items():
-        assert allowed <= seen, f"{room} is listed above what it imports: {allowed - seen}"
-        seen.add(room)
-    assert seen == ROOMS
+    for component, allowed in declared().items():
+        assert allowed <= seen, f"{component} is listed above what it imports: {allowed - seen}"
+        seen.add(component)
+    assert seen == COMPONENTS
 
 
-def test_the_house_has_few_floors() -> None:
-    floor: dict[str, int] = {}
-    for room, allowed in declared().items():  # what it may import is listed above it
-        floor[room] = 1 + max((floor[below] for below in allowed), default=0)
-    assert max(floor.values()) <= FLOORS, floor
+def test_there_are_few_layers() -> None:
+    layer: dict[str, int] = {}
+    for component, allowed in declared().items():  # what it may import is listed above it
+        layer[component] = 1 + max((layer[below] for below in allowed), default=0)
+    assert max(layer.values()) <= LAYERS, layer
 
 
-FLOORS = 8
+LAYERS = 8
 
 
 def lengths() -> dict[str, int]:

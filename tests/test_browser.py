@@ -503,9 +503,9 @@ def test_what_is_no_picture_is_told(open_page: Any, tmp_path: Path) -> None:
         file.truncate(22_000_000)
     page.get_by_label("Search with a picture").set_input_files(tmp_path / "x.tif")
     expect(status(page)).to_contain_text("x.tif is too large: 22.0 MB")
-    # An upload that is kept no more.
+    # An upload that has expired.
     page.goto(page.url.split("?")[0] + f"?like={'0' * 32}")
-    expect(status(page)).to_contain_text("kept no more")
+    expect(status(page)).to_contain_text("has expired")
 
 
 def test_what_the_page_cannot_use_does_not_stop_it(open_page: Any) -> None:
@@ -1208,7 +1208,7 @@ def test_duplicates_side_by_side(copies: Any, shoot: Any) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     page.get_by_role("button", name="Find duplicates").click()
     expect(page.locator("#duplicates-status")).to_have_text(
-        "2 groups in 8 pictures; 3 beside the best ones."
+        "2 groups in 8 pictures; 3 besides the best ones."
     )
     first = page.locator(".group").first
     expect(first.locator("h3")).to_contain_text("3 pictures, likeness 0.9")

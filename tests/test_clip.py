@@ -410,7 +410,7 @@ def test_only_the_tower_in_use_is_loaded(tmp_path: Path) -> None:
     (folder / "visual/model.onnx").write_bytes(b"broken")
     model = ClipModel(folder)
     assert model.encode_texts(["a dog"]).shape == (1, 8)
-    with pytest.raises(ModelError, match=r"visual.model\.onnx: this is not a whole ONNX graph"):
+    with pytest.raises(ModelError, match=r"visual.model\.onnx: this is not a complete ONNX graph"):
         model.encode_images([Image.new("RGB", (3, 3))])
 
 
@@ -503,7 +503,7 @@ def test_not_a_model_directory(tmp_path: Path) -> None:
     folder = make_clip(tmp_path / "m")
     (folder / "textual/tokenizer.json").unlink()
     with pytest.raises(
-        ModelError, match=r"not a whole CLIP model directory \(textual/tokenizer.json"
+        ModelError, match=r"not a complete CLIP model directory \(textual/tokenizer.json"
     ):
         ClipModel(folder)
 

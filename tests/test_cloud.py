@@ -300,7 +300,7 @@ def test_objects_that_go_while_they_are_fetched(
     assert reds(opened(url)) == 1
     on_machine("third")
     monkeypatch.setattr(Objects, "fetch", lambda *_: (_ for _ in ()).throw(FileNotFoundError("x")))
-    with pytest.raises(LibraryError, match="names are not there"):
+    with pytest.raises(LibraryError, match="lists are missing"):
         opened(url)
 
 
@@ -310,7 +310,7 @@ def test_what_does_not_hold_what_was_written_is_said(url: str, on_machine: Machi
     (data,) = [name for name in stored.ages("views.lance") if "/data/" in name]
     stored.put(data, b"something else")
     on_machine("reader")
-    with pytest.raises(LibraryError, match="does not hold what was written"):
+    with pytest.raises(LibraryError, match="differs from what was written"):
         opened(url)
 
 
@@ -375,11 +375,11 @@ def test_what_is_not_to_be_had_is_one_line(
         library.remodel(ColourModel("other0ther0ther0"))  # type: ignore[arg-type]
     stored = Objects(url)
     stored.put("library.json", b"{}")
-    with pytest.raises(LibraryError, match="damaged, or not of a library"):
+    with pytest.raises(LibraryError, match="damaged or was not written"):
         Store.open(url)
     outside = {"files": {"../../outside": [1, "0", "blobs/0"]}}  # from a bucket of someone else
     stored.put("library.json", json.dumps(outside).encode())
-    with pytest.raises(LibraryError, match="damaged, or not of a library"):
+    with pytest.raises(LibraryError, match="damaged or was not written"):
         Store.open(url)
 
 
@@ -521,6 +521,39 @@ def test_the_verbs_take_a_url(
     options = {"allow_http": "true", "aws_endpoint": os.environ["AWS_ENDPOINT_URL"]}
     table = lance.dataset(f"{bucket}/views.lance", storage_options=options)
     assert table.count_rows() == 4  # by Lance itself, without wordsight
+
+
+def test_a_benchmark_is_read_where_it_lies(
+    bucket: str, s3: str, tmp_path: Path, model: ColourModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From a bucket and from a web server the figures are those of the same files on a disk."""
+    import urllib.request
+
+    from test_standard import write_classes, write_retrieval
+
+    from wordsight.evaluate.standard import measure, read_benchmark
+
+    at = bucket.removesuffix("/lib")
+    for name, write in (("told", write_retrieval), ("classes", write_classes)):
+        folder = write(tmp_path / name)
+        for file in (path for path in folder.rglob("*") if path.is_file()):
+            address = f"{s3}/{at.removeprefix('s3://')}/{name}/{file.relative_to(folder)}"
+            public = {"x-amz-acl": "public-read", "Content-Type": "application/x-tar"}
+            put = urllib.request.Request(address, file.read_bytes(), public, method="PUT")
+            urllib.request.urlopen(put, timeout=60).close()
+        here = measure(model, read_benchmark(f"wds:{folder}")).figures  # type: ignore[arg-type]
+        on_the_web = f"{s3}/{at.removeprefix('s3://')}/{name}"
+        for place in (f"{at}/{name}", f"{at}/{name}/:test", on_the_web, f"{on_the_web}:test"):
+            found = measure(model, read_benchmark(f"wds:{place}"))  # type: ignore[arg-type]
+            assert (found.figures, found.skipped) == (here, [])
+    evaluate = ("evaluate", "--model", "starter", "--benchmark")
+    for spec, words in (
+        (f"wds:{at}/nothing", "nothing/test/nshards.txt cannot be read: no such object"),
+        (f"wds:{on_the_web}:train", "classes/train/nshards.txt cannot be read: no such object"),
+        (f"flickr30k:{at}/told", "is read from a folder on this machine"),
+    ):
+        status, out, err = run(*evaluate, spec, capsys=capsys)
+        assert (status, out, words in err, err.count("\n")) == (2, "", True, 1), err
 
 
 def test_a_server_follows_what_is_written(bucket: str, on_machine: Machine) -> None:

@@ -21,7 +21,7 @@ def test_what_the_demo_has_not_made_is_left_alone(tmp_path: Path, name: str) -> 
     mine = tmp_path / name / "work.txt"
     mine.parent.mkdir()
     mine.write_text("mine")
-    with pytest.raises(LibraryError, match=f"{name} is there already, and was not made by"):
+    with pytest.raises(LibraryError, match=f"{name} already exists and was not made by"):
         demo.run(wordsight.load_model("starter"), NoImages(), "here", tmp_path)
     assert mine.read_text() == "mine"
 

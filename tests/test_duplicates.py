@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fakes import ColourModel
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 from test_cli import Cli, run  # noqa: F401  (a fixture)
 
 import wordsight
+from wordsight.duplicates import read_prints
+from wordsight.duplicates.candidates import pairs_in
 from wordsight.duplicates.grouping import Tail
 from wordsight.duplicates.likeness import Details, likeness, print_of
 from wordsight.errors import QueryError
@@ -133,8 +136,73 @@ def test_a_damaged_file_of_prints_is_made_anew(
     library = wordsight.create(tmp_path / "library", model)
     library.index(album)
     first = library.duplicates().to_json()
-    (tmp_path / "library/prints.npz").write_bytes(b"PK\x03\x04 nothing")
+    kept = tmp_path / "library/prints.sqlite"
+    whole = kept.read_bytes()
+    for damaged in (b"nothing", whole[:20_000], whole[:40_000] + b"\0" * 900 + whole[40_900:], b""):
+        kept.write_bytes(damaged)
+        assert library.duplicates().to_json() == first
+        assert kept.read_bytes() == whole
+    kept.unlink()
+    kept.mkdir()  # as where nothing can be written
     assert library.duplicates().to_json() == first
+
+
+def test_a_library_that_is_too_large_for_memory_has_the_same_duplicates(
+    album: Path, tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = wordsight.create(tmp_path / "library", model)
+    library.index(album)
+    found = library.duplicates().to_json()
+    monkeypatch.setenv("WORDSIGHT_EXACT_MB", "0.0001")  # room for a few images
+    opened = wordsight.open(tmp_path / "library", model)
+    assert opened.duplicates().to_json() == found
+    assert not opened.store.in_memory
+
+
+@pytest.mark.parametrize("room", [1024, 0.01, 0.0001])
+def test_the_nearest_images_are_found_a_part_at_a_time(
+    room: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORDSIGHT_EXACT_MB", str(room))
+    vectors = np.random.default_rng(0).normal(size=(203, 16)).astype(np.float32)
+    numbers = np.random.default_rng(1).permutation(203)
+    times = 0
+
+    def space() -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+        nonlocal times
+        times += 1
+        for begin, end in ((0, 90), (90, 90), (90, 100), (100, 203)):
+            yield numbers[begin:end], vectors[begin:end]
+
+    scores = vectors @ vectors.T
+    np.fill_diagonal(scores, -np.inf)
+    nearest = np.argsort(-scores, axis=1)[:, :5]
+    wanted = {
+        tuple(sorted((int(numbers[row]), int(numbers[other]))))
+        for row, others in enumerate(nearest)
+        for other in others
+    }
+    assert {tuple(pair) for pair in pairs_in(space).tolist()} == wanted
+    assert times == {1024: 3, 0.01: 2 * 2 + 1, 0.0001: 2 * 203 + 1}[room]
+
+
+def test_an_interrupted_run_keeps_what_it_has_read(
+    album: Path, tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wordsight.duplicates.prints._AT_ONCE", 3)
+    library = wordsight.create(tmp_path / "library", model)
+    library.index(album)
+    todo = []
+
+    def interrupt(done: int, total: int) -> None:
+        todo.append(total)
+        if done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        read_prints(library.store, progress=interrupt)
+    read_prints(library.store, progress=interrupt)
+    assert (todo[0], todo[-1]) == (9, 3)  # two of the ten files are equal
 
 
 def test_few_images_and_unreadable_ones(tmp_path: Path, model: ColourModel) -> None:

@@ -450,7 +450,7 @@ def test_weights_with_parts_missing_are_refused(transformers_folder: Path, tmp_p
     state = load_file(folder / "model.safetensors")
     half = {key: value for key, value in state.items() if not key.startswith("text_model.")}
     save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"the weights are not whole \(\d+ missing"):
+    with pytest.raises(ModelError, match=r"the weights are incomplete \(\d+ missing"):
         export(folder, tmp_path / "out")
 
 
@@ -544,7 +544,7 @@ def test_without_torch_the_extra_is_named(
         ("weights.pth", "there is no such folder or file"),
         ("ViT-B-32", "say which weights with --pretrained TAG"),
         ("empty", "not a checkpoint of open_clip or transformers"),
-        ("ready", "is a model directory of wordsight already"),
+        ("ready", "is already a wordsight model directory"),
     ],
 )
 def test_sources_that_are_none(
@@ -579,7 +579,7 @@ def test_a_repository_of_something_else(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_directory_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("kept")
-    with pytest.raises(ModelError, match="is there already; remove it or choose another --out"):
+    with pytest.raises(ModelError, match="already exists; remove it or choose another --out"):
         export(tmp_path, tmp_path / "out")
     with pytest.raises(ModelError, match=r"mine\.txt: is a file"):
         export(tmp_path, tmp_path / "out/mine.txt")

@@ -308,7 +308,7 @@ def test_on_the_command_line(
     assert run("index", "cams", "--library", "other", "--every", "2") == 0
     assert "3 images indexed, 1 video read, 0 unchanged in" in capsys.readouterr().out
     assert run("index", "cams", "--every", "never") == 2
-    assert "--every never is no interval" in capsys.readouterr().err
+    assert "--every never is not an interval" in capsys.readouterr().err
     assert run("search", "blue", "--library", "cams", "--copy-to", "out") == 0
     assert any(path.suffix == ".jpg" for path in (tmp_path / "out").iterdir())
 

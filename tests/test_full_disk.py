@@ -55,7 +55,9 @@ def test_compiled_graphs(
         notes = [line for line in err.splitlines() if not line.startswith(("int8:", "Next, try:"))]
         if "int8" in options:
             assert notes
-            assert all("No space left on device): it is made anew each time" in x for x in notes)
+            assert all(
+                "No space left on device): it will be made again each time" in x for x in notes
+            )
         else:
             assert notes == []
 

@@ -64,12 +64,15 @@ def test_filters(run: Cli, folder: Path, options: list[str], expected: list[str]
     ("options", "said"),
     [
         (["--where", "taken >"], "the filter cannot be read: taken >"),
+        (["--where", "taken >="], "(sql parser error: Expected: an expression, found: its end). W"),
+        (["--where", "camra = 'x'"], "Did you mean 'camera'?). Write it like: taken >= '2023-07'"),
         (["--where", "date > '2023'"], "No field named date"),
         (["--after", "July"], "cannot read the date 'July'"),
         (["--near", "Munich"], "cannot read the place 'Munich'"),
         (["--in", ""], "--in is empty"),
         (["--paths", "--json"], "choose one: --json, --paths (or -0), --csv, --compare"),
         (["--csv", "-0"], "choose one"),
+        (["a b.csv", "--csv"], "write: wordsight search red --csv > 'a b.csv'"),
         (["--copy-to", "red-1.png"], "red-1.png cannot be written"),
     ],
 )
@@ -167,7 +170,7 @@ def test_images_in_archives_and_images_that_are_gone(
     assert Path("out/001-red-0.png").read_bytes() == (root / "red-0.png").read_bytes()
     assert "red-1.png: " in answer.err
     linked = run(*search, "--link-to", "links")
-    assert "in an archive or a video, where no link leads; use --copy-to" in linked.err
+    assert "inside an archive or a video, so it cannot be linked; use --copy-to" in linked.err
     assert "0 images linked" in linked.err
     inside = run(*search, "--in", "shard.tar", "--paths", "--relative").out
     assert inside == "shard.tar::deep/red-0.png\n"
@@ -196,6 +199,11 @@ def test_open(run: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None: 
     refused = run("search", "red", "-k", 3, "--open", 9)
     assert (refused.code, len(opened)) == (2, 1)
     assert "there is no result 9: 3 results." in refused.err
+    monkeypatch.setattr("typer.launch", lambda _path: 1)
+    refused = run("search", "red", "--open", 1)
+    assert refused.code == 2
+    assert "no viewer could be started for /" in refused.err
+    assert 'note: no match for "plaid": nothing stands out' in run("search", "plaid", "--csv").err
 
 
 def test_names_that_repeat_get_their_folder(run: Cli, photos: Photos, tmp_path: Path) -> None:  # noqa: F811

@@ -371,7 +371,7 @@ def test_reason_for_missing_permission() -> None:
         (b"PK\3\4\x14\0IMG_1.HEIC", "a ZIP archive"),
         (bytes(100), "it begins with nothing but zeros"),
         (b"\0\0\0\x18ftypisom\0\0\2\0isommp42" + bytes(50), "a video or sound"),
-        (b"\0\5\x16\7\0\2\0\0Mac OS X        ", "notes of macOS"),
+        (b"\0\5\x16\7\0\2\0\0Mac OS X        ", "macOS metadata"),
         (b"\x93NUMPY\1\0v\0", "not an image in a known format"),
     ],
 )

@@ -228,7 +228,9 @@ def test_a_crop_that_is_smaller_than_the_short_side(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
     folder = to_transformers(make_clip(tmp_path / "m"), tmp_path / "t")
     (folder / file).unlink()
-    with pytest.raises(ModelError, match=rf"not a whole CLIP model directory \({file} missing\)"):
+    with pytest.raises(
+        ModelError, match=rf"not a complete CLIP model directory \({file} missing\)"
+    ):
         ClipModel(folder)
 
 

@@ -153,7 +153,7 @@ def test_on_the_command_line(
     assert run("clip", link, "--out", "blue.mp4", "--json") == 0
     assert json.loads(capsys.readouterr().out)["end"] == pytest.approx(40.5, abs=0.25)
     assert run("clip", link, "--out", "blue.mp4") == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     truth = {
         "queries": [
             {

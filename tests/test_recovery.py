@@ -76,7 +76,7 @@ def _library(path: Path, photos: Callable[..., Path], model: ColourModel) -> lis
     return folders
 
 
-@pytest.mark.filterwarnings("ignore:.*damaged|.*did not hold")
+@pytest.mark.filterwarnings("ignore:.*damaged|.*differ from what was")
 def test_any_damaged_file_is_told_or_does_no_harm_and_indexing_mends_it(
     tmp_path: Path, photos: Callable[..., Path], model: ColourModel
 ) -> None:

@@ -220,7 +220,7 @@ def test_auto_goes_on_with_a_transfer_that_was_cut(
     online.cut_after["visual/model.onnx"] = [100, *([0] * 8)]
     notices: list[str] = []
     assert load_model("auto", notice=notices.append).name == "starter"
-    assert "run it again to go on from there: using the small built-in" in notices[0]
+    assert "run it again to continue: using the small built-in" in notices[0]
     assert load_model("auto", notice=notices.append).name == PREFERRED.name
     assert online.downloads("visual/model.onnx")[-1] == "bytes=100-"
     assert len(notices) == 1

@@ -47,12 +47,12 @@ def test_files_that_are_no_graphs(
         open_graph(path, runtime=name)
     for content in (b"", b"version https://git-lfs.github.com/spec/v1", b"<html>"):
         path.write_bytes(content)
-        with pytest.raises(ModelError, match="this is not a whole ONNX graph"):
+        with pytest.raises(ModelError, match="this is not a complete ONNX graph"):
             open_graph(path, runtime=name)
     whole = (make_clip(tmp_path / "m") / "visual/model.onnx").read_bytes()
     for content in (whole[: len(whole) // 2], whole[:-1], whole + b"?"):
         path.write_bytes(content)
-        with pytest.raises(ModelError, match="this is not a whole ONNX graph"):
+        with pytest.raises(ModelError, match="this is not a complete ONNX graph"):
             open_graph(path, runtime=name)
     path.write_bytes(whole.replace(b"MatMul", b"MadMul"))
     with pytest.raises(ModelError, match=f"{name} cannot open this graph"):

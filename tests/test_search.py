@@ -469,7 +469,7 @@ def test_only_words_to_be_found_are_judged(library: wordsight.Library) -> None:
     result = library.search('- "red" - "blue"')
     assert result.match
     assert result.explanation() == (
-        "Only what is asked for is judged; without it, images are just ranked."
+        "A query that only excludes has no verdict; the images are just ranked."
     )
 
 

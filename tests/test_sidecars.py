@@ -33,7 +33,7 @@ def test_the_best_label_is_a_keyword_beside_the_image(run: Cli, photos: Photos) 
     again = run("classify", root, "--labels", "blue", "--write-xmp", "--closed")
     assert keywords(root / "red-0.png.xmp") == ["blue"]
     assert (root / "red-1.png.xmp").read_text() == "<mine/>"
-    assert "red-1.png.xmp is of another program" in again.err
+    assert "red-1.png.xmp belongs to another program" in again.err
     assert "1 sidecar written" in again.err
 
 
@@ -42,7 +42,7 @@ def test_where_none_can_lie(run: Cli, photos: Photos, tmp_path: Path) -> None:  
     with tarfile.open(archive, "w") as tar:
         tar.add(photos(red=1) / "red-0.png", "red.png")
     said = run("classify", archive, "--labels", "red,blue", "--write-xmp", "--closed")
-    assert (said.code, "it is no file of its own" in said.err) == (0, True)
+    assert (said.code, "so it cannot have a sidecar" in said.err) == (0, True)
     assert [path.name for path in tmp_path.glob("*.xmp")] == []
 
 

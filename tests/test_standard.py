@@ -46,8 +46,16 @@ def _shard(path: Path, members: dict[str, bytes]) -> None:
 
 @pytest.fixture
 def retrieval(tmp_path: Path) -> Path:
+    return write_retrieval(tmp_path / "wds")
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    return write_classes(tmp_path / "classes")
+
+
+def write_retrieval(folder: Path) -> Path:
     """Two shards; the caption of the last image is that of another colour."""
-    folder = tmp_path / "wds"
     (folder / "test").mkdir(parents=True)
     (folder / "dataset_type.txt").write_text("retrieval\n")
     (folder / "test/nshards.txt").write_text("2")
@@ -61,9 +69,8 @@ def retrieval(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def classes(tmp_path: Path) -> Path:
-    folder = tmp_path / "classes"
+def write_classes(folder: Path) -> Path:
+    """One shard; the class of the first image is wrong."""
     _shard(
         folder / "test/0.tar",
         {
@@ -243,9 +250,9 @@ def test_runs_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     for lines, told in (
         ("1 Q0 a 1 x\n", "line 1: write query Q0 document rank score name"),
         ("1 Q0 a 1 nan x\n", "line 1: write query Q0"),
-        ("1 Q0 a 1 2 x\n1 Q0 a 2 1 x\n", "line 2: a is there twice for 1"),
+        ("1 Q0 a 1 2 x\n1 Q0 a 2 1 x\n", "line 2: a is listed twice for 1"),
         ("9 Q0 a 1 2 x\n", "no query in common"),
-        ("\n", "holds no lines of a run"),
+        ("\n", "contains no lines of a run"),
     ):
         Path(first).write_text(lines)
         assert run("--run", first, "--qrels", qrels) == 2

@@ -107,7 +107,7 @@ def test_parquet_of_img2dataset(library: wordsight.Library, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("columns", "told"),
     [
-        ({"url": ["https://example.org/a"], "text": ["x"]}, "fetch them with img2dataset"),
+        ({"url": ["https://example.org/a"], "text": ["x"]}, "download them with img2dataset"),
         ({"number": [1]}, "no column of images \\(columns: number\\)"),
         (None, "no parquet file"),
     ],

@@ -74,7 +74,7 @@ def test_files_in_parts(library: wordsight.Library, tmp_path: Path) -> None:
     facts = [pq.read_table(file) for file in sorted((tmp_path / "out/metadata").iterdir())]
     assert [name for one in facts for name in one["id"].to_pylist()] == ids
     assert all(Path(name).is_file() for one in facts for name in one["image_path"].to_pylist())
-    with pytest.raises(LibraryError, match="is there already"):
+    with pytest.raises(LibraryError, match="already exists"):
         export(library.store, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir() if "partial" in path.name) == []
 

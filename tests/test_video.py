@@ -85,8 +85,8 @@ def test_what_is_skipped_in_decoding_is_not_seen(file: str) -> None:
         ("picture-named.mp4", "an image, not a video"),
         ("empty.mp4", "the file is empty"),
         ("noise.mkv", "not a video"),
-        ("sound-only.mp4", "sound without moving pictures"),
-        ("cover-art.mp4", "sound without moving pictures"),
+        ("sound-only.mp4", "audio without video"),
+        ("cover-art.mp4", "audio without video"),
         ("no-such.mp4", "no such file"),
     ],
 )

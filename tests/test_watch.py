@@ -63,6 +63,26 @@ def test_what_changes_is_indexed(run: Cli, photos: Photos, changed: list[Any]) -
     assert "watching" in watched.err
 
 
+def test_what_is_gone_is_said_once(run: Cli, photos: Photos, changed: list[Any]) -> None:  # noqa: F811
+    root = photos(red=5)
+    changed += [
+        (str(root / "red-0.png"), (root / "red-0.png").unlink),
+        (str(root / "a.txt"), (root / "a.txt").touch),
+        (str(root / "red-1.png"), (root / "red-1.png").unlink),
+    ]
+    watched = run("index", root, "--watch")
+    gone = [line for line in watched.err.splitlines() if line.endswith("add --prune.")]
+    assert [line[:23] for line in gone] == [
+        "1 image of the library ", "2 images of the library"
+    ]  # fmt: skip
+    assert watched.err.count("Next, try:") == 1
+    said = run("index", root)
+    assert "Nothing to do: 3 images unchanged." in said.out
+    assert "to remove them, add --prune." in said.err
+    assert "--prune" not in run("index", root, "--prune").err
+    assert json.loads(run("index", root, "--json").out)["gone"] == 0
+
+
 def test_an_error_ends_nothing(run: Cli, photos: Photos, changed: list[Any]) -> None:  # noqa: F811
     root = photos(red=2)
     other = photos("other", blue=1)

@@ -178,7 +178,7 @@ def test_nobody_there_is_told_without_the_password() -> None:
     (gap,) = collected("http://me:secret@127.0.0.1:9/x", bool)
     assert isinstance(gap, Gap)
     assert "secret" not in gap.reason
-    with pytest.raises(WordsightError, match="no such folder"):
+    with pytest.raises(WordsightError, match="not a folder, a device or an address"):
         next(live("no/such", every=1, side=9, stop=threading.Event()))
 
 
@@ -362,7 +362,7 @@ def test_a_webhook_that_is_gone_is_told_without_its_secret(
     told.close()
     out, err = capsys.readouterr()
     assert json.loads(out) == {"event": "begin", "camera": "gate"}
-    assert "an event could not be handed on" in err
+    assert "an event could not be passed on" in err
     assert "secret" not in out + err
 
 
@@ -436,7 +436,7 @@ def test_an_rtsp_server_that_stops_and_starts(
 
 
 def test_what_goes_wrong_ends_the_watching(tmp_path: Path, model: ColourModel) -> None:
-    with pytest.raises(WordsightError, match="no such folder"):
+    with pytest.raises(WordsightError, match="not a folder, a device or an address"):
         watch(
             [("a", "no/such"), ("b", str(tmp_path))],
             ["red"],

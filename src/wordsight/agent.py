@@ -106,10 +106,16 @@ class _Tools:
                 "\"taken >= '2023-07' and camera like 'Pixel%'\""
             ),
         ] = None,
-        after: Annotated[str | None, Field(description="Taken from then on: 2023, 2023-07")] = None,
-        before: Annotated[str | None, Field(description="Taken before that began")] = None,
+        after: Annotated[
+            str | None, Field(description="Only images taken on this date or later: 2023, 2023-07")
+        ] = None,
+        before: Annotated[
+            str | None, Field(description="Only images taken before this date")
+        ] = None,
         folder: Annotated[str | None, Field(description="Only images in this folder")] = None,
-        near: Annotated[str | None, Field(description="Taken near there: 48.1,11.6,5km")] = None,
+        near: Annotated[
+            str | None, Field(description="Only images taken near this place: 48.1,11.6,5km")
+        ] = None,
         label: Annotated[str | None, Field(description="Only images with this label")] = None,
         sort: Sort = "score",
         false_accept: Annotated[
@@ -152,8 +158,10 @@ class _Tools:
         query: Annotated[str, Field(description="Words for what can be seen")],
         k: Annotated[int, Field(ge=1, le=100)] = 10,
         camera: Annotated[str | None, Field(description="Only this camera")] = None,
-        start: Annotated[str | None, Field(description="From then on: 2026-03-01T08:00")] = None,
-        end: Annotated[str | None, Field(description="Until then")] = None,
+        start: Annotated[
+            str | None, Field(description="From this time on: 2026-03-01T08:00")
+        ] = None,
+        end: Annotated[str | None, Field(description="Until this time")] = None,
         false_accept: Annotated[float, Field(gt=0, lt=1)] = 0.05,
         anyway: Annotated[
             bool, Field(description="Give the closest, whatever the verdict")
@@ -202,13 +210,14 @@ class _Tools:
         return {**self.library.info(), "may_index": [str(folder) for folder in self.folders]}
 
     def index(
-        self, folder: Annotated[str, Field(description="A folder that info names, or one in it")]
+        self,
+        folder: Annotated[str, Field(description="A folder that info lists, or one inside it")],
     ) -> dict[str, Any]:
         """Bring the library up to date with a folder. Removes nothing."""
         path = Path(folder).expanduser().resolve()
         if not any(path.is_relative_to(allowed) for allowed in self.folders):
             allowed = ", ".join(map(str, self.folders))
-            raise WordsightError(f"{folder} may not be indexed from here; what may be: {allowed}.")
+            raise WordsightError(f"{folder} may not be indexed from here; allowed: {allowed}.")
         return self.library.index([path]).to_json()
 
     def _image(self, identity: str, side: int = 512) -> Picture:

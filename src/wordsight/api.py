@@ -223,8 +223,9 @@ class Library:
         ``false_merge`` is the share of images that may be grouped wrongly. The first time all
         images are read. Nothing is deleted. See :mod:`wordsight.duplicates`.
         """
-        from wordsight.duplicates import find, read_prints
+        from wordsight.duplicates import check_rate, find, read_prints
 
+        check_rate(false_merge)  # before all images are read
         self.store.refresh()
         prints, skipped = read_prints(self.store, progress=progress)
         found = find(self.store, prints, false_merge=false_merge)

@@ -84,7 +84,7 @@ def run(
     say(f"12. Done in {facts['seconds']:.1f} s. Pictures to look at:")
     for picture in facts["pictures"]:
         say(f"   {picture}")
-    say(f"   Go on yourself:  wordsight search --library {out / 'library'}")
+    say(f"   Try it yourself:  wordsight search --library {out / 'library'}")
     return facts
 
 
@@ -96,13 +96,13 @@ def _prepare(out: Path) -> None:
             for name in _REPLACED:
                 if (out / name).exists():
                     raise LibraryError(
-                        f"{out / name} is there already, and was not made by the demo, which would "
+                        f"{out / name} already exists and was not made by the demo, which would "
                         "replace it; choose another --out."
                     )
             (out / _MARK).touch()
     except OSError as error:
         raise LibraryError(
-            f"{out}: cannot be made ({reason(error)}); choose another --out."
+            f"{out}: cannot be created ({reason(error)}); choose another --out."
         ) from None
 
 
@@ -194,7 +194,7 @@ class _Tour:
         by_id = {item.id: item for item in items}
         truth = [by_id[i].label for i in ids]
         if None in truth:
-            raise WordsightError("the demo needs labelled images: a folder a class.")
+            raise WordsightError("the demo needs labelled images: one folder per class.")
         with self.show("classifying"):
             classifier = Classifier(self.model, _LABELS)
             place = {label: j for j, label in enumerate(classifier.labels)}

@@ -18,7 +18,7 @@ def source(dataset: Any) -> Source:
     files = [part["filename"] for part in dataset.cache_files]
     if not files or dataset._indices is not None:
         raise SourceError(
-            "this data set is in memory or an order of its own; write it with "
+            "this data set is in memory or reordered; write it with "
             "dataset.save_to_disk(DIR), then index DIR."
         )
     return TableSource(files, name=str(dataset.builder_name or files[0]), root="")

@@ -25,7 +25,9 @@ class WordsightModel(Model, EmbeddingsMixin, PromptMixin):
 
     def predict(self, arg: Any) -> Any:
         """Refused: it has no labels; use :func:`wordsight.classify`."""
-        raise NotImplementedError("this model embeds; to label images use wordsight.classify")
+        raise NotImplementedError(
+            "this model only embeds images; to label them, use wordsight.classify"
+        )
 
     def get_embeddings(self) -> Any:
         """Refused, as :meth:`predict`."""

@@ -105,7 +105,8 @@ def _say_doubts(result: Result) -> None:
     for notice in result.notices:
         say(f"note: {notice}")
     if result.verdict != "match":
-        say(f'note: {ANSWERS[result.verdict]} for "{result.query}": {result.explanation()}')
+        why = result.explanation()
+        say(f"note: {ANSWERS[result.verdict]} for {asked(result.query)}: {why[0].lower()}{why[1:]}")
 
 
 def _say_timings(laps: dict[str, float]) -> None:

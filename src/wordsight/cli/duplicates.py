@@ -31,25 +31,28 @@ def duplicates(
     ] = 0.0003,
     extra: Annotated[
         bool,
-        typer.Option("--extra", help="Print the paths of all images but the best of each group."),
+        typer.Option(
+            "--extra", help="Print only the paths of images that are not the best of their group."
+        ),
     ] = False,
     zero: Annotated[
-        bool, typer.Option("--null", "-0", help="With --extra: end them with zero bytes.")
+        bool, typer.Option("--null", "-0", help="With --extra: end each path with a zero byte.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Group near-duplicates and bursts. Nothing is deleted.
 
-    Copies that were encoded again, resized or cropped, and pictures taken in a row, are grouped.
-    The first image of a group (marked *) is the one to keep: the largest, sharpest one. Frames of
-    videos are left out. The first run reads all images once.
+    Groups copies that were re-encoded, resized or cropped, and pictures taken in a row. The first
+    image of a group (marked *) is the suggested one to keep: it has the most pixels and is not
+    blurred. Frames of videos are ignored. The first run reads all images once.
     """
-    from wordsight.duplicates import find, read_prints
+    from wordsight.duplicates import check_rate, find, read_prints
     from wordsight.library import Store
     from wordsight.library import find as find_library
 
     if as_json and (extra or zero):
         raise typer.BadParameter("choose one: --json or --extra (-0)")
+    check_rate(false_merge)  # before all images are read
     store = Store.open(library or find_library())
     with progress_bar("reading", "images") as progress:
         prints, skipped = read_prints(store, progress=progress)
@@ -62,7 +65,7 @@ def duplicates(
     if found.groups and found.expected > found.false_merge:
         say(
             f"note: many pictures here are nearly alike: up to {found.expected:.2%} of the images "
-            f"may be grouped wrongly, not {found.false_merge:.2%}; look at groups of a likeness "
+            f"may be grouped wrongly, not {found.false_merge:.2%}; check groups with a likeness "
             "below 0.95."
         )
     for path, reason in skipped:

@@ -45,7 +45,7 @@ _Qrels = Annotated[
     typer.Option(
         metavar="FILE",
         parser=options.given("--qrels"),
-        help="TREC's judgements, of topics or runs.",
+        help="TREC judgements, for topics or for runs.",
     ),
 ]
 _Benchmark = Annotated[
@@ -53,7 +53,8 @@ _Benchmark = Annotated[
     typer.Option(
         metavar="NAME:DIR",
         help="Instead of a library, a standard benchmark: wds:DIR (CLIP_benchmark's layout; "
-        "wds:DIR:SPLIT), flickr30k:DIR or coco-karpathy:DIR (Karpathy's splits), with --model.",
+        "wds:DIR:SPLIT; DIR may be a URL), flickr30k:DIR or coco-karpathy:DIR (Karpathy's splits), "
+        "with --model.",
     ),
 ]
 _Run = Annotated[
@@ -61,7 +62,7 @@ _Run = Annotated[
     typer.Option(
         metavar="FILE",
         parser=options.given("--run"),
-        help="Instead of a library, a TREC run that any program has written, with --qrels. "
+        help="Instead of a library, a TREC run that any program wrote, with --qrels. "
         "May be repeated.",
     ),
 ]
@@ -102,7 +103,7 @@ _Moments = Annotated[
     typer.Option(
         metavar="FILE",
         parser=options.given("--moments"),
-        help="Judge moments of videos instead: a .json with true ones, or QVHighlights' form.",
+        help="Evaluate moments of videos instead: a .json of true ones, or QVHighlights' format.",
     ),
 ]
 _Plot = Annotated[
@@ -164,7 +165,7 @@ def evaluate(
 ) -> None:
     """Measure how well search works on a library.
 
-    Recall@K, MRR, mAP, nDCG and precision of each method, with 95 % intervals.
+    Prints Recall@K, MRR, mAP, nDCG and precision of each method, with 95 % intervals.
     """
     from wordsight.evaluate import evaluate as measured
 

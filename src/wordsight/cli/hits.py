@@ -75,7 +75,8 @@ def open_hit(library: Library, result: Result, number: int) -> None:
     if hit is None:
         raise WordsightError(f"there is no result {number}: {count(len(result.hits), 'result')}.")
     if Path(hit.path).is_file():
-        typer.launch(hit.path)
+        if typer.launch(hit.path):
+            raise WordsightError(f"no viewer could be started for {hit.path}.")
     else:  # in an archive
         library.image(hit).show(title=hit.path)
 
@@ -117,7 +118,9 @@ def _put(hit: Hit, folder: Path, numbers: Iterator[int], *, link: bool) -> None:
     source = Path(hit.path).absolute()
     content = None if source.is_file() else read_location(hit.path)  # which says what is wrong
     if link and content is not None:
-        raise WordsightError("it lies in an archive or a video, where no link leads; use --copy-to")
+        raise WordsightError(
+            "it is inside an archive or a video, so it cannot be linked; use --copy-to"
+        )
     frame = split_frame(hit.path)
     name = Path(hit.path.rpartition("::")[2]).name
     if frame:

@@ -32,7 +32,7 @@ _Paths = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="PATH...",
-        help="Folders, image files, .tar shards ('{000..099}.tar' names many), Parquet or "
+        help="Folders, image files, .tar shards ('{000..099}.tar' for many), Parquet or "
         'Arrow tables with a column of images, or "cifar10".',
     ),
 ]
@@ -71,16 +71,16 @@ _Every = Annotated[
     typer.Option(
         metavar="SECONDS|keyframes",
         parser=options.given("--every"),
-        help="How often a frame of a video is looked at; still ones are skipped. Default: as "
-        "the last time, at first 1.",
+        help="How often to sample a frame of a video; frames that show nothing new are skipped. "
+        "Default: same as last time, at first 1.",
     ),
 ]
 _Text = Annotated[
     bool | None,
     typer.Option(
         "--text/--no-text",
-        help="Also read the text in the images, for searches (needs wordsight[ocr]; 1 to 5 s "
-        "of processor time each). Default: same as last time.",
+        help="Also read the text in the images, so that you can search for it (needs "
+        "wordsight[ocr]; 1 to 5 s of processor time each). Default: same as last time.",
     ),
 ]
 _Plot = Annotated[
@@ -105,8 +105,8 @@ _Remodel = Annotated[
     bool,
     typer.Option(
         "--remodel",
-        help="Embed all images of the library again with another model (--model). The library "
-        "can be searched meanwhile, and switches when all images are done.",
+        help="Embed all images of the library again with another model (--model). You can "
+        "search meanwhile; the library switches when all images are done.",
     ),
 ]
 _Recheck = Annotated[
@@ -115,13 +115,11 @@ _Recheck = Annotated[
         "--recheck", help="Read all files again, even if their size and time have not changed."
     ),
 ]
-_Gpus = Annotated[
-    float, typer.Option(metavar="N", min=0, help="GPUs that each worker of --ray holds.")
-]
+_Gpus = Annotated[float, typer.Option(metavar="N", min=0, help="GPUs per worker of --ray.")]
 _Watch = Annotated[
     bool,
     typer.Option(
-        "--watch", help="Go on until Ctrl-C, and index what changes (needs wordsight[watch])."
+        "--watch", help="Keep running until Ctrl-C, and index changes (needs wordsight[watch])."
     ),
 ]
 
@@ -177,7 +175,7 @@ def index(
 
     Files that have not changed are skipped, so you can run it again at any time. Images that
     cannot be read are listed at the end; the rest are indexed. RAW files and other kinds that are
-    not read are counted. Of videos, frames are indexed.
+    not read are counted. Videos are indexed as frames.
 
     Skipped: hidden files; the folders #recycle, @Recycle, @eaDir, #snapshot, .thumbnails and
     lost+found; previews in *.photoslibrary; a RAW file beside its JPEG or HEIC; files named in
@@ -294,6 +292,7 @@ def _watch(
 ) -> None:
     """Index again whenever something changes, until Ctrl-C; errors are said and stop nothing."""
     say(f"watching {', '.join(paths)} (Ctrl-C stops)")
+    gone = 0
     for _ in changes(paths, library.path):
         try:
             report = library.index_sources(_sources(paths), videos=videos, prune=prune)
@@ -301,8 +300,9 @@ def _watch(
         except WordsightError as error:
             say(f"wordsight: {error}")
             continue
-        if report.changed or (texts and texts.read):
-            print_report(report, texts, library.place, as_json)
+        if report.changed or report.gone != gone or (texts and texts.read):
+            print_report(report, texts, library.place, as_json, next_step=False)
+        gone = report.gone
 
 
 def _interval(every: str | None) -> Every | None:
@@ -312,5 +312,5 @@ def _interval(every: str | None) -> Every | None:
         return None if every is None else read_every(every)
     except ValueError:
         raise WordsightError(
-            f"--every {every} is no interval; give seconds (0.04 to 3600) or keyframes."
+            f"--every {every} is not an interval; give seconds (0.04 to 3600) or keyframes."
         ) from None

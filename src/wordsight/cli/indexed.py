@@ -23,9 +23,14 @@ _TINY = 100
 
 
 def print_report(
-    report: IndexReport, texts: TextReport | None, place: Path | str, as_json: bool
+    report: IndexReport,
+    texts: TextReport | None,
+    place: Path | str,
+    as_json: bool,
+    *,
+    next_step: bool = True,
 ) -> None:
-    """Print what a run did, and what it skipped."""
+    """Print what a run did, what it skipped, and a ``next_step`` to take."""
     if as_json:
         also = {"text": texts.to_json()} if texts else {}
         print_json({**report.to_json(), **also, "library": str(place)})
@@ -34,7 +39,7 @@ def print_report(
     for failure in report.failed:
         say(f"Skipped {nearby(failure.path)}: {failure.reason}")
     if report.images or not report.failed:
-        _print_indexed(report, place)
+        _print_indexed(report, place, next_step)
         if texts:
             print_texts(texts)
         sys.stdout.flush()  # whoever watches in a pipe reads it now
@@ -51,7 +56,7 @@ def say_int8(model: ClipModel, sources: Sequence[Source]) -> None:
     )
 
 
-def _print_indexed(report: IndexReport, place: Path | str) -> None:
+def _print_indexed(report: IndexReport, place: Path | str, next_step: bool) -> None:
     if not report.changed:
         print(f"Nothing to do: {count(report.unchanged, 'image')} unchanged.")
     else:
@@ -73,7 +78,13 @@ def _print_indexed(report: IndexReport, place: Path | str) -> None:
     if report.crops and report.crops.per_image:
         print_crops(report.crops)
     print(f"Library: {nearby(str(place))} ({count(report.images, 'image')})")
-    if report.indexed:
+    if report.gone:
+        say(
+            f"{count(report.gone, 'image')} of the library {'is' if report.gone == 1 else 'are'} "
+            "no longer in these folders, or left out by now; to remove "
+            f"{'it' if report.gone == 1 else 'them'}, add --prune."
+        )
+    if report.indexed and next_step:
         say(f"Next, try: {_next_step(place)}")
 
 

@@ -28,8 +28,8 @@ def mcp(
         list[Path] | None,
         typer.Option(
             metavar="DIR",
-            help="A folder that may be indexed by a tool (may be repeated). Default: none, all "
-            "tools read only.",
+            help="A folder that agents may index (may be repeated). Default: none; all tools are "
+            "read-only.",
             exists=True,
             file_okay=False,
         ),
@@ -42,9 +42,9 @@ def mcp(
 ) -> None:
     """Serve a library to agents, by the Model Context Protocol.
 
-    The server speaks on standard input and output. Its tools search, classify and show pictures; an
-    agent is told "no match" where nothing fits. --json prints the entry for a client's
-    configuration instead. Needs the extra mcp: pip install "wordsight[mcp]".
+    The server uses standard input and output. Its tools search, classify and show pictures. If
+    nothing fits, the agent gets "no match". --json prints the entry for a client's configuration
+    instead. Needs the extra mcp: pip install "wordsight[mcp]".
     """
     try:
         from wordsight.agent import create_server

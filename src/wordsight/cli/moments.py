@@ -58,7 +58,7 @@ def _print(found: Moments) -> None:
         say(f"note: {notice}")
     if not found.moments:
         print(f"No moment shows {asked(found.query)}. {found.result.explanation()}")
-        say("(--anyway shows what more likely shows it than not.)")
+        say("(--anyway shows the moments that more likely show it than not.)")
         return
     for moment in found.moments:
         span = f"{clock(moment.part.start)} to {clock(moment.part.end)}"
@@ -93,10 +93,11 @@ def _local(moment: Moment) -> str:
 )
 def clip(
     video: Annotated[
-        str, typer.Argument(metavar="VIDEO", help="A video, or the link of a moment: VIDEO#t=A,B.")
+        str, typer.Argument(metavar="VIDEO", help="A video, or the link to a moment: VIDEO#t=A,B.")
     ],
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", parser=given("--out"), help="Where to write.")
+        Path,
+        typer.Option("--out", metavar="FILE", parser=given("--out"), help="The file to write."),
     ],
     start: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Where the clip begins.", min=0)
@@ -108,8 +109,8 @@ def clip(
         bool,
         typer.Option(
             "--exact",
-            help="Begin on the frame: encodes again (H.264, no sound). Without it the streams are "
-            "copied, from the key frame before the start on.",
+            help="Begin at the exact frame, by encoding again (H.264, no sound). Without it, the "
+            "streams are copied from the key frame before the start.",
         ),
     ] = False,
     as_json: JsonOption = False,
@@ -136,5 +137,5 @@ def clip(
         return
     early = start - begun
     if early > 0.05:
-        say(f"It begins {early:.1f} s earlier, at a key frame; --exact begins on the frame.")
+        say(f"It begins {early:.1f} s earlier, at a key frame; --exact begins at the exact frame.")
     print(f"Clip: {nearby(str(target))} ({clock(begun)} to {clock(ended)})")

@@ -80,14 +80,14 @@ StorageOption = Annotated[
         metavar="KEY=VALUE",
         callback=_use_storage,
         help="A setting of the library's object storage, e.g. aws_endpoint_url=...; repeatable. "
-        "Without it, the environment's.",
+        "Default: from the environment.",
     ),
 ]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 RuntimeOption = Annotated[
-    Runtime, typer.Option(help="Inference runtime; auto: OpenVINO on a CPU if it is installed.")
+    Runtime, typer.Option(help="Inference runtime; auto: OpenVINO on a CPU, if it is installed.")
 ]
 
 PrecisionOption = Annotated[
@@ -109,8 +109,8 @@ DeviceOption = Annotated[
         metavar="cpu|gpu|npu",
         parser=given("--device"),
         callback=_use_device,
-        help="Where images are encoded: an Intel GPU or NPU by OpenVINO. Refused if its vectors "
-        "are not the CPU's. Default: cpu.",
+        help="Where to encode images; gpu and npu are Intel's, with OpenVINO. Refused if the "
+        "vectors differ from the CPU's. Default: cpu.",
     ),
 ]
 
@@ -120,8 +120,8 @@ RayOption = Annotated[
     typer.Option(
         metavar="auto|ray://HOST:10001",
         parser=given("--ray"),
-        help="Share the work with a Ray cluster (needs wordsight[ray]); auto: the one that runs "
-        "here, or all cores of this machine.",
+        help="Share the work with a Ray cluster (needs wordsight[ray]); auto: the cluster running "
+        "on this machine, or else all its cores.",
     ),
 ]
 

@@ -63,65 +63,73 @@ _Anyway = Annotated[
 ]
 _RelevantOnly = Annotated[
     bool,
-    typer.Option("--relevant-only", help="Only hits that count as showing what you asked for."),
+    typer.Option("--relevant-only", help="Show only hits that probably show what you asked for."),
 ]
 _RankBy = Annotated[
     Literal["auto", "score", "lift", "z"],
     typer.Option(
-        help="Sort by cosine (score), by how far it is above that of unrelated phrases "
-        "(lift), or by that in standard deviations (z). auto: lift with crops, else score."
+        help="Sort by cosine (score), by how far it exceeds unrelated phrases (lift), or by that "
+        "in standard deviations (z). auto: lift with crops, else score."
     ),
 ]
 _Crops = Annotated[
     bool | None,
     typer.Option(
         "--crops/--no-crops",
-        help="Search in crops too, where the library has them. Default: yes.",
+        help="Also search in crops, if the library has them. Default: yes.",
     ),
 ]
 _Where = Annotated[
     str | None,
     typer.Option(
         metavar="SQL",
-        help="Only images that this is true of, as \"taken >= '2023-07' and camera like "
+        help="Only images for which this is true, e.g. \"taken >= '2023-07' and camera like "
         "'Pixel%'\". Columns: taken, camera, lens, latitude, longitude, orientation, media, "
-        "keywords, caption, path, label, width, height, size.",
+        "keywords, caption, path, label, width, height, size; of frames: video, time, until, "
+        "recorded.",
     ),
 ]
 _After = Annotated[
     str | None,
-    typer.Option(metavar="DATE", help="Only images taken from then on: 2023, 2023-07, ..."),
+    typer.Option(
+        metavar="DATE", help="Only images taken on this date or later: 2023, 2023-07, ..."
+    ),
 ]
 _Before = Annotated[
-    str | None, typer.Option(metavar="DATE", help="Only images taken before that began.")
+    str | None, typer.Option(metavar="DATE", help="Only images taken before this date.")
 ]
 _Inside = Annotated[
     Path | None,
     typer.Option(
-        "--in", metavar="FOLDER", parser=options.given("--in"), help="Only images in there."
+        "--in", metavar="FOLDER", parser=options.given("--in"), help="Only images in this folder."
     ),
 ]
 _Near = Annotated[
     str | None,
-    typer.Option(metavar="LAT,LON,DISTANCE", help="Only images taken near there: 48.1,11.6,5km"),
+    typer.Option(
+        metavar="LAT,LON,DISTANCE", help="Only images taken near this place: 48.1,11.6,5km"
+    ),
 ]
 _Label = Annotated[str | None, typer.Option(metavar="LABEL", help="Only images with this label.")]
 _Sort = Annotated[
     Literal["score", "taken", "-taken"],
-    typer.Option(help="Order of the hits: best first, or by capture time (-: newest first)."),
+    typer.Option(help="Order of the hits: best first, or by capture time (-taken: newest first)."),
 ]
-_Paths = Annotated[bool, typer.Option("--paths", help="Print the paths of the hits alone.")]
+_Paths = Annotated[bool, typer.Option("--paths", help="Print only the paths of the hits.")]
 _Zero = Annotated[
-    bool, typer.Option("--null", "-0", help="The same, ended by zero bytes (for xargs -0).")
+    bool,
+    typer.Option("--null", "-0", help="Like --paths, each ended by a zero byte (for xargs -0)."),
 ]
-_Relative = Annotated[bool, typer.Option("--relative", help="Paths from the current folder.")]
+_Relative = Annotated[
+    bool, typer.Option("--relative", help="Print paths relative to the current folder.")
+]
 _AsCsv = Annotated[bool, typer.Option("--csv", help="Print the hits as CSV.")]
 _CopyTo = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
         parser=options.given("--copy-to"),
-        help="Copy the hits there, numbered; nothing is overwritten.",
+        help="Copy the hits to this folder, numbered; nothing is overwritten.",
     ),
 ]
 _LinkTo = Annotated[
@@ -129,23 +137,23 @@ _LinkTo = Annotated[
     typer.Option(
         metavar="DIR",
         parser=options.given("--link-to"),
-        help="Link to the hits from there, numbered.",
+        help="Put links to the hits into this folder, numbered.",
     ),
 ]
 _Moments = Annotated[
-    bool, typer.Option("--moments", help="Find moments of videos: when it is to be seen.")
+    bool, typer.Option("--moments", help="Find the moments of videos that show it.")
 ]
 _Camera = Annotated[
-    str | None, typer.Option(metavar="NAME", help="With --moments: only this camera's.")
+    str | None, typer.Option(metavar="NAME", help="With --moments: only from this camera.")
 ]
 _Start = Annotated[
     str | None,
     typer.Option(
-        "--from", metavar="TIME", help="With --moments: recorded from then on, 2026-03-01T08:30."
+        "--from", metavar="TIME", help="With --moments: only from this time on: 2026-03-01T08:30."
     ),
 ]
 _End = Annotated[
-    str | None, typer.Option("--to", metavar="TIME", help="With --moments: recorded before.")
+    str | None, typer.Option("--to", metavar="TIME", help="With --moments: only before this time.")
 ]
 _Timeline = Annotated[
     Path | None,
@@ -160,7 +168,7 @@ _Open = Annotated[
     typer.Option("--open", metavar="N", help="Open result N in your image viewer.", min=1),
 ]
 _ExitCode = Annotated[
-    bool, typer.Option("--exit-code", help="Exit with 1 where nothing matches, as grep does.")
+    bool, typer.Option("--exit-code", help="Exit with status 1 if nothing matches, like grep.")
 ]
 _Compare = Annotated[
     bool, typer.Option("--compare", help="Compare the rankings without and with crops.")
@@ -262,6 +270,11 @@ def search(
 def _check(query: Sequence[str] | None, output: Output, *, exit_code: bool) -> None:
     """Refuse what does not go together. Raises WordsightError."""
     if query and len(query) > 1:
+        if output.form == "csv" and query[-1].lower().endswith(".csv"):
+            words, file = (shlex.quote(part) for part in (" ".join(query[:-1]), query[-1]))
+            raise WordsightError(
+                f"--csv prints to standard output; write: wordsight search {words} --csv > {file}"
+            )
         whole = shlex.quote(" ".join(query))
         raise WordsightError(f"put the query in quotes: wordsight search {whole}")
     if not query and (exit_code or output.copy_to or output.link_to or output.open_number):

@@ -31,13 +31,13 @@ def write_sidecar(image: str, keywords: list[str]) -> Path:
     where there is one that another program wrote: that is never replaced.
     """
     if not os.path.isfile(image):  # noqa: PTH113
-        raise WordsightError("it is no file of its own, so no sidecar can lie beside it")
+        raise WordsightError("it is inside an archive or a video, so it cannot have a sidecar")
     place = Path(f"{image}.xmp")
     items = "".join(f"<rdf:li>{escape(word)}</rdf:li>" for word in keywords)
     packet = _PACKET.format(tool=quoteattr(f"wordsight {__version__}"), items=items)
     try:
         if place.exists() and _OURS not in place.read_bytes():
-            raise WordsightError(f"{place.name} is of another program, and stays as it is")
+            raise WordsightError(f"{place.name} belongs to another program, and was left as it is")
         with drafted(place) as draft:
             draft.write_text(packet, encoding="utf-8")
     except OSError as error:

@@ -27,7 +27,9 @@ def judge_model(
 
     chosen = read_benchmark(spec)
     if chosen.labels and (trec_run or trec_qrels):
-        raise WordsightError(f"{spec} is a classification: there are no rankings to write.")
+        raise WordsightError(
+            f"{spec} is a classification benchmark, so there are no rankings to write."
+        )
     model = load()
     with progress_bar("encoding", "images") as progress:
         measured = measure(model, chosen, ks=ks, progress=progress)

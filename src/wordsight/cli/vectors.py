@@ -27,21 +27,21 @@ def export_vectors(
     library: options.LibraryOption = None,
     where: Annotated[
         str | None,
-        typer.Option(metavar="SQL", help="Only images that this is true of, as in a search."),
+        typer.Option(metavar="SQL", help="Only images for which this is true, as in `search`."),
     ] = None,
     crops: Annotated[
-        bool, typer.Option("--crops", help="The vectors of crops too, a row each.")
+        bool, typer.Option("--crops", help="Also export the vectors of crops, one row each.")
     ] = False,
     dtype: Annotated[
         Literal["float16", "float32"],
-        typer.Option(help="Numbers in the files; a library keeps float16."),
+        typer.Option(help="Type of the numbers; a library stores float16."),
     ] = "float16",
     as_json: options.JsonOption = False,
 ) -> None:
     """Write a library's vectors as files for other programs.
 
-    img_emb/img_emb_N.npy holds the vectors, metadata/metadata_N.parquet a row for each (id,
-    image_path, label, what is known of the file): what clip-retrieval and autofaiss read.
+    The vectors go to img_emb/img_emb_N.npy, and a row for each (id, image_path, label, metadata) to
+    metadata/metadata_N.parquet, as clip-retrieval and autofaiss expect.
     """
     from wordsight.library import Store, find
     from wordsight.library.vectors import export

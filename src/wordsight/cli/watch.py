@@ -29,7 +29,7 @@ _Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="[NAME=]URL|DIR|DEVICE...",
-        help="Cameras: rtsp:// or http:// (MJPEG), a folder that grows, /dev/video0.",
+        help="Cameras: rtsp:// or http:// (MJPEG), a folder that gets new files, /dev/video0.",
     ),
 ]
 _Prompt = Annotated[
@@ -40,7 +40,7 @@ _FalseAlarms = Annotated[
     str,
     typer.Option(
         metavar="N/day",
-        help="How many false alarms all prompts and cameras may raise together.",
+        help="False alarms allowed for all prompts and cameras together.",
     ),
 ]
 _Every = Annotated[
@@ -49,24 +49,26 @@ _Every = Annotated[
 _OnEvent = Annotated[
     str | None,
     typer.Option(
-        metavar="CMD", parser=given("--on-event"), help="Run this with the event as its input."
+        metavar="CMD",
+        parser=given("--on-event"),
+        help="Run this with the event on its standard input.",
     ),
 ]
 _Webhook = Annotated[
     str | None,
-    typer.Option(metavar="URL", parser=given("--webhook"), help="Post events there as JSON."),
+    typer.Option(metavar="URL", parser=given("--webhook"), help="Post events to this URL as JSON."),
 ]
 _Keep = Annotated[
     str,
-    typer.Option(metavar="7d", help="How long histories and thumbnails stay: 12h, 7d, 4w."),
+    typer.Option(metavar="7d", help="How long to keep histories and thumbnails: 12h, 7d, 4w."),
 ]
 _Folder = Annotated[
     Path,
-    typer.Option("--folder", metavar="DIR", parser=given("--folder"), help="Where these are kept."),
+    typer.Option("--folder", metavar="DIR", parser=given("--folder"), help="Where to keep them."),
 ]
 _Duration = Annotated[
     float | None,
-    typer.Option("--for", metavar="SECONDS", help="Stop after that. Default: never.", min=0.1),
+    typer.Option("--for", metavar="SECONDS", help="Stop after this time. Default: never.", min=0.1),
 ]
 _Model = Annotated[
     str, typer.Option(metavar="NAME", parser=given("--model"), help="The model to watch with.")
@@ -75,7 +77,7 @@ _Model = Annotated[
 
 @app.command(
     epilog=examples(
-        'wordsight watch rtsp://user:secret@10.0.0.5/stream --prompt "a person" --prompt "a car"',
+        'wordsight watch rtsp://user:secret@10.0.0.5/stream --prompt "a truck" --prompt "a car"',
         'wordsight watch front=rtsp://10.0.0.5/1 yard=http://10.0.0.6/mjpg --prompt "a fox"',
         'wordsight watch recordings --prompt "a parcel" --on-event ./tell.sh --keep 3d',
     )
@@ -97,8 +99,8 @@ def watch(
     """Watch cameras for prompts, and report events.
 
     Each event is a line of JSON on standard output. The cut-off comes from each camera's own
-    history, so that false alarms are as rare as you say. In its first hour a camera is still
-    learning: events say so ("learning": true).
+    history, so that false alarms are as rare as you ask for. In its first hour a camera is still
+    learning, and its events say so ("learning": true).
     """
     from wordsight.watching import watch as run
 
@@ -151,14 +153,14 @@ def _rate(text: str) -> float:
     days = {"hour": 1 / 24, "day": 1.0, "week": 7.0}
     value = float(found[1]) / days[found[2] or "day"] if found else 0.0
     if not value > 0:
-        raise WordsightError(f"--false-alarms {text} is no rate; write 1/day, 3/week or 1/hour.")
+        raise WordsightError(f"--false-alarms {text} is not a rate; write 1/day, 3/week or 1/hour.")
     return value
 
 
 def _seconds(text: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hdw])", text.strip())
     if not found or not float(found[1]):
-        raise WordsightError(f"--keep {text} is no time; write 12h, 7d or 4w.")
+        raise WordsightError(f"--keep {text} is not a duration; write 12h, 7d or 4w.")
     return float(found[1]) * _SECONDS[found[2]]
 
 
@@ -180,7 +182,7 @@ class _Told:
             say(f"note: {event['camera']} is still learning, for the first hour.")
         elif event["event"] == "gap":
             back = event["end"] is not None
-            say(f"note: {event['camera']}: {'back' if back else 'nothing is seen: '}"
+            say(f"note: {event['camera']}: {'back' if back else 'no pictures: '}"
                 f"{'' if back else event['reason']}")  # fmt: skip
         else:
             self.put(event)
@@ -191,7 +193,7 @@ class _Told:
         try:
             self._events.put_nowait(event)
         except queue.Full:
-            say("note: events come faster than they can be handed on; one was left out.")
+            say("note: events come faster than they can be passed on; one was dropped.")
 
     def close(self) -> None:
         """Hand on what waits."""
@@ -208,7 +210,7 @@ class _Told:
                 except Exception as error:
                     from wordsight.video.live import hidden
 
-                    say(f"note: an event could not be handed on: {hidden(str(error))[:200]}")
+                    say(f"note: an event could not be passed on: {hidden(str(error))[:200]}")
 
     def _call(self, data: bytes) -> None:
         if self.command:

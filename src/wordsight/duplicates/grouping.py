@@ -13,15 +13,16 @@ Nothing is deleted, here or anywhere else in wordsight.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from wordsight.duplicates.candidates import candidates
 from wordsight.duplicates.likeness import Details, likeness
-from wordsight.duplicates.prints import Print, Progress
+from wordsight.duplicates.prints import Progress
 from wordsight.errors import QueryError
-from wordsight.library import Entry, Store, id_to_int
+from wordsight.library import Entry, Prints, Store, id_to_int
 from wordsight.video import split_frame
 
 if TYPE_CHECKING:
@@ -31,18 +32,14 @@ if TYPE_CHECKING:
 FALSE_MERGE = 0.0003
 """The share of images that may be grouped wrongly, where no other is stated."""
 
-NEIGHBOURS = 5
-"""So many of the nearest images, by the vectors and by the prints, are compared with each."""
-
 _COPIES = 0.85  # hardly any copy is less alike
 _LEAST, _MOST = 0.65, 0.89  # the cut-off: no photographs are alike below, and copies are lost above
 _TAIL = 0.05  # the share of different pictures that tells how their likeness falls off
 _ENOUGH = 400  # pairs; fewer do not tell
 _TYPICAL = (0.36, 0.137)  # then: begin and fall of photographs mixed with catalogue pictures
 _BLURRED = 0.6  # of the sharpest one's sharpness
-_DESCRIPTOR = 12  # pixels a side
-_KEPT_READY = 1024
-_BLOCK = 1024
+_KEPT_READY = 1024  # prints that are ready to be compared
+_AT_ONCE = 5000  # images that are asked for by one filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +124,18 @@ class Duplicates:
         }
 
 
+def check_rate(false_merge: float) -> None:
+    """Raise QueryError where a stated rate is none."""
+    if not 0 < false_merge < 1:
+        raise QueryError(f"the false-merge rate must be between 0 and 1, not {false_merge:g}.")
+
+
 # -- pairs ---------------------------------------------------------------------------------------
 
 
 def find(
     store: Store,
-    prints: Mapping[str, Print],
+    prints: Prints,
     *,
     false_merge: float = FALSE_MERGE,
     progress: Progress | None = None,
@@ -142,24 +145,26 @@ def find(
     ``prints`` are from :func:`~wordsight.duplicates.read_prints`; images without one are in no
     group.
     Raises QueryError where ``false_merge`` is no rate. Time grows with the square of the images for
-    the neighbours, and with their number for the comparisons.
+    the neighbours, and with their number for the comparisons. Vectors and prints are read a part at
+    a time (see :mod:`wordsight.duplicates.candidates`).
     """
     import numpy as np
 
-    if not 0 < false_merge < 1:
-        raise QueryError(f"the false-merge rate must be between 0 and 1, not {false_merge:g}.")
-    snapshot = store.snapshot()
-    place = {identity: n for n, identity in enumerate(snapshot.ids.tolist())}
-    copies: dict[str, list[Entry]] = {}  # by the hash of their bytes
+    check_rate(false_merge)
     entries = [entry for entry in store.entries() if not split_frame(entry.path)]
+    copies: dict[str, list[Entry]] = {}  # by the hash of their bytes
+    printed = prints.hashes()
     for entry in entries:
-        if entry.hash in prints and id_to_int(entry.id) in place:
+        if entry.hash in printed:
             copies.setdefault(entry.hash, []).append(entry)
     hashes = list(copies)
-    first = [place[id_to_int(copies[known][0].id)] for known in hashes]
-    vectors = snapshot.vectors[snapshot.starts[first]] if hashes else np.zeros((0, 1), np.float32)
-    pairs = _candidates(vectors, _descriptors([prints[known] for known in hashes]))
-    ready = lru_cache(_KEPT_READY)(lambda n: Details(prints[hashes[n]].grey))
+    numbers = {id_to_int(some[0].id): n for n, some in enumerate(copies.values())}
+    pairs = candidates(store, prints, hashes, numbers)
+
+    @lru_cache(_KEPT_READY)
+    def ready(number: int) -> Details:
+        return Details(next(prints.read([hashes[number]]))[1].grey)
+
     alike = np.zeros(len(pairs))
     for n, (one, other) in enumerate(pairs.tolist()):
         alike[n] = likeness(ready(one), ready(other))
@@ -169,50 +174,20 @@ def find(
     images = max(len(hashes), 1)
     cut_off = tail.cut_off(false_merge * images / 2)  # a wrong pair is two images
     linked = alike >= cut_off
-    groups = _groups(
-        len(hashes), pairs[linked], alike[linked], [len(c) > 1 for c in copies.values()]
-    )
+    groups = [
+        ([entry for n in some for entry in copies[hashes[n]]], least)
+        for some, least in _groups(
+            len(hashes), pairs[linked], alike[linked], [len(c) > 1 for c in copies.values()]
+        )
+    ]
     return Duplicates(
-        _described(store, groups, [copies[known] for known in hashes], prints, place),
+        _described(store, groups, prints),
         len(entries),
         len(pairs),
         cut_off,
         false_merge,
         min(1.0, 2 * tail.expected(cut_off) / images),
     )
-
-
-def _descriptors(prints: Sequence[Print]) -> NDArray[np.float32]:
-    """Prints as vectors of unit length, whose cosine tells which are worth comparing."""
-    import numpy as np
-    from PIL import Image
-    from PIL.Image import Resampling
-
-    size = (_DESCRIPTOR, _DESCRIPTOR)
-    small = [Image.fromarray(each.grey).resize(size, Resampling.BOX) for each in prints]
-    vectors = np.array([np.asarray(s, np.float32).ravel() for s in small], np.float32)
-    vectors = vectors.reshape(len(prints), _DESCRIPTOR**2)
-    vectors -= vectors.mean(axis=1, keepdims=True)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
-    return vectors
-
-
-def _candidates(*spaces: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Pairs of rows [P, 2], the lower first, of which one is near the other in a space."""
-    import numpy as np
-
-    found = []
-    for vectors in spaces:
-        near = min(NEIGHBOURS, len(vectors) - 1)
-        for begin in range(0, len(vectors) if near > 0 else 0, _BLOCK):
-            some = vectors[begin : begin + _BLOCK]
-            scores = some @ vectors.T
-            rows = np.arange(begin, begin + len(some))
-            scores[rows - begin, rows] = -np.inf
-            nearest = np.argpartition(-scores, near - 1, axis=1)[:, :near]
-            pairs = np.stack([np.repeat(rows, near), nearest.ravel()], axis=1)
-            found.append(np.sort(pairs, axis=1))
-    return np.unique(np.concatenate(found), axis=0) if found else np.zeros((0, 2), np.intp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,22 +275,19 @@ def _groups(
 
 
 def _described(
-    store: Store,
-    groups: Sequence[tuple[list[int], float]],
-    copies: Sequence[list[Entry]],
-    prints: Mapping[str, Print],
-    place: Mapping[int, int],
+    store: Store, groups: Sequence[tuple[list[Entry], float]], prints: Prints
 ) -> list[Group]:
     """The groups with what is known of their images, the largest first."""
-    snapshot = store.snapshot()
-    entries = [[entry for n in some for entry in copies[n]] for some, _ in groups]
-    flat = [entry for some in entries for entry in some]
-    rows = snapshot.rows[snapshot.starts[[place[id_to_int(entry.id)] for entry in flat]]]
-    known = dict(
-        zip((e.id for e in flat), store.rows(rows.tolist(), snapshot.version), strict=True)
-    )
+    entries = [entry for some, _ in groups for entry in some]
+    known: dict[str, dict[str, Any]] = {}
+    for begin in range(0, len(entries), _AT_ONCE):
+        some = entries[begin : begin + _AT_ONCE]
+        known |= {row["id"]: row for row in store.described([entry.id for entry in some])}
+    sharp = {
+        file: each.sharpness for file, each in prints.read(list({entry.hash for entry in entries}))
+    }
     described = []
-    for some, (_, least) in zip(entries, groups, strict=True):
+    for members, least in groups:
         images = [
             Copy(
                 entry.id,
@@ -323,12 +295,14 @@ def _described(
                 known[entry.id]["width"],
                 known[entry.id]["height"],
                 entry.size,
-                prints[entry.hash].sharpness,
+                sharp[entry.hash],
                 known[entry.id]["metadata"].get("taken"),
             )
-            for entry in some
+            for entry in members
+            if entry.id in known  # or it was removed meanwhile
         ]
-        described.append(Group(_best_first(images), least))
+        if len(images) > 1:
+            described.append(Group(_best_first(images), least))
     return sorted(described, key=lambda group: (-len(group.images), group.keep.path))
 
 

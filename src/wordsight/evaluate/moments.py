@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _OVERLAPS = (0.5, 0.7)
 _FORM = (
     'write {"queries": [{"query": "a dog", "moments": [{"file": "front.mp4", "start": 3, '
-    '"end": 9.5}]}]}, or a line a query as QVHighlights does'
+    '"end": 9.5}]}]}, or JSON lines as in QVHighlights, one query per line'
 )
 
 
@@ -46,7 +46,7 @@ def read_truth(path: Path) -> list[Judged]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WordsightError(f"{path}: not judgements of moments ({error}); {_FORM}.") from None
     if not any(judged.spans for judged in found):
-        raise WordsightError(f"{path}: holds no moment; {_FORM}.")
+        raise WordsightError(f"{path}: contains no moments; {_FORM}.")
     return found
 
 

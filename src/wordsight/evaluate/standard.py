@@ -1,20 +1,23 @@
 """Standard benchmarks, measured as papers report them: retrieval both ways, zero-shot classes.
 
-Read where they lie; nothing is fetched. Two layouts: CLIP_benchmark's WebDataset folders
-(https://github.com/LAION-AI/CLIP_benchmark, ``build_wds_dataset``) and Karpathy's splits of
-Flickr30k and COCO (``dataset_flickr30k.json``, ``dataset_coco.json``,
-https://cs.stanford.edu/people/karpathy/deepimagesent/).
+Read where they lie; nothing is kept. Two layouts: CLIP_benchmark's WebDataset folders
+(https://github.com/LAION-AI/CLIP_benchmark, ``build_wds_dataset``), on a disk or at a URL, and
+Karpathy's splits of Flickr30k and COCO (``dataset_flickr30k.json``, ``dataset_coco.json``,
+https://cs.stanford.edu/people/karpathy/deepimagesent/), on a disk.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import QueryError, WordsightError, reason
+from wordsight.sources.files import opened
+from wordsight.storage import is_url
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +33,7 @@ CAPTIONS = 5
 """So many captions of an image count in Karpathy's splits; some of COCO have more."""
 
 _FORMS = "wds:DIR, wds:DIR:SPLIT, flickr30k:DIR or coco-karpathy:DIR"
+_SPLIT = re.compile(r"(\w+://[^/]+/.+):([^/:]+)")  # of a URL, whose host may have a port
 
 
 @dataclass(slots=True)
@@ -102,44 +106,68 @@ class Measured:
 def read_benchmark(spec: str) -> Benchmark:
     """Read "wds:DIR", "wds:DIR:SPLIT", "flickr30k:DIR" or "coco-karpathy:DIR".
 
+    The DIR of a ``wds:`` may be a URL, for example ``https://`` or ``s3://`` (extra ``cloud``).
     Raises QueryError for another form and for what is not laid out so, SourceError for archives
-    that cannot be read.
+    that cannot be read, StorageError where the storage refuses.
     """
     kind, _, place = spec.partition(":")
     if not place or kind not in ("wds", *KARPATHY):
         raise QueryError(f"cannot read the benchmark {spec!r}: write {_FORMS}.")
     if kind == "wds":
-        folder, split = place, "test"
-        if not Path(place).is_dir() and ":" in place:
-            folder, _, split = place.rpartition(":")
-        return _webdataset(spec, Path(folder).expanduser(), split)
+        return _webdataset(spec, *_place_and_split(place))
+    if is_url(place):
+        raise QueryError(f"{kind} is read from a folder on this machine; wds:URL reads at a URL.")
     return _karpathy(spec, Path(place).expanduser(), KARPATHY[kind])
 
 
-def _lines(file: Path) -> list[str]:
+def _place_and_split(place: str) -> tuple[str, str]:
+    """The folder or URL of a WebDataset benchmark, and which split of it is meant."""
+    if is_url(place):
+        found = _SPLIT.fullmatch(place)
+        folder, split = (found[1], found[2]) if found else (place, "test")
+        return folder.rstrip("/"), split
+    folder, split = place, "test"
+    if not Path(place).is_dir() and ":" in place:
+        folder, _, split = place.rpartition(":")
+    return str(Path(folder).expanduser()), split
+
+
+def _lines(file: str) -> list[str]:
     try:
-        return [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
+        with opened(file) as (content, _):
+            lines = content.read().decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise QueryError(f"the benchmark's file {file} cannot be read: {reason(error)}.") from None
+        raise QueryError(f"the benchmark's file {file} cannot be read: {reason(error)}.") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
-def _webdataset(name: str, folder: Path, split: str) -> Benchmark:
+def _is_retrieval(folder: str) -> bool:
+    """Whether images have captions; a benchmark that does not say so has classes."""
+    try:
+        return _lines(f"{folder}/dataset_type.txt") == ["retrieval"]
+    except QueryError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return False
+        raise
+
+
+def _webdataset(name: str, folder: str, split: str) -> Benchmark:
     from wordsight.sources.tar import TarSource
     from wordsight.sources.webdataset import key_of, texts_beside
 
+    counted = f"{folder}/{split}/nshards.txt"
     try:
-        shards = int(_lines(folder / split / "nshards.txt")[0])
+        shards = int(_lines(counted)[0])
     except (ValueError, IndexError):
-        raise QueryError(f"{folder / split / 'nshards.txt'} holds no number of shards.") from None
-    kind = folder / "dataset_type.txt"
-    retrieval = kind.exists() and _lines(kind) == ["retrieval"]
+        raise QueryError(f"{counted} holds no number of shards.") from None
+    retrieval = _is_retrieval(folder)
     benchmark = Benchmark(name, [])
     if not retrieval:
-        benchmark.labels = _lines(folder / "classnames.txt")
-        templates = _lines(folder / "zeroshot_classification_templates.txt")
+        benchmark.labels = _lines(f"{folder}/classnames.txt")
+        templates = _lines(f"{folder}/zeroshot_classification_templates.txt")
         benchmark.templates = [template.replace("{c}", "{}") for template in templates]
     for number in range(shards):
-        archive = folder / split / f"{number}.tar"
+        archive = f"{folder}/{split}/{number}.tar"
         beside = texts_beside(archive, "txt" if retrieval else "cls")
         for item in TarSource(archive).items():
             texts = beside.get(key_of(item.path.partition("::")[2]), {})
@@ -151,7 +179,7 @@ def _webdataset(name: str, folder: Path, split: str) -> Benchmark:
                 continue
             benchmark.items.append(item)
     if not benchmark.items:
-        raise QueryError(f"{folder / split} holds no image with a caption or a class beside it.")
+        raise QueryError(f"{folder}/{split} holds no image with a caption or a class beside it.")
     return benchmark
 
 
@@ -175,7 +203,7 @@ def _karpathy(name: str, folder: Path, file: str) -> Benchmark:
             names += [folder / "images" / image["filename"], folder / image["filename"]]
             picture = next((path for path in names if path.is_file()), None)
             if picture is None:
-                raise QueryError(f"the image {names[0]} of {place} is not there.")
+                raise QueryError(f"the image {names[0]} of {place} is missing.")
             benchmark.items += FileSource(picture).items()
             benchmark.captions.append([s["raw"].strip() for s in image["sentences"]][:CAPTIONS])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -113,10 +113,10 @@ def _read_run(path: Path) -> dict[str, dict[str, float]]:
         if not document or math.isnan(score):
             raise QueryError(f"{path}, line {number}: write query Q0 document rank score name.")
         if document in ranked.setdefault(query, {}):
-            raise QueryError(f"{path}, line {number}: {document} is there twice for {query}.")
+            raise QueryError(f"{path}, line {number}: {document} is listed twice for {query}.")
         ranked[query][document] = score
     if not ranked:
-        raise QueryError(f"{path} holds no lines of a run: query Q0 document rank score name.")
+        raise QueryError(f"{path} contains no lines of a run: query Q0 document rank score name.")
     return ranked
 
 

@@ -2,7 +2,7 @@
 
 CLIP models of ``open_clip`` and ``transformers`` become a directory in open_clip's layout
 (:mod:`wordsight.models.clip.layouts`), a Mask R-CNN of ``torchvision`` one in that of
-:mod:`wordsight.models.maskrcnn`. This is the only room that imports PyTorch (the extra
+:mod:`wordsight.models.maskrcnn`. This is the only component that imports PyTorch (the extra
 ``export``); running what it writes does not.
 
 After the export the directory is opened as any other and compared with the original on a few odd

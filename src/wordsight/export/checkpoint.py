@@ -63,7 +63,7 @@ def find(source: str, kind: str, has_pretrained: bool) -> tuple[str, str]:
 
 def _kind_of_folder(folder: Path, kind: str) -> str:
     if all((folder / file).is_file() for file in OPEN_CLIP) or (folder / DESCRIPTION).is_file():
-        raise ModelError(f"{folder}: is a model directory of wordsight already; use it as it is")
+        raise ModelError(f"{folder}: is already a wordsight model directory; use it directly")
     files = {"open_clip": OPEN_CLIP_CONFIG, "transformers": "config.json"}
     for name, file in files.items():
         if kind in ("auto", name) and (folder / file).is_file():

@@ -79,11 +79,11 @@ def _model(transformers: Any, place: str) -> tuple[Any, Any]:
     )
     needed = ("get_image_features", "get_text_features", "logit_scale")
     if not all(hasattr(model, name) for name in needed):
-        raise ModelError(f"{place}: a {config.model_type} model, which is not of CLIP's kind")
+        raise ModelError(f"{place}: a {config.model_type} model, which is not a CLIP-like model")
     lost = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if lost:
         raise ModelError(
-            f"{place}: the weights are not whole ({len(lost)} missing or of another shape, "
+            f"{place}: the weights are incomplete ({len(lost)} missing or of another shape, "
             f"{lost[0]} for one)"
         )
     return config, model
@@ -114,7 +114,9 @@ def _preprocess_of(processor: Any, place: str) -> dict[str, Any]:
     ]
     for wrong, what in problems:
         if wrong:
-            raise ModelError(f"{place}: its image processor {what}, which this layout cannot say")
+            raise ModelError(
+                f"{place}: its image processor {what}, which this layout cannot express"
+            )
     plain = not processor.do_normalize
     return {
         "size": crop or sides(size),

@@ -102,7 +102,7 @@ def write_json(path: Path, value: object) -> None:
 def drafted(out: Path) -> Iterator[Path]:
     """Give a folder to work in; its ``model`` becomes ``out`` if all goes well, else all goes."""
     if out.is_dir() and any(out.iterdir()):
-        raise ModelError(f"{out}: is there already; remove it or choose another --out")
+        raise ModelError(f"{out}: already exists; remove it or choose another --out")
     if out.exists() and not out.is_dir():
         raise ModelError(f"{out}: is a file; choose another --out")
     above = next(folder for folder in out.parents if folder.exists())

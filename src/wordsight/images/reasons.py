@@ -30,7 +30,7 @@ def why_not_an_image(header: bytes) -> str:
     if start.startswith((b"<!doctype", b"<html")):
         return "a web page, not an image"
     if not header.strip(b"\0"):
-        return "it begins with nothing but zeros; it was not copied or downloaded whole"
+        return "it begins with nothing but zeros; its copy or download is incomplete"
     if header[4:8] == b"ftyp":
         return "a video or sound (MP4, MOV), not an image"
     for first, what in _NO_IMAGES.items():
@@ -52,7 +52,7 @@ def why_not_an_image(header: bytes) -> str:
 
 
 _NO_IMAGES = {
-    b"\0\5\x16\7": "notes of macOS on the file that it is named after (AppleDouble)",
+    b"\0\5\x16\7": "macOS metadata for the file it is named after (AppleDouble)",
     b"%PDF": "a PDF document",
     b"PK\3\4": "a ZIP archive",
     b"\x1f\x8b": "a gzip archive",

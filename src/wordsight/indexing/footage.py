@@ -239,7 +239,7 @@ class Footage:
                     kept, seen, moves = sample, now, scene.moving(now)
                 scene.feed(now)
             if kept is None:
-                raise ImageError(f"{item.path}: no picture of it could be decoded")
+                raise ImageError(f"{item.path}: none of its frames could be decoded")
             video.finish()
             self.report.notices += [Failure(item.path, notice) for notice in video.notices]
             self.report.videos += 1

@@ -58,7 +58,9 @@ class IndexReport:
     Some of the unchanged ones are ``relabelled``, or ``described``: a library that was made before
     metadata were kept has theirs now.
 
-    ``kept`` are images that are gone and were not pruned, which ``failed`` says too. ``not_read``
+    ``gone`` counts images that are gone from their sources, or left out by now, and would have been
+    removed if that had been asked for. ``kept`` are images that are gone and were not pruned all
+    the same, which ``failed`` says too. ``not_read``
     counts files beside images that were passed over, by their kind ("RAW", "video"). ``videos``
     were read in this run; their frames count as images. ``notices`` say what is odd of some.
     """
@@ -69,6 +71,7 @@ class IndexReport:
     described: int = 0
     reused: int = 0
     removed: int = 0
+    gone: int = 0
     failed: list[Failure] = field(default_factory=list)
     kept: list[Kept] = field(default_factory=list)
     not_read: Counter[str] = field(default_factory=Counter)
@@ -113,6 +116,7 @@ class IndexReport:
             "described": self.described,
             "reused": self.reused,
             "removed": self.removed,
+            "gone": self.gone,
             "kept": sum(kept.images for kept in self.kept),
             "not_read": dict(self.not_read.most_common()),
             "videos": self.videos,

@@ -162,13 +162,14 @@ def _found(
 def _forget(
     run: Run, items: dict[str, Item], sources: Sequence[Source], prune: bool | Literal["force"]
 ) -> None:
-    """Prune what is gone, if that is asked for, and remember which devices the rest is on."""
+    """Prune what is gone, or count it, and remember which devices the rest is on."""
     store, report = run.store, run.report
     paths = {entry.id: entry.path for entry in run.remaining()}
-    if prune:
-        gone, report.kept = prunable(
-            run.remaining(), items, sources, store.devices, force=prune == "force"
-        )
+    gone, kept = prunable(run.remaining(), items, sources, store.devices, force=prune == "force")
+    if not prune:
+        report.gone = len(gone)
+    else:
+        report.kept = kept
         report.failed += [Failure(kept.path, kept.reason) for kept in report.kept]
         report.removed += store.prune(gone)
         for identity in gone:

@@ -13,7 +13,7 @@ A library is a directory::
     nearby.npz       in a large library: what the decision needs there
     flat.npz         in a large library: where its vectors lie in the files of the table
     lines.lance/     text that was read in the images, by the hash of their files (see lines.py)
-    prints.npz       grey thumbnails of the images, to find duplicates by (see duplicates.py)
+    prints.sqlite    grey thumbnails of the images, to find duplicates by (see prints.py)
     skipped.json     files that were left out when their folders were last indexed, and why
     devices.json     devices that folders were on when they were indexed (see pruning.py)
     lock             held by the one process that writes
@@ -33,7 +33,9 @@ Nothing else in wordsight knows how a library is stored.
 """
 
 from wordsight.library.frames import Frames, frames_where
+from wordsight.library.index.large import exact_bytes
 from wordsight.library.places import default_location, find, is_library
+from wordsight.library.prints import Print, Prints
 from wordsight.library.records import (
     Entry,
     ImageRecord,
@@ -44,6 +46,7 @@ from wordsight.library.records import (
 )
 from wordsight.library.snapshot import Snapshot
 from wordsight.library.store import Store
+from wordsight.library.vectors import image_vectors
 from wordsight.storage import is_url
 
 __all__ = [
@@ -51,14 +54,18 @@ __all__ = [
     "Frames",
     "ImageRecord",
     "ModelRecord",
+    "Print",
+    "Prints",
     "Snapshot",
     "Store",
     "ViewRecord",
     "default_location",
+    "exact_bytes",
     "find",
     "frames_where",
     "id_from_int",
     "id_to_int",
+    "image_vectors",
     "is_library",
     "is_url",
 ]

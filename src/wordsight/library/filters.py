@@ -34,7 +34,7 @@ _AROUND = re.compile(
     r" \* pow\(sin\(radians\(longitude - ([^)]*)\) / 2\), 2\) <= \S+?(?=\)|$)"
 )
 _LABELS_NAMED = 10
-_HINT = "for example: \"taken >= '2023-07' and camera like 'Pixel%'\""
+_HINT = "Write it like: taken >= '2023-07' and camera like 'Pixel%'"
 
 
 def with_label(label: str) -> str:
@@ -133,17 +133,18 @@ def matching(dataset: Any, where: str) -> NDArray[np.int64]:
         said = (
             " ".join(_NOISE.sub("", str(error).splitlines()[0]).split())[:300]
             .replace("'Utf8'", "text")
-            .rstrip(". ")
+            .replace("found: )", "found: its end")  # of ours, around the expression
+            .strip("(). ")
         )
         missing = [name for name in METADATA if name not in dataset.schema.names]
         if any(re.search(rf"\b{name}\b", where) for name in missing):
             raise QueryError(
-                f"this library does not hold yet what the filter asks for: {where}  "
-                "(wordsight index FOLDER adds it, without embedding anew)"
+                f"this library has no data for this filter yet: {where}  "
+                "(wordsight index FOLDER adds it, without embedding again)"
             ) from None
         # Lance offers columns that are none of the user's business.
         said = re.sub(r" Did you mean '(root|hash|mtime_ns|vector|view)'\?", "", said)
-        raise QueryError(f"the filter cannot be read: {where}  ({said}; {_HINT})") from None
+        raise QueryError(f"the filter cannot be read: {where}  ({said}). {_HINT}") from None
     return np.asarray(found["id"].to_numpy(), np.int64)
 
 

@@ -68,7 +68,7 @@ class Lines:
             found, damaged = self._readable()
             if damaged:
                 warnings.warn(
-                    f"what was read last in the images of {self.library} is damaged (a power "
+                    f"the text read last in the images of {self.library} is damaged (a power "
                     "cut?); `wordsight index --text` reads it again.",
                     stacklevel=2,
                 )

@@ -88,8 +88,8 @@ def repair(library: Path, checked: set[str], *, contents: bool) -> bool:
         before = dataset.count_rows()
         rest = drop_fragments(dataset, lost).count_rows()
         warnings.warn(
-            f"{len(lost)} of the table's files in {library} did not hold what was written there "
-            f"(a fault of the disk?): {before - rest:,} of {before:,} views are lost. {_LOST}",
+            f"{len(lost)} of the table's files in {library} differ from what was written there "
+            f"(a disk error?): {before - rest:,} of {before:,} views are lost. {_LOST}",
             stacklevel=2,
         )
     if damaged or lost:

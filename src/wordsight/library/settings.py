@@ -6,20 +6,9 @@ import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from wordsight.library.files import (
-    load_arrays,
-    read_record,
-    save_arrays,
-    write_atomically,
-    writing,
-)
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-_PRINTS = 1  # number of the form that prints are kept in
+from wordsight.library.files import read_record, write_atomically, writing
 
 
 class Settings:
@@ -121,14 +110,6 @@ class Settings:
         if skipped or (self.path / "skipped.json").exists():
             with contextlib.suppress(OSError):
                 write_atomically(self.path / "skipped.json", json.dumps(skipped).encode())
-
-    def prints(self) -> dict[str, NDArray[Any]] | None:
-        """What :meth:`save_prints` kept; None where there is nothing that can be read."""
-        return load_arrays(self.path, "prints", _PRINTS)
-
-    def save_prints(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Keep the images' prints (see duplicates.py), which can be made again."""
-        save_arrays(self.path, "prints", _PRINTS, arrays)
 
     def _written_record(self) -> dict[str, Any]:
         """The record as it is on the disk; the one that is known where that cannot be read."""

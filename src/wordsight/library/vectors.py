@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from wordsight.errors import LibraryError, reason
-from wordsight.library import filters, id_from_int
-from wordsight.library.table import STATISTICS
+from wordsight.library import filters
+from wordsight.library.files import is_unread, short
+from wordsight.library.records import id_from_int
+from wordsight.library.table import BLOCK, STATISTICS, matrix_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,6 +74,24 @@ def table(
     return facts.append_column("vector", column)
 
 
+def image_vectors(store: Store) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Ids of the images as numbers [n], and the vectors of the whole images [n, D], in blocks.
+
+    In the table's order, read from the disk as they are asked for. Raises LibraryError where that
+    fails.
+    """
+    dataset = store.dataset
+    try:
+        for batch in dataset.to_batches(["id", "vector"], filter="view = 0", batch_size=BLOCK):
+            yield batch["id"].to_numpy(), matrix_of(batch["vector"])
+    except (OSError, ValueError) as error:
+        if not is_unread(error):
+            raise
+        raise LibraryError(
+            f"the library {store.place} changed or could not be read ({short(error)}); try again."
+        ) from None
+
+
 def export(
     store: Store,
     to: str | Path,
@@ -90,7 +110,7 @@ def export(
     """
     to = Path(to)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise LibraryError(f"{to} is there already; name a new folder.")
+        raise LibraryError(f"{to} already exists; name a new folder.")
     count, batches = _scan(store, where, crops)
     making = to.with_name(f".{to.name}.partial")
     shutil.rmtree(making, ignore_errors=True)

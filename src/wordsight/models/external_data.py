@@ -37,7 +37,7 @@ def external_data(graph: Path) -> list[str]:
         with graph.open("rb") as stream:
             found = dict.fromkeys(_locations(stream, graph.stat().st_size, "model"))
     except (OSError, IndexError, UnicodeDecodeError) as error:
-        raise ModelError(f"{graph}: not a whole ONNX graph; fetch the model again") from error
+        raise ModelError(f"{graph}: not a complete ONNX graph; fetch the model again") from error
     for name in found:
         if Path(name).is_absolute() or ".." in Path(name).parts or "\\" in name or not name:
             raise ModelError(f"{graph}: keeps weights outside its folder ({name!r}); not opened")

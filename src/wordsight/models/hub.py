@@ -143,8 +143,8 @@ def _bring(
                 path.resolve().unlink()
                 path.unlink(missing_ok=True)
                 raise HubError(
-                    f"{url}: what came is not what the hub announced (its hash differs) and was "
-                    "deleted; try again, or another HF_ENDPOINT"
+                    f"{url}: the downloaded file is not what the hub announced (its hash "
+                    "differs) and was deleted; try again, or set another HF_ENDPOINT"
                 )
     return folder_of(paths[0], files[0].name)
 

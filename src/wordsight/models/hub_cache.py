@@ -73,6 +73,6 @@ def check_room(root: Path, size: int) -> None:
     free = shutil.disk_usage(root).free
     if free < size:
         raise HubError(
-            f"{root}: {size / 1e6:,.0f} MB are to be fetched and {free / 1e6:,.0f} MB are free; "
+            f"{root}: {size / 1e6:,.0f} MB are needed, but only {free / 1e6:,.0f} MB are free; "
             "make room, or set HF_HOME to another disk"
         )

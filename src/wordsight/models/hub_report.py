@@ -107,8 +107,8 @@ def _explain_silence(error: BaseException, hub: str, what: str) -> HubError:
         )
     if isinstance(error, (ValueError, KeyError, TypeError, AttributeError)):
         return HubError(
-            f"{what}: {hub} does not answer as a hub does; a log-in page of this network? Open "
-            "any page in a browser first, and check HF_ENDPOINT"
+            f"{what}: {hub} does not answer like a hub; is there a log-in page on this network? "
+            "Open any page in a browser first, and check HF_ENDPOINT"
         )
     reason = str(error) if isinstance(error, TimeoutError) else text
     return NoAnswerError(f"{what}: no answer from {hub} ({reason}); {WAYS_OUT}")
@@ -118,7 +118,7 @@ def _cannot_keep(repository: str, root: Path, error: OSError) -> HubError:
     """Say that a file could not be written."""
     return HubError(
         f"cannot keep {repository} in {root} ({error.strerror or error}); make room, or set "
-        "HF_HOME or WORDSIGHT_CACHE to a folder that can be written"
+        "HF_HOME or WORDSIGHT_CACHE to a writable folder"
     )
 
 
@@ -152,7 +152,7 @@ def progress(
     if not total:
         yield lambda size: None
         return
-    here = f"; {had / 1e6:,.1f} MB are here already" if had else ""
+    here = f"; {had / 1e6:,.1f} MB are already here" if had else ""
     print(f"fetching {title}: {total / 1e6:,.1f} MB from {hub}{here}", file=sys.stderr, flush=True)
     done = had
     with shown(title, had) as report:

@@ -84,14 +84,14 @@ def choose(
     missing = ", ".join(sorted(lacking, key=len)[0])
     if any(name.endswith((".safetensors", ".bin", ".pt")) for name in files):
         some = any(name.endswith(".onnx") for name in files)
-        but = f"and not all that would open here ({missing} missing)" if some else "only"
+        but = f"and only some of the graphs that it needs ({missing} missing)" if some else "only"
         out = repository.rpartition("/")[2].lower()
         raise NoGraphsError(
             f"{where} holds PyTorch weights {but}",
-            f"turn them into a model directory: wordsight export {repository} --out models/{out}",
+            f"convert them to a model directory: wordsight export {repository} --out models/{out}",
         )
     raise HubError(
-        f"{where} has not the files of a model in a layout that wordsight reads: {missing} missing"
+        f"{where} does not have the files of a model that wordsight can read: {missing} missing"
     )
 
 
@@ -103,9 +103,9 @@ def insist(
     for name in sorted(sha256.keys() & files.keys()):
         if files[name].sha256 not in (None, sha256[name]):
             raise HubError(
-                f"{endpoint()}/{repository}/{name}: the hub offers another file than the one that "
-                "is known under this name (its SHA-256 differs); nothing was fetched. Try another "
-                f"HF_ENDPOINT, or take it as it is with --model {repository}"
+                f"{endpoint()}/{repository}/{name}: the hub's file differs from the one known "
+                "under this name (its SHA-256 differs); nothing was downloaded. Try another "
+                f"HF_ENDPOINT, or use the hub's file with --model {repository}"
             )
         known[name] = replace(files[name], sha256=sha256[name])
     return known

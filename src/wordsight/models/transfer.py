@@ -74,7 +74,7 @@ class Transfer:
         """Return an error that says where the transfer stopped."""
         return HubError(
             f"{self.name}: the transfer stopped at {self.have():,} bytes ({why}); run it again to "
-            "go on from there"
+            "continue"
         )
 
     def count(self, size: int) -> None:
@@ -82,12 +82,12 @@ class Transfer:
         self.advance(size)
         self.idle, self.alive = 0, time.monotonic()
         if self.deadline is not None and time.monotonic() > self.deadline:
-            raise HubError(f"{self.name}: it took too long; run it again to go on from there")
+            raise HubError(f"{self.name}: it took too long; run it again to continue")
 
     def on_request(self, request: Any) -> None:
         """Ask for the bytes behind those that are kept; raises HubError after a long standstill."""
         if time.monotonic() - self.alive > STILL_SECONDS:
-            raise self.stopped(f"nothing came for {STILL_SECONDS:.0f} s")
+            raise self.stopped(f"no data came for {STILL_SECONDS:.0f} s")
         if request.method == "GET" and (have := self.have()):
             asked = re.match(r"bytes=(\d+)-", request.headers.get("Range", ""))
             request.extensions["wordsight_start"] = int(asked[1]) if asked else 0
@@ -111,7 +111,7 @@ class Transfer:
         if response.request.method == "GET" and not response.is_redirect:
             self.idle += 1
             if self.idle > ATTEMPTS:
-                raise self.stopped(f"{ATTEMPTS} answers in a row brought nothing")
+                raise self.stopped(f"{ATTEMPTS} answers in a row had no data")
 
 
 @contextlib.contextmanager

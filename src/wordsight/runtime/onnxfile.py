@@ -39,7 +39,7 @@ def check_file(path: Path) -> None:
         raise ModelError(f"{path}: the model's graph cannot be read ({error.strerror})") from error
     if not whole:
         raise ModelError(
-            f"{path}: this is not a whole ONNX graph (an unfinished download, or a Git LFS "
+            f"{path}: this is not a complete ONNX graph (an unfinished download, or a Git LFS "
             "pointer?); delete it and fetch the model again"
         )
 

@@ -161,8 +161,8 @@ def _int8_graph(path: Path, *, free_axes: int = 0) -> Iterator[Path]:
                     "room, or set WORDSIGHT_CACHE to another folder"
                 ) from error
             warnings.warn(
-                f"{cache_folder()} cannot take the int8 form of {path} ({why}): it is made anew "
-                "each time",
+                f"{cache_folder()} cannot take the int8 form of {path} ({why}): it will be made "
+                "again each time",
                 stacklevel=2,
             )
             copy = making / "model.onnx"

@@ -57,8 +57,8 @@ def thumbnails(result: Result, sides: Sides) -> list[str]:
     if all_sides is None or (all_sides > 4 * THUMBNAIL).mean() < SHARE_OF_LARGE:
         return []
     return [
-        "most of these are thumbnails, and larger images are here too; the filter "
-        f"width > {THUMBNAIL} leaves the thumbnails out."
+        "most of these are thumbnails, but the library has larger images; the filter "
+        f"width > {THUMBNAIL} leaves out the thumbnails."
     ]
 
 

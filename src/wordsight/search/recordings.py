@@ -168,7 +168,7 @@ def find_moments(
     """
     parsed = as_query(query)
     if any(term.text is None for term in parsed.terms):
-        raise QueryError("moments are found by words; an image cannot be asked for here.")
+        raise QueryError("moments are found by words, not by images.")
     frames = store.frames()
     chosen = camera, _utc(start), _utc(end)
     kept = frames.chosen(*chosen)

@@ -128,7 +128,7 @@ class Result:
                 return f"Nothing is like it: only {rare} are as far from all others."
             return f"{rare[0].upper()}{rare[1:]} are as far from all others, or farther."
         if self.decision is None:
-            return "Only what is asked for is judged; without it, images are just ranked."
+            return "A query that only excludes has no verdict; the images are just ranked."
         d = self.decision
         if self.lost_to_rivals:
             return f"The closest images look more like {d.rival or 'something else'}."

@@ -145,7 +145,7 @@ def text_of(query: object) -> str | None:
     found = _QUERY.fullmatch(typed) if isinstance(typed, str) else None
     if isinstance(typed, str) and "text:" in typed.lower() and _MORE.search(typed):
         raise QueryError(
-            'text:"..." stands alone, without + and -; all of its words are looked for, '
+            'text:"..." cannot be combined with + and -; it finds images with all of its words, '
             'for example: text:"invoice 2023". To look for pictures, write the words without text:.'
         )
     if not found:

@@ -197,7 +197,9 @@ def _image_column(schema: pa.Schema) -> str:
             if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
                 return name
     if any(name in schema.names for name in _ADDRESSES):
-        raise LookupError("holds addresses of images, not images; fetch them with img2dataset")
+        raise LookupError(
+            "contains addresses of images, not images; download them with img2dataset"
+        )
     raise LookupError(f"has no column of images (columns: {', '.join(schema.names)[:200]})")
 
 

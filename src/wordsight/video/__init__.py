@@ -1,6 +1,6 @@
 """Reading videos: samples by time stamp, single frames, still frames, clocks.
 
-The only room that imports PyAV (the extra ``video``), and where it is used: without it
+The only component that imports PyAV (the extra ``video``), and where it is used: without it
 :func:`is_available` says so, and videos are counted unread.
 """
 

@@ -32,7 +32,7 @@ def cut(source: str, target: str, start: float, end: float, *, exact: bool = Fal
     import av
 
     if os.path.exists(target):  # noqa: PTH110
-        raise WordsightError(f"{target} is there already; choose another name.")
+        raise WordsightError(f"{target} already exists; choose another name.")
     try:
         with Video(source) as video, av.open(target, "w") as output:
             write = _encoded if exact else _copied

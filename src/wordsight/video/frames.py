@@ -29,7 +29,7 @@ def frame_at(path: str, side: int | None = None) -> PIL.Image.Image:
 
     frame = split_frame(path)
     if frame is None:
-        raise ImageError(f"{path}: not the path of a frame")
+        raise ImageError(f"{path}: not the path of a video frame")
     if not is_available():
         raise ImageError(f"{path}: videos need PyAV: pip install 'wordsight[video]'")
     file, time = frame
@@ -37,7 +37,7 @@ def frame_at(path: str, side: int | None = None) -> PIL.Image.Image:
         with Video(file) as video:
             found = _find(video, time)
             if found is None:
-                raise ImageError(f"{path}: no such time in the video by now")
+                raise ImageError(f"{path}: the video no longer has a frame at this time")
             return picture_of(found, video.look, side)
     except ImageError as error:
         raise ImageError(str(error).replace(f"{file}: ", f"{path}: ", 1)) from error

@@ -61,7 +61,7 @@ def live(source: str, *, every: float, side: int, stop: threading.Event) -> Iter
         yield from _folder(source, every, side, stop)
         return
     if "://" not in source and not os.path.exists(source):  # noqa: PTH110
-        raise WordsightError(f"{hidden(source)}: no such folder or device, and no address.")
+        raise WordsightError(f"{hidden(source)}: not a folder, a device or an address.")
     if not is_available():
         raise WordsightError("cameras need PyAV: pip install 'wordsight[video]'")
     tries, lost = 0, time.time()
@@ -99,7 +99,7 @@ def _stream(source: str, every: float, side: int, stop: threading.Event) -> Iter
         with av.open(source, options=options, timeout=limits, format=kind) as container:
             stream = next(iter(container.streams.video), None)
             if stream is None:
-                raise ImageError("it sends no picture")
+                raise ImageError("it sends no pictures")
             stream.codec_context.options = {"skip_loop_filter": "all"}
             look = None
             for frame in container.decode(stream):

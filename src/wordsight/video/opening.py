@@ -152,7 +152,7 @@ class Video:
             for frame in self.stream.codec_context.decode(None):
                 return frame
         codec = self.stream.codec_context.name
-        raise ImageError(f"{self.path}: no picture of it could be decoded ({codec})")
+        raise ImageError(f"{self.path}: none of its frames could be decoded ({codec})")
 
 
 def _main_stream(container: Any, path: str) -> Any:
@@ -167,8 +167,8 @@ def _main_stream(container: Any, path: str) -> Any:
     if streams:
         return max(streams, key=lambda s: s.codec_context.width * s.codec_context.height)
     if container.streams.audio:
-        raise ImageError(f"{path}: sound without moving pictures")
-    raise ImageError(f"{path}: holds no video")
+        raise ImageError(f"{path}: audio without video")
+    raise ImageError(f"{path}: contains no video")
 
 
 def _why_not(path: str, error: Exception) -> str:

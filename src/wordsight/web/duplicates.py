@@ -48,7 +48,7 @@ class Finding:
         """Begin a search. Raises Problem 409 while another one is under way."""
         with self._lock:
             if self._state in ("reading", "comparing"):
-                raise Problem(409, "duplicates are being looked for already; wait for it")
+                raise Problem(409, "a search for duplicates is already running; wait for it")
             self._at("reading")(0, 0)
             self._error = self._found = None
             self._thread = threading.Thread(

@@ -67,6 +67,6 @@ def _expect_over(objects: Objects, data: bytes) -> None:
 
 def _busy(objects: Objects, holder: str) -> LibraryError:
     return LibraryError(
-        f"{holder} is writing to the library {objects.url}; wait until it has finished (one that "
-        f"was killed is over after {SECONDS:.0f} s). You can search in the meantime."
+        f"{holder} is writing to the library {objects.url}; wait until it has finished (the "
+        f"lease of a killed one ends after {SECONDS:.0f} s). You can search in the meantime."
     )

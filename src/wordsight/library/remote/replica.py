@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from wordsight.errors import LibraryError
 from wordsight.library.files import read_record, write_atomically, writing
+from wordsight.library.prints import NAME as PRINTS
 from wordsight.library.remote.lease import LEASE
 from wordsight.paths import DRAFTS, file_digest
 from wordsight.runtime.cache import cache_folder
@@ -33,7 +34,7 @@ _TRIES = 5  # a writer may delete what is being fetched; then the record is anot
 _AT_ONCE = 8  # objects that are on their way
 _KEPT = 86_400  # seconds that an object which no version names stays
 _FOLDERS = ("views.lance", "lines.lance", "blobs")
-_OWN = ("lock", "damaged")  # of a directory, not of the library
+_OWN = ("lock", "damaged", PRINTS, f"{PRINTS}-journal")  # of a directory, not of the library
 
 
 class File(NamedTuple):
@@ -114,14 +115,14 @@ class Replica:
                     after = State.parse(found.tag, found.data)
                 except (ValueError, KeyError, TypeError):
                     raise LibraryError(
-                        f"{self.url}/{RECORD} is damaged, or not of a library that wordsight "
-                        "made there; index into another place."
+                        f"{self.url}/{RECORD} is damaged or was not written by "
+                        "wordsight; index into another place."
                     ) from None
                 with contextlib.suppress(_Gone):
                     self._apply(before, after, near)
                     return True
             raise LibraryError(
-                f"objects that {self.url}/{RECORD} names are not there; index into another place."
+                f"objects that {self.url}/{RECORD} lists are missing; index into another place."
             )
 
     def _is_whole(self, state: State) -> bool:
@@ -165,7 +166,7 @@ class Replica:
         if _size(path) != file.size or _digest(path) != file.digest:
             path.unlink()
             raise LibraryError(
-                f"{self.url}/{file.key} does not hold what was written; run the same command again."
+                f"{self.url}/{file.key} differs from what was written; run the same command again."
             )
 
     @contextlib.contextmanager

@@ -155,11 +155,11 @@ def _files(folder: Path) -> tuple[str, ...]:
     if files is None:
         if any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")):
             raise ModelError(
-                f"{folder}: holds weights for PyTorch and not the graphs that open here; turn them "
-                f"into a model directory: wordsight export {folder} --out {folder}-onnx"
+                f"{folder}: contains PyTorch weights instead of ONNX graphs; convert them "
+                f"to a model directory: wordsight export {folder} --out {folder}-onnx"
             )
         raise ModelError(
-            f"{folder}: not a whole CLIP model directory ({', '.join(missing(names))} missing)"
+            f"{folder}: not a complete CLIP model directory ({', '.join(missing(names))} missing)"
         )
     return files
 

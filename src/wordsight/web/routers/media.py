@@ -121,7 +121,7 @@ def _video(service: Service, frame: str) -> str:
     """The file of the video that a frame is of. Raises Problem."""
     found = split_frame(service.catalogue.file(frame).path)
     if found is None:
-        raise Problem(404, f"the image {frame} is no frame of a video")
+        raise Problem(404, f"the image {frame} is not a frame of a video")
     if not os.path.isfile(found[0]):  # noqa: PTH113
         raise Problem(410, "the video is missing")
     return found[0]

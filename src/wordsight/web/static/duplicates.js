@@ -14,8 +14,8 @@ export function enter(section, view) {
   if (!section.firstChild) {
     section.innerHTML = `
       <h2>Duplicates</h2>
-      <p>Copies, crops and pictures taken in a row, beside each other. The first of each group is the one to
-      keep, as far as size and sharpness tell. Nothing is deleted.</p>
+      <p>Copies, crops and pictures taken in a row, side by side. The first of each group is the suggested
+      one to keep, by size and sharpness. Nothing is deleted.</p>
       <p class="actions"><button id="find-duplicates" type="button" class="main">Find duplicates</button>
       <button id="select-extra" type="button" hidden>Select all but the best</button></p>
       <progress id="duplicates-progress" aria-label="Finding duplicates" max="1" value="0" hidden></progress>
@@ -75,9 +75,9 @@ function show(found) {
   const skipped = found.skipped.length ? ` ${count(found.skipped.length, "picture")} could not be read.` : "";
   const alike = found.expected > found.false_merge && groups.length ? " Many pictures here are nearly alike: some groups may be wrong." : "";
   $("duplicates-status").textContent = (groups.length
-    ? `${count(groups.length, "group")} in ${count(found.images, "picture")}; ${number(more)} beside the best ones.`
+    ? `${count(groups.length, "group")} in ${count(found.images, "picture")}; ${number(more)} besides the best ones.`
     : `No duplicates in ${count(found.images, "picture")}.`) + alike + skipped;
-  $("find-duplicates").textContent = "Look again";
+  $("find-duplicates").textContent = "Search again";
   draw();
 }
 
@@ -90,7 +90,7 @@ function draw() {
 
 function drawGroup(group) {
   const { images, likeness } = group;
-  const alike = likeness >= 1 ? "equal files" : `likeness ${likeness.toFixed(2)}`;
+  const alike = likeness >= 1 ? "identical files" : `likeness ${likeness.toFixed(2)}`;
   const heading = make("div", { className: "actions" }, make("h3", { textContent: `${count(images.length, "picture")}, ${alike}` }),
     button(images.length > 2 ? "Select the others" : "Select the other", () => select(others(group))));
   return make("section", { className: "group", ariaLabel: `${fileName(images[0].path)} and ${images.length - 1} more` }, heading,

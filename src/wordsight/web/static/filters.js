@@ -28,7 +28,7 @@ export async function fill(query, search, images, about = null) {
   if (query.near) chips.push(button(`Near ${query.near.replace(/,([^,]*)$/, " within $1")} ✕`, () => search({ near: "" }), { className: "chip on" }));
   if (query.q || query.like.length) {
     chips.push(choice("Sort", query.sort, { score: "Best match first", "-taken": "Newest first", taken: "Oldest first" }, "score", (sort) => search({ sort })));
-    if (query.q) chips.push(choice("Strictness", query.false_accept, { 0.01: "Strict", 0.05: "Usual strictness", 0.2: "Lenient" }, "0.05", (rate) => search({ false_accept: rate })));
+    if (query.q) chips.push(choice("Strictness", query.false_accept, { 0.01: "Strict", 0.05: "Normal strictness", 0.2: "Lenient" }, "0.05", (rate) => search({ false_accept: rate })));
     if (crops) chips.push(choice("Parts", query.crops, { true: "Search in parts too", false: "Whole pictures only" }, "true", (parts) => search({ crops: parts })));
   }
   if (filtered(query).length > 1) chips.push(button("Clear filters", () => search(Object.fromEntries(LIMITS.map((key) => [key, ""]))), { className: "chip" }));

@@ -111,7 +111,7 @@ function whatToTry() {
   if (!query.anyway) found.push(button("Show the closest pictures", () => search({ anyway: "true" }), { className: "main" }));
   if (limits.length) found.push(button("Search without filters", () => search(Object.fromEntries(limits.map((key) => [key, USUAL[key]])))));
   const near = close(query.q);
-  return [make("p", {}, ...(near ? ["Did you mean ", button(near, () => search({ q: near }), { className: "link" }), "? "] : []), "Try simpler or other words, or search with a picture of what you mean."), make("p", { className: "actions" }, ...found)];
+  return [make("p", {}, ...(near ? ["Did you mean ", button(near, () => search({ q: near }), { className: "link" }), "? "] : []), "Try simpler or different words, or search with a picture."), make("p", { className: "actions" }, ...found)];
 }
 
 /** The word among those that this library knows that is a slip or two away from what was typed. */

@@ -141,7 +141,7 @@ function describe(item, more = null) {
     ["Text", item.line], ["Keywords", known.keywords?.join(", ")],
     ["Label", item.label], ["Size", `${number(item.width)} × ${number(item.height)}` + (more ? `, ${size(more.bytes)}` : "")],
     ["File", item.path],
-    ["Rank", item.rank && number(item.rank)], ["Likely", item.probability != null && `${Math.round(100 * item.probability)} %`],
+    ["Rank", item.rank && number(item.rank)], ["Probability", item.probability != null && `${Math.round(100 * item.probability)} %`],
     ["Similarity", scores],
   ];
   return [
@@ -210,7 +210,7 @@ function choose(on) {
   drawParts();
   if (!on) { tell(""); return; }
   zoom(1);
-  tell("Click a box, or draw one of your own. With the keyboard: arrows move it, with Shift they resize it, Enter searches.");
+  tell("Click a box, or draw your own. With the keyboard: arrows move the box, Shift + arrows resize it, Enter searches.");
   const { offsetWidth: w, offsetHeight: h } = photo;
   own([w * 0.25, h * 0.25, w * 0.75, h * 0.75]).focus();
 }
