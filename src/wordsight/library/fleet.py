@@ -20,7 +20,8 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import TimeoutError as Timeout
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -147,22 +148,18 @@ class Fleet:
         atexit.register(self.close)  # now: before Ray's own, which would cut the connection
         threading.Thread(target=_watch, args=(weakref.ref(self), self._over), daemon=True).start()
 
-    @property
-    def held(self) -> list[bool]:
-        """Which of the slices answer at present."""
-        return [bool(held) for held in self._held]
-
     def newest(self, reader: Reader, opened: LargeVersion | None) -> LargeVersion:
         """The version that is searched; without one ``opened`` before, only the newest will do.
 
         That is waited for: the files of older ones may be gone. Raises LibraryError when it does
         not come.
         """
-        wanted = None if opened else newest_version(reader)
 
         def is_there() -> bool:
             searched = self._searched
-            return searched is not None and (opened is not None or searched[0] == wanted)
+            if searched is None:
+                return False
+            return opened is not None or searched[0] == newest_version(reader)
 
         with self._changed:
             if not self._changed.wait_for(is_there, _PATIENCE) or self._searched is None:
@@ -207,9 +204,10 @@ class Fleet:
             if size
         }
         began = time.monotonic()
-        done, waiting = wait(asked, _PATIENCE, FIRST_COMPLETED)
-        rest, late = wait(waiting, 1 + LATE * (time.monotonic() - began))
-        answers = {asked[one]: one.result() for one in [*done, *rest]}
+        with contextlib.suppress(Timeout):  # until one answers; that one has died does not count
+            next((one for one in as_completed(asked, _PATIENCE) if one.result() is not None), None)
+        done, late = wait(asked, 1 + LATE * (time.monotonic() - began))
+        answers = {asked[one]: one.result() for one in done}
         found = [n for n in sorted(answers) if answers[n] is not None]
         for n in (asked[one] for one in late):
             self._held[n] = {}
