@@ -7,9 +7,10 @@ and settings). Every step leaves its result in ``--work``.
 
 ``--textual DIR`` takes the text tower of a model directory in place of the step ``text``.
 ``--backbone`` takes the backbone of an earlier run, or the published lite0 or lite2 as it is, in
-place of the step ``vision``. ``--held-out`` shows neither step a photograph of the COCO pack: a
-model to judge on them. ``--quick`` runs all of it in minutes, on a small part of the data: to see
-that it works, the model is no good.
+place of the step ``vision``; of a model directory also the head, which learns on from there.
+``--held-out`` shows neither step a photograph of the COCO pack: a model to judge on them.
+``--quick`` runs all of it in minutes, on a small part of the data: to see that it works, the model
+is no good.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--photographs", type=Path, nargs="*", default=[], metavar="DIR",
                         help="further photographs: JPEGs and captions.json")  # fmt: skip
     parser.add_argument("--textual", type=Path, metavar="DIR", help="a model directory")
-    parser.add_argument("--backbone", help="vision.pt of an earlier run, lite0 or lite2")
+    parser.add_argument("--backbone", help="vision.pt, a model directory, lite0 or lite2")
     parser.add_argument("--held-out", action="store_true", help="without the COCO pack")
     parser.add_argument("--quick", action="store_true", help="a trial: little data, few steps")
     args = parser.parse_args()
@@ -85,11 +86,11 @@ def main() -> None:
     if "head" in steps:
         from .starter import train_head
 
-        backbone = train_head.load_backbone(args.backbone or str(args.work / "vision.pt"))
-        head_plan = train_head.HeadPlan(steps=100 if args.quick else train_head.HeadPlan.steps)
+        backbone, earlier = train_head.load(args.backbone or str(args.work / "vision.pt"))
+        head_plan = train_head.HeadPlan(steps=100) if args.quick else None
         train_head.run(
             args.data, args.work, backbone, args.photographs, args.held_out, args.device, every,
-            head_plan,
+            head_plan, earlier,
         )  # fmt: skip
     if "export" in steps:
         from .starter import export

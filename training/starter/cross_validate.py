@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, nargs="*", default=[], metavar="DIR")
     parser.add_argument("--textual", type=Path, help="a model directory, as in the run")
     args = parser.parse_args()
-    backbone = train_head.load_backbone(args.backbone)
+    backbone, _ = train_head.load(args.backbone)
     known = features.build(backbone, args.data, args.photographs)
     goals = Goals.load(args.work, torch.device("cpu"))
     records = images.coco_records(args.data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import features, images
+from . import features, images, restore
 from .backbone import KINDS, Backbone, imagenet
 from .head import Goals, Head, ImageTower, caption_loss, class_loss, near_loss, word_loss
 
@@ -30,10 +31,20 @@ class HeadPlan:
     labelled: int = 384
     photographs: int = 160
     class_weight: float = 2.0
+    word_weight: float = 1.0
     caption_weight: float = 0.5
     # Draws pictures to the words of their concept, so that like words find them too.
     near_weight: float = 2.0
+    # Keeps labelled pictures where the head of an earlier model has them.
+    keep_weight: float = 0.0
     seed: int = 0
+
+
+# For a head that learns on: short and gentle, and more of it for the captions, which are new.
+LEARN_ON = HeadPlan(
+    steps=220, rate=6e-4, decay=0.05, mixed=128, labelled=240, photographs=112,
+    word_weight=2.0, caption_weight=1.0, near_weight=2.5, keep_weight=8.0,
+)  # fmt: skip
 
 
 def concepts_of(names: Sequence[str], goals: Goals) -> Tensor:
@@ -48,9 +59,13 @@ def train(
     goals: Goals,
     photographs: Tensor | None = None,
     plan: HeadPlan | None = None,
+    earlier: Head | None = None,
 ) -> Head:
-    """A head for the features of :func:`features.build`, with all photographs or only these."""
-    plan = plan or HeadPlan()
+    """A head for the features of :func:`features.build`, with all photographs or only these.
+
+    It begins as ``earlier``, the head of another model with this backbone, or new.
+    """
+    plan = plan or (LEARN_ON if earlier else HeadPlan())
     torch.manual_seed(plan.seed)
     random = np.random.default_rng(plan.seed)
     count = len(seen["whole"])
@@ -61,7 +76,7 @@ def train(
     concept = concepts_of([*seen["cifar_concept"], *seen["caltech_concept"]], goals)
     # What the backbone's opinion is kept on; CIFAR's share is small, it is no authority there.
     known = torch.cat([pieces, seen["caltech"], seen["cifar"][::4], *views[:, used]])
-    head = Head(goals.classes)
+    head = copy.deepcopy(earlier).train() if earlier else Head(goals.classes)
     optimiser = torch.optim.AdamW(head.parameters(), lr=plan.rate, weight_decay=plan.decay)
     for step in range(plan.steps):
         now = min(1.0, step / 30) * (0.5 + 0.5 * math.cos(math.pi * step / plan.steps))
@@ -75,8 +90,10 @@ def train(
         pick = torch.randint(len(labelled), (plan.labelled,))
         x = labelled[pick]
         vectors = head(x, classify(x).detach())
-        loss = loss + word_loss(head, vectors, concept[pick], goals)
+        loss = loss + plan.word_weight * word_loss(head, vectors, concept[pick], goals)
         loss = loss + plan.near_weight * near_loss(vectors, concept[pick], goals)
+        if earlier:
+            loss = loss + plan.keep_weight * _keep_loss(head, earlier, classify, x)
         some = used[torch.randperm(len(used))[: plan.photographs]]
         x = views[torch.randint(2, (len(some),)), some]
         vectors = head(x, classify(x).detach())
@@ -89,17 +106,33 @@ def train(
     return head.eval()
 
 
-def load_backbone(name: str) -> Backbone:
-    """A published backbone (lite0, lite2), or that of a file that :mod:`train_vision` wrote."""
+def _keep_loss(head: Head, earlier: Head, classify: nn.Linear, rows: Tensor) -> Tensor:
+    """Cosine distance to an earlier head's vectors, of pictures and of mixtures of them."""
+    share = torch.rand(len(rows), 1)
+    mixed = share * rows + (1 - share) * rows[torch.randperm(len(rows))]
+    rows = torch.cat([rows, mixed])
+    vectors = head(rows, classify(rows).detach())
+    return (1 - (vectors * embed(earlier, classify, rows)).sum(-1)).mean()
+
+
+def load(name: str) -> tuple[Backbone, Head | None]:
+    """A backbone, and the head to begin with where ``name`` is a model directory.
+
+    ``name`` is a published backbone (lite0, lite2), a file that :mod:`train_vision` wrote, or a
+    model directory that :mod:`export` wrote.
+    """
     if name in KINDS:
-        return imagenet(name)
+        return imagenet(name), None
+    if Path(name).is_dir():
+        tower = restore.image_tower(Path(name))
+        return tower.backbone, tower.head
     state = torch.load(name, weights_only=True)
     backbone = Backbone(state["kind"])
     backbone.load_state_dict(
         {k.removeprefix(_PREFIX): v.float() for k, v in state["tower"].items()
          if k.startswith(_PREFIX)}
     )  # fmt: skip
-    return backbone.eval()
+    return backbone.eval(), None
 
 
 def run(
@@ -111,8 +144,9 @@ def run(
     device: str = "cpu",
     every: int = 1,
     plan: HeadPlan | None = None,
+    earlier: Head | None = None,
 ) -> None:
-    """Train the head for a backbone and write both to ``image.pt``.
+    """Train the head for a backbone, from an earlier one or new, and write both to ``image.pt``.
 
     ``held_out`` leaves out the photographs of the COCO pack.
     """
@@ -120,7 +154,7 @@ def run(
     first = len(images.coco_records(data)) if held_out else 0
     used = torch.arange(first, len(known["whole"]))
     goals = Goals.load(work, torch.device("cpu"))
-    head = train(known, backbone.cpu()._fc, goals, used, plan)
+    head = train(known, backbone.cpu()._fc, goals, used, plan, earlier)
     save(backbone, head, work)
 
 
@@ -130,7 +164,7 @@ def save(backbone: Backbone, head: Head, work: Path) -> None:
     torch.save({"tower": tower, "kind": backbone.kind}, work / "image.pt")
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def embed(head: Head, classify: nn.Linear, rows: Tensor) -> Tensor:
     """Unit vectors of features."""
     vectors: Tensor = head(rows, classify(rows))
