@@ -45,10 +45,10 @@ $(CONNECT)/.ready: pyproject.toml requirements-connect.txt
 	$(CONNECT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-# The tests of libraries at URLs, beside a stand-in for S3, and of indexing on Ray, in an environment of their own.
+# The tests of libraries at URLs, beside a stand-in for S3, of indexing on Ray and of fleets, in an environment of their own.
 CLOUD := .venv-cloud
 test-cloud: $(CLOUD)/.ready
-	$(CLOUD)/bin/python -m pytest tests/test_cloud.py tests/test_cluster.py
+	$(CLOUD)/bin/python -m pytest tests/test_cloud.py tests/test_cluster.py tests/test_cluster_fleet.py
 $(CLOUD)/.ready: pyproject.toml requirements-cloud.txt
 	$(PYTHON) -m venv $(CLOUD)
 	$(CLOUD)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements-cloud.txt

@@ -1,12 +1,19 @@
-"""Indexing on a Ray cluster beside a plain run, and what is lost when processes are killed.
+"""Indexing on a Ray cluster beside a plain run, what is lost when processes are killed, and fleets.
 
-    python -m benchmarks.cluster [--images 2000] [--rounds 3] [--kills 10] [--driver-kills 3]
+    python -m benchmarks.cluster [--only speed driver kills fleet] [--images 2000] [--rounds 3]
+        [--kills 10] [--driver-kills 3] [--data DATA] [--views 4000000] [--slices 4] [--keep DIR]
 
-Needs ``pip install 'wordsight[ray]'``. Indexes CIFAR-10 images with the starter model, on a cluster
-of this machine's cores: one worker beside a plain run with one thread, two workers beside one with
-two, in turn. Images a second are counted from the first that was done, so starting is left out.
-Then what one driver can take in, when answers come at once; and as many random kills of workers and
-of the driver as asked, with the rows that are lost or twice.
+Needs ``pip install 'wordsight[ray]'``.
+
+*speed*: indexes CIFAR-10 images with the starter model, on a cluster of this machine's cores: one
+worker beside a plain run with one thread, two workers beside one with two, in turn. Images a second
+are counted from the first that was done, so starting is left out. *driver*: what one driver can
+take in, when answers come at once. *kills*: as many random kills of workers and of the driver as
+asked, with the rows that are lost or twice. *fleet*: a large library of synthetic views
+(``benchmarks/synthetic.py``; DATA is the folder of the data packs) searched by one process and by a
+fleet on this machine, in turn: 200 queries, how many get the same hits and decision, and
+milliseconds of both and of the difference; and the processor time of both, which says more where
+other programs run beside. The library is made in ``--keep``, or found there.
 """
 
 from __future__ import annotations
@@ -121,11 +128,8 @@ def kill(folder: Path, count: int, kills: int, drivers: int) -> dict[str, int]:
 
     def at_random() -> None:
         while not over.wait(chance.uniform(0.3, 3)) and done["workers"] < kills:
-            found = subprocess.run(
-                ["pgrep", "-f", "ray::_Worker"], capture_output=True, check=False
-            )
-            if pids := found.stdout.split():
-                os.kill(int(chance.choice(pids)), signal.SIGKILL)
+            if found := pids("ray::_Worker"):
+                os.kill(chance.choice(found), signal.SIGKILL)
                 done["workers"] += 1
 
     killer = threading.Thread(target=at_random)
@@ -147,33 +151,114 @@ def kill(folder: Path, count: int, kills: int, drivers: int) -> dict[str, int]:
     return {**done, "lost": count - len(set(ids)), "twice": len(ids) - len(set(ids))}
 
 
+def fleet(place: Path, data: Path, views: int, slices: int, queries: int = 200) -> dict[str, Any]:
+    """One process and a fleet over one library, asked in turn; milliseconds are medians."""
+    from benchmarks import synthetic
+    from wordsight.api import Library
+    from wordsight.library import Store
+
+    os.environ["WORDSIGHT_EXACT_MB"] = "0"  # else small ones would be read into memory
+    if not place.exists():
+        synthetic.fill(place, data, views)
+    words = synthetic.Words(data)
+    alone, together = (Library(Store.open(place), words) for _ in range(2))  # type: ignore[arg-type]
+    together.shard(slices)
+    replicas = pids(f"ray::ServeReplica:wordsight-{together.store.record['id']}")
+    for prompt in words.prompts[-3:]:
+        one, many = (library.search(prompt, anyway=True) for library in (alone, together))
+    hits = decisions = 0
+    times: list[tuple[float, float]] = []
+    used = [0.0, 0.0]  # seconds of processors
+    for turn, prompt in enumerate(words.prompts[:queries]):
+        found = {}
+        for n in (0, 1) if turn % 2 else (1, 0):
+            before, started = processor_seconds(replicas), time.perf_counter()
+            result = (alone, together)[n].search(prompt, anyway=True)
+            found[n] = result, (time.perf_counter() - started) * 1000
+            used[n] += processor_seconds(replicas) - before
+        (one, first), (many, second) = found[0], found[1]
+        assert one.answered == many.answered == 1
+        times.append((first, second))
+        hits += one.hits == many.hits
+        decisions += one.decision == many.decision
+    assert together.store.fleet is not None
+    together.store.fleet.close()
+    single, several = np.array(times).T
+    return {
+        "views": views,
+        "slices": slices,
+        "queries": queries,
+        "same_hits": hits,
+        "same_decisions": decisions,
+        "one_p50": float(np.median(single)),
+        "fleet_p50": float(np.median(several)),
+        "difference_p50": float(np.median(several - single)),
+        "one_processor": used[0] / queries * 1000,
+        "fleet_processor": used[1] / queries * 1000,
+    }
+
+
+def pids(pattern: str) -> list[int]:
+    """Processes whose command line fits a pattern."""
+    found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, check=False)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def processor_seconds(others: Sequence[int]) -> float:
+    """Seconds of processors that this process and others have used."""
+    ticks = 0
+    for pid in others:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     """Measure and print."""
-    arguments = parser(__doc__)
+    arguments = parser(__doc__, optional="data")
+    parts = ("speed", "driver", "kills", "fleet")
+    arguments.add_argument("--only", choices=parts, nargs="+", default=parts)
     arguments.add_argument("--images", type=int, default=2000)
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--kills", type=int, default=10)
     arguments.add_argument("--driver-kills", type=int, default=3)
+    arguments.add_argument("--views", type=int, default=4_000_000)
+    arguments.add_argument("--slices", type=int, default=4)
+    arguments.add_argument("--keep", type=Path, help="where the fleet's library is, or stays")
     options = arguments.parse_args()
     figures: dict[str, Any] = {"images": options.images}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for n in (1, 2):
-            ratios = []
-            for _ in range(options.rounds):
-                plain = speed(folder, options.images, threads=n, workers=0)
-                ratios.append(speed(folder, options.images, threads=1, workers=n) / plain)
-            figures[f"workers_{n}"] = statistics.median(ratios)
-            print(f"{n} worker(s) against {n} thread(s): {figures[f'workers_{n}']:.2f}", flush=True)
-        figures["driver_images_per_second"] = driver_rate(folder, 100_000)
-        print(
-            f"one driver takes in {figures['driver_images_per_second']:,.0f} images/s", flush=True
-        )
-        figures |= kill(folder, options.images, options.kills, options.driver_kills)
-        print(
-            f"{figures['workers']} workers and {figures['drivers']} drivers killed over "
-            f"{options.images:,} images: {figures['lost']} lost, {figures['twice']} twice"
-        )
+        if "speed" in options.only:
+            for n in (1, 2):
+                ratios = []
+                for _ in range(options.rounds):
+                    plain = speed(folder, options.images, threads=n, workers=0)
+                    ratios.append(speed(folder, options.images, threads=1, workers=n) / plain)
+                figures[f"workers_{n}"] = statistics.median(ratios)
+                each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+                median = figures[f"workers_{n}"]
+                print(f"{n} worker(s) against {n} thread(s): {median:.2f} ({each})", flush=True)
+        if "driver" in options.only:
+            rate = figures["driver_images_per_second"] = driver_rate(folder, 100_000)
+            print(f"one driver takes in {rate:,.0f} images/s", flush=True)
+        if "kills" in options.only:
+            figures |= kill(folder, options.images, options.kills, options.driver_kills)
+            print(
+                f"{figures['workers']} workers and {figures['drivers']} drivers killed over "
+                f"{options.images:,} images: {figures['lost']} lost, {figures['twice']} twice"
+            )
+        if "fleet" in options.only:
+            place = (options.keep or folder) / f"{options.views}.lib"
+            figures["fleet"] = fleet(place, options.data, options.views, options.slices)
+            print(
+                "{views:,} views in {slices} slices: {same_hits} and {same_decisions} of {queries} "
+                "queries get the hits and the decision of one process; p50 {one_p50:.1f} ms by "
+                "one process, {fleet_p50:.1f} ms by the fleet, {difference_p50:+.1f} ms; "
+                "processor time {one_processor:.1f} and {fleet_processor:.1f} ms a search".format(
+                    **figures["fleet"]
+                )
+            )
     finish(options, figures)
 
 

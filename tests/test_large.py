@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,11 @@ import wordsight
 from wordsight.api import Library
 from wordsight.errors import LibraryError, QueryError
 from wordsight.library import ImageRecord, Store, ViewRecord, id_from_int
+from wordsight.library.index import ann
+from wordsight.library.index import large as large_module
 from wordsight.library.index.ann import ApproximateIndex
+from wordsight.library.index.large import Answers, LargeVersion
+from wordsight.library.index.slices import Slice
 
 
 @pytest.fixture
@@ -372,10 +377,55 @@ def test_recall_on_vectors_like_real_ones(data: Path, tmp_path: Path) -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     index = ApproximateIndex.build(vectors[:2000], np.array_split(vectors, 3))
     index.save(tmp_path / "index")
-    found = ApproximateIndex.load(tmp_path / "index").search(words, 200)
+    _, found = ApproximateIndex.load(tmp_path / "index").search(words, 200)
     best = np.argsort(-(words @ vectors.T), axis=1)[:, :10]
     shares = [len(set(a) & set(b)) / 10 for a, b in zip(found, best, strict=True)]
     assert np.mean(shares) > 0.98
+
+
+def test_slices_answer_as_the_whole(
+    tmp_path: Path,
+    model: ColourModel,
+    large: Callable[[bool], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    large(True)
+    monkeypatch.setattr(ann, "PART", 128)
+    monkeypatch.setattr(large_module, "BLOCK", 128)
+    place = random_library(tmp_path / "lib", model, 500, 2).path
+    (version,) = large_module.indexed_versions(place)
+    whole = LargeVersion.open(place, version)
+    slices = [Slice.open(place, version, (n, 4)) for n in range(4)]
+    assert [len(one) > 0 for one in slices] == [True] * 4
+
+    def ask(name: str, *args: Any) -> Answers:
+        return Answers([getattr(one, name)(*args) for one in slices], 1.0)
+
+    cut = replace(whole, ask=ask, _nearby={})
+    words = model.encode_texts(WORDS)
+    for crops in (True, False):
+        near, other = whole.nearest(words, 10, crops), cut.nearest(words, 10, crops)
+        np.testing.assert_array_equal(near.rows, other.rows)
+        np.testing.assert_array_equal(near.ids, other.ids)
+        np.testing.assert_array_equal(whole.sample(crops), cut.sample(crops))
+        one, many = whole.snapshot(near.rows), cut.snapshot(near.rows)
+        for name in ("vectors", "starts", "rows", "ids", "mean", "sd"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(many, name))
+    with pytest.raises(ValueError, match="cannot be cut into 100 slices"):
+        Slice.open(place, version, (0, 100))
+
+
+def test_an_index_of_an_earlier_version_is_read_whole(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).standard_normal((500, 32)).astype(np.float32)
+    file = tmp_path / "index"
+    index = ApproximateIndex.build(vectors, [vectors])
+    index.save(file)
+    table = 128 + 16  # bytes of what follows the checksum since
+    file.write_bytes(file.read_bytes()[:-table])
+    _, rows = ApproximateIndex.load(file).search(vectors[:3], 5)
+    np.testing.assert_array_equal(rows, index.search(vectors[:3], 5)[1])
+    with pytest.raises(ValueError, match="cannot be cut"):
+        ApproximateIndex.load(file, (0, 2))
 
 
 def test_the_command_line_searches_a_large_library(

@@ -241,6 +241,19 @@ class Library:
 
         return read_texts(self.store, progress=progress)
 
+    def shard(self, shards: int, cluster: str = "auto") -> None:
+        """Search a large library by a fleet from now on: its index in slices, each in a process.
+
+        ``cluster`` is that of :meth:`index`. See :mod:`wordsight.library.fleet`. Raises
+        LibraryError where the library is too small for it, or the fleet does not start.
+        """
+        from wordsight.indexing.cluster import Cluster
+        from wordsight.library.fleet import Fleet, check
+
+        check(self.store, shards, cluster)
+        Cluster(cluster)  # connects
+        self.store.search_by(Fleet(self.store, shards))
+
     def compact(self) -> None:
         """Merge small files and drop old versions of the table."""
         with self.store.lock():

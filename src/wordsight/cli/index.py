@@ -115,15 +115,6 @@ _Recheck = Annotated[
         "--recheck", help="Read all files again, even if their size and time have not changed."
     ),
 ]
-_Ray = Annotated[
-    str | None,
-    typer.Option(
-        metavar="auto|ray://HOST:10001",
-        parser=options.given("--ray"),
-        help="Share the work with a Ray cluster (needs wordsight[ray]); auto: the cluster running "
-        "on this machine, or else all its cores.",
-    ),
-]
 _Gpus = Annotated[float, typer.Option(metavar="N", min=0, help="GPUs per worker of --ray.")]
 _Watch = Annotated[
     bool,
@@ -173,7 +164,7 @@ def index(
     remodel: _Remodel = False,
     recheck: _Recheck = False,
     watch: _Watch = False,
-    ray: _Ray = None,
+    ray: options.RayOption = None,
     gpus_per_worker: _Gpus = 0,
     runtime: options.RuntimeOption = options.Runtime.auto,
     precision: options.PrecisionOption = options.Precision.auto,

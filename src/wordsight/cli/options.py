@@ -115,6 +115,16 @@ DeviceOption = Annotated[
 ]
 
 
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|ray://HOST:10001",
+        parser=given("--ray"),
+        help="Share the work with a Ray cluster (needs wordsight[ray]); auto: the cluster running "
+        "on this machine, or else all its cores.",
+    ),
+]
+
 # Of a new model; the model of a library is written in it, so a verb on one asks where it is now.
 ModelOption = Annotated[
     str,

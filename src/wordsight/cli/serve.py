@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,11 +15,13 @@ from wordsight.cli.app import app, examples
 from wordsight.cli.console import count, print_json
 from wordsight.cli.opening import open_library
 from wordsight.errors import WordsightError, reason
+from wordsight.progress import waiting
 
 if TYPE_CHECKING:
     import socket
 
     from wordsight.api import Library
+    from wordsight.web.address import Address
 
 _Host = Annotated[
     str,
@@ -76,6 +79,15 @@ _AllowIndex = Annotated[
         file_okay=False,
     ),
 ]
+_Shards = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Search by a fleet: the index of a large library in N slices, each in a process of "
+        "the cluster of --ray.",
+    ),
+]
 
 
 @app.command(
@@ -85,6 +97,7 @@ _AllowIndex = Annotated[
         "wordsight serve --allow-index ~/Pictures",
         "wordsight serve --host 0.0.0.0 --token SECRET",
         "wordsight serve --public-url https://example.org/photos",
+        "wordsight serve --library big.lib --shards 4 --ray auto",
     )
 )
 def serve(
@@ -98,6 +111,8 @@ def serve(
     root_path: _RootPath = None,
     trusted_proxy: _TrustedProxy = None,
     allow_index: _AllowIndex = None,
+    shards: _Shards = None,
+    ray: options.RayOption = None,
     model: options.MovedModelOption = None,
     runtime: options.RuntimeOption = options.Runtime.auto,
     precision: options.PrecisionOption = options.Precision.auto,
@@ -112,7 +127,6 @@ def serve(
     import secrets
 
     try:
-        from wordsight.web.address import Address
         from wordsight.web.app import create_app
         from wordsight.web.guard import LOOPBACK
         from wordsight.web.server import serve as run
@@ -120,11 +134,9 @@ def serve(
         raise WordsightError(
             f'the web page needs the package {error.name}: pip install "wordsight[web]"'
         ) from None
+    _check_fleet(shards, ray, allow_index)
     token = _checked_token(token)
-    try:
-        address = Address.of(public_url, root_path)
-    except ValueError as error:
-        raise WordsightError(f"{error}.") from None
+    address = _address(public_url, root_path)
     proxies = [_network(proxy) for proxy in trusted_proxy or ()]
     opened = open_library(library, model, runtime, precision)
     listener = _listener(host, port)
@@ -143,8 +155,40 @@ def serve(
         "token": token,
         "listens": listens,
     }
-    _print_told(opened, told, behind_proxy=bool(address.origin), as_json=as_json)
-    run(web, listener, proxies)
+    with _fleet(opened, shards, ray):
+        _print_told(opened, told, behind_proxy=bool(address.origin), as_json=as_json)
+        run(web, listener, proxies)
+
+
+def _address(public_url: str | None, root_path: str | None) -> Address:
+    from wordsight.web.address import Address
+
+    try:
+        return Address.of(public_url, root_path)
+    except ValueError as error:
+        raise WordsightError(f"{error}.") from None
+
+
+@contextmanager
+def _fleet(library: Library, shards: int | None, ray: str | None) -> Iterator[None]:
+    """Let a fleet search the library meanwhile, where one is asked for."""
+    if not shards:
+        yield
+        return
+    with waiting("starting the fleet"):
+        library.shard(shards, ray or "auto")
+    try:
+        yield
+    finally:
+        if library.store.fleet is not None:
+            library.store.fleet.close()
+
+
+def _check_fleet(shards: int | None, ray: str | None, allow_index: Sequence[Path] | None) -> None:
+    if ray and not shards:
+        raise typer.BadParameter("say how many slices --ray holds: --shards N.")
+    if shards and allow_index:
+        raise typer.BadParameter("--allow-index does not go with --shards: index beside it.")
 
 
 def _listener(host: str, port: int) -> socket.socket:

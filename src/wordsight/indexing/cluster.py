@@ -73,12 +73,13 @@ class Cluster:
         try:
             import ray
         except ImportError:
-            raise WordsightError(
-                "indexing on a cluster needs Ray: pip install 'wordsight[ray]'"
-            ) from None
+            raise WordsightError("a cluster needs Ray: pip install 'wordsight[ray]'") from None
         self._ray = ray
         if ray.is_initialized():
             return
+        # As urgent as this process: by default Ray's workers give way to everything else.
+        if hasattr(os, "nice"):
+            os.environ.setdefault("RAY_worker_niceness", str(os.nice(0)))
         where = {} if self.address == "auto" else {"address": self.address}
         try:
             ray.init(**where, log_to_driver=False, logging_level="error")

@@ -26,7 +26,8 @@ class Snapshot:
     Of a large library it holds a part: ``sampled`` images, drawn at random, at the front, and
     behind them those that are near to a query. An image there has the views that are near, which
     need not be all; their vectors are ``near`` [n, D], the last n of the V. Elsewhere ``sampled``
-    and ``near`` are None.
+    and ``near`` are None. ``answered`` is the share of the library's views that were looked at:
+    below 1 where slices of a fleet were away.
     """
 
     version: int
@@ -40,6 +41,7 @@ class Snapshot:
     image_sd: NDArray[np.float32]
     sampled: int | None = None
     near: NDArray[np.float32] | None = None
+    answered: float = 1.0
 
     @property
     def has_crops(self) -> bool:
@@ -119,5 +121,6 @@ def joined(sample: Snapshot, others: Snapshot) -> Snapshot:
         starts=np.concatenate([sample.starts, others.starts + len(sample.vectors)]),
         sampled=len(sample.ids),
         near=others.vectors,
+        answered=others.answered,
         **{name: both(name) for name in names},
     )

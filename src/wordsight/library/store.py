@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from wordsight.library.fleet import Fleet
     from wordsight.nomatch import Null
     from wordsight.nomatch.rivals import Kinds
 
@@ -41,9 +42,12 @@ class Store(Reader):
     searches ask from its :class:`~wordsight.library.index.scoring.Scoring`.
     """
 
+    fleet: Fleet | None = None
+    """What searches the library in the place of this process."""
+
     def _begin(self, record: dict[str, Any]) -> None:
         super()._begin(record)
-        self.scoring = Scoring(self)
+        self.scoring = Scoring(self, self.fleet)
         self.kinds: Kinds | None = None
         """What queries are held against, once a search has made it."""
 
@@ -171,6 +175,11 @@ class Store(Reader):
     def rows(self, rows: Sequence[int], version: int) -> list[dict[str, Any]]:
         """Path, label, size, box and metadata of the views at these places of that version."""
         return self.scoring.rows(rows, version)
+
+    def search_by(self, fleet: Fleet) -> None:
+        """Let a fleet search the library from now on."""
+        self.fleet = fleet
+        self.scoring = Scoring(self, fleet)
 
     # writing
 

@@ -108,7 +108,8 @@ def own_images(store: Store, snapshot: Snapshot, *, crops: bool) -> Own:
     version, with_crops, own = _known.get(store.scoring, (None, None, None))
     if own is None or (version, with_crops) != (snapshot.version, crops):
         own = _ask(store, snapshot, crops)
-        _known[store.scoring] = snapshot.version, crops, own
+        if snapshot.answered == 1:
+            _known[store.scoring] = snapshot.version, crops, own
     return own
 
 

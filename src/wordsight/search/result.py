@@ -84,6 +84,9 @@ class Result:
     """Whether words that are written in images made this a match (see text.py)."""
     count: Count | None = None
     likeness: Likeness | None = None
+    answered: float = 1.0
+    """The share of the library's views that were looked at: below 1 where slices of a fleet were
+    away."""
     vector: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     """The query's [D], of unit length."""
 
@@ -167,6 +170,8 @@ class Result:
             "explanation": self.explanation(),
             "model": self.model,
             "count": self.count.to_json() if self.count else None,
+            "partial": self.answered < 1,
+            "answered": _rounded(self.answered),
             "hits": [
                 {
                     "rank": hit.rank,

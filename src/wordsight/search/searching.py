@@ -274,7 +274,8 @@ def _result(
         min_score=asked.min_score,
         top_score=best,
         top_z=float(scores.z[i].max()) if best is not None and query.in_words else None,
-        notices=_notices(model, query.query),
+        notices=_notices(model, query.query, scores.snapshot.answered),
+        answered=scores.snapshot.answered,
         count=ranking.relevance.count,
         vector=query.vector,
     )
@@ -327,8 +328,12 @@ def nearest(
     return hits_of(order, store.rows(places, snapshot.version), scores, None)
 
 
-def _notices(model: ClipModel, query: Query) -> list[str]:
+def _notices(model: ClipModel, query: Query, answered: float) -> list[str]:
     notices = []
+    if answered < 1:
+        notices.append(
+            f"only {answered:.0%} of the library answered; the rest is being started again."
+        )
     for text in [term.text for term in query.terms if term.text is not None]:
         if model.truncated(text):
             notices.append(

@@ -84,6 +84,8 @@ class SearchResult(BaseModel):
     )
     model: str
     count: Count | None = Field(description="None where it cannot be told.")
+    partial: bool = Field(description="True where slices of a fleet were away.")
+    answered: float = Field(description="The share of the library's views that were looked at.")
     hits: list[Hit]
     notices: list[str]
     timings_ms: dict[str, float]

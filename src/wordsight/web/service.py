@@ -189,6 +189,15 @@ class Service:
                 self._suggested = state, _answered(words, answers)
             return self._suggested[1]
 
+    def expect_no_fleet(self, verb: str) -> None:
+        """Raise Problem for what needs all of the library in one process, where a fleet has it."""
+        if self.library.store.fleet is not None:
+            raise Problem(
+                501,
+                "a fleet answers searches alone; for this run "
+                f"`wordsight {verb} --library {self.library.place}`",
+            )
+
     # -- classification
 
     def classify(
@@ -216,6 +225,7 @@ class Service:
         from wordsight import render
         from wordsight.evaluate import DEFAULT_KS, evaluate, load_judgements
 
+        self.expect_no_fleet("evaluate")
         if not self._evaluating.acquire(blocking=False):
             raise Problem(409, "an evaluation is already running; wait for it")
         try:

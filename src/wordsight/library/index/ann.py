@@ -15,12 +15,13 @@ looked at for a recall@10 of 0.96; the scan has 0.998 and takes no longer
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from wordsight.paths import drafted
 
@@ -40,12 +41,13 @@ class ApproximateIndex:
 
     ``mean`` is float32 [D], what all vectors have in common; it only shifts the scores of a query.
     ``parts`` share what was learnt and hold the vectors in order: one scan uses one core, so each
-    part has its own.
+    part has its own. The first of them is the vector of row ``begin``.
     """
 
-    def __init__(self, parts: Sequence[Any], mean: NDArray[np.float32]) -> None:
+    def __init__(self, parts: Sequence[Any], mean: NDArray[np.float32], begin: int = 0) -> None:
         self._parts = list(parts)
         self._mean = mean
+        self.begin = begin
         self._pool = ThreadPoolExecutor(min(len(self._parts), os.cpu_count() or 1) or 1, "scan")
 
     def __len__(self) -> int:
@@ -77,23 +79,23 @@ class ApproximateIndex:
             parts[-1].add(some - mean)
         return cls(parts, mean)
 
-    def search(self, queries: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-        """Places of the ``count`` best (fewer: -1 at the end), [Q, D] -> int64 [Q, count]."""
+    def search(
+        self, queries: NDArray[np.float32], count: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scores and rows of the ``count`` best, queries [Q, D] -> [Q, count] each.
+
+        Fewer end with scores of -inf and rows of -1.
+        """
         import numpy as np
 
         asked = np.ascontiguousarray(queries, np.float32)
         found = list(self._pool.map(lambda part: part.search(asked, count), self._parts))
-        scores = np.concatenate([scores for scores, _ in found], axis=1)
-        begins = np.cumsum([0, *(int(part.ntotal) for part in self._parts[:-1])])
-        places = np.concatenate(
-            [
-                np.where(places >= 0, places + begin, -1)
-                for begin, (_, places) in zip(begins, found, strict=True)
-            ],
-            axis=1,
-        )
-        best = np.argsort(np.where(places >= 0, -scores, np.inf), axis=1, kind="stable")
-        return np.asarray(np.take_along_axis(places, best[:, :count], axis=1), np.int64)
+        begins = np.cumsum([self.begin, *(int(part.ntotal) for part in self._parts[:-1])])
+        rows = [
+            np.where(places >= 0, places + begin, -1)
+            for begin, (_, places) in zip(begins, found, strict=True)
+        ]
+        return best_of([scores for scores, _ in found], rows, count)
 
     def save(self, path: Path) -> None:
         """Write to a file that appears whole or not at all. Raises OSError."""
@@ -105,34 +107,92 @@ class ApproximateIndex:
             np.save(file, self._mean)
             np.save(file, np.int64(len(self._parts)))
             crc = zlib.crc32(self._mean.data)
+            table = []
             for part in self._parts:
                 codes = faiss.serialize_index(part)
                 np.save(file, codes)
                 crc = zlib.crc32(codes, crc)
+                table.append((int(part.ntotal), zlib.crc32(codes)))
             np.save(file, np.int64(crc))
+            np.save(file, np.array(table, np.int64).reshape(-1, 2))  # for those who read some
             file.flush()
             os.fsync(file.fileno())
 
     @classmethod
-    def load(cls, path: Path) -> ApproximateIndex:
-        """Read what :meth:`save` wrote. Raises OSError, or ValueError when it is damaged."""
+    def load(cls, path: Path, share: tuple[int, int] = (0, 1)) -> ApproximateIndex:
+        """Read what :meth:`save` wrote; with a ``share`` (n, of) the n-th of so many slices of it.
+
+        Raises OSError, or ValueError when it is damaged or cannot be cut so.
+        """
         import numpy as np
 
         faiss = _faiss()
 
+        n, of = share
         try:
             with path.open("rb") as file:
                 mean, count = np.load(file), int(np.load(file))
+                begins = [_skip(file) for _ in range(count)]
+                whole = int(np.load(file))
+                table = np.load(file) if _is_more(file) else None
+                if count < of or (of > 1 and table is None):
+                    raise ValueError(f"{path} cannot be cut into {of} slices")
+                chosen = range(n * count // of, (n + 1) * count // of)
                 crc, parts = zlib.crc32(mean.data), []
-                for _ in range(count):
+                for i in chosen:
+                    file.seek(begins[i])
                     codes = np.load(file)
                     crc = zlib.crc32(codes, crc)
+                    if table is not None and zlib.crc32(codes) != table[i, 1]:
+                        raise ValueError(f"{path} is damaged")
                     parts.append(faiss.deserialize_index(codes))
-                if crc != int(np.load(file)):
+                if of == 1 and crc != whole:
                     raise ValueError(f"{path} is damaged")
-            return cls(parts, mean)
+            return cls(parts, mean, 0 if table is None else int(table[: chosen.start, 0].sum()))
         except (EOFError, RuntimeError, TypeError) as error:
             raise ValueError(f"{path} is no whole index: {error}") from None
+
+
+def best_of(
+    scores: Sequence[NDArray[np.float32]], rows: Sequence[NDArray[np.int64]], count: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The ``count`` best of several answers [Q, *], ties in their order: scores and rows.
+
+    Of answers of answers too: it does not matter which were put together first.
+    """
+    import numpy as np
+
+    all_rows = np.concatenate(rows, axis=1)
+    all_scores = np.where(all_rows >= 0, np.concatenate(scores, axis=1), np.float32(-np.inf))
+    best = np.argsort(-all_scores, axis=1, kind="stable")[:, :count]
+    return np.take_along_axis(all_scores, best, 1), np.take_along_axis(all_rows, best, 1)
+
+
+def parts_of(path: Path) -> int:
+    """How many parts an index has that :meth:`ApproximateIndex.save` wrote. Raises OSError."""
+    import numpy as np
+
+    with path.open("rb") as file:
+        _skip(file)
+        return int(np.load(file))
+
+
+def _skip(file: BinaryIO) -> int:
+    """Go past an array in a file; where it begins."""
+    import numpy as np
+
+    begin = file.tell()
+    np.lib.format.read_magic(file)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    file.seek(math.prod(shape) * dtype.itemsize, os.SEEK_CUR)
+    return begin
+
+
+def _is_more(file: BinaryIO) -> bool:
+    """Whether anything follows; earlier versions of wordsight wrote no table of the parts."""
+    more = bool(file.read(1))
+    file.seek(-more, os.SEEK_CUR)
+    return more
 
 
 def _faiss() -> Any:

@@ -1,26 +1,28 @@
 """Large libraries: searched by an approximate index, never read into memory.
 
 The index names the views that may be nearest; these are read and scored exactly. A random part of
-the images stands for all of them where a decision asks for all.
+the images stands for all of them where a decision asks for all. The index lies in slices, one here
+or several elsewhere: what they answer is put together in one way, so the answer is the same.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from wordsight.errors import LibraryError
 from wordsight.library.files import load_arrays, save_arrays
 from wordsight.library.filters import matching
-from wordsight.library.index.ann import TRAINING_VECTORS, ApproximateIndex
+from wordsight.library.index.ann import TRAINING_VECTORS, ApproximateIndex, best_of
 from wordsight.library.index.bank import Found, closest_of
 from wordsight.library.index.flat import FlatVectors
+from wordsight.library.index.slices import Slice, counting, index_file, joined_columns
 from wordsight.library.snapshot import Snapshot
-from wordsight.library.table import BLOCK, NUMBERS, STATISTICS, matrix_of, open_table
+from wordsight.library.table import BLOCK, STATISTICS, matrix_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,10 +54,6 @@ def exact_bytes() -> int:
         ) from None
 
 
-def _index_file(library: Path, version: int) -> Path:
-    return library / f"views-{version}.ann"
-
-
 def indexed_versions(library: Path) -> list[int]:
     """The versions that have an approximate index, in order."""
     names = (path.stem.removeprefix("views-") for path in library.glob("views-*.ann"))
@@ -66,20 +64,52 @@ def drop_indexes(library: Path, *, below: int | None = None) -> None:
     """Delete the approximate indexes of all versions, or those of versions below one."""
     for version in indexed_versions(library):
         if below is None or version < below:
-            _index_file(library, version).unlink(missing_ok=True)
+            index_file(library, version).unlink(missing_ok=True)
+
+
+class Answers(NamedTuple):
+    """What slices answered, in their order; some may be away."""
+
+    parts: Sequence[Any]
+    share: float
+    """Of the views, those in the slices that answered."""
+
+
+class Near(NamedTuple):
+    """Views of a large library that were asked for."""
+
+    rows: NDArray[np.int64]
+    """Their places in the table, in order."""
+    ids: NDArray[np.int64]
+    share: float
+    """Of the views, those in the slices that answered."""
+
+    def and_those(self, others: Near) -> Near:
+        """These and others."""
+        import numpy as np
+
+        rows, first = np.unique(np.concatenate([self.rows, others.rows]), return_index=True)
+        ids = np.concatenate([self.ids, others.ids])[first]
+        return Near(rows, ids, min(self.share, others.share))
+
+
+class Ask(Protocol):
+    """Asks all slices for what a method of :class:`~.slices.Slice` of this name gives."""
+
+    def __call__(self, name: str, *args: Any) -> Answers:
+        """Raise LibraryError where none answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class LargeVersion:
-    """One version of a large library, opened for searching: everything but the vectors."""
+    """One version of a large library, opened for searching; ``ask`` reaches its slices."""
 
     library: Path
     dataset: Any
-    index: ApproximateIndex
-    ids: NDArray[np.int64]  # these and the following: one a row of the table
-    view: NDArray[np.int32]
-    statistics: dict[str, NDArray[np.float32]]
-    flat: FlatVectors | None
+    ask: Ask
+    views: int
+    images: int
+    _nearby: dict[bool, tuple[Snapshot, Found]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(
@@ -89,22 +119,12 @@ class LargeVersion:
 
         Raises OSError or ValueError when it cannot be read, KeyError when an array is missing.
         """
-        dataset = open_table(library, version)
-        index = index or ApproximateIndex.load(_index_file(library, version))
-        table = dataset.to_table(columns=list(NUMBERS))
-        if len(index) != len(table):
-            raise ValueError("the index is not of this version")
-        flat = load_arrays(library, "flat", version)
-        dim = dataset.schema.field("vector").type.list_size
-        return cls(
-            library,
-            dataset,
-            index,
-            ids=table["id"].to_numpy(),
-            view=table["view"].to_numpy(),
-            statistics={name: table[name].to_numpy() for name in STATISTICS},
-            flat=FlatVectors.from_arrays(flat, library / "views.lance", dim) if flat else None,
-        )
+        whole = Slice.open(library, version, index=index)
+
+        def ask(name: str, *args: Any) -> Answers:
+            return Answers([getattr(whole, name)(*args)], 1.0)
+
+        return cls(library, whole.dataset, ask, len(whole), whole.images)
 
     @classmethod
     def make(cls, library: Path, dataset: Any) -> LargeVersion:
@@ -123,7 +143,7 @@ class LargeVersion:
             if flat is not None:
                 save_arrays(library, "flat", version, flat.to_arrays())
             with contextlib.suppress(OSError):  # a read-only library keeps none
-                index.save(_index_file(library, version))
+                index.save(index_file(library, version))
                 drop_indexes(library, below=version)
         return cls.open(library, version, index)
 
@@ -135,67 +155,68 @@ class LargeVersion:
     @property
     def has_crops(self) -> bool:
         """Whether any image has more than its whole-image view."""
-        return bool(self.view.any())
+        return self.views > self.images
 
-    def _counting(self, rows: NDArray[np.int64], crops: bool) -> NDArray[np.int64]:
-        """Those of these rows that count: without ``crops`` the whole images."""
-        return rows if crops else rows[self.view[rows] == 0]
-
-    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Vectors of rows of the table that are in order, float32 [n, D]."""
-        if self.flat is not None:
-            return self.flat.read(rows)
-        return matrix_of(self.dataset.take(rows, columns=["vector"])["vector"])
-
-    def snapshot(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> Snapshot:
-        """These views alone; ``vectors`` [n, D] are theirs."""
+    def snapshot(
+        self, rows: NDArray[np.int64], vectors: NDArray[np.float32] | None = None
+    ) -> Snapshot:
+        """The views in these rows alone, which are in order; ``vectors`` [n, D] are theirs."""
         import numpy as np
 
-        order = np.lexsort((self.view[rows], self.ids[rows]))
-        rows, vectors = rows[order], vectors[order]
-        ids = self.ids[rows]
+        parts, share = self.ask("take", rows, vectors is None)
+        found = joined_columns(parts)
+        if vectors is None:
+            vectors = found["vectors"]
+        order = np.lexsort((found["view"], found["ids"]))
+        rows, ids = found["rows"][order], found["ids"][order]
         starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1])[: len(ids)])
-        first = rows[starts]
-        own: dict[str, Any] = {name: values[first] for name, values in self.statistics.items()}
+        first = order[starts]
+        own: dict[str, Any] = {name: found[name][first] for name in STATISTICS}
         return Snapshot(
             version=self.version,
-            vectors=vectors,
+            vectors=vectors[order],
             starts=starts,
             rows=rows,
             ids=ids[starts],
+            answered=share,
             **own,
         )
 
-    def nearest(self, queries: NDArray[np.float32], k: int, crops: bool) -> NDArray[np.int64]:
-        """Rows of the views that may be nearest to any of the queries [Q, D], in order."""
+    def nearest(self, queries: NDArray[np.float32], k: int, crops: bool) -> Near:
+        """The views that may be nearest to any of the queries [Q, D]."""
         import numpy as np
 
-        images = int((self.view == 0).sum()) if self.has_crops else len(self.ids)
         most = max(_MOST_NEAREST, 2 * k)
-        count = min(max(NEAREST, 4 * k, len(self.ids) // _NEAREST_OF), most)
+        count = min(max(NEAREST, 4 * k, self.views // _NEAREST_OF), most)
         if not crops and self.has_crops:
             # Crops take places among the nearest that are then left unused.
-            count = min(most, count * len(self.ids) // images)
+            count = min(most, count * self.views // self.images)
         while True:
-            count = min(count, len(self.ids))
-            places = self.index.search(queries, count)
-            rows = [self._counting(some[some >= 0], crops) for some in places]
+            count = min(count, self.views)
+            parts, share = self.ask("scan", queries, count)
+            _, rows = best_of([part[0] for part in parts], [part[1] for part in parts], count)
+            known = joined_columns([part[2] for part in parts])
+            places = np.searchsorted(known["rows"], rows)
+            counted = (rows >= 0) & (known["view"][places] == 0 if not crops else True)
+            ids = known["ids"][places]
             # Several views of one image may be near: as many images are wanted as are shown, and
             # as many again, because the index is not exact.
-            fewest = min((len(np.unique(self.ids[some])) for some in rows), default=images)
-            if fewest >= min(2 * k, images) or count == len(self.ids):
-                return np.unique(np.concatenate([*rows, np.zeros(0, np.int64)]))
+            each = (len(np.unique(a[b])) for a, b in zip(ids, counted, strict=True))
+            fewest = min(each, default=self.images)
+            if fewest >= min(2 * k, self.images) or count >= round(share * self.views):
+                rows, first = np.unique(rows[counted], return_index=True)
+                return Near(rows, ids[counted][first], share)
             count *= 2
 
     def matching(self, where: str) -> NDArray[np.int64]:
         """Ids of the images that a filter lets pass. Raises QueryError when it is none."""
         return matching(self.dataset, where)
 
-    def rows_of(self, ids: NDArray[np.int64], crops: bool) -> NDArray[np.int64]:
-        """Rows of all views of these images, in order."""
-        import numpy as np
-
-        return self._counting(np.flatnonzero(np.isin(self.ids, ids)), crops)
+    def of_images(self, ids: NDArray[np.int64], crops: bool) -> Near:
+        """All views of these images."""
+        parts, share = self.ask("of_images", ids)
+        found = counting(joined_columns(parts), crops)
+        return Near(found["rows"], found["ids"], share)
 
     def sample(self, crops: bool) -> NDArray[np.int64]:
         """Rows of all views of a random part of the images, in order.
@@ -205,27 +226,49 @@ class LargeVersion:
         """
         import numpy as np
 
-        share = min(1.0, _SAMPLE / max(1, len(self.ids)))
-        images = self.ids[self.view == 0]
+        share = min(1.0, _SAMPLE / max(1, self.views))
+        bound = -(1 << 63) + int(share * ((1 << 64) - 1))
+        found = joined_columns(self.ask("lowest", bound, _FEWEST).parts)
+        images = found["ids"][found["view"] == 0]
         few = min(_FEWEST, len(images)) - 1
-        bound = max(-(1 << 63) + int(share * ((1 << 64) - 1)), int(np.partition(images, few)[few]))
-        rows = np.flatnonzero(self.ids <= bound)
-        return self._counting(rows, crops)
+        bound = max(bound, int(np.partition(images, few)[few]))
+        chosen = counting(found, crops)
+        rows: NDArray[np.int64] = chosen["rows"][chosen["ids"] <= bound]
+        return rows
+
+    def _whole(self, name: str, *args: Any) -> Answers:
+        """What all slices answer. Raises LibraryError while some are away."""
+        answers = self.ask(name, *args)
+        if answers.share < 1:
+            raise LibraryError(
+                f"some slices of the library {self.library} are away, and what is asked for the "
+                "first time needs all of them; try again soon."
+            )
+        return answers
 
     def nearby(
         self, crops: bool, bank: Callable[[], NDArray[np.float32]]
     ) -> tuple[Snapshot, Found]:
-        """A random part of the images, and what the bank's phrases find in all of them.
+        """A random part of the images, and what the bank's phrases find in all; kept in memory.
 
         Without ``crops``: of whole images alone. ``bank`` gives the vectors of the phrases.
         """
+        crops = crops or not self.has_crops
+        if crops not in self._nearby:
+            self._nearby[crops] = replace(self, ask=self._whole)._read_nearby(crops, bank)
+        return self._nearby[crops]
+
+    def _read_nearby(
+        self, crops: bool, bank: Callable[[], NDArray[np.float32]]
+    ) -> tuple[Snapshot, Found]:
         import numpy as np
 
         name = "nearby" if crops else "nearby-no-crops"
         saved = load_arrays(self.library, name, self.version)
         if saved is None:
             rows = self.sample(crops)
-            saved = {"rows": rows, "vectors": self.vectors(rows).astype(np.float16)}
+            vectors = joined_columns(self.ask("take", rows, True).parts)["vectors"]
+            saved = {"rows": rows, "vectors": vectors.astype(np.float16)}
         sample = self.snapshot(saved["rows"], saved["vectors"].astype(np.float32))
         if "closest" not in saved:
             saved["z"], closest = self._closest_of_bank(bank(), sample, crops)
@@ -247,9 +290,9 @@ class LargeVersion:
         z, vectors, step = [], [], 32
         for begin in range(0, len(bank), step):
             phrases = bank[begin : begin + step]
-            rows = self.nearest(phrases, CLOSEST, crops)
-            rows = rows[~np.isin(self.ids[rows], sample.ids)]
-            parts = [sample, self.snapshot(rows, self.vectors(rows))] if len(rows) else [sample]
+            near = self.nearest(phrases, CLOSEST, crops)
+            rows = near.rows[~np.isin(near.ids, sample.ids)]
+            parts = [sample, self.snapshot(rows)] if len(rows) else [sample]
             found = [closest_of(part, phrases, len(bank), crops=crops) for part in parts]
             both = np.concatenate([best for best, _ in found], axis=1)
             views = np.concatenate(

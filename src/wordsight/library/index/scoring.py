@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
 
+from wordsight.errors import LibraryError
 from wordsight.library.files import is_unread, load_arrays, save_arrays
 from wordsight.library.filters import matching
 from wordsight.library.index.bank import Found, closest_of_bank
@@ -42,14 +44,22 @@ _DESCRIBED = 2_000_000  # up to so many views paths and labels are kept in memor
 _MATCHING = 32  # filters whose answers are remembered
 
 
+class Versions(Protocol):
+    """Where versions of a large library are opened that this process does not hold itself."""
+
+    def newest(self, reader: Reader, opened: LargeVersion | None) -> LargeVersion:
+        """The newest that can be searched; ``opened`` is the one that was searched last, if any."""
+
+
 class Scoring:
     """What scores are computed from, of the version that a reader has in view; kept in memory.
 
     A library that is large (:attr:`is_large`) is seen as of the newest version that has an index.
     """
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, elsewhere: Versions | None = None) -> None:
         self._reader = reader
+        self._elsewhere = elsewhere
         self._found: dict[str, tuple[int, Found]] = {}
         self._nulls: dict[bool, tuple[int, Null]] = {}
         self._matching: dict[str, tuple[int, NDArray[np.bool_]]] = {}  # by filter
@@ -62,7 +72,6 @@ class Scoring:
         self._snapshot: Snapshot | None = None
         self._described: tuple[int, Any] | None = None  # what rows() gives, as one table
         self._opened: LargeVersion | None = None
-        self._nearby: dict[bool, tuple[int, Snapshot, Found]] = {}
 
     @property
     def is_loading(self) -> bool:
@@ -97,7 +106,15 @@ class Scoring:
             loading.result()
 
     def snapshot(self) -> Snapshot:
-        """All views of the version in view, in memory; kept until the version changes."""
+        """All views of the version in view, in memory; kept until the version changes.
+
+        Raises LibraryError where a fleet searches the library, because this process cannot.
+        """
+        if self._elsewhere is not None:
+            raise LibraryError(
+                f"the library {self._reader.place} is searched by a fleet, which answers searches "
+                "alone; open it without one for this."
+            )
         if self._snapshot is None or self._snapshot.version != self._reader.version:
             self._snapshot = self._reader.read(self._load_snapshot)
         return self._snapshot
@@ -141,7 +158,7 @@ class Scoring:
         Without ``crops``: among whole images alone.
         """
         if self.is_large:
-            return self._reader.read(lambda: self._sampled(self._large(), crops))[::2]
+            return self._reader.read(lambda: self._found_by_index(self._large(), crops))
         snapshot = self.snapshot()
         name = "closest" if crops or not snapshot.has_crops else "closest-no-crops"
         version, found = self._found.get(name, (None, None))
@@ -158,6 +175,8 @@ class Scoring:
     @property
     def is_large(self) -> bool:
         """Whether the vectors are too many to be held in memory (see :func:`exact_bytes`)."""
+        if self._elsewhere is not None:
+            return True
         views = self._reader.count_views()  # few ones would all be among the nearest anyway
         return views > NEAREST and views * self._reader.model.dim * 4 > exact_bytes()
 
@@ -183,27 +202,29 @@ class Scoring:
 
         def read() -> Snapshot:
             large = self._large()
-            _, sample, _ = self._sampled(large, crops)
-            rows = large.nearest(queries, k, crops)
+            sample, _ = self._sampled(large, crops)
+            near = large.nearest(queries, k, crops)
             if where is not None:
                 passing = large.matching(where)
-                theirs = large.rows_of(passing, crops)
+                theirs = large.of_images(passing, crops)
                 drawn = int(np.isin(sample.ids, passing).sum())
-                if drawn < FAIR or len(theirs) * self._reader.model.dim * 4 <= exact_bytes():
-                    rows = np.union1d(rows, theirs)
+                fits = len(theirs.rows) * self._reader.model.dim * 4 <= exact_bytes()
+                if drawn < FAIR or fits:
+                    near = near.and_those(theirs)
                 else:
-                    rows = large.nearest(
-                        queries, math.ceil(k * len(large.ids) / len(theirs)), crops
-                    )
-            place = np.searchsorted(sample.ids, large.ids[rows])  # a snapshot's ids are in order
-            known = sample.ids[np.minimum(place, len(sample.ids) - 1)] == large.ids[rows]
-            rows = rows[~known]
-            return joined(sample, large.snapshot(rows, large.vectors(rows)))
+                    wider = math.ceil(k * large.views / len(theirs.rows))
+                    near = large.nearest(queries, wider, crops)
+            others = large.snapshot(near.rows[~np.isin(near.ids, sample.ids)])
+            share = min(near.share, others.answered)
+            return replace(joined(sample, others), answered=share)
 
         return self._reader.read(read)
 
     def _large(self) -> LargeVersion:
         """The newest version that has an approximate index; made where there is none."""
+        if self._elsewhere is not None:
+            self._opened = self._elsewhere.newest(self._reader, self._opened)
+            return self._opened
         versions = indexed_versions(self._reader.path)
         newest = versions[-1] if versions else self._reader.version
         if self._opened is not None and newest <= self._opened.version:
@@ -215,13 +236,12 @@ class Scoring:
         self._opened = LargeVersion.make(self._reader.path, self._reader.dataset)
         return self._opened
 
-    def _sampled(self, large: LargeVersion, crops: bool) -> tuple[int, Snapshot, Found]:
-        """The large library's version, a random part of it, and what the bank's phrases find."""
-        crops = crops or not large.has_crops
-        if crops not in self._nearby or self._nearby[crops][0] != large.version:
-            sample, found = large.nearby(crops, lambda: self._reader.bank()[1])
-            self._nearby[crops] = large.version, sample, found
-        return self._nearby[crops]
+    def _sampled(self, large: LargeVersion, crops: bool) -> tuple[Snapshot, Found]:
+        """A random part of the large library, and what the bank's phrases find there."""
+        return large.nearby(crops, lambda: self._reader.bank()[1])
+
+    def _found_by_index(self, large: LargeVersion, crops: bool) -> tuple[int, Found]:
+        return large.version, self._sampled(large, crops)[1]
 
     def matching(self, snapshot: Snapshot, where: str) -> NDArray[np.bool_]:
         """Which images of a snapshot a filter lets pass (see :mod:`filters`): bool [N].

@@ -28,6 +28,7 @@ def router(service: Service) -> APIRouter:
         ] = FALSE_MERGE,
     ) -> Answer:
         """Begin to look for near-duplicates in the whole library; one search runs at a time."""
+        service.expect_no_fleet("duplicates")
         return service.duplicates.start(false_merge)
 
     return api
