@@ -237,7 +237,7 @@ def test_queries_for_text(query: str, words: str | None) -> None:
     ],
 )
 def test_text_is_not_combined(query: str) -> None:
-    with pytest.raises(QueryError, match="stands alone"):
+    with pytest.raises(QueryError, match="cannot be combined"):
         text_of(query)
 
 
