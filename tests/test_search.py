@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,15 @@ def test_z_is_the_distance_from_the_images_own_background(
         assert hit.z == pytest.approx(
             (hit.score - np.mean(background)) / np.std(background), abs=1e-2
         )
+
+
+def test_a_rate_that_the_bank_cannot_tell_is_said(library: wordsight.Library) -> None:
+    result = library.search("red", false_accept=0.001)
+    assert result.verdict != "match"
+    assert "tells rates from 0.00" in result.notices[0]
+    told = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert told["threshold"] is None
+    assert library.search("red", false_accept=0.003).verdict == "match"
 
 
 def test_min_score_replaces_the_calibrated_decision(library: wordsight.Library) -> None:

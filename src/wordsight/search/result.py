@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -214,4 +215,5 @@ def _often(decision: Decision) -> str:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(float(value), 5)
+    """As JSON has it, which knows nothing infinite."""
+    return None if value is None or not math.isfinite(value) else round(float(value), 5)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
+from wordsight.bank import bank_phrases
 from wordsight.errors import QueryError
 from wordsight.search.alike import Likeness
 from wordsight.search.decision import Relevance, decide, reaching, relevance_of, unrelated
@@ -262,6 +263,13 @@ def _result(
     threshold = asked.min_score
     if threshold is None and decision and not isinstance(decision, Likeness):
         threshold = decision.single_threshold
+    notices = _notices(model, query.query, scores.snapshot.answered)
+    if threshold == math.inf:
+        least = math.ceil(1000 / (1 + len(bank_phrases()))) / 1000
+        notices.append(
+            "nothing can match at a false-accept rate this small; the bank of unrelated phrases "
+            f"tells rates from {least} up."
+        )
     return Result(
         query=str(query.query),
         match=ranking.match,
@@ -274,7 +282,7 @@ def _result(
         min_score=asked.min_score,
         top_score=best,
         top_z=float(scores.z[i].max()) if best is not None and query.in_words else None,
-        notices=_notices(model, query.query, scores.snapshot.answered),
+        notices=notices,
         answered=scores.snapshot.answered,
         count=ranking.relevance.count,
         vector=query.vector,
