@@ -29,7 +29,7 @@ from wordsight.sources.base import Head
 
 OUT = Path(__file__).parent / "img"
 SCENES = 60
-UNRELATED = "a grand piano"
+UNRELATED = "a violin"
 WIDEST = 1100
 
 
