@@ -322,7 +322,7 @@ def test_no_match_says_what_to_try(open_page: Any, shoot: Any) -> None:
     change(page, lambda told: told["query"] == "yellow" or told.update(verdict="none"))
     find(page, "a legal contract")
     expect(status(page)).to_contain_text("No match for “a legal contract”")
-    expect(status(page)).to_contain_text("or search with a picture of what you mean")
+    expect(status(page)).to_contain_text("or search with a picture")
     expect(hits(page)).to_have_count(0)
     expect(page.locator("#suggestions button").first).to_be_visible()
     shoot(page, "03-no-match")

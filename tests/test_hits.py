@@ -203,7 +203,10 @@ def test_open(run: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None: 
     refused = run("search", "red", "--open", 1)
     assert refused.code == 2
     assert "no viewer could be started for /" in refused.err
-    assert 'note: no match for "plaid": nothing stands out' in run("search", "plaid", "--csv").err
+    assert (
+        'no match for "the quiet of the evening": nothing'
+        in run("search", "the quiet of the evening", "--csv").err
+    )
 
 
 def test_names_that_repeat_get_their_folder(run: Cli, photos: Photos, tmp_path: Path) -> None:  # noqa: F811

@@ -333,7 +333,7 @@ def test_a_repository_of_another_precision_alone(hub: StandIn, published: dict[s
 def test_a_repository_without_one_tower(hub: StandIn, published: dict[str, bytes]) -> None:
     for name in [name for name in published if name.startswith("onnx/text_model")]:
         del published[name]
-    with pytest.raises(HubError, match=r"wordsight reads: onnx/text_model\.onnx missing"):
+    with pytest.raises(HubError, match=r"wordsight can read: onnx/text_model\.onnx missing"):
         load_model(REPOSITORY)
     assert fetched(hub) == set()
 

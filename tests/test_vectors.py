@@ -106,7 +106,7 @@ def test_the_command(
     assert told == {"to": str(out), "rows": 5, "dim": 128, "dtype": "float32", "parts": 1}
     assert np.load(out / "img_emb/img_emb_0.npy").dtype == np.float32
     assert _run("export-vectors", *options) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     options[-1] = str(tmp_path / "L/library.json/out")
     assert _run("export-vectors", *options) == 2
     assert capsys.readouterr().err.count("\n") == 1

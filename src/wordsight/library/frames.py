@@ -48,6 +48,13 @@ class Frames:
             scores = np.maximum.reduceat(scores, self.starts)
         return scores
 
+    def best_view(self, place: int, query: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The vector [D] of the view of a frame that is nearest to a vector [D]."""
+        end = int(self.starts[place + 1]) if place + 1 < len(self.starts) else len(self.vectors)
+        views = self.vectors[int(self.starts[place]) : end]
+        best: NDArray[np.float32] = views[int((views @ query).argmax())]
+        return best
+
     def chosen(self, camera: str | None, start: str | None, end: str | None) -> NDArray[np.bool_]:
         """Which frames [N] are of this camera, recorded from ``start`` until before ``end``."""
         import numpy as np

@@ -110,7 +110,7 @@ def decide(
         return [None] * len(encoded)
     judge = own = None
     if any(query.texts for query in encoded):
-        kinds, null = _kinds(store, model), null_of(store, model, crops=crops)
+        kinds, null = kinds_of(store, model), null_of(store, model, crops=crops)
         judge = _Judge(snapshot, crops, null, kinds, false_accept, chosen)
     if any(query.images for query in encoded):
         own = own_images(store, snapshot, crops=crops)
@@ -187,10 +187,10 @@ class _Judge:
 
 def null_of(store: Store, model: ClipModel, *, crops: bool = True) -> Null:
     """What unrelated queries get in a library."""
-    return store.null(_kinds(store, model), crops=crops)
+    return store.null(kinds_of(store, model), crops=crops)
 
 
-def _kinds(store: Store, model: ClipModel) -> Kinds:
+def kinds_of(store: Store, model: ClipModel) -> Kinds:
     """The kinds that queries are held against; made with the model once, kept with the library."""
     if store.kinds is None:
         store.kinds = make_kinds(model)

@@ -19,7 +19,7 @@ from wordsight.errors import QueryError
 from wordsight.library import frames_where
 from wordsight.nomatch import certainty, zscore
 from wordsight.search import as_query, search
-from wordsight.search.decision import null_of
+from wordsight.search.decision import kinds_of, null_of
 from wordsight.search.moments import BRIDGE, Event, Track, empty_view, events
 from wordsight.video import frame_path
 
@@ -161,7 +161,8 @@ def find_moments(
 
     ``camera`` is the name of one, ``start`` and ``end`` times in ISO 8601 (without a zone: of this
     machine's clock) between which it was recorded. The best frames of a moment together reach
-    three quarters of what one frame needs to match at the stated ``false_accept`` rate; with
+    three quarters of what one frame needs to match at the stated ``false_accept`` rate, and the
+    best one is nearer to the words than to their rivals (:mod:`wordsight.nomatch.rivals`); with
     ``anyway``, what one needs that more likely than not shows it.
 
     Raises QueryError for what is no query of words or no time, and where the library has no frames
@@ -187,7 +188,7 @@ def find_moments(
     result.hits = []
     assert result.decision is not None
     assert result.vector is not None
-    null = null_of(store, model)
+    null, kinds = null_of(store, model), kinds_of(store, model)
     scores = frames.scores(result.vector)
     z = zscore(scores, frames.mean, frames.sd).astype(np.float64)
     least = _least(null, result, anyway=anyway)
@@ -196,6 +197,8 @@ def find_moments(
     for recording in _recordings(files):
         for event in _events_of(frames, recording, z, least, store.every):
             place = int(recording.places[event.best])
+            if not (anyway or kinds.wins(result.vector, frames.best_view(place, result.vector))):
+                continue  # it shows another kind of thing
             sure = certainty(null.p_single(event.score))
             found.append(_moment(frames, recording, event, float(scores[place]), sure))
     found.sort(key=lambda moment: -moment.z)

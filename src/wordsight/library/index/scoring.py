@@ -164,7 +164,8 @@ class Scoring:
         version, found = self._found.get(name, (None, None))
         if found is None or version != snapshot.version:
             saved = load_arrays(self._reader.path, name, snapshot.version)
-            if saved is None:
+            # A table that was put in the place of another may have as many versions.
+            if saved is None or saved["views"].max(initial=-1) >= len(snapshot.vectors):
                 z, views = closest_of_bank(snapshot, self._reader.bank()[1], crops=crops)
                 saved = {"z": z, "views": views}
                 save_arrays(self._reader.path, name, snapshot.version, saved)
