@@ -197,16 +197,18 @@ def find_moments(
     for recording in _recordings(files):
         for event in _events_of(frames, recording, z, least, store.every):
             place = int(recording.places[event.best])
-            if not (anyway or kinds.wins(result.vector, frames.best_view(place, result.vector))):
-                continue  # it shows another kind of thing
-            sure = certainty(null.p_single(event.score))
-            found.append(_moment(frames, recording, event, float(scores[place]), sure))
+            best = frames.best_view(place, result.vector)
+            if anyway or kinds.wins(result.vector, best):  # no other kind of thing
+                sure = certainty(null.p_single(event.score))
+                found.append(_moment(frames, recording, event, float(scores[place]), sure))
     found.sort(key=lambda moment: -moment.z)
     ranked = [replace(moment, rank=rank) for rank, moment in enumerate(found[:k], start=1)]
-    series = [
-        Series(f.video, frames.times[f.places], frames.untils[f.places], z[f.places]) for f in files
-    ]
-    return Moments(result, ranked, series, least)
+    return Moments(result, ranked, [_series(frames, file, z) for file in files], least)
+
+
+def _series(frames: Frames, file: _File, z: NDArray[np.float64]) -> Series:
+    at = file.places
+    return Series(file.video, frames.times[at], frames.untils[at], z[at])
 
 
 def _utc(said: str | None) -> str | None:
