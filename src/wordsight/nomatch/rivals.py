@@ -63,11 +63,6 @@ class Kinds:
         most = theirs.max(axis=-1, keepdims=True)
         return np.asarray(-np.log(np.exp(theirs - most).sum(axis=-1)) - most[..., 0])
 
-    def wins(self, query: npt.NDArray[np.float32], image: npt.NDArray[np.float32]) -> bool:
-        """Whether an image [D] is as near to a query [D] as to any of its rivals."""
-        rivals = self.vectors[self.rivals(query[None])[0]]
-        return bool(image @ query >= (rivals @ image).max(initial=-1.0))
-
     def most_like(self, query: npt.NDArray[np.float32], images: npt.NDArray[np.float32]) -> int:
         """The place of the rival of a query [D] that images [n, D] look most like."""
         likeness = (images @ self.vectors.T).mean(axis=0)

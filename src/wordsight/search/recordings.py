@@ -189,6 +189,7 @@ def find_moments(
     assert result.decision is not None
     assert result.vector is not None
     null, kinds = null_of(store, model), kinds_of(store, model)
+    rivals = kinds.vectors[kinds.rivals(result.vector[None])[0]]
     scores = frames.scores(result.vector)
     z = zscore(scores, frames.mean, frames.sd).astype(np.float64)
     least = _least(null, result, anyway=anyway)
@@ -198,7 +199,7 @@ def find_moments(
         for event in _events_of(frames, recording, z, least, store.every):
             place = int(recording.places[event.best])
             best = frames.best_view(place, result.vector)
-            if anyway or kinds.wins(result.vector, best):  # no other kind of thing
+            if anyway or best @ result.vector >= (rivals @ best).max(initial=-1.0):
                 sure = certainty(null.p_single(event.score))
                 found.append(_moment(frames, recording, event, float(scores[place]), sure))
     found.sort(key=lambda moment: -moment.z)

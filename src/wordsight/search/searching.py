@@ -263,13 +263,6 @@ def _result(
     threshold = asked.min_score
     if threshold is None and decision and not isinstance(decision, Likeness):
         threshold = decision.single_threshold
-    notices = _notices(model, query.query, scores.snapshot.answered)
-    if threshold == math.inf:
-        least = math.ceil(1000 / (1 + len(bank_phrases()))) / 1000
-        notices.append(
-            "nothing can match at a false-accept rate this small; the bank of unrelated phrases "
-            f"tells rates from {least} up."
-        )
     return Result(
         query=str(query.query),
         match=ranking.match,
@@ -282,7 +275,7 @@ def _result(
         min_score=asked.min_score,
         top_score=best,
         top_z=float(scores.z[i].max()) if best is not None and query.in_words else None,
-        notices=notices,
+        notices=_notices(model, query.query, scores.snapshot.answered, threshold),
         answered=scores.snapshot.answered,
         count=ranking.relevance.count,
         vector=query.vector,
@@ -336,8 +329,14 @@ def nearest(
     return hits_of(order, store.rows(places, snapshot.version), scores, None)
 
 
-def _notices(model: ClipModel, query: Query, answered: float) -> list[str]:
+def _notices(model: ClipModel, query: Query, answered: float, threshold: float | None) -> list[str]:
     notices = []
+    if threshold == math.inf:
+        least = math.ceil(1000 / (1 + len(bank_phrases()))) / 1000
+        notices.append(
+            "nothing can match at a false-accept rate this small; the bank of unrelated phrases "
+            f"tells rates from {least} up."
+        )
     if answered < 1:
         notices.append(
             f"only {answered:.0%} of the library answered; the rest is being started again."

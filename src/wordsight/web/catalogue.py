@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from wordsight.library import filters, id_from_int
 from wordsight.web.guard import Problem
-from wordsight.web.pictures import File
+from wordsight.web.pictures import File, placeless
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -191,10 +191,3 @@ def _most(counts: Counter[str]) -> list[dict[str, Any]]:
         {"value": value, "images": count}
         for value, count in sorted(counts.most_common(VALUES_SHOWN))
     ]
-
-
-def placeless(image: dict[str, Any]) -> dict[str, Any]:
-    """An image as it is told among others: without where it was taken."""
-    known = image["metadata"].items()
-    hidden = ("latitude", "longitude")
-    return {**image, "metadata": {name: value for name, value in known if name not in hidden}}

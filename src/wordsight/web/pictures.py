@@ -157,9 +157,16 @@ def kept(image: Image) -> tuple[bytes, tuple[int, int]]:
     return out.getvalue(), small.size
 
 
+def placeless(image: dict[str, Any]) -> dict[str, Any]:
+    """An image as it is told among others: without where it was taken."""
+    known = image["metadata"].items()
+    hidden = ("latitude", "longitude")
+    return {**image, "metadata": {name: value for name, value in known if name not in hidden}}
+
+
 def details(record: ImageRecord, location: bool) -> dict[str, Any]:
     """What is known of an image, with all its views; where it was taken only if asked for."""
-    return {
+    told = {
         "id": record.id,
         "path": record.path,
         "label": record.label,
@@ -167,17 +174,14 @@ def details(record: ImageRecord, location: bool) -> dict[str, Any]:
         "height": record.height,
         "bytes": record.size,
         "crops": record.crops,
-        "metadata": {
-            name: value
-            for name, value in (record.metadata or {}).items()
-            if value is not None and name not in ("latitude", "longitude")
-        },
+        "metadata": record.metadata or {},
         "taken": _taken(record),
         "location": _location(record) if location else None,
         "views": [
             {"kind": v.kind, "box": v.box, "label": v.label, "score": v.score} for v in record.views
         ],
     }
+    return placeless(told)
 
 
 def _tags(record: ImageRecord, folder: int) -> dict[int, Any]:

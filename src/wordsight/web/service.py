@@ -19,7 +19,7 @@ from wordsight.library import Store
 from wordsight.search import Query, Term, parse_query
 from wordsight.web import pictures
 from wordsight.web.batching import Batcher
-from wordsight.web.catalogue import Catalogue, placeless
+from wordsight.web.catalogue import Catalogue
 from wordsight.web.duplicates import Finding
 from wordsight.web.guard import Problem
 from wordsight.web.jobs import Jobs
@@ -277,7 +277,7 @@ def _part(image: Image, box: Sequence[float]) -> Image:
 def _told(result: Result) -> bytes:
     """The answer to a search as JSON."""
     answer = result.to_json()
-    answer["hits"] = [placeless(hit) for hit in answer["hits"]]
+    answer["hits"] = [pictures.placeless(hit) for hit in answer["hits"]]
     return json.dumps(answer).encode()
 
 

@@ -62,11 +62,15 @@ const FRAME = /([^/]+)::t=([\d.]+)$/; // a file and the seconds since its beginn
 export const isFrame = (image) => FRAME.test(image.path);
 
 /** The time of a frame in its video, as players show it; null where the picture is no frame. */
-export const timeOf = (image) => isFrame(image) ? clock(Number(FRAME.exec(image.path)[2])) : null;
+export function timeOf(image) {
+  const frame = FRAME.exec(image.path);
+  return frame && clock(Number(frame[2]));
+}
 
 /** What a picture is called: its label, or its file; a frame of a video has its time beside. */
 export function nameOf(image) {
-  if (isFrame(image)) return `${FRAME.exec(image.path)[1]}, ${timeOf(image)}`;
+  const frame = FRAME.exec(image.path);
+  if (frame) return `${frame[1]}, ${clock(Number(frame[2]))}`;
   return image.label?.replaceAll("_", " ") || fileName(image.path);
 }
 

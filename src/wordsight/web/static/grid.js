@@ -152,7 +152,8 @@ function card(place, left, wide, row) {
   image.addEventListener("error", () => image.replaceWith(make("span", { className: "gone", textContent: `${name}: the file is missing` })), { once: true });
   const hit = make("button", { type: "button", className: "hit", tabIndex: place === current ? 0 : -1 }, image, make("span", { className: "name", ariaHidden: "true", textContent: name }));
   hit.dataset.place = place;
-  if (timeOf(item)) hit.append(make("span", { className: "time", ariaHidden: "true", textContent: timeOf(item) }));
+  const time = timeOf(item);
+  if (time) hit.append(make("span", { className: "time", ariaHidden: "true", textContent: time }));
   if (item.view?.box) hit.append(boxOf(item.view.box, item));
   const tick = make("button", { type: "button", className: "tick", tabIndex: -1, ariaLabel: `Select ${told}` }, icon("check"));
   const node = make("li", { className: item.relevant === false ? "faint" : "" }, hit, tick);
