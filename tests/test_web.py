@@ -653,6 +653,19 @@ def test_an_address_that_is_not_to_be_had_is_one_line(
     assert line.endswith("choose another --port or --host.")
 
 
+def test_a_library_that_needs_no_fleet_is_told_so_first(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything that would have to be installed for one."""
+    library = wordsight.create(tmp_path / "lib", "starter")
+    with pytest.raises(SystemExit) as end:
+        main(["serve", "--library", str(library.path), "--shards", "2"])
+    assert end.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "fits into the memory of one process" in line
+    assert "serve it without --shards" in line
+
+
 def test_white_space_around_a_token_does_not_count(library: wordsight.Library) -> None:
     """As it comes from a file, say; a header cannot carry it."""
     with TestClient(web.create_app(library, token=" right\n"), base_url=HERE) as client:

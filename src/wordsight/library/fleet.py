@@ -99,6 +99,13 @@ def check(store: Store, slices: int, address: str) -> None:
 
     And for the ``address`` of a cluster that this machine is no part of.
     """
+    newest = newest_version(store)
+    if newest is None or not store.is_large:
+        raise LibraryError(
+            f"the library {store.place} fits into the memory of one process, which searches it "
+            "faster; serve it without --shards (WORDSIGHT_EXACT_MB says from which size on it "
+            "does not)."
+        )
     try:
         import ray.serve  # noqa: F401
     except ImportError:
@@ -107,13 +114,6 @@ def check(store: Store, slices: int, address: str) -> None:
         raise LibraryError(
             f"a fleet is searched from a machine of its cluster, not through {address}; run the "
             "same there with --ray auto."
-        )
-    newest = newest_version(store)
-    if newest is None or not store.is_large:
-        raise LibraryError(
-            f"the library {store.place} fits into the memory of one process, which searches it "
-            "faster; serve it without --shards (WORDSIGHT_EXACT_MB says from which size on it "
-            "does not)."
         )
     parts = parts_of(index_file(store.path, newest[1]))
     if not 1 <= slices <= parts:
