@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import machine, vit
+from benchmarks import machine
 from wordsight.sources import Item
 
 GIVEN = {
@@ -122,6 +122,8 @@ def timed_process(
 @contextlib.contextmanager
 def random_vit(tokenizer: Path, size: int) -> Iterator[Path]:
     """The folder of a random ViT-B/32 for pictures of ``size`` pixels, with room beside it."""
+    from benchmarks import vit  # needs onnx, which environments of a cluster lack
+
     with tempfile.TemporaryDirectory() as temporary:
         yield vit.make_clip(Path(temporary) / "vit", tokenizer, size)
 
