@@ -1,4 +1,4 @@
-// What pictures show: labels for one picture or for many, as bars and as a table to take away.
+// What images show: labels for one image or for many, as bars and as a table to take away.
 import { $, ask, make, preview, save, tooLarge } from "./core.js";
 
 let answers = []; // [file, answer or null], in the order in which they were chosen
@@ -10,7 +10,7 @@ export async function enter(section) {
   section.innerHTML = `
     <h2>Classify</h2>
     <form id="classify-form">
-      <p class="actions"><label class="file button main">Choose pictures … <input id="classify-image" type="file" accept="image/*" multiple></label>
+      <p class="actions"><label class="file button main">Choose images … <input id="classify-image" type="file" accept="image/*" multiple></label>
       <span class="quiet">or drop or paste them here; even 32 × 32 pixels will do</span></p>
       <p><label for="label-set">Labels</label> <select id="label-set" disabled><option value="">Your own labels …</option></select></p>
       <p id="own" hidden><label for="labels">Your labels, separated by commas</label> <input id="labels" value="dog, cat, car"></p>
@@ -46,7 +46,7 @@ export function take(files) {
 
 async function classify() {
   const mine = ++turn;
-  if (!answers.length) { $("verdict").textContent = "Choose a picture first."; return; }
+  if (!answers.length) { $("verdict").textContent = "Choose an image first."; return; }
   const params = new URLSearchParams({ labels: $("label-set").value || $("labels").value });
   for (const template of $("template").value.split("\n")) if (template.trim()) params.append("template", template.trim());
   $("csv").hidden = true;
