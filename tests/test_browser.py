@@ -444,7 +444,7 @@ def test_filters_are_chips(open_page: Any, shoot: Any) -> None:
     page.locator(".brand").click()
     page.get_by_label("Folder").select_option(label="photos/green (60)")
     expect(status(page)).to_have_text("60 images")
-    page.get_by_label("Date").select_option(label="Between two days …")
+    page.get_by_label("Date").select_option(label="Between two dates …")
     page.get_by_label("Taken from").fill("2024-01-01")
     expect(status(page)).to_have_text("20 images")
 
@@ -726,7 +726,7 @@ def test_what_a_photograph_says_of_itself(open_page: Any) -> None:
     assert saved.value.suggested_filename == "00.jpg"
     page.get_by_role("button", name="Where was it taken?").click()
     expect(dialog).to_contain_text("48.20000, 11.05000")
-    page.get_by_role("button", name="Images from near here").click()
+    page.get_by_role("button", name="Images taken near here").click()
     expect(status(page)).to_have_text("4 images")
 
 
@@ -934,7 +934,7 @@ def test_pictures_are_classified(open_page: Any, shoot: Any, tmp_path: Path) -> 
     assert lines[0].startswith('"file","verdict","label 1","confidence 1"')
     assert lines[1].startswith('"sea.png","blue","blue",')
     assert lines[2].startswith('"\'=fire.png","red"')  # a spreadsheet takes it for text
-    page.get_by_text("Wording").click()
+    page.get_by_text("Prompt templates").click()
     expect(page.get_by_label("One template per line")).to_have_value("a photo of a {}.")
     page.get_by_role("button", name="Use prompt ensemble").click()
     assert len(page.get_by_label("One template per line").input_value().split("\n")) > 10

@@ -14,7 +14,7 @@ export async function enter(section) {
       <span class="quiet">or drop or paste them here; even 32 × 32 pixels will do</span></p>
       <p><label for="label-set">Labels</label> <select id="label-set" disabled><option value="">Your own labels …</option></select></p>
       <p id="own" hidden><label for="labels">Your labels, separated by commas</label> <input id="labels" value="dog, cat, car"></p>
-      <details><summary>Wording</summary>
+      <details><summary>Prompt templates</summary>
         <p><label for="template">One template per line; {} stands for the label</label> <textarea id="template" rows="3" spellcheck="false"></textarea></p>
         <p><button id="ensemble" type="button">Use prompt ensemble</button></p>
       </details>

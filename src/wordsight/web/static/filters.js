@@ -4,7 +4,7 @@ import { $, ask, button, make, number } from "./core.js";
 const LIMITS = ["label", "after", "before", "folder", "camera", "orientation", "near"];
 let facets = null;
 let crops = false; // whether some images have crops
-let between = false; // two days are chosen instead of a year
+let between = false; // two dates are chosen instead of a year
 let latest = null; // the query to draw: another may come while the choices are asked for
 
 /** The filters that are on. */
@@ -69,7 +69,7 @@ function years(query, search) {
     if (between) fill(query, search); else search({ after: value, before: value && String(Number(value) + 1) });
   }) ?? choice("Date", other ? "between" : "", { "": "Date" }, "", () => {});
   if (!select.querySelector('[value="between"]')) select.append(new Option("", "between"));
-  select.querySelector('[value="between"]').textContent = "Between two days …";
+  select.querySelector('[value="between"]').textContent = "Between two dates …";
   if (other) select.value = "between";
   if (!other) return [select];
   const day = (name, key) => {

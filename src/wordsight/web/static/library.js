@@ -39,7 +39,7 @@ async function load() {
   const about = await ask("library");
   const crops = Object.entries(about.crops).filter(([kind]) => kind !== "none").map(([kind, n]) => `${kind.replace(",", "")}: ${count(n, "image")}`).join(", ");
   $("facts").replaceChildren(facts([
-    ["Contents", `${count(about.images, "image")}, ${count(about.views, "view")} with their crops`],
+    ["Contents", count(about.images, "image") + (about.views > about.images ? `, ${count(about.views, "view")} (images and crops)` : "")],
     ["Crops", crops], ["Model", `${about.model.name}, ${about.model.dim} dimensions`], ["On disk", size(about.bytes)], ["Folder", about.library],
     ["Labels", about.labels.slice(0, 30).map(({ label, images }) => `${label} (${number(images)})`).join(", ") + (about.labels.length > 30 ? ` and ${about.labels.length - 30} more` : "")]]));
   $("larger").hidden = about.model.name !== "starter";

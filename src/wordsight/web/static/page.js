@@ -97,7 +97,7 @@ function showHits(answer, mine) {
   const above = new Map();
   const draw = () => {
     const cut = hits.findIndex((hit) => hit.relevant === false);
-    if (verdict === "match" && inOrder && cut > 0) above.set(cut, `${about ?? count(cut, "image")} ${(answer.count?.estimate ?? cut) === 1 ? "matches" : "match"}. Less likely ones follow.`);
+    if (verdict === "match" && inOrder && cut > 0) above.set(cut, `${about ?? count(cut, "image")} ${(answer.count?.estimate ?? cut) === 1 ? "matches" : "match"}. Less likely matches follow.`);
   };
   draw();
   $("hits").classList.toggle("cut", verdict === "match");

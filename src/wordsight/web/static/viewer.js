@@ -149,7 +149,7 @@ function describe(item, more = null) {
       button("Find similar", () => search({ like: [item.id] }), { className: "main" }),
       button("Not like this", () => actions.search({ unlike: item.id })),
       button("Copy path", async () => { const mine = turn, text = await copy(item.path, "Path copied."); if (mine === turn) tell(text); }),
-      make("a", { className: "button", href: `${api}images/${item.id}?full=true`, target: "_blank", rel: "noopener", textContent: "Open original size" }),
+      make("a", { className: "button", href: `${api}images/${item.id}?full=true`, target: "_blank", rel: "noopener", textContent: "Open full size" }),
       button("Where was it taken?", where)),
     facts(rows)];
 }
@@ -163,7 +163,7 @@ async function where() {
     if (mine !== turn) return;
     if (!location) { tell("This file does not say where it was taken."); return; }
     const place = location.map((degrees) => degrees.toFixed(5)).join(", ");
-    told.replaceChildren(`Taken at ${place}. `, button("Images from near here", () => search({ near: `${place.replace(" ", "")},1km` })));
+    told.replaceChildren(`Taken at ${place}. `, button("Images taken near here", () => search({ near: `${place.replace(" ", "")},1km` })));
   } catch (error) { if (mine === turn) tell(error.message); }
 }
 
