@@ -59,8 +59,11 @@ _WEIGHT = """() => [performance.getEntriesByType("navigation")[0],
   ...performance.getEntriesByType("resource").filter(({name}) => name.includes("/static/"))]
   .reduce((sum, {transferSize}) => sum + transferSize, 0)"""
 
-_LONG_TASKS = """() => { window.tasks = []; new PerformanceObserver((list) => {
-  tasks.push(...list.getEntries().map(({duration}) => duration)); }).observe({type: "longtask"}); }"""
+_LONG_TASKS = """() => {
+  window.tasks = [];
+  new PerformanceObserver((list) => tasks.push(...list.getEntries().map((task) => task.duration)))
+    .observe({type: "longtask"});
+}"""
 
 _LAST = (
     "() => Math.max(...[...document.querySelectorAll('#hits .hit')].map((n) => +n.dataset.place))"

@@ -562,6 +562,22 @@ def test_ten_thousand_pictures_are_a_few_nodes(open_page: Any) -> None:
     expect(page.locator("#hits img").first).to_have_attribute("alt", "1: 0.jpg")
 
 
+def test_a_server_that_pauses_is_asked_again(open_page: Any) -> None:
+    page = open_page()
+    asked: list[str] = []
+
+    def pause(route: Any) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=404, body="") if len(asked) == 1 else route.continue_()
+
+    page.route("**/api/v1/images?*skip=100*", pause)
+    page.reload()
+    expect(hits(page).first).to_be_visible()
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    expect(page.locator('#hits [data-place="150"]')).to_have_count(1)
+    assert len(asked) == 2
+
+
 GREY = {"status": 200, "content_type": "image/png", "body": b""}
 _grey = io.BytesIO()
 Image.new("RGB", (32, 24), (90, 90, 90)).save(_grey, "PNG")

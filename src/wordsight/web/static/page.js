@@ -75,7 +75,10 @@ function further(items, mine, key, come = () => {}) {
       items.push(...answer[key]);
       come();
       return answer[key].length === STEP;
-    } catch { return false; }
+    } catch { // the server may be back in a while
+      await new Promise((resume) => { setTimeout(resume, 3000); });
+      return mine === turn;
+    }
   };
 }
 
@@ -133,6 +136,10 @@ function showNewest({ total, images: found }, mine) {
   const limited = filtered(query).length || query.selection;
   if (!images && !total) {
     nothing(make("h2", { textContent: "The library is empty" }), make("p", { textContent: "Index a folder of images first." }), button("Go to the library", () => section("library"), { className: "main" }));
+    return;
+  }
+  if (limited && !total && !query.selection) {
+    nothing(make("h2", { textContent: "No images" }), make("p", { textContent: "Nothing in the library passes these filters." }), button("Show all images", () => search({ ...USUAL }), { className: "main" }));
     return;
   }
   say(make("p", { textContent: query.selection ? `${count(total, "image")} in this selection` : limited ? count(total, "image") : `${count(total, "image")}, newest first` }));
@@ -301,7 +308,7 @@ $("query-image").addEventListener("change", ({ target }) => { if (target.files[0
 $("hits").addEventListener("open", ({ detail }) => openViewer(detail));
 $("hits").addEventListener("select", showSelection);
 document.addEventListener("keydown", (event) => {
-  if (event.target.matches("input, textarea") || viewer.isOpen() || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.matches("input, textarea") || document.querySelector("dialog[open]") || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "/") { event.preventDefault(); section("search"); $("q").select(); }
   if (event.key === "?") import("./keys.js").then(({ open }) => open());
   if (event.key === "Escape" && grid.selected.size) grid.selectNone();
