@@ -574,7 +574,7 @@ def test_a_server_that_pauses_is_asked_again(open_page: Any) -> None:
     page.reload()
     expect(hits(page).first).to_be_visible()
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
-    expect(page.locator('#hits [data-place="150"]')).to_have_count(1)
+    expect(page.locator('#hits [data-place="101"]')).to_have_count(1)
     assert len(asked) == 2
 
 
