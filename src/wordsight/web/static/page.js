@@ -86,12 +86,13 @@ function showHits(answer, mine) {
   const { hits, verdict } = answer;
   const words = `“${answer.query}”`, byImage = query.like.length || query.unlike.length;
   const inOrder = query.sort === USUAL.sort;
-  const about = answer.count && `About ${count(answer.count.estimate, "image")}`;
+  const { estimate, low, high } = answer.count ?? {};
+  const about = answer.count && `${low === high ? "" : estimate === 1 ? "Probably " : "About "}${count(estimate, "image")}`;
   const heading = (text) => make("h2", { textContent: text });
   const lines = answer.notices.map((text) => make("p", { textContent: sentence(text) }));
   if (verdict === "unsure") lines.push(heading(byImage ? "Not sure that anything here is similar" : `Not sure that anything here is ${words}`), make("p", { textContent: `${answer.explanation} These come closest:` }));
   else if (verdict === "none") lines.push(heading(byImage ? "No match: nothing here is similar" : `No match for ${words}`), make("p", { textContent: answer.explanation }), ...whatToTry());
-  else lines.push(make("p", { textContent: byImage ? "Most similar first" : about ? `${about} ${answer.count.estimate === 1 ? "matches" : "match"} ${words}` : `Best matches for ${words}`, title: answer.count ? `Between ${answer.count.low} and ${answer.count.high}` : "" }));
+  else lines.push(make("p", { textContent: byImage ? "Most similar first" : about ? `${about} ${estimate === 1 ? "matches" : "match"} ${words}` : `Best matches for ${words}`, title: answer.count ? `Between ${number(low)} and ${number(high)}` : "" }));
   say(...lines);
   $("status").classList.toggle("block", lines.length > 1);
   suggest(verdict === "none" && !query.anyway);
@@ -100,7 +101,7 @@ function showHits(answer, mine) {
   const above = new Map();
   const draw = () => {
     const cut = hits.findIndex((hit) => hit.relevant === false);
-    if (verdict === "match" && inOrder && cut > 0) above.set(cut, `${about ?? count(cut, "image")} ${(answer.count?.estimate ?? cut) === 1 ? "matches" : "match"}. Less likely matches follow.`);
+    if (verdict === "match" && inOrder && cut > 0) above.set(cut, `${about ?? count(cut, "image")} ${(estimate ?? cut) === 1 ? "matches" : "match"}. Less likely matches follow.`);
   };
   draw();
   $("hits").classList.toggle("cut", verdict === "match");
