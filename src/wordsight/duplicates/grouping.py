@@ -186,7 +186,7 @@ def find(
         len(pairs),
         cut_off,
         false_merge,
-        min(1.0, 2 * tail.expected(cut_off) / images),
+        round(min(1.0, 2 * tail.expected(cut_off) / images), 6),
     )
 
 
