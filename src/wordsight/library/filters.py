@@ -27,7 +27,9 @@ _NOISE = re.compile(
     r"| at Line: \d+, Column: \d+|Invalid user input: |Schema error: |Error during planning: "
     r"|, _row\w+(?=[,.])|, \S+\.rs:\d+(:\d+)?"
 )  # what Lance says around what is wrong
-_VALID = re.compile(r"Valid fields are [^()]*")
+_OTHERS = re.compile(
+    r" Valid fields are [^()]*| Did you mean '(?:root|hash|mtime_ns|vector|view)'\?"
+)  # columns that are none of the user's business among them
 _COLUMNS = ("path", "label", "width", "height", "size", *METADATA)
 _TEXT = r"'(?:[^']|'')*'"
 _INSIDE = re.compile(
@@ -134,8 +136,7 @@ def matching(dataset: Any, where: str) -> NDArray[np.int64]:
         found = dataset.to_table(columns=["id"], filter=f"({where}) and view = 0")
     except (ValueError, OSError) as error:
         dataset.count_rows(filter="view = 0")  # if this can be read, it is the expression
-        # Lance offers columns that are none of the user's business.
-        said = _VALID.sub(f"There are {', '.join(_COLUMNS)}", str(error).splitlines()[0])
+        said = _OTHERS.sub(f" There are {', '.join(_COLUMNS)}.", str(error).splitlines()[0])
         said = (
             " ".join(_NOISE.sub("", said).split())[:300]
             .replace("'Utf8'", "text")
@@ -148,7 +149,6 @@ def matching(dataset: Any, where: str) -> NDArray[np.int64]:
                 f"this library has no data for this filter yet: {where}  "
                 "(wordsight index FOLDER adds it, without embedding again)"
             ) from None
-        said = re.sub(r" Did you mean '(root|hash|mtime_ns|vector|view)'\?", "", said)
         raise QueryError(f"the filter cannot be read: {where}  ({said}). {_HINT}") from None
     return np.asarray(found["id"].to_numpy(), np.int64)
 
