@@ -1,4 +1,4 @@
-"""What visitors hand in and come back for within a day: pictures to search with, selections."""
+"""What visitors hand in and come back for within a day: images to search with, selections."""
 
 from __future__ import annotations
 
