@@ -192,13 +192,15 @@ def served(tmp_path: Path) -> Iterator[tuple[str, Library, set[int]]]:
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert serving.stdout is not None
-    told = json.loads(serving.stdout.readline())
-    started = replicas() - others
-    assert len(started) == 2
-    yield told["api"], library, started
-    serving.send_signal(signal.SIGINT)
-    serving.wait()
+    try:
+        assert serving.stdout is not None
+        told = json.loads(serving.stdout.readline())
+        started = replicas() - others
+        assert len(started) == 2
+        yield told["api"], library, started
+    finally:
+        serving.send_signal(signal.SIGINT)
+        serving.wait()
     until(lambda: replicas() <= others, "the replicas to end")
 
 
