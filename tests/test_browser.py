@@ -331,6 +331,10 @@ def test_no_match_says_what_to_try(open_page: Any, shoot: Any) -> None:
     page.get_by_role("button", name="Show the closest images").click()
     expect(hits(page).first).to_be_visible()
     expect(status(page)).to_contain_text("No match")
+    # Words without a space do not make the page wider.
+    find(page, "x" * 999)
+    expect(status(page)).to_contain_text("xxx")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
     # A slip of the finger is put right.
     find(page, "yelow")
     page.get_by_role("button", name="yellow", exact=True).first.click()
@@ -370,7 +374,7 @@ def test_what_is_unsure_is_told(open_page: Any) -> None:
     page = open_page()
     change(page, lambda told: told.update(verdict="unsure", explanation="It may be a dog."))
     find(page, "red")
-    expect(status(page)).to_contain_text("Not sure that anything here is “red”.")
+    expect(status(page)).to_contain_text("Not sure that anything here is “red”")
     expect(status(page)).to_contain_text("It may be a dog. These come closest:")
     expect(hits(page).first).to_be_visible()
 
@@ -451,6 +455,18 @@ def test_filters_are_chips(open_page: Any, shoot: Any) -> None:
     expect(status(page)).to_have_text("20 images")
 
 
+def test_filters_that_nothing_passes(open_page: Any) -> None:
+    """Also where the answer comes before the page knows the library."""
+    page = open_page()
+    held = Held(page, "**/api/v1/library")
+    page.goto(page.url + "?after=2030-01-01")
+    expect(status(page)).to_contain_text("Nothing in the library passes these filters.")
+    held.wait(1)
+    held.go(0)
+    page.get_by_role("button", name="Show all images").click()
+    expect(status(page)).to_contain_text("newest first")
+
+
 def test_late_answers_do_not_stand_for_newer_ones(open_page: Any) -> None:
     page = open_page()
     held = Held(page, "**/api/v1/search?*")
@@ -471,6 +487,7 @@ def test_a_picture_is_dropped_and_has_an_address(open_page: Any) -> None:
     drop(page, a_file("blue"))
     expect(page.locator("#hits img").first).to_have_attribute("alt", "1: blue")
     expect(page.locator("#parts li")).to_have_attribute("title", "like your image")
+    expect(status(page)).not_to_contain_text("@")  # as queries name images
     assert re.search(r"like=[0-9a-f]{32}", page.url)
     page.reload()
     expect(page.locator("#hits img").first).to_have_attribute("alt", "1: blue")
@@ -606,7 +623,40 @@ def test_rows_are_justified_and_nothing_is_enlarged(open_page: Any, width: int) 
     assert len(whole) > 2
 
 
-# -- one picture
+def test_a_small_file_among_large_ones_keeps_its_size(open_page: Any) -> None:
+    page = open_page()
+    expect(hits(page).first).to_be_visible()
+    sizes = [(200, 150) if n % 7 == 2 else (4000, 3000) for n in range(40)]
+
+    def mixed(route: Any) -> None:
+        found = [
+            {"rank": n + 1, "id": f"{n:016x}", "path": f"/p/{n}.jpg", "label": None, "z": None,
+             "score": 0.5, "width": width, "height": height, "metadata": {},
+             "view": {"kind": "crop", "box": [0, 0, width / 2, height / 2], "label": None}}
+            for n, (width, height) in enumerate(sizes)
+        ]  # fmt: skip
+        route.fulfill(**told(200, query="q", verdict="match", notices=[], hits=found))
+
+    page.route("**/api/v1/search?*", mixed)
+    page.route("**/api/v1/thumbnails/*", lambda route: route.fulfill(**GREY))
+    find(page, "mixed")
+    expect(page.locator("#hits img").first).to_have_attribute("alt", "1: 0.jpg")
+    shown = page.locator("#hits .inner").evaluate_all(
+        """all => all.map((node) => {
+             const { width, height } = node.getBoundingClientRect();
+             const box = node.querySelector(".box").getBoundingClientRect();
+             return [node.closest(".hit").dataset.place, width, height, box.width];
+        })"""
+    )
+    heights = [height for place, _, height, _ in shown if sizes[int(place)][0] == 4000]
+    assert min(heights) > 200  # a small one does not make its row low
+    for place, width, height, box in shown:
+        assert width <= sizes[int(place)][0] + 1
+        assert height <= sizes[int(place)][1] + 1
+        assert box == pytest.approx(width / 2, abs=2)
+
+
+# -- one image
 
 
 def test_the_viewer_steps_zooms_and_tells(open_page: Any, shoot: Any) -> None:

@@ -51,6 +51,9 @@ export function tool(symbol, name, action, props = {}) {
   return node;
 }
 
+/** A message of the server as a sentence. */
+export const sentence = (text) => text[0].toUpperCase() + text.slice(1) + (/[.!?:”"]$/.test(text) ? "" : ".");
+
 export const number = (n) => n.toLocaleString("en");
 export const count = (n, noun) => `${number(n)} ${noun}${n === 1 ? "" : "s"}`;
 export const size = (bytes) => bytes < 1e6 ? `${(bytes / 1e3).toFixed(0)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;

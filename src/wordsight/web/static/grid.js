@@ -42,18 +42,19 @@ const aspect = (item) => Math.min(3, Math.max(0.4, (item.width || 4) / (item.hei
 /** The height at which an image is drawn at most: its own, and tiny ones a whole number of times. */
 const tallest = (item) => isTiny(item) ? item.height * Math.max(1, Math.floor(128 / Math.max(item.width, item.height, 1))) : item.height || 240;
 
-/** Places of all rows. A row is full at its usual height, or with as many as fit the width. */
+/** Places of all rows. A row is full at its usual height, or with as many as fit the width; it is
+    no taller than the largest of its files. */
 export function layout(all, wide, breaks = new Map()) {
   const most = Math.max(2, Math.round(wide / 250));
   const usual = Math.min(300, Math.max(150, wide / 5));
   const found = [];
-  let top = 0, from = 0, sum = 0, limit = Infinity;
+  let top = 0, from = 0, sum = 0, limit = 0;
   const close = (to, tall) => {
     found.push({ top, height: tall, from, to });
     top += tall + GAP;
     from = to;
     sum = 0;
-    limit = Infinity;
+    limit = 0;
   };
   for (let n = 0; n < all.length; n++) {
     if (breaks.has(n)) {
@@ -62,7 +63,7 @@ export function layout(all, wide, breaks = new Map()) {
       top += HEADING;
     }
     sum += aspect(all[n]);
-    limit = Math.min(limit, tallest(all[n]));
+    limit = Math.max(limit, tallest(all[n]));
     const tall = (wide - GAP * (n - from)) / sum;
     if (tall <= limit && (tall <= usual || n - from + 1 >= most)) close(n + 1, tall);
   }
@@ -150,11 +151,13 @@ function card(place, left, wide, row) {
   const image = make("img", { src: item.thumbnail ?? thumbnail(item.id, side), alt: told, decoding: "async" });
   if (isTiny(item)) image.className = "tiny";
   image.addEventListener("error", () => image.replaceWith(make("span", { className: "gone", textContent: `${name}: the file is missing` })), { once: true });
-  const hit = make("button", { type: "button", className: "hit", tabIndex: place === current ? 0 : -1 }, image, make("span", { className: "name", ariaHidden: "true", textContent: name }));
+  const inner = make("span", { className: "inner" }, image), tall = Math.min(row.height, tallest(item)); // smaller files are not enlarged
+  Object.assign(inner.style, { width: `${wide * tall / row.height}px`, height: `${tall}px` });
+  const hit = make("button", { type: "button", className: "hit", tabIndex: place === current ? 0 : -1 }, inner, make("span", { className: "name", ariaHidden: "true", textContent: name }));
   hit.dataset.place = place;
   const time = timeOf(item);
   if (time) hit.append(make("span", { className: "time", ariaHidden: "true", textContent: time }));
-  if (item.view?.box) hit.append(boxOf(item.view.box, item));
+  if (item.view?.box) inner.append(boxOf(item.view.box, item));
   const tick = make("button", { type: "button", className: "tick", tabIndex: -1, ariaLabel: `Select ${told}` }, icon("check"));
   const node = make("li", { className: item.relevant === false ? "faint" : "" }, hit, tick);
   node.setAttribute("aria-posinset", place + 1);

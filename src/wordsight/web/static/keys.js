@@ -13,7 +13,7 @@ export function open() {
   const dialog = $("keys");
   if (!dialog.firstChild) dialog.append(
     make("div", { className: "top" }, make("h2", { id: "keys-title", textContent: "Keys" }), tool("close", "Close", () => dialog.close())),
-    ...Object.entries(KEYS).flatMap(([place, keys]) => [make("h3", { textContent: place }), make("dl", {}, ...Object.entries(keys).flatMap(([key, does]) =>
-      [make("dt", { textContent: key }), make("dd", { textContent: does })]))]));
+    make("div", { className: "groups" }, ...Object.entries(KEYS).map(([place, keys]) => make("section", {}, make("h3", { textContent: place }), make("dl", {}, ...Object.entries(keys).flatMap(([key, does]) =>
+      [make("dt", { textContent: key }), make("dd", { textContent: does })]))))));
   dialog.showModal();
 }

@@ -1,6 +1,6 @@
 // The page over /api/v1. What is searched for is kept in `query` and in the address, so that the
 // browser's Back, a reload and a copied link do what one expects.
-import { $, api, ask, button, copy, count, isFrame, make, number, save, send, thumbnail, tool, tooLarge } from "./core.js";
+import { $, api, ask, button, copy, count, isFrame, make, number, save, send, sentence, thumbnail, tool, tooLarge } from "./core.js";
 import * as grid from "./grid.js";
 import { fill, filtered, otherCrops } from "./filters.js";
 import * as viewer from "./viewer.js";
@@ -53,7 +53,7 @@ async function search(changes = {}, { record = true } = {}) {
     if (mine !== turn) return;
     if (isSearch()) showHits(answer, mine); else showNewest(answer, mine);
   } catch (error) {
-    if (mine === turn) nothing(error.message);
+    if (mine === turn) nothing(sentence(error.message));
   } finally {
     if (mine === turn) $("hits").removeAttribute("aria-busy");
   }
@@ -86,12 +86,13 @@ function showHits(answer, mine) {
   const { hits, verdict } = answer;
   const words = `“${answer.query}”`, byImage = query.like.length || query.unlike.length;
   const inOrder = query.sort === USUAL.sort;
-  const about = answer.count && `About ${count(answer.count.estimate, "image")}`;
+  const { estimate, low, high } = answer.count ?? {};
+  const about = answer.count && `${low === high ? "" : estimate === 1 ? "Probably " : "About "}${count(estimate, "image")}`;
   const heading = (text) => make("h2", { textContent: text });
-  const lines = answer.notices.map((text) => make("p", { textContent: text }));
-  if (verdict === "unsure") lines.push(heading(`Not sure that anything here is ${words}.`), make("p", { textContent: `${answer.explanation} These come closest:` }));
-  else if (verdict === "none") lines.push(heading(`No match for ${words}`), make("p", { textContent: answer.explanation }), ...whatToTry());
-  else lines.push(make("p", { textContent: byImage ? "Most similar first" : about ? `${about} ${answer.count.estimate === 1 ? "matches" : "match"} ${words}` : `Best matches for ${words}`, title: answer.count ? `Between ${answer.count.low} and ${answer.count.high}` : "" }));
+  const lines = answer.notices.map((text) => make("p", { textContent: sentence(text) }));
+  if (verdict === "unsure") lines.push(heading(byImage ? "Not sure that anything here is similar" : `Not sure that anything here is ${words}`), make("p", { textContent: `${answer.explanation} These come closest:` }));
+  else if (verdict === "none") lines.push(heading(byImage ? "No match: nothing here is similar" : `No match for ${words}`), make("p", { textContent: answer.explanation }), ...whatToTry());
+  else lines.push(make("p", { textContent: byImage ? "Most similar first" : about ? `${about} ${estimate === 1 ? "matches" : "match"} ${words}` : `Best matches for ${words}`, title: answer.count ? `Between ${number(low)} and ${number(high)}` : "" }));
   say(...lines);
   $("status").classList.toggle("block", lines.length > 1);
   suggest(verdict === "none" && !query.anyway);
@@ -100,7 +101,7 @@ function showHits(answer, mine) {
   const above = new Map();
   const draw = () => {
     const cut = hits.findIndex((hit) => hit.relevant === false);
-    if (verdict === "match" && inOrder && cut > 0) above.set(cut, `${about ?? count(cut, "image")} ${(answer.count?.estimate ?? cut) === 1 ? "matches" : "match"}. Less likely matches follow.`);
+    if (verdict === "match" && inOrder && cut > 0) above.set(cut, `${about ?? count(cut, "image")} ${(estimate ?? cut) === 1 ? "matches" : "match"}. Less likely matches follow.`);
   };
   draw();
   $("hits").classList.toggle("cut", verdict === "match");
@@ -134,7 +135,7 @@ function close(typed) {
 
 function showNewest({ total, images: found }, mine) {
   const limited = filtered(query).length || query.selection;
-  if (!images && !total) {
+  if (!limited && !total) {
     nothing(make("h2", { textContent: "The library is empty" }), make("p", { textContent: "Index a folder of images first." }), button("Go to the library", () => section("library"), { className: "main" }));
     return;
   }
@@ -190,7 +191,7 @@ async function upload(file) {
   try {
     const { id } = await ask("uploads", { method: "POST", body: file });
     if (mine === turn) search({ like: [id], q: $("q").value });
-  } catch (error) { if (mine === turn) nothing(error.message); }
+  } catch (error) { if (mine === turn) nothing(sentence(error.message)); }
 }
 
 /** Their place is kept until one knows them: what is below must not move. */
