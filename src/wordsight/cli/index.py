@@ -262,9 +262,9 @@ def _run(
 
 
 def _sources(paths: Sequence[str]) -> list[Source]:
-    from wordsight.sources import expand_braces
+    from wordsight.sources import expand
 
-    return [open_place(one) for path in paths for one in expand_braces(path)]
+    return [open_place(one) for path in paths for one in expand(path)]
 
 
 def _plot(report: IndexReport, file: Path) -> None:

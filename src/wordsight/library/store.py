@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordsight.library.files import writing
+from wordsight.library.fragments import Fragment, FragmentWriter, commit, discard
 from wordsight.library.index.large import drop_indexes
 from wordsight.library.index.scoring import Scoring
 from wordsight.library.opening import lay_out, locked, read_library
@@ -224,6 +225,19 @@ class Store(Reader):
                 self.dataset.insert(table, mode="append")
             sync(self.path)
 
+    def fragment_writer(self) -> FragmentWriter:
+        """What writes fragments for this table in other processes (call it under :meth:`lock`)."""
+        with writing(self.path):
+            return FragmentWriter.beside(self.path, self.bank()[1], self.model.dim)
+
+    def append(self, writer: FragmentWriter, fragments: Sequence[Fragment]) -> None:
+        """Add fragments that others wrote, in one atomic step (call it under :meth:`lock`)."""
+        if not fragments:
+            return
+        with writing(self.path):
+            self._dataset = commit(self.dataset, self.path, writer, fragments)
+            sync(self.path, {fragment.name: fragment.checksum for fragment in fragments})
+
     def add_metadata_columns(self) -> None:
         """Let an older library hold what files say of their images (under :meth:`lock`)."""
         with writing(self.path):
@@ -275,6 +289,7 @@ class Store(Reader):
         """
         for unfinished in self.path.glob("*.new"):  # of processes that were killed
             unfinished.unlink(missing_ok=True)
+        discard(self.path)
         clear(self.path)  # likewise
         self.scoring.prepare()
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from wordsight.errors import LibraryError
 from wordsight.library.files import read_record, write_atomically, writing
+from wordsight.library.fragments import FOLDER as INCOMING
 from wordsight.library.prints import NAME as PRINTS
 from wordsight.library.remote.lease import LEASE
 from wordsight.paths import DRAFTS, file_digest
@@ -34,7 +35,8 @@ _TRIES = 5  # a writer may delete what is being fetched; then the record is anot
 _AT_ONCE = 8  # objects that are on their way
 _KEPT = 86_400  # seconds that an object which no version names stays
 _FOLDERS = ("views.lance", "lines.lance", "blobs")
-_OWN = ("lock", "damaged", PRINTS, f"{PRINTS}-journal")  # of a directory, not of the library
+_OWN = ("lock", "damaged", INCOMING, PRINTS, f"{PRINTS}-journal")
+"""What belongs to a directory, and not to the library."""
 
 
 class File(NamedTuple):

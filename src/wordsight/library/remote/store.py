@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import LibraryError, StorageError
+from wordsight.library.fragments import Fragment, FragmentWriter
 from wordsight.library.opening import lay_out, read_library
 from wordsight.library.records import ImageRecord, ModelRecord
 from wordsight.library.remote.lease import leased
@@ -104,6 +105,14 @@ class RemoteStore(Store):
     def put(self, images: Sequence[ImageRecord], *, replace: bool) -> None:
         """As of a library in a directory; published now and then."""
         super().put(images, replace=replace)
+        self._publish_if_late()
+
+    def append(self, writer: FragmentWriter, fragments: Sequence[Fragment]) -> None:
+        """As of a library in a directory; published now and then."""
+        super().append(writer, fragments)
+        self._publish_if_late()
+
+    def _publish_if_late(self) -> None:
         if time.monotonic() - self._published > _PUBLISH_EVERY:
             self._publish()
 
