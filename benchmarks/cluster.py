@@ -32,6 +32,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,10 @@ from wordsight.indexing import WRITE_EVERY
 from wordsight.indexing.cluster import Cluster, _Answer
 from wordsight.indexing.decoding import Decoded
 from wordsight.indexing.records import Written, record_of
-from wordsight.library.fragments import Fragment
+from wordsight.library.fragments import Fragment, FragmentWriter
 from wordsight.sources import Item
 from wordsight.sources.base import item_id
-from wordsight.sources.tar import _Reader
+from wordsight.sources.tar import read_member
 
 RUN = """
 import sys, time, wordsight
@@ -91,7 +92,9 @@ class Sleeper:
     """
 
     def __init__(self, task: Any) -> None:
-        self.writer = task.writer
+        import ray
+
+        self.writer: FragmentWriter = ray.get(task.writer)
         self.made: dict[int, tuple[Fragment, Path]] = {}
         self.vectors = np.random.default_rng(0).normal(size=(WRITE_EVERY, self.writer.dim))
         self.vectors /= np.linalg.norm(self.vectors, axis=1, keepdims=True)
@@ -130,7 +133,15 @@ class Shard:
         """As :class:`wordsight.sources.tar.TarSource` lists them."""
         paths = [f"{self.root}{n:05}.jpg" for n in range(self.images)]
         return [
-            Item(item_id(path), path, 20_000, 1, None, self.root, _Reader(self.name, n * 20_480))
+            Item(
+                item_id(path),
+                path,
+                20_000,
+                1,
+                None,
+                self.root,
+                partial(read_member, self.name, n * 20_480),
+            )
             for n, path in enumerate(paths)
         ]
 

@@ -51,7 +51,7 @@ class _Task:
     crops: str
     known: Any  # a reference to what the library holds
     recheck: bool
-    writer: FragmentWriter
+    writer: Any  # a reference to the FragmentWriter
     storage: dict[str, dict[str, str]]  # settings of storage at URLs
 
 
@@ -86,7 +86,7 @@ class _Worker:
         self.report = IndexReport(crops=CropReport(proposer.name) if proposer else None)
         known: dict[str, Entry] = ray.get(task.known)
         self.decoder = Decoder(self.model, proposer, known, self.report, recheck=task.recheck)
-        self.writer = task.writer
+        self.writer: FragmentWriter = ray.get(task.writer)
 
     def embed(self, chunk: Sequence[Item]) -> _Answer:
         """Decode and encode a chunk, and write what is new."""
@@ -179,7 +179,7 @@ class Cluster:
         count = self.workers()
         size = min(WRITE_EVERY, max(BATCH, len(todo) // (count * _TURNS)))
         parts = _parts(todo, size)
-        task = ray.put(self._task(decoder, crops, writer))
+        task = self._task(decoder, crops, writer)
         kind = ray.remote(num_cpus=1, num_gpus=self.gpus, max_restarts=-1, max_task_retries=1)
         idle = deque([kind(self.worker).remote(task) for _ in parts[:count]] * _AHEAD)
         chunks = deque(parts)
@@ -212,7 +212,7 @@ class Cluster:
             crops,
             ray.put(decoder.known),
             decoder.recheck,
-            writer,
+            ray.put(writer),
             storage.settings(),
         )
 

@@ -20,7 +20,7 @@ from wordsight.library.reader import Reader
 from wordsight.library.records import ImageRecord, ModelRecord, id_to_int
 from wordsight.library.recovery import repair, sync
 from wordsight.library.snapshot import Snapshot
-from wordsight.library.swap import check_replaceable, clear
+from wordsight.library.swap import check_replaceable, clear, draft_of, swap
 from wordsight.library.table import add_metadata_columns, to_table
 from wordsight.storage import is_url
 
@@ -84,6 +84,16 @@ class Store(Reader):
     def check_replaceable(self) -> None:
         """Raise LibraryError where no other library can take the place of this one."""
         check_replaceable(self.path)
+
+    @property
+    def successor(self) -> Path:
+        """Where the library is made that is to take the place of this one."""
+        return draft_of(self.path)
+
+    def succeed(self) -> None:
+        """Let the successor take the place of this library (call it under :meth:`lock`)."""
+        swap(self.path)
+        self.refresh()
 
     def delete(self) -> None:
         """Delete the library."""

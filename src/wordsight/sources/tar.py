@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -62,7 +62,7 @@ class TarSource:
                 self.problems.append((shown, "the member's name is not valid UTF-8"))
                 continue
             label = labels.get(name.rpartition("/")[0])
-            reader = _Reader(self._archive, offset)
+            reader = partial(read_member, self._archive, offset)
             items.append(
                 Item(identity, path, size, stamp, label, self.root, reader, caption=said.get(name))
             )
@@ -134,15 +134,9 @@ class TarSource:
         self.problems.append((path.encode("utf-8", "replace").decode(), reason))
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Reads a member; small, because each item takes one along to another process."""
-
-    archive: str
-    offset: int
-
-    def __call__(self, item: Item) -> bytes:
-        return read_part(self.archive, item.path, self.offset, item.size)
+def read_member(archive: str, offset: int, item: Item) -> bytes:
+    """The bytes of a member that begins there. Raises ImageError."""
+    return read_part(archive, item.path, offset, item.size)
 
 
 def _is_passed_over(name: str) -> bool:
