@@ -157,6 +157,7 @@ class Cluster:
         # As urgent as this process: by default Ray's workers give way to everything else.
         if hasattr(os, "nice"):
             os.environ.setdefault("RAY_worker_niceness", str(os.nice(0)))
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its advice is not for users
         where = {} if self.address == "auto" else {"address": self.address}
         try:
             ray.init(**where, log_to_driver=False, logging_level="error")

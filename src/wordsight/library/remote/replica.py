@@ -33,6 +33,7 @@ CACHE_GB = 50
 _IN_USE = 600  # seconds after its last use in which no other replica pushes one out
 _TRIES = 5  # a writer may delete what is being fetched; then the record is another one by now
 _AT_ONCE = 8  # objects that are on their way
+_MAKING = ("draft-*/views.lance/_versions", "successor/views.lance/_versions")
 _KEPT = 86_400  # seconds that an object which no version names stays
 _FOLDERS = ("views.lance", "lines.lance", "blobs")
 _OWN = ("lock", "damaged", INCOMING, PRINTS, f"{PRINTS}-journal")
@@ -308,7 +309,7 @@ def _make_room(home: Path, needed: int, url: str) -> None:
         if state.parent != home:
             with contextlib.suppress(OSError):
                 size = sum(_size(path) for path in state.parent.rglob("*") if path.is_file())
-                written = state.parent.glob("*/views.lance/_versions")  # drafts, a successor
+                written = [path for kind in _MAKING for path in state.parent.glob(kind)]
                 used = max(path.stat().st_mtime for path in (state, *written))
                 others.append((used, size, state.parent))
     taken = needed + sum(size for _, size, _ in others)
