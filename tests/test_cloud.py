@@ -755,3 +755,32 @@ def test_a_reader_goes_on_while_the_storage_is_away(
     with pytest.warns(UserWarning, match="cannot be reached"):
         assert reds(library) == 2
     assert isinstance(library.store, RemoteStore)
+
+
+@pytest.mark.parametrize(
+    ("place", "variable"),
+    [
+        ("gs://bucket/lib", "GOOGLE_APPLICATION_CREDENTIALS"),
+        ("az://container/lib", "AZURE_STORAGE_ACCOUNT_NAME"),
+        ("abfss://container@account.dfs.core.windows.net/lib", "AZURE_STORAGE_ACCOUNT_KEY"),
+    ],
+)
+def test_other_clouds_without_credentials(
+    place: str, variable: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their own servers are out of reach: a proxy answers that access is refused."""
+    monkeypatch.setattr(storage, "_RETRIES", {"max_retries": 0})
+    for name in list(os.environ):
+        if name.startswith(("GOOGLE_", "AZURE_")):
+            monkeypatch.delenv(name)
+    key = ""
+    if place.startswith("gs://"):
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere.json")
+    elif place.startswith("abfss://"):
+        key = "not base64"
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", key)
+    status, out, err = run("info", "--library", place, capsys=capsys)
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert place in err
+    assert variable in err
+    assert not key or key not in err

@@ -149,7 +149,7 @@ class Objects:
                 f"there is no bucket of {self.url}; create it, or check the address."
             ) from None
         except (BaseError, PermissionError) as error:
-            raise StorageError(f"cannot {verb} {self.url}: {_reason(error)}") from None
+            raise StorageError(f"cannot {verb} {self.url}: {_reason(error, self.url)}") from None
 
 
 def _tag(known: Any) -> str:
@@ -203,7 +203,17 @@ class _Raw(io.RawIOBase):
         return len(data)
 
 
-def _reason(error: Exception) -> str:
+def _credentials(url: str) -> str:
+    """The variables that give access to a URL."""
+    scheme = url.partition("://")[0].lower()
+    if scheme in ("s3", "s3a"):
+        return "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION"
+    if scheme == "gs":
+        return "GOOGLE_APPLICATION_CREDENTIALS, a file"
+    return "AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY"
+
+
+def _reason(error: Exception, url: str) -> str:
     """What went wrong, and what to do. The message itself would show requests and settings."""
     text = str(error)
     found = _STATUS.search(text)
@@ -214,9 +224,11 @@ def _reason(error: Exception) -> str:
         or any(code in status for code in ("400", "401", "403"))
     )
     if denied or "InstanceCredential" in text or "redential" in text:
+        if url.startswith("http"):
+            return f"access was refused{status}."
         return (
             f"access was refused{status}; check the credentials in the environment "
-            "(for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION)."
+            f"({_credentials(url)})."
         )
     if status:
         return f"the storage answered with an error{status}; try again later."
@@ -252,4 +264,6 @@ def _open(url: str) -> ObjectStore:
         text = f"{type(error).__name__}"
         unknown = [name for name in options if name in str(error)]
         why = f"unknown option {unknown[0]}" if unknown else text
+        if re.search("must be specified|credential|access key", str(error), re.IGNORECASE):
+            why = f"credentials are missing or wrong ({_credentials(url)})"
         raise StorageError(f"cannot use {url}: {why}; check the address and the options.") from None
