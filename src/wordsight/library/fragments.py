@@ -79,7 +79,7 @@ class FragmentWriter:
 
         Raises LibraryError when the disk refuses.
         """
-        with contextlib.ExitStack() as stack, writing(self.place):
+        with contextlib.ExitStack() as stack, writing(self.place.parent.parent):
             place, seen = self.place, self.place.is_dir()
             if not seen:
                 place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
