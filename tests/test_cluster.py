@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -28,11 +29,14 @@ from wordsight.library.fragments import FragmentWriter
 from wordsight.sources.base import Item, item_id
 
 IMAGES = 3 * BATCH
+MARK = "WORDSIGHT_TEST_CLUSTER"
 
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     ray = pytest.importorskip("ray", reason="make test-cloud installs it")
+    os.environ[MARK] = str(os.getpid())
+    os.environ.setdefault("RAY_worker_niceness", "0")  # else they starve on a busy machine
     ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
     yield ray
     ray.shutdown()
@@ -64,8 +68,14 @@ def assert_complete(library: wordsight.Library, folder: Path) -> None:
 
 
 def workers() -> list[int]:
+    """Those of this test's cluster."""
     found = subprocess.run(["pgrep", "-f", "ray::_Worker"], capture_output=True, check=False)
-    return [int(pid) for pid in found.stdout.split()]
+    own = []
+    for pid in map(int, found.stdout.split()):
+        with contextlib.suppress(OSError):
+            if f"{MARK}={os.getpid()}".encode() in Path(f"/proc/{pid}/environ").read_bytes():
+                own.append(pid)
+    return own
 
 
 def test_without_ray_a_line_says_what_to_install(

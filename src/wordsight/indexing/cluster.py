@@ -161,7 +161,7 @@ class Cluster:
         where = {} if self.address == "auto" else {"address": self.address}
         try:
             ray.init(**where, log_to_driver=False, logging_level="error")
-        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray raises plain ones too
             raise WordsightError(
                 f"no Ray cluster answers at {self.address} "
                 f"({str(error).splitlines()[0]}); start one with: ray start --head"
@@ -179,28 +179,36 @@ class Cluster:
         ray = self._ray
         count = self.workers()
         size = min(WRITE_EVERY, max(BATCH, len(todo) // (count * _TURNS)))
-        parts = _parts(todo, size)
+        chunks = _parts(todo, size)
         task = self._task(decoder, crops, writer)
         kind = ray.remote(num_cpus=1, num_gpus=self.gpus, max_restarts=-1, max_task_retries=1)
-        idle = deque([kind(self.worker).remote(task) for _ in parts[:count]] * _AHEAD)
-        chunks = deque(parts)
+        workers = [kind(self.worker).remote(task) for _ in chunks[:count]]
+        ahead = _AHEAD
+        while chunks:
+            suspects: list[Sequence[Item]] = []
+            for chunk, answer in self._answers(workers * ahead, chunks):
+                if answer is not None:
+                    yield from _taken(decoder, answer, chunk)
+                elif len(chunk) == ahead == 1:
+                    yield Failure(chunk[0].path, "each worker that read it died; index it alone")
+                else:
+                    suspects += _parts(chunk, -(-len(chunk) // _PARTS))
+            chunks, ahead = suspects, 1  # so that no other chunk dies with a suspect
+
+    def _answers(
+        self, idle: Sequence[Any], chunks: Sequence[Sequence[Item]]
+    ) -> Iterator[tuple[Sequence[Item], _Answer | None]]:
+        """Chunks as workers are done with them; None for an answer where the worker died."""
+        free, left = deque(idle), deque(chunks)
         waiting: dict[Any, tuple[Any, Sequence[Item]]] = {}
-        while True:
-            while idle and chunks:
-                worker, chunk = idle.popleft(), chunks.popleft()
+        while left or waiting:
+            while free and left:
+                worker, chunk = free.popleft(), left.popleft()
                 waiting[worker.embed.remote(chunk)] = worker, chunk
-            if not waiting:
-                return
-            (done,), _ = ray.wait(list(waiting), num_returns=1)
+            (done,), _ = self._ray.wait(list(waiting), num_returns=1)
             worker, chunk = waiting.pop(done)
-            idle.append(worker)
-            answer = self._answer(done)
-            if answer is not None:
-                yield from _taken(decoder, answer, chunk)
-            elif len(chunk) > 1:
-                chunks.extend(_parts(chunk, -(-len(chunk) // _PARTS)))
-            else:
-                yield Failure(chunk[0].path, "each worker that read it died; index it alone")
+            free.append(worker)
+            yield chunk, self._answer(done)
 
     def _task(self, decoder: Decoder, crops: str, writer: FragmentWriter) -> _Task:
         model, ray = decoder.model, self._ray
@@ -218,7 +226,6 @@ class Cluster:
         )
 
     def _answer(self, done: Any) -> _Answer | None:
-        """A worker's answer; None where it died."""
         try:
             answer: _Answer = self._ray.get(done)
         except self._ray.exceptions.RayActorError:
