@@ -33,7 +33,8 @@ _Paths = Annotated[
     typer.Argument(
         metavar="PATH...",
         help="Folders, image files, .tar shards ('{000..099}.tar' for many), Parquet or "
-        'Arrow tables with a column of images, or "cifar10".',
+        "Arrow tables with a column of images; shards and Parquet tables at URLs, also "
+        'hf://datasets/OWNER/NAME; or "cifar10".',
     ),
 ]
 _Model = Annotated[
@@ -143,6 +144,7 @@ class _Index(TyperCommand):
         "wordsight index ~/Pictures --exclude thumbs/ --exclude '*.gif'",
         "wordsight index recordings --every 0.5",
         "wordsight index '/mnt/shards/{000..999}.tar' --library big.lib --ray auto",
+        "wordsight index 's3://bucket/shards/*.tar' --library s3://bucket/library",
         "wordsight index photos scans.tar --library mine.lib --model clip-vit-b32",
         "wordsight index --remodel --library ~/Pictures --model clip-vit-b16",
     ),
@@ -262,9 +264,9 @@ def _run(
 
 
 def _sources(paths: Sequence[str]) -> list[Source]:
-    from wordsight.sources import expand_braces
+    from wordsight.sources import expand
 
-    return [open_place(one) for path in paths for one in expand_braces(path)]
+    return [open_place(one) for path in paths for one in expand(path)]
 
 
 def _plot(report: IndexReport, file: Path) -> None:
