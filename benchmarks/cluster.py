@@ -221,7 +221,7 @@ def fleet(place: Path, data: Path, views: int, slices: int, queries: int = 200) 
     words = synthetic.Words(data)
     alone, together = (Library(Store.open(place), words) for _ in range(2))  # type: ignore[arg-type]
     together.shard(slices)
-    replicas = pids(f"ray::ServeReplica:wordsight-{together.store.record['id']}")
+    replicas = pids("ray::Holder")
     for prompt in words.prompts[-3:]:
         one, many = (library.search(prompt, anyway=True) for library in (alone, together))
     hits = decisions = 0

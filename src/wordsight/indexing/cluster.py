@@ -161,7 +161,7 @@ class Cluster:
         where = {} if self.address == "auto" else {"address": self.address}
         try:
             ray.init(**where, log_to_driver=False, logging_level="error")
-        except Exception as error:  # Ray raises plain ones too
+        except Exception as error:  # Ray raises it bare where a node does not start in time
             raise WordsightError(
                 f"no Ray cluster answers at {self.address} "
                 f"({str(error).splitlines()[0]}); start one with: ray start --head"
