@@ -145,7 +145,8 @@ def test_a_killed_driver_loses_nothing(ray: Any, folder: Path, tmp_path: Path) -
         " progress=lambda done, _: print(done, flush=True))\n"
     )
     command = [sys.executable, "-c", program, str(library.path), str(folder)]
-    driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    here = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=here)
     assert driver.stdout is not None
     for line in driver.stdout:
         if int(line) > BATCH:
