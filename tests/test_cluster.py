@@ -11,7 +11,9 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,11 @@ from PIL import Image
 import wordsight
 from wordsight.errors import WordsightError
 from wordsight.indexing import BATCH
-from wordsight.indexing.cluster import Cluster, _model_of, _Task
+from wordsight.indexing.cluster import Cluster, _Answer, _model_of, _Task
 from wordsight.indexing.decoding import Decoder
 from wordsight.indexing.records import Written
 from wordsight.indexing.report import Failure, IndexReport
-from wordsight.library.fragments import FragmentWriter
+from wordsight.library.fragments import Fragment, FragmentWriter
 from wordsight.sources.base import Item, item_id
 
 IMAGES = 3 * BATCH
@@ -143,7 +145,8 @@ def test_a_killed_driver_loses_nothing(ray: Any, folder: Path, tmp_path: Path) -
         " progress=lambda done, _: print(done, flush=True))\n"
     )
     command = [sys.executable, "-c", program, str(library.path), str(folder)]
-    driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    here = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=here)
     assert driver.stdout is not None
     for line in driver.stdout:
         if int(line) > BATCH:
@@ -218,6 +221,69 @@ def test_an_image_that_kills_its_worker_is_found(ray: Any, folder: Path, tmp_pat
     ]
     assert sum(one.images for one in written) == len(library) == len(todo) - 1
     assert "/a/bad.png" not in vectors(library)
+
+
+class Dead(Exception):
+    """As Ray says that an actor died."""
+
+
+class Calls:
+    """A cluster of two workers, in this process: a worker dies of one image, with all it has."""
+
+    exceptions = SimpleNamespace(RayActorError=Dead, RayTaskError=ZeroDivisionError)
+
+    def __init__(self, kills: str) -> None:
+        self.kills = kills
+        self.pending: dict[int, tuple[int, list[Item]]] = {}
+        self.ended: dict[int, Any] = {}
+        self.numbers = count()
+
+    def remote(self, **_: Any) -> Any:
+        return lambda kind: SimpleNamespace(remote=self.start)
+
+    def start(self, task: Any) -> Any:
+        del task
+        worker = next(self.numbers)
+
+        def embed(chunk: list[Item]) -> int:
+            call = next(self.numbers)
+            self.pending[call] = worker, chunk
+            return call
+
+        return SimpleNamespace(embed=SimpleNamespace(remote=embed))
+
+    def put(self, value: Any) -> Any:
+        return value
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2}
+
+    def wait(self, calls: list[int], num_returns: int) -> tuple[list[int], list[int]]:
+        first = calls[0]
+        if first in self.pending:
+            worker, chunk = self.pending[first]
+            died = any(item.path == self.kills for item in chunk)
+            for call, (holder, own) in list(self.pending.items()):
+                if call == first or (died and holder == worker):
+                    del self.pending[call]
+                    written = Written(Fragment("", (0, 0)), len(own))
+                    self.ended[call] = Dead() if died else _Answer(written)
+        return [first], calls[1:]
+
+    def get(self, call: int) -> Any:
+        if isinstance(answer := self.ended.pop(call), Dead):
+            raise answer
+        return answer
+
+
+def test_no_image_is_blamed_for_the_death_of_its_worker_by_another(tmp_path: Path) -> None:
+    todo = [Item(str(n), f"/{n}.png", 1, 1, None, "", len) for n in range(700)]  # type: ignore[arg-type]
+    cluster = object.__new__(Cluster)
+    cluster._ray, cluster.gpus, cluster.worker = Calls("/77.png"), 0, object
+    decoder = Decoder(wordsight.load_model("starter"), None, {}, IndexReport(), recheck=False)
+    found = list(cluster.embedded(decoder, "none", None, todo))  # type: ignore[arg-type]
+    assert [one.path for one in found if isinstance(one, Failure)] == ["/77.png"]
+    assert sum(one.images for one in found if isinstance(one, Written)) == 699
 
 
 def test_a_machine_without_the_model_is_sent_it(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_addresses_of_files_are_taken_and_those_of_the_web_are_not(
     for command in ("search", "index", "classify"):
         status, out, err = _run(capsys, command, "https://example.org/dog.jpg")
         assert (status, out) == (2, "")
-        assert "only local files can be opened" in err
+        assert "download the image" in err
 
 
 def test_the_prompt_expands_the_home_and_keeps_spaces(
