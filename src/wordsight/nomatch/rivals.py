@@ -9,7 +9,6 @@ what they do to the decision.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,17 +50,18 @@ class Kinds:
 
     def log_odds(
         self, queries: npt.NDArray[np.float32], images: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.floating[Any]]:
+    ) -> npt.NDArray[np.float64]:
         """The odds that images show a query rather than its rivals: their logarithms [Q, n].
 
         Of the softmax over the query and its rivals (the model's own scale is MCM's inverse
         temperature); ``queries`` [Q, D], ``images`` [Q, n, D] are vectors of unit length.
         """
-        mine = np.einsum("qd,qnd->qn", queries, images)
-        theirs = self.scale * (images @ self.vectors.T - mine[..., None])
-        theirs[~np.broadcast_to(self.rivals(queries)[:, None], theirs.shape)] = -np.inf
-        most = theirs.max(axis=-1, keepdims=True)
-        return np.asarray(-np.log(np.exp(theirs - most).sum(axis=-1)) - most[..., 0])
+        odds = np.empty(images.shape[:2])
+        for i, (query, its) in enumerate(zip(queries, self.rivals(queries), strict=True)):
+            theirs = self.scale * (images[i] @ (self.vectors[its] - query).T)
+            most = theirs.max(axis=-1, initial=-np.inf)
+            odds[i] = -np.log(np.exp(theirs - most[:, None]).sum(axis=-1)) - most
+        return odds
 
     def most_like(self, query: npt.NDArray[np.float32], images: npt.NDArray[np.float32]) -> int:
         """The place of the rival of a query [D] that images [n, D] look most like."""
