@@ -157,7 +157,7 @@ class _Worker:
 
         os.environ["WORDSIGHT_THREADS"] = "1"
         self.model = _model_of(task, ray.get)
-        proposer = None if task.crops == "none" else load_proposer(task.crops)
+        proposer = None if task.crops == "none" else load_proposer(task.crops, masks=False)
         self.report = IndexReport(crops=CropReport(proposer.name) if proposer else None)
         known: dict[str, Entry] = ray.get(task.known)
         self.decoder = Decoder(self.model, proposer, known, self.report, recheck=task.recheck)

@@ -41,14 +41,14 @@ _PRIOR_X = np.array([-1.645, -1.036, -0.674, -0.385, -0.126, 0.126, 0.385, 0.674
 _PRIOR_N = np.full(10, 2.0)
 _APART = 2.0  # the groups' means lie at least so many deviations apart
 _BESIDE_RIVALS = 0.4
-_SURE = 0.9
+_SURE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
     """About how many images are relevant: as many as make the expected F1 the highest.
 
-    ``low`` counts those that are at least 90 % probable, ``high`` those at least 10 %; both as far
+    ``low`` counts those that are at least 95 % probable, ``high`` those at least 5 %; both as far
     as they leave the estimate between them.
     """
 
