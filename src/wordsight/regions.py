@@ -104,8 +104,7 @@ def propose(
         limit: at most this many regions an image; None: 10 objects, or 6 tiles. Tiles come in
             whole levels, coarse to fine.
         alike: at most this many regions of one name; those without a name all count.
-        min_score: regions with a lower score are left out. With a calibrated detector, those that
-            are more likely no object than one.
+        min_score: regions with a lower score are left out: by default, what is rather no object.
         margin: each side of a box is moved outwards by this share of the box's width or height,
             then the box is clipped to the image. Not applied to tiles.
         least: a box narrower or lower than this share of the image's short side is widened to it,
@@ -135,17 +134,30 @@ def propose(
             found.append([])
             continue
         detections = proposer(image)
-        boxes, scores = detections.boxes, detections.scores
-        padded = _padded(boxes, margin, least, width, height)
-        usable = np.flatnonzero(
-            (scores >= min_score)
-            & ((boxes[:, 2:] - boxes[:, :2]).min(1) >= min_side)
-            & ((padded[:, 2:] - padded[:, :2]).prod(1) <= max_area * width * height)
-        )
-        best = usable[non_maximum_suppression(padded[usable], scores[usable], nms)]
-        best = _varied(best, detections.labels, alike)[:limit]
-        found.append([_region(detections, i, _as_box(padded[i]), masks) for i in best])
+        padded = _padded(detections.boxes, margin, least, width, height)
+        usable = _usable(detections, padded, min_score, min_side, max_area * width * height)
+        best = usable[non_maximum_suppression(padded[usable], detections.scores[usable], nms)]
+        kept = _varied(best, detections.labels, alike)[:limit]
+        found.append([_region(detections, i, _as_box(padded[i]), masks) for i in kept])
     return found
+
+
+def _usable(
+    detections: Detections,
+    padded: npt.NDArray[np.float64],
+    min_score: float,
+    min_side: float,
+    max_area: float,
+) -> npt.NDArray[np.intp]:
+    """Places of the detections that are sure enough and neither too small nor, padded, too large."""
+    import numpy as np
+
+    boxes = detections.boxes
+    return np.flatnonzero(
+        (detections.scores >= min_score)
+        & ((boxes[:, 2:] - boxes[:, :2]).min(1) >= min_side)
+        & ((padded[:, 2:] - padded[:, :2]).prod(1) <= max_area)
+    )
 
 
 def _varied(places: Iterable[int], labels: Sequence[str | None], most: int) -> list[int]:
