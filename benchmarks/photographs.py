@@ -79,7 +79,7 @@ def of_the_pack(data: Path) -> Truth:
             sizes[image.file_name] = max(sizes.get(image.file_name, 0.0), thing.area_fraction)
     known = {image.file_name for image in images if image.objects is not None}
     archive = open_source(folder / "images.tar")
-    annotated = Part(archive.root, [item for item in archive.items() if _file(item) in known])
+    annotated = Part(archive.root, [item for item in archive.items() if file_of(item) in known])
     return Truth(annotated, there, absent_names(images), sized=True)
 
 
@@ -89,8 +89,8 @@ def held_out(folder: Path, data: Path) -> Truth:
     known = read_coco(pack / "captions.json", pack / "instances.json")
     mine = {image.file_name for image in known}
     source = open_source(folder)
-    items = [item for item in source.items() if _file(item) not in mine]
-    files = {_file(item) for item in items}
+    items = [item for item in source.items() if file_of(item) not in mine]
+    files = {file_of(item) for item in items}
     images = [i for i in read_coco(folder / "captions.json") if i.file_name in files]
     there = {}
     for name in {thing.category for image in known for thing in image.objects or ()}:
@@ -107,7 +107,8 @@ def other_words() -> dict[str, str]:
     return {name: "|".join(word.strip() for word in words.split(",")) for name, words in pairs}
 
 
-def _file(thing: Item | Hit) -> str:
+def file_of(thing: Item | Hit) -> str:
+    """The name of a photograph in its archive or folder."""
     return thing.path.rpartition("::")[2].rpartition("/")[2]
 
 
@@ -128,12 +129,12 @@ def asked(
 
 
 def _precision(result: Result, right: set[str]) -> float:
-    hit = np.array([_file(h) in right for h in result.hits])
+    hit = np.array([file_of(h) in right for h in result.hits])
     return float((np.cumsum(hit) / np.arange(1, len(hit) + 1))[hit].mean())
 
 
 def _among(result: Result, files: Collection[str]) -> Result:
-    return replace(result, hits=[hit for hit in result.hits if _file(hit) in files])
+    return replace(result, hits=[hit for hit in result.hits if file_of(hit) in files])
 
 
 def _spearman(results: Sequence[Result], views: Mapping[str, int]) -> float:
@@ -165,7 +166,7 @@ class Cut:
     def of(cls, result: Result, right: set[str]) -> Cut:
         """That of all images, ranked for a name that these files show."""
         assert result.count is not None
-        hit = np.array([_file(h) in right for h in result.hits])
+        hit = np.array([file_of(h) in right for h in result.hits])
         f1 = 2 * np.cumsum(hit) / (np.arange(1, len(hit) + 1) + hit.sum())
         shown = sum(h.relevant for h in result.hits)  # the first ones
         off = max(result.count.estimate, 1) / len(right)
@@ -180,7 +181,7 @@ class Cut:
 def _calibration(found: Sequence[Result], wanted: Sequence[set[str]]) -> float:
     """Expected calibration error of the probabilities, over all names and images."""
     pairs = [
-        (h.probability, _file(h) in w) for r, w in zip(found, wanted, strict=True) for h in r.hits
+        (h.probability, file_of(h) in w) for r, w in zip(found, wanted, strict=True) for h in r.hits
     ]
     probable, right = np.array(pairs, np.float64).T
     return round(expected_calibration_error(probable, right), 3)
@@ -255,7 +256,7 @@ def _taken_out(
     """Share of queries that are not answered where all images that show them are taken out."""
     refused = []
     for result, files in zip(found, wanted, strict=True):
-        paths = ", ".join(f"'{hit.path}'" for hit in result.hits if _file(hit) in files)
+        paths = ", ".join(f"'{hit.path}'" for hit in result.hits if file_of(hit) in files)
         if len(files) < len(result.hits):
             left = library.search(result.query, where=f"path not in ({paths})", crops=crops)
             refused.append(not left.match)
@@ -265,7 +266,7 @@ def _taken_out(
 def measure(library: wordsight.Library, truth: Truth, *, crops: bool) -> dict[str, Any]:
     """One column."""
     names, absent = sorted(truth.there), truth.absent
-    files = sorted(_file(item) for item in truth.photographs.items())
+    files = sorted(file_of(item) for item in truth.photographs.items())
     snapshot = library.store.snapshot()
     counts = np.diff(np.append(snapshot.starts, len(snapshot.vectors)))
     views = {
@@ -273,7 +274,7 @@ def measure(library: wordsight.Library, truth: Truth, *, crops: bool) -> dict[st
     }
     found = asked(library, names, 0.05, crops=crops)
     wanted = [set(truth.there[name]) for name in names]
-    first = [_file(r.hits[0]) in right for r, right in zip(found, wanted, strict=True)]
+    first = [file_of(r.hits[0]) in right for r, right in zip(found, wanted, strict=True)]
     right = [r for r, good in zip(found, first, strict=True) if good]
     refused = {rate: asked(library, absent, rate, crops=crops) for rate in RATES}
     whole = asked(library, absent, 0.05, crops=False)  # what shows many things has many views

@@ -118,7 +118,6 @@ def propose(
 
     Raises ModelError when the proposer cannot be loaded or run, ImageError for what is no image.
     """
-    import numpy as np
 
     if isinstance(proposer, (str, Path)):
         proposer = load_proposer(proposer)
@@ -149,7 +148,7 @@ def _usable(
     min_side: float,
     max_area: float,
 ) -> npt.NDArray[np.intp]:
-    """Places of the detections that are sure enough and neither too small nor, padded, too large."""
+    """Places of the detections that are sure enough, not too small and, padded, not too large."""
     import numpy as np
 
     boxes = detections.boxes
