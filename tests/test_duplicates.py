@@ -16,8 +16,8 @@ from test_cli import Cli, run  # noqa: F401  (a fixture)
 import wordsight
 from wordsight.duplicates import read_prints
 from wordsight.duplicates.candidates import pairs_in
-from wordsight.duplicates.grouping import Tail
 from wordsight.duplicates.likeness import Details, likeness, print_of
+from wordsight.duplicates.statistics import Tail, standing_out
 from wordsight.errors import QueryError
 
 
@@ -67,7 +67,7 @@ def test_other_pictures_are_not() -> None:
 
 def test_the_cut_off_follows_the_librarys_own_pairs() -> None:
     rng = np.random.default_rng(0)
-    calm = np.tanh(0.2 + rng.exponential(0.04, 20_000))
+    calm = np.tanh(0.2 + rng.exponential(0.06, 20_000))
     lively = np.tanh(0.2 + rng.exponential(0.08, 20_000))
     copies = np.full(2000, 0.97)
     low, high = (Tail.of(np.append(some, copies)).cut_off(2) for some in (calm, lively))
@@ -79,14 +79,29 @@ def test_the_cut_off_follows_the_librarys_own_pairs() -> None:
 
 
 def test_where_no_cut_off_holds_the_rate_the_result_says_what_to_expect() -> None:
-    """As in a catalogue: one in a hundred pairs of different pictures is above any cut-off."""
+    """As in a catalogue: one in 150 pairs of different pictures is above any cut-off."""
     rng = np.random.default_rng(0)
-    catalogue = np.tanh(0.4 + rng.exponential(0.25, 20_000))
+    catalogue = np.tanh(0.1 + rng.exponential(0.2, 20_000))
     tail = Tail.of(catalogue)
     cut_off = tail.cut_off(0.1)
     seen = (catalogue >= cut_off).sum()
     assert seen > 100
     assert tail.expected(cut_off) == pytest.approx(seen, rel=0.5)
+
+
+def test_a_pair_stands_out_from_the_neighbours_of_both_its_pictures() -> None:
+    """0 and 1 are a copy; 2 is in a catalogue of things as alike to it as 3 is."""
+    pairs = np.array(
+        [[0, 1], [0, 4], [0, 5], [1, 4], [1, 5], [2, 3], [2, 6], [2, 7], [3, 8], [3, 9]]
+    )
+    alike = np.array([0.92, 0.2, 0.2, 0.2, 0.2, 0.92, 0.8, 0.8, 0.2, 0.2])
+    copy, catalogue = standing_out(pairs, alike)[[0, 5]]
+    assert copy == pytest.approx(np.tanh(np.arctanh(0.92) - np.arctanh(0.2)))
+    assert catalogue == pytest.approx(np.tanh(np.arctanh(0.92) - np.arctanh(0.8)))
+    assert catalogue < 0.5 < copy
+    # Copies of a picture are none of its background, nor does one neighbour make one.
+    several = standing_out(np.array([[0, 1], [0, 2], [0, 3], [1, 2]]), np.full(4, 0.9))
+    assert (several > 0.8).all()
 
 
 @pytest.fixture

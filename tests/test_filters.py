@@ -135,7 +135,8 @@ def test_folders(
     [
         "nope > 3", "taken >", "taken = 3", "id", "", "taken > '2023' -- ", "x; drop table t",
         "select 1", "camera like", "vector", "no_function(id) = 1", "1", "(((", "'", "\0",
-        "cast(camera as int) = 1", "1 / 0 = 1", "taken > timestamp 'x'", "regexp_like(path, '(')",
+        "cast(camera as int) = 1", "1 / 0 = 1", "taken > timestamp 'x'", "taken > 'x",
+        "regexp_like(path, '(')",
     ],
 )  # fmt: skip
 def test_a_wrong_expression_is_one_line(each_way: wordsight.Library, wrong: str) -> None:
@@ -145,11 +146,23 @@ def test_a_wrong_expression_is_one_line(each_way: wordsight.Library, wrong: str)
     assert "filter" in said
     assert "\n" not in said
     assert ".rs" not in said
-    assert "_row" not in said
+    assert not any(word in said for word in ("_row", "FROM t", "Column:", "mtime_ns"))
     assert found(each_way, "camera = 'Pixel 7'") == trip("munich")  # as well as before
 
 
-@pytest.mark.parametrize("date", ["", "yesterday", "14.7.2023", "2023-7", "2023-07-14T"])
+@pytest.mark.parametrize(
+    "date",
+    [
+        "",
+        "yesterday",
+        "14.7.2023",
+        "2023-7",
+        "2023-07-14T",
+        "2023-13",
+        "2023-02-31",
+        "2023-07-14T25:00",
+    ],
+)
 def test_dates_are_read_or_refused(date: str) -> None:
     with pytest.raises(QueryError, match="cannot read the date"):
         filters.after(date)

@@ -31,6 +31,8 @@ def exif(
     gps = made.get_ifd(0x8825)
     where = more.get("where", ((48, 8, 15), "N", (11, 34, 30), "E"))
     gps[2], gps[1], gps[4], gps[3] = where
+    if "satellites" in more:
+        gps[29], gps[7] = more["satellites"]
     return made
 
 
@@ -129,6 +131,27 @@ def test_a_file_that_says_nothing() -> None:
 )
 def test_times(said: dict[str, Any], expected: str | None) -> None:
     assert both_ways(saved("JPEG", exif=exif(**said))).taken == expected
+
+
+@pytest.mark.parametrize(
+    ("satellites", "zone"),
+    [
+        (("2023:07:14", (16, 3, 20)), "+02:00"),
+        (("2023:07:14", (12, 18, 22)), "+05:45"),  # Nepal
+        (("2023:07:15", (3, 33, 22)), "-09:30"),  # the day after, by UTC
+        (("2023:07:14", (15, 59, 0)), "+02:00"),  # the last fix is four minutes old
+        (("2023:07:14", (15, 55, 0)), ""),  # too old to tell
+        (("2023:07:12", (16, 3, 22)), ""),  # from another day
+        (("", (16, 3, 22)), ""),
+        (("2023:07:14", (16, IFDRational(1, 0), 22)), ""),
+        (("2023:13:14", (16, 3, 22)), ""),
+    ],
+)
+def test_the_time_of_satellites_tells_the_zone(satellites: Any, zone: str) -> None:
+    said = exif(zone=None, satellites=satellites)
+    assert both_ways(saved("JPEG", exif=said)).taken == f"2023-07-14T18:03:22{zone}"
+    named = exif(zone="+03:00", satellites=satellites)  # what is written down counts
+    assert both_ways(saved("JPEG", exif=named)).taken == "2023-07-14T18:03:22+03:00"
 
 
 @pytest.mark.parametrize(

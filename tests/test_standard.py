@@ -123,6 +123,30 @@ def test_karpathys_split(tmp_path: Path, model: ColourModel) -> None:
     assert measured.figures["text to image"]["recall@1"].value == 1.0
 
 
+@pytest.mark.parametrize("place", ["", "images", "flickr30k-images"])
+def test_flickrs_images_lie_beside_their_split(
+    tmp_path: Path, model: ColourModel, place: str
+) -> None:
+    (tmp_path / place).mkdir(exist_ok=True)
+    (tmp_path / place / "0.png").write_bytes(_png("red", 0))
+    image = {"filename": "0.png", "split": "test", "sentences": [{"raw": "red"}]}
+    split = tmp_path / "dataset_flickr30k.json"
+    split.write_text(json.dumps({"images": [image]}))
+    assert len(read_benchmark(f"flickr30k:{tmp_path}").items) == 1
+    (tmp_path / place / "0.png").unlink()
+    with pytest.raises(QueryError, match="also from the folders images and flickr30k-images"):
+        read_benchmark(f"flickr30k:{tmp_path}")
+    split.unlink()
+    with pytest.raises(QueryError, match=r"there is no dataset_flickr30k.json in .*beside"):
+        read_benchmark(f"flickr30k:{tmp_path}")
+
+
+def test_captions_without_a_type_are_told_how_to_say_it(retrieval: Path) -> None:
+    (retrieval / "dataset_type.txt").unlink()
+    with pytest.raises(QueryError, match=r"no classnames.txt; .*retrieval into .*type.txt"):
+        read_benchmark(f"wds:{retrieval}")
+
+
 def test_the_command(
     retrieval: Path, classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

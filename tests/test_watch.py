@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -125,3 +126,17 @@ def test_changes_are_seen_for_real(tmp_path: Path) -> None:
         done.set()
         writer.join()
     assert len(list(tmp_path.iterdir())) > 1
+
+
+def test_killed_while_it_watches_it_continues(photos: Photos) -> None:
+    pytest.importorskip("watchfiles", reason="needs the extra watch")
+    root = photos(red=2)
+    index = [sys.executable, "-m", "wordsight", "index", str(root), "--model", "starter"]
+    with subprocess.Popen([*index, "--watch"], stderr=subprocess.PIPE, text=True) as watched:
+        assert watched.stderr
+        assert any("watching" in line for line in watched.stderr)
+        for number in range(20):
+            shutil.copy(root / "red-0.png", root / f"{number}.png")
+        watched.kill()
+    report = json.loads(subprocess.check_output([*index, "--json"], text=True))
+    assert (report["images"], report["failed"]) == (22, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+import typer.core
 
 from wordsight.cli import options
 from wordsight.cli.answers import Output, form_of
@@ -141,7 +143,7 @@ _LinkTo = Annotated[
     ),
 ]
 _Moments = Annotated[
-    bool, typer.Option("--moments", help="Find the moments of videos that show it.")
+    bool, typer.Option("--moments", help="Find the moments in videos that show what you asked for.")
 ]
 _Camera = Annotated[
     str | None, typer.Option(metavar="NAME", help="With --moments: only from this camera.")
@@ -178,7 +180,20 @@ _Timings = Annotated[
 ]
 
 
+class _Command(typer.core.TyperCommand):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse; ``-dog``, typed to leave dogs out, gets a line that says how to write that."""
+        for arg in args[: args.index("--")] if "--" in args else args:
+            if re.fullmatch(r"-[^\W\d_]{2,}", arg):
+                raise WordsightError(
+                    f"there is no option {arg}; to leave something out, write it in quotes: "
+                    f'wordsight search \'"beach" - "{arg[1:]}"\''
+                )
+        return super().parse_args(ctx, args)
+
+
 @app.command(
+    cls=_Command,
     epilog=examples(
         'wordsight search "a dog"',
         "wordsight search holiday.jpg",
@@ -188,7 +203,7 @@ _Timings = Annotated[
         'wordsight search "a dog" --after 2023-07 --near 48.1,11.6,5km --sort taken',
         'wordsight search "a dog" --where "camera like \'Pixel%\'" --copy-to dogs',
         'wordsight search "a dog" --moments --camera front --from 2026-03-01T08:30',
-    )
+    ),
 )
 def search(
     query: _Query = None,
@@ -275,8 +290,11 @@ def _check(query: Sequence[str] | None, output: Output, *, exit_code: bool) -> N
             raise WordsightError(
                 f"--csv prints to standard output; write: wordsight search {words} --csv > {file}"
             )
-        whole = shlex.quote(" ".join(query))
-        raise WordsightError(f"put the query in quotes: wordsight search {whole}")
+        from wordsight.search.hints import as_combination
+
+        whole = " ".join(query)
+        better = shlex.quote(as_combination(whole) or whole)
+        raise WordsightError(f"put the query in quotes: wordsight search {better}")
     if not query and (exit_code or output.copy_to or output.link_to or output.open_number):
         raise WordsightError(
             "say what to look for: --exit-code, --copy-to, --link-to and --open need a query"

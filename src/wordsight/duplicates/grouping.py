@@ -1,18 +1,15 @@
 """Near-duplicates and bursts: groups of images that show the same view of the same thing.
 
 Candidates are pairs that are among each other's nearest, by the model's vectors or by their prints
-(see :mod:`wordsight.duplicates.likeness`). A pair is a duplicate when its likeness is above a
-cut-off that the library itself gives: most pairs of neighbours are *different* pictures of similar
-things, and how their likeness falls off says how often two such reach any value by chance. The
-cut-off is where that happens to no more than a stated share of the images, or where copies
-themselves would be lost; then the result says how many wrong ones to expect.
+(see :mod:`wordsight.duplicates.likeness`). A pair is a duplicate when it stands out from the other
+neighbours of both its pictures by more than a cut-off that the library itself gives (see
+:mod:`wordsight.duplicates.statistics`).
 
 Nothing is deleted, here or anywhere else in wordsight.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from wordsight.duplicates.candidates import candidates
 from wordsight.duplicates.likeness import Details, likeness
 from wordsight.duplicates.prints import Progress
+from wordsight.duplicates.statistics import Tail, standing_out
 from wordsight.errors import QueryError
 from wordsight.library import Entry, Prints, Store, id_to_int
 from wordsight.video import split_frame
@@ -32,11 +30,6 @@ if TYPE_CHECKING:
 FALSE_MERGE = 0.0003
 """The share of images that may be grouped wrongly, where no other is stated."""
 
-_COPIES = 0.85  # hardly any copy is less alike
-_LEAST, _MOST = 0.65, 0.89  # the cut-off: no photographs are alike below, and copies are lost above
-_TAIL = 0.05  # the share of different pictures that tells how their likeness falls off
-_ENOUGH = 400  # pairs; fewer do not tell
-_TYPICAL = (0.36, 0.137)  # then: begin and fall of photographs mixed with catalogue pictures
 _BLURRED = 0.6  # of the sharpest one's sharpness
 _KEPT_READY = 1024  # prints that are ready to be compared
 _AT_ONCE = 5000  # images that are asked for by one filter
@@ -88,8 +81,8 @@ class Group:
 class Duplicates:
     """What :func:`find` found.
 
-    ``cut_off`` is the least likeness of a pair; ``compared`` the number of pairs that were looked
-    at; ``false_merge`` the stated rate: the share of images that may be grouped wrongly.
+    ``cut_off`` is how far a pair stands out at least; ``compared`` the number of pairs that were
+    looked at; ``false_merge`` the stated rate: the share of images that may be grouped wrongly.
     ``expected`` is that share as the library's own pairs foretell it. It is more than what was
     stated where different pictures are very much alike (catalogues, traffic signs, one camera's
     views): a cut-off that holds the rate there would lose the copies too.
@@ -170,10 +163,11 @@ def find(
         alike[n] = likeness(ready(one), ready(other))
         if progress and (n % 64 == 63 or n == len(pairs) - 1):
             progress(n + 1, len(pairs))
-    tail = Tail.of(alike)
+    distinct = standing_out(pairs, alike)
+    tail = Tail.of(distinct)
     images = max(len(hashes), 1)
     cut_off = tail.cut_off(false_merge * images / 2)  # a wrong pair is two images
-    linked = alike >= cut_off
+    linked = distinct >= cut_off
     groups = [
         ([entry for n in some for entry in copies[hashes[n]]], least)
         for some, least in _groups(
@@ -186,57 +180,8 @@ def find(
         len(pairs),
         cut_off,
         false_merge,
-        min(1.0, 2 * tail.expected(cut_off) / images),
+        round(min(1.0, 2 * tail.expected(cut_off) / images), 6),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """How the likeness of ``pairs`` pairs of different pictures falls off towards 1.
-
-    Of the artanh of their likeness, a share of 0.05 is above ``begin``, and less and less beyond,
-    by an exponential of the scale ``fall``.
-    """
-
-    pairs: int
-    begin: float
-    fall: float
-
-    @classmethod
-    def of(cls, alike: NDArray[np.floating[Any]]) -> Tail:
-        """That of the pairs that were compared [P], duplicates among them.
-
-        Few of these are below 0.85: what is, is taken for different pictures.
-        """
-        import numpy as np
-
-        z = np.arctanh(np.clip(alike, -0.999, 0.999))
-        different = z[z < math.atanh(_COPIES)]
-        begin, fall = _TYPICAL
-        if len(different) >= _ENOUGH:
-            begin = float(np.quantile(different, 1 - _TAIL))
-            fall = _fall_off(different[different > begin] - begin, math.atanh(_COPIES) - begin)
-        return cls(len(different), begin, fall)
-
-    def cut_off(self, expected: float) -> float:
-        """The likeness that so many pairs are ``expected`` to reach by chance, within limits."""
-        z = self.begin + self.fall * math.log(max(_TAIL * self.pairs / expected, 1.0))
-        return min(max(math.tanh(z), _LEAST), _MOST)
-
-    def expected(self, cut_off: float) -> float:
-        """How many pairs are expected to reach a likeness by chance."""
-        return _TAIL * self.pairs * math.exp(-(math.atanh(cut_off) - self.begin) / self.fall)
-
-
-def _fall_off(excess: NDArray[np.floating[Any]], end: float) -> float:
-    """The likeliest scale of an exponential of which only what is below ``end`` was seen."""
-    mean = float(excess.mean()) if len(excess) else 0.0
-    low, high = 1e-3, 10.0
-    for _ in range(50):
-        scale = (low + high) / 2
-        cut = end / math.expm1(end / scale) if end / scale < 500 else 0.0
-        low, high = (scale, high) if scale - cut < mean else (low, scale)
-    return low
 
 
 # -- groups --------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ KARPATHY = {"flickr30k": "dataset_flickr30k.json", "coco-karpathy": "dataset_coc
 CAPTIONS = 5
 """So many captions of an image count in Karpathy's splits; some of COCO have more."""
 
+_IMAGES = ("images", "flickr30k-images")  # where Karpathy's images may be beside
 _FORMS = "wds:DIR, wds:DIR:SPLIT, flickr30k:DIR or coco-karpathy:DIR"
 _SPLIT = re.compile(r"(\w+://[^/]+/.+):([^/:]+)")  # of a URL, whose host may have a port
 
@@ -163,7 +164,15 @@ def _webdataset(name: str, folder: str, split: str) -> Benchmark:
     retrieval = _is_retrieval(folder)
     benchmark = Benchmark(name, [])
     if not retrieval:
-        benchmark.labels = _lines(f"{folder}/classnames.txt")
+        try:
+            benchmark.labels = _lines(f"{folder}/classnames.txt")
+        except QueryError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            raise QueryError(
+                f"{folder} has no classnames.txt; if its images have captions, write the word "
+                f"retrieval into {folder}/dataset_type.txt."
+            ) from None
         templates = _lines(f"{folder}/zeroshot_classification_templates.txt")
         benchmark.templates = [template.replace("{c}", "{}") for template in templates]
     for number in range(shards):
@@ -199,13 +208,18 @@ def _karpathy(name: str, folder: Path, file: str) -> Benchmark:
         for image in json.loads(place.read_text("utf-8"))["images"]:
             if image["split"] != "test":
                 continue
-            names = [folder / image.get("filepath", "") / image["filename"]]
-            names += [folder / "images" / image["filename"], folder / image["filename"]]
+            inside = [image.get("filepath", ""), "", *_IMAGES]
+            names = [folder / part / image["filename"] for part in inside]
             picture = next((path for path in names if path.is_file()), None)
             if picture is None:
-                raise QueryError(f"the image {names[0]} of {place} is missing.")
+                raise QueryError(
+                    f"the image {names[0]} of {place} is missing, also from the folders "
+                    f"{' and '.join(_IMAGES)} there."
+                )
             benchmark.items += FileSource(picture).items()
             benchmark.captions.append([s["raw"].strip() for s in image["sentences"]][:CAPTIONS])
+    except FileNotFoundError:
+        raise QueryError(f"there is no {file} in {folder}; put it beside the images.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise QueryError(f"{place} is not one of Karpathy's splits: {reason(error)}.") from None
     if not benchmark.items:

@@ -10,12 +10,15 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 _MODEL, _EXIF, _GPS = 0x0110, 0x8769, 0x8825  # tags of EXIF 2.32 from here on
 _TAKEN = ((0x9003, 0x9291, 0x9011), (0x9004, 0x9292, 0x9012))  # time, its fraction, its zone
 _LENS = 0xA434
+_GPS_DATE, _GPS_TIME = 29, 7
+_QUARTER = timedelta(minutes=15)
+_STALE = timedelta(minutes=5)  # so old may what the satellites said be
 _IPTC_KEYWORDS = (2, 25)
 _TIME = re.compile(
     r"(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?\s*(Z|[+-]\d\d:\d\d)?$"
@@ -72,7 +75,7 @@ def metadata_of(image: Any, size: tuple[int, int]) -> Metadata:
     return Metadata(
         media=getattr(image, "media", "photo"),
         orientation=("square", "landscape", "portrait")[(width > height) + 2 * (width < height)],
-        taken=_taken(exif, xmp),
+        taken=_taken(exif, gps, xmp),
         camera=_text(main.get(_MODEL)) or _first(xmp, "Model"),
         lens=_text(exif.get(_LENS)) or _first(xmp, "LensModel", "Lens"),
         latitude=latitude,
@@ -93,13 +96,18 @@ def _text(value: Any) -> str | None:
     return " ".join(value.partition("\0")[0].split())[:_LONGEST] or None
 
 
-def _taken(exif: Mapping[int, Any], xmp: Mapping[str, list[str]]) -> str | None:
+def _taken(
+    exif: Mapping[int, Any], gps: Mapping[int, Any], xmp: Mapping[str, list[str]]
+) -> str | None:
     for time, fraction, zone in _TAKEN:
         said, part = _text(exif.get(time)), _text(exif.get(fraction))
         if said:
-            found = _iso(said + (f".{part}" if part else "") + (_text(exif.get(zone)) or ""))
-            if found or (found := _iso(said)):
+            clock = said + (f".{part}" if part else "")
+            found = _iso(clock + (_text(exif.get(zone)) or ""))
+            if found and datetime.fromisoformat(found).tzinfo:
                 return found
+            if found := _iso(clock) or _iso(said):
+                return found + _zone(found, gps)
     times = (_iso(text) for name in _XMP_TIMES for text in xmp.get(name, []))
     return next(filter(None, times), None)
 
@@ -117,6 +125,25 @@ def _iso(said: str) -> str | None:
     milliseconds = (fraction or "").ljust(3, "0")[:3]
     text += f".{milliseconds}" if milliseconds != "000" else ""
     return text + ("+00:00" if zone == "Z" else zone or "")
+
+
+def _zone(clock: str, gps: Mapping[int, Any]) -> str:
+    """The zone of a clock that showed this when the satellites told UTC: "+02:00"; "" if unknown.
+
+    Zones are whole quarters of an hour, from 12 hours behind to 14 hours ahead.
+    """
+    try:
+        year, month, day = map(int, re.split("[:-]", _text(gps[_GPS_DATE]) or ""))
+        hours, minutes, seconds = map(float, gps[_GPS_TIME])
+        utc = datetime(year, month, day) + timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        ahead = datetime.fromisoformat(clock) - utc
+        zone = round(ahead / _QUARTER) * _QUARTER
+    except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError):
+        return ""
+    if abs(ahead - zone) > _STALE or not timedelta(hours=-12) <= zone <= timedelta(hours=14):
+        return ""
+    hours, minutes = divmod(abs(zone) // timedelta(minutes=1), 60)
+    return f"{'-' if zone < timedelta() else '+'}{hours:02}:{minutes:02}"
 
 
 def _position(gps: Mapping[int, Any]) -> tuple[float, float] | tuple[None, None]:

@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import QueryError
@@ -21,10 +22,15 @@ _DATE = re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d:\d\d(:\d\d)?)?)?)?")
 _PLACE = re.compile(r"\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*,\s*([\d.]+)\s*(km|m)\s*")
 _EARTH_KM = 6371.0
 _NOISE = re.compile(
-    r"Error resolving filter expression .* and view = 0: |Error parsing statement: SELECT 1 FROM t "
-    r"WHERE .*(?=\(sql parser)|Invalid user input: |Schema error: |Error during planning: "
+    r"Error resolving filter expression .* and view = 0: "
+    r"|Error (?:parsing|tokenizing) statement: SELECT 1 FROM t WHERE .* and view = 0 (?=\()"
+    r"| at Line: \d+, Column: \d+|Invalid user input: |Schema error: |Error during planning: "
     r"|, _row\w+(?=[,.])|, \S+\.rs:\d+(:\d+)?"
 )  # what Lance says around what is wrong
+_OTHERS = re.compile(
+    r" Valid fields are [^()]*| Did you mean '(?:root|hash|mtime_ns|vector|view)'\?"
+)  # columns that are none of the user's business among them
+_COLUMNS = ("path", "label", "width", "height", "size", *METADATA)
 _TEXT = r"'(?:[^']|'')*'"
 _INSIDE = re.compile(
     rf"path = ({_TEXT}) or starts_with\(path, {_TEXT}\) or starts_with\(path, {_TEXT}\)"
@@ -130,8 +136,9 @@ def matching(dataset: Any, where: str) -> NDArray[np.int64]:
         found = dataset.to_table(columns=["id"], filter=f"({where}) and view = 0")
     except (ValueError, OSError) as error:
         dataset.count_rows(filter="view = 0")  # if this can be read, it is the expression
+        said = _OTHERS.sub(f" There are {', '.join(_COLUMNS)}.", str(error).splitlines()[0])
         said = (
-            " ".join(_NOISE.sub("", str(error).splitlines()[0]).split())[:300]
+            " ".join(_NOISE.sub("", said).split())[:300]
             .replace("'Utf8'", "text")
             .replace("found: )", "found: its end")  # of ours, around the expression
             .strip("(). ")
@@ -142,8 +149,6 @@ def matching(dataset: Any, where: str) -> NDArray[np.int64]:
                 f"this library has no data for this filter yet: {where}  "
                 "(wordsight index FOLDER adds it, without embedding again)"
             ) from None
-        # Lance offers columns that are none of the user's business.
-        said = re.sub(r" Did you mean '(root|hash|mtime_ns|vector|view)'\?", "", said)
         raise QueryError(f"the filter cannot be read: {where}  ({said}). {_HINT}") from None
     return np.asarray(found["id"].to_numpy(), np.int64)
 
@@ -159,9 +164,14 @@ def quoted(text: str) -> str:
 
 
 def _date(text: str) -> str:
-    if not _DATE.fullmatch(text.strip()):
+    said = text.strip().replace(" ", "T")
+    try:
+        if not _DATE.fullmatch(said):
+            raise ValueError
+        datetime.fromisoformat(said + "0000-01-01T00:00:00"[len(said) :])  # is in the calendar
+    except ValueError:
         raise QueryError(
             f"cannot read the date {text!r}: write it like 2023, 2023-07, 2023-07-14 or "
             "2023-07-14T18:00"
-        )
-    return quoted(text.strip().replace(" ", "T"))
+        ) from None
+    return quoted(said)

@@ -40,25 +40,46 @@ class Kinds:
         The query's own kind is the nearest word; if that stands above a group, the whole group is.
         """
         cosines = queries @ self.vectors.T
+        return self._nearest(cosines, self._barred(cosines))
+
+    def _barred(self, cosines: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+        """Which kinds cannot be rivals of queries with these cosines to all [Q, W]."""
         own = cosines.argmax(axis=1)[:, None]
         akin = (self.group == self.group[own]) & self.above[own]
-        barred = self.above | akin | (np.arange(len(self.vectors)) == own)
-        cosines[barred] = -np.inf
+        return np.asarray(self.above | akin | (np.arange(len(self.vectors)) == own))
+
+    def _nearest(
+        self, cosines: npt.NDArray[np.float32], barred: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.bool_]:
+        """The twenty kinds with the highest cosines [..., W] that are not barred [..., W]."""
+        allowed = np.where(barred, -np.inf, cosines)
         last = max(len(self.vectors) - RIVALS, 0)
-        least = np.partition(cosines, last, axis=1)[:, last, None]
-        return np.asarray((cosines >= least) & ~barred)
+        least = np.partition(allowed, last, axis=-1)[..., last, None]
+        return np.asarray((allowed >= least) & ~barred)
 
     def log_odds(
-        self, queries: npt.NDArray[np.float32], images: npt.NDArray[np.float32]
+        self,
+        queries: npt.NDArray[np.float32],
+        images: npt.NDArray[np.float32],
+        *,
+        lookalikes: bool = False,
     ) -> npt.NDArray[np.float64]:
         """The odds that images show a query rather than its rivals: their logarithms [Q, n].
 
         Of the softmax over the query and its rivals (the model's own scale is MCM's inverse
-        temperature); ``queries`` [Q, D], ``images`` [Q, n, D] are vectors of unit length.
+        temperature); ``queries`` [Q, D], ``images`` [Q, n, D] are vectors of unit length. With
+        ``lookalikes`` the twenty kinds that an image looks most like are rivals too.
         """
+        rivals, barred = self.rivals(queries), self._barred(queries @ self.vectors.T)
         odds = np.empty(images.shape[:2])
-        for i, (query, its) in enumerate(zip(queries, self.rivals(queries), strict=True)):
-            theirs = self.scale * (images[i] @ (self.vectors[its] - query).T)
+        for i, (query, seen) in enumerate(zip(queries, images, strict=True)):
+            if lookalikes:
+                cosines = seen @ self.vectors.T
+                among = rivals[i] | self._nearest(cosines, barred[i])
+                theirs = np.where(among, cosines, -np.inf)
+            else:
+                theirs = seen @ self.vectors[rivals[i]].T
+            theirs = self.scale * (theirs - (seen @ query)[:, None])
             most = theirs.max(axis=-1, initial=-np.inf)
             odds[i] = -np.log(np.exp(theirs - most[:, None]).sum(axis=-1)) - most
         return odds
