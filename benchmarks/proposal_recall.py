@@ -96,6 +96,7 @@ def measure(
     loaded = load_proposer(proposer, runtime=args.runtime)
     options = {
         "limit": args.limit,
+        "alike": args.limit,
         "min_score": args.min_score,
         "nms": args.nms,
         "margin": 0.0,

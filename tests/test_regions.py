@@ -47,12 +47,12 @@ def one(detector, image=None, **options):
 
 def test_regions_come_best_first_with_label_and_score():
     detector = FakeDetector(
-        [[10, 10, 40, 40], [100, 20, 150, 80]], [0.4, 0.9], labels=["cup", "dog"]
+        [[10, 10, 40, 40], [100, 20, 150, 80]], [0.6, 0.9], labels=["cup", "dog"]
     )
     regions = one(detector, margin=0)
     assert [(r.label, round(r.score, 3), r.box) for r in regions] == [
         ("dog", 0.9, (100, 20, 150, 80)),
-        ("cup", 0.4, (10, 10, 40, 40)),
+        ("cup", 0.6, (10, 10, 40, 40)),
     ]
     assert all(r.mask is None for r in regions)
 
@@ -72,24 +72,32 @@ def test_no_detections_give_an_empty_list():
 def test_suppression_crosses_labels_and_keeps_the_better_box():
     detector = FakeDetector(
         [[10, 10, 60, 60], [12, 10, 62, 60], [100, 10, 150, 60]],
-        [0.5, 0.8, 0.3],
+        [0.6, 0.8, 0.5],
         labels=["cat", "dog", "cat"],
     )
     assert [r.label for r in one(detector)] == ["dog", "cat"]
     assert len(one(detector, nms=1.01)) == 3
 
 
+def test_at_most_two_of_one_name():
+    boxes = [[i * 30, 0, i * 30 + 25, 25] for i in range(6)]
+    names = ["cup", "cup", "cup", None, None, None]
+    detector = FakeDetector(boxes, [0.9, 0.8, 0.7, 0.6, 0.6, 0.6], labels=names)
+    assert [r.label for r in one(detector)] == ["cup", "cup", None, None, None]
+    assert [r.label for r in one(detector, alike=1, limit=2)] == ["cup", None]
+
+
 def test_limit_and_least_score():
     detector = FakeDetector([[i * 30, 0, i * 30 + 25, 25] for i in range(6)], [0.9] * 3 + [0.2] * 3)
-    assert len(one(detector)) == 6
-    assert len(one(detector, min_score=0.5)) == 3
+    assert len(one(detector)) == 3  # what is more likely an object than none
+    assert len(one(detector, min_score=0.1)) == 6
     assert len(one(detector, limit=2)) == 2
     assert one(detector, limit=0) == []
 
 
-def test_tiny_and_whole_image_boxes_are_dropped():
+def test_tiny_boxes_and_those_of_more_than_half_the_image_are_dropped():
     detector = FakeDetector(
-        [[0, 0, 200, 100], [5, 5, 9, 60], [50, 10, 120, 80], [2, 2, 198, 98]],
+        [[0, 0, 200, 100], [5, 5, 9, 60], [50, 10, 120, 80], [2, 2, 130, 98]],
         [0.9, 0.9, 0.5, 0.9],
     )
     assert [r.score for r in one(detector, limit=1)] == [0.5]
@@ -99,7 +107,7 @@ def test_tiny_and_whole_image_boxes_are_dropped():
 
 def test_a_whole_image_box_suppresses_nothing():
     detector = FakeDetector([[0, 0, 200, 100], [10, 10, 170, 95]], [0.9, 0.5])
-    assert [r.score for r in one(detector, margin=0)] == [0.5]
+    assert [r.score for r in one(detector, margin=0, max_area=0.9)] == [0.5]
 
 
 def test_an_image_smaller_than_the_least_side_is_not_given_to_the_detector():
@@ -232,7 +240,9 @@ def test_tiles_by_size_of_the_image():
     assert len(tiles(128, 128)) == 4 + 9
     assert len(tiles(512, 512)) == 4 + 9 + 16 + 25
     assert len(tiles(512, 512, 20)) == 4 + 9
-    assert tiles(640, 400)[:2] == [(0, 0, 384, 400), (256, 0, 640, 400)]
+    assert len(tiles(640, 480, 6)) == len(tiles(640, 427, 6)) == 4
+    assert len(tiles(1920, 1080, 6)) == 6
+    assert tiles(800, 400)[:2] == [(0, 0, 480, 400), (320, 0, 800, 400)]
     # Any square a sixth of the side long lies whole in some tile.
     side = 512 // 6
     for x in range(0, 512 - side, 16):
@@ -245,7 +255,7 @@ def test_tiles_by_size_of_the_image():
 
 def test_tiles_are_proposed_by_the_same_function():
     regions = propose([picture(128, 128), picture(32, 32)], "tiles")
-    assert [len(r) for r in regions] == [13, 0]
+    assert [len(r) for r in regions] == [4, 0]
     assert {r.score for r in regions[0]} == {1.0}
     assert isinstance(load_proposer("tiles"), Tiles)
 

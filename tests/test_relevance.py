@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wordsight.search.relevance import Groups
+from wordsight.search.relevance import Groups, count
 
 NULL = (0.1, 0.02)  # mean and sd of unrelated phrases
 
@@ -23,12 +23,13 @@ def library(images: int, right: int, apart: float = 8.0, seed: int = 0) -> np.nd
 def test_what_stands_apart_is_relevant_and_counted(images: int, right: int) -> None:
     values = library(images, right)
     groups = Groups.fit(values, NULL)
-    relevant = groups.probability(values) >= 0.5
+    order = np.argsort(-values)
+    cut, counted = count(groups.probability(values[order]))
+    relevant = np.isin(np.arange(images), order[:cut])
     assert relevant[:right].mean() > 0.99
     assert relevant[right:].mean() < 0.01
-    count = groups.count(values)
-    assert count.estimate == pytest.approx(right, rel=0.01)
-    assert count.low <= right <= count.high
+    assert counted.estimate == pytest.approx(right, rel=0.01)
+    assert counted.low <= right <= counted.high
 
 
 @pytest.mark.parametrize("images", [1, 2, 5])
@@ -59,4 +60,26 @@ def test_a_random_part_stands_for_the_rest() -> None:
     # The best, and one in twenty of the others.
     part = np.concatenate([values[:40], values[40::20]])
     weights = np.concatenate([np.ones(40), np.full(len(part) - 40, 20.0)])
-    assert Groups.fit(part, NULL, weights).count(part, weights).estimate == 40
+    order = np.argsort(-part)
+    probable = Groups.fit(part, NULL, weights).probability(part[order])
+    assert count(probable, weights[order])[1].estimate == 40
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_the_cut_has_the_highest_expected_f1(chances: list[float]) -> None:
+    probable = np.sort(chances)[::-1]
+
+    def expected(k: int) -> float:
+        return float(2 * probable[:k].sum() / (k + probable.sum()))
+
+    cut, counted = count(probable)
+    assert expected(cut) == pytest.approx(max(expected(k) for k in range(1, len(probable) + 1)))
+    assert counted.low <= counted.estimate == cut <= counted.high
+
+
+def test_a_sibling_is_not_relevant() -> None:
+    values = library(300, 9, 4.0)
+    groups = Groups.fit(values, NULL)
+    against = np.where(np.arange(300) < 4, 3.0, -6.0)  # five of the nine are a rival's
+    assert groups.probability(values, against)[:4].min() > 0.5
+    assert groups.probability(values, against)[4:].max() < 0.5

@@ -7,7 +7,8 @@ which need no weights and miss nothing, however small or unknown, but know nothi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,8 +34,9 @@ TILE_OVERLAP = 1 / 3
 CONTEXT = 0.6
 """The whole image's share in a crop's vector, chosen on COCO photographs (``docs/concepts.md``)."""
 
-MOST_OBJECTS, MOST_TILES = 10, 20
-"""Regions an image. Of 2, 5 and 10 objects, ten gained most on COCO photographs."""
+MOST_OBJECTS, MOST_TILES = 10, 6
+"""Regions an image. Photographs have two objects and four tiles as a rule: more gain little, and
+take long (``docs/concepts.md``)."""
 
 Background = Literal["keep", "grey", "blur"]
 BACKGROUNDS: tuple[Background, ...] = ("keep", "grey", "blur")
@@ -62,19 +64,22 @@ class Tiles:
     name = "tiles"
 
 
-def load_proposer(source: str | Path = "maskrcnn", *, runtime: str = "auto") -> Detector | Tiles:
+def load_proposer(
+    source: str | Path = "maskrcnn", *, runtime: str = "auto", masks: bool = True
+) -> Detector | Tiles:
     """Load a proposer, to be used for many calls of :func:`propose`.
 
     ``source`` is "tiles"; "maskrcnn" (the preferred detector if it is in the cache, else the
     starter); or what :func:`wordsight.models.maskrcnn.load_detector` takes: a registry name, a
-    directory or a hub id. Raises ModelError for what cannot be loaded, HubError for what cannot be
-    fetched.
+    directory or a hub id. ``masks`` says whether its masks are wanted. Raises ModelError for what
+    cannot be loaded, HubError for what cannot be fetched.
     """
     if source == "tiles":
         return Tiles()
     from wordsight.models.maskrcnn import load_detector
 
-    return load_detector("auto" if source == "maskrcnn" else source, runtime=runtime)
+    name = "auto" if source == "maskrcnn" else source
+    return load_detector(name, runtime=runtime, masks=masks)
 
 
 def propose(
@@ -82,12 +87,13 @@ def propose(
     proposer: str | Path | Detector | Tiles = "maskrcnn",
     *,
     limit: int | None = None,
-    min_score: float = 0.05,
+    alike: int = 2,
+    min_score: float = 0.5,
     margin: float = 0.1,
     least: float = 0.2,
     nms: float = 0.6,
     min_side: float = 12,
-    max_area: float = 0.9,
+    max_area: float = 0.5,
     masks: bool = False,
 ) -> list[list[Region]]:
     """Find the regions of each image, best first; an image without any gives an empty list.
@@ -95,9 +101,10 @@ def propose(
     Args:
         images: upright images of any mode and size; taken one by one.
         proposer: a name or directory (loaded for this call), or what :func:`load_proposer` gave.
-        limit: at most this many regions an image; None: 10 objects, or 20 tiles. Tiles come in
+        limit: at most this many regions an image; None: 10 objects, or 6 tiles. Tiles come in
             whole levels, coarse to fine.
-        min_score: regions with a lower score are left out.
+        alike: at most this many regions of one name; those without a name all count.
+        min_score: regions with a lower score are left out: by default, what is rather no object.
         margin: each side of a box is moved outwards by this share of the box's width or height,
             then the box is clipped to the image. Not applied to tiles.
         least: a box narrower or lower than this share of the image's short side is widened to it,
@@ -106,12 +113,11 @@ def propose(
             left out, whatever their labels.
         min_side: boxes narrower or lower than this many pixels (before the margin) are left out.
         max_area: boxes that cover more than this share of the image (with the margin) are left
-            out: the image itself is a view already.
+            out: the image shows them itself.
         masks: keep the masks, for :func:`crop_region`.
 
     Raises ModelError when the proposer cannot be loaded or run, ImageError for what is no image.
     """
-    import numpy as np
 
     if isinstance(proposer, (str, Path)):
         proposer = load_proposer(proposer)
@@ -127,16 +133,41 @@ def propose(
             found.append([])
             continue
         detections = proposer(image)
-        boxes, scores = detections.boxes, detections.scores
-        padded = _padded(boxes, margin, least, width, height)
-        usable = np.flatnonzero(
-            (scores >= min_score)
-            & ((boxes[:, 2:] - boxes[:, :2]).min(1) >= min_side)
-            & ((padded[:, 2:] - padded[:, :2]).prod(1) <= max_area * width * height)
-        )
-        best = usable[non_maximum_suppression(padded[usable], scores[usable], nms)][:limit]
-        found.append([_region(detections, i, _as_box(padded[i]), masks) for i in best])
+        padded = _padded(detections.boxes, margin, least, width, height)
+        usable = _usable(detections, padded, min_score, min_side, max_area * width * height)
+        best = usable[non_maximum_suppression(padded[usable], detections.scores[usable], nms)]
+        kept = _varied(best, detections.labels, alike)[:limit]
+        found.append([_region(detections, i, _as_box(padded[i]), masks) for i in kept])
     return found
+
+
+def _usable(
+    detections: Detections,
+    padded: npt.NDArray[np.float64],
+    min_score: float,
+    min_side: float,
+    max_area: float,
+) -> npt.NDArray[np.intp]:
+    """Places of the detections that are sure enough, not too small and, padded, not too large."""
+    import numpy as np
+
+    boxes = detections.boxes
+    return np.flatnonzero(
+        (detections.scores >= min_score)
+        & ((boxes[:, 2:] - boxes[:, :2]).min(1) >= min_side)
+        & ((padded[:, 2:] - padded[:, :2]).prod(1) <= max_area)
+    )
+
+
+def _varied(places: Iterable[int], labels: Sequence[str | None], most: int) -> list[int]:
+    """The first ``most`` places of each name, and all those without a name."""
+    seen: Counter[str | None] = Counter()
+    kept = []
+    for i in places:
+        seen[labels[i]] += 1
+        if labels[i] is None or seen[labels[i]] <= most:
+            kept.append(i)
+    return kept
 
 
 def _region(detections: Detections, i: int, box: Box, masks: bool) -> Region:
@@ -151,14 +182,14 @@ def tiles(width: int, height: int, limit: int | None = None) -> list[Box]:
     """Tiles of an image of this size, coarse to fine, row by row.
 
     2, 3 and, in larger images, 4 and 5 tiles along the short side, as many along the long side as
-    make them nearly square; neighbours share a third of their width. Elongated images get halves,
-    thirds, ... of their length first. Levels whose tiles would be too small are left out, and those
-    with which there would be more than ``limit`` tiles.
+    leave them no higher than wide, or no wider than high; neighbours share a third of their width.
+    Elongated images get halves, thirds, ... of their length first. Levels whose tiles would be too
+    small are left out, and those with which there would be more than ``limit`` tiles.
     """
     short, long = sorted((width, height))
     boxes: list[Box] = []
     for rows, least in TILE_LEVELS:
-        columns = round(rows * long / short)
+        columns = rows * long // short
         side = _tile_side(short, rows)
         if columns * rows == 1 or side < least:
             continue

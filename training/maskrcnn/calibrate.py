@@ -40,7 +40,7 @@ def judge(detector: Path, pictures: list[Picture]) -> Judged:
     for picture in pictures:
         regions = propose(
             [open_picture(picture.data)], detect, limit=LIMIT, min_score=0.0, margin=0.0, least=0.0,
-            min_side=0, max_area=1.0,
+            min_side=0, max_area=1.0, alike=LIMIT,
         )[0]  # fmt: skip
         boxes = np.array(picture.boxes, np.float32).reshape(-1, 4)
         overlap = iou(np.array([r.box for r in regions]).reshape(-1, 4), boxes)

@@ -43,7 +43,10 @@ def _pasted(data: Path, detector: Path, scenes: int) -> dict[str, float]:
     sides, hits = [], []
     for _ in range(scenes):
         image, about = maker.make("cifar")
-        found = propose([Image.fromarray(image)], loaded, limit=LIMIT, margin=0.0, least=0.0)[0]
+        found = propose(
+            [Image.fromarray(image)], loaded, limit=LIMIT, min_score=0.05, margin=0.0, least=0.0,
+            max_area=0.9, alike=LIMIT,
+        )[0]  # fmt: skip
         boxes = np.array([r.box for r in found], np.float32).reshape(-1, 4)
         sides.append(about.boxes[:, 2] - about.boxes[:, 0])
         hits.append(iou(about.boxes, boxes).max(1, initial=0.0) >= 0.5)

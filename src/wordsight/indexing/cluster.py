@@ -82,7 +82,7 @@ class _Worker:
         for url, options in task.storage.items():
             storage.configure(options, url)
         self.model = _model_of(task, ray.get)
-        proposer = None if task.crops == "none" else load_proposer(task.crops)
+        proposer = None if task.crops == "none" else load_proposer(task.crops, masks=False)
         self.report = IndexReport(crops=CropReport(proposer.name) if proposer else None)
         known: dict[str, Entry] = ray.get(task.known)
         self.decoder = Decoder(self.model, proposer, known, self.report, recheck=task.recheck)

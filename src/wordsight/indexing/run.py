@@ -139,7 +139,7 @@ def _proposer(wanted: str) -> tuple[str, Detector | Tiles | None]:
     """The name by which the library remembers how regions are proposed, and what does it."""
     from wordsight.regions import Tiles, load_proposer
 
-    proposer = None if wanted == "none" else load_proposer(wanted)
+    proposer = None if wanted == "none" else load_proposer(wanted, masks=False)
     if proposer and not isinstance(proposer, Tiles) and proposer.path == expanded(wanted):
         wanted = str(proposer.path.resolve())  # in full: the next run may begin elsewhere
     return wanted, proposer

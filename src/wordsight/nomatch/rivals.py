@@ -9,7 +9,6 @@ what they do to the decision.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,23 +63,26 @@ class Kinds:
         images: npt.NDArray[np.float32],
         *,
         lookalikes: bool = False,
-    ) -> npt.NDArray[np.floating[Any]]:
+    ) -> npt.NDArray[np.float64]:
         """The odds that images show a query rather than its rivals: their logarithms [Q, n].
 
         Of the softmax over the query and its rivals (the model's own scale is MCM's inverse
         temperature); ``queries`` [Q, D], ``images`` [Q, n, D] are vectors of unit length. With
         ``lookalikes`` the twenty kinds that an image looks most like are rivals too.
         """
-        mine = np.einsum("qd,qnd->qn", queries, images)
-        cosines = images @ self.vectors.T
-        rivals = self.rivals(queries)[:, None]
-        if lookalikes:
-            barred = self._barred(queries @ self.vectors.T)[:, None]
-            rivals = rivals | self._nearest(cosines, barred)
-        theirs = self.scale * (cosines - mine[..., None])
-        theirs[~np.broadcast_to(rivals, theirs.shape)] = -np.inf
-        most = theirs.max(axis=-1, keepdims=True)
-        return np.asarray(-np.log(np.exp(theirs - most).sum(axis=-1)) - most[..., 0])
+        rivals, barred = self.rivals(queries), self._barred(queries @ self.vectors.T)
+        odds = np.empty(images.shape[:2])
+        for i, (query, seen) in enumerate(zip(queries, images, strict=True)):
+            if lookalikes:
+                cosines = seen @ self.vectors.T
+                among = rivals[i] | self._nearest(cosines, barred[i])
+                theirs = np.where(among, cosines, -np.inf)
+            else:
+                theirs = seen @ self.vectors[rivals[i]].T
+            theirs = self.scale * (theirs - (seen @ query)[:, None])
+            most = theirs.max(axis=-1, initial=-np.inf)
+            odds[i] = -np.log(np.exp(theirs - most[:, None]).sum(axis=-1)) - most
+        return odds
 
     def most_like(self, query: npt.NDArray[np.float32], images: npt.NDArray[np.float32]) -> int:
         """The place of the rival of a query [D] that images [n, D] look most like."""

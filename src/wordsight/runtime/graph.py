@@ -15,7 +15,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -83,6 +83,7 @@ def open_graph(
     cold: bool = False,
     any_batch: bool = False,
     any_length: bool = False,
+    without: Collection[str] = (),
 ) -> Graph:
     """Open an ONNX graph.
 
@@ -98,6 +99,7 @@ def open_graph(
             exported for (:mod:`wordsight.runtime.batching`).
         any_length: leave the second dimension of the inputs open too. Nothing is tried: the graph
             may be unable to run on another length, or not open.
+        without: outputs that nobody wants; what they alone need is not computed.
 
     Raises:
         ModelError: the file is missing or not a graph, the runtime is not installed, or the
@@ -113,7 +115,7 @@ def open_graph(
         batch = fixed_size(path) if any_batch else None
         axes = 2 if any_length and fixed_size(path, 1) is not None else 0
         if batch is None:
-            return _open(path, name, precision, cold=cold, free_axes=axes)
+            return _open(path, name, precision, cold=cold, free_axes=axes, without=without)
         return _open_any_batch(path, name, precision, batch, cold=cold, free_axes=max(axes, 1))
     except ModelError:
         raise
@@ -138,14 +140,17 @@ def _open(
     cold: bool = False,
     free_axes: int = 0,
     at_once: int = 1,
+    without: Collection[str] = (),
 ) -> Graph:
     if name == "openvino":
         from wordsight.runtime.openvino import OpenVinoGraph
 
-        return OpenVinoGraph(path, precision, free_axes=free_axes, at_once=at_once)
+        return OpenVinoGraph(path, precision, free_axes=free_axes, at_once=at_once, without=without)
     from wordsight.runtime.onnxruntime import OnnxRuntimeGraph
 
-    return OnnxRuntimeGraph(path, precision, cold=cold, free_axes=free_axes, at_once=at_once)
+    return OnnxRuntimeGraph(
+        path, precision, cold=cold, free_axes=free_axes, at_once=at_once, without=without
+    )
 
 
 def _open_any_batch(

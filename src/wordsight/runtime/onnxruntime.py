@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,7 @@ class OnnxRuntimeGraph:
         cold: bool = False,
         free_axes: int = 0,
         at_once: int = 1,
+        without: Collection[str] = (),
     ) -> None:
         onnxruntime = import_onnxruntime()
         if precision == "bf16":
@@ -70,11 +71,15 @@ class OnnxRuntimeGraph:
         self._run_options = onnxruntime.RunOptions()
         self._run_options.log_severity_level = 4  # what fails is raised, too
         self.inputs = {t.name: _onnx_tensor(t) for t in self._session.get_inputs()}
-        self.outputs = {t.name: _onnx_tensor(t) for t in self._session.get_outputs()}
+        self._run_options.only_execute_path_to_fetches = bool(without)
+        outputs = {t.name: _onnx_tensor(t) for t in self._session.get_outputs()}
+        self.outputs = {name: outputs[name] for name in outputs if name not in without}
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run the graph: arrays by input name -> new arrays by output name."""
-        arrays = self._session.run(None, converted(feeds, self.inputs), self._run_options)
+        arrays = self._session.run(
+            list(self.outputs), converted(feeds, self.inputs), self._run_options
+        )
         return dict(zip(self.outputs, arrays, strict=True))
 
 

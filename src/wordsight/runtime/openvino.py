@@ -26,7 +26,15 @@ class OpenVinoGraph:
 
     runtime = "openvino"
 
-    def __init__(self, path: Path, precision: str, *, free_axes: int = 0, at_once: int = 1) -> None:
+    def __init__(
+        self,
+        path: Path,
+        precision: str,
+        *,
+        free_axes: int = 0,
+        at_once: int = 1,
+        without: Collection[str] = (),
+    ) -> None:
         spared = spare_broken_amx()
         import openvino
 
@@ -53,7 +61,7 @@ class OpenVinoGraph:
         cache = writable_cache(f"openvino/{fingerprint(path)}")
         if cache:
             _opened.append(cache.resolve())
-        compiled = _compile(core, path, options, cache, free_axes=free_axes)
+        compiled = _compile(core, path, options, cache, free_axes=free_axes, without=without)
         self.path = path
         self.precision = precision
         self.inputs = {_port_name(p): _openvino_tensor(p) for p in compiled.inputs}
@@ -104,14 +112,23 @@ _opened: list[Path] = []
 
 
 def _compile(
-    core: Any, path: Path, options: dict[str, Any], cache: Path | None, *, free_axes: int
+    core: Any,
+    path: Path,
+    options: dict[str, Any],
+    cache: Path | None,
+    *,
+    free_axes: int,
+    without: Collection[str],
 ) -> Any:
     """Open the compiled graph that the cache holds, else compile it (and keep it there)."""
 
     def compile_with(options: dict[str, Any]) -> Any:
-        if not free_axes:
+        if not free_axes and not without:
             return core.compile_model(str(path), "CPU", options)
         model = core.read_model(str(path))
+        for port in model.outputs:
+            if _port_name(port, without) in without:
+                model.remove_result(port.node)
         shapes = {port: port.get_partial_shape() for port in model.inputs}
         any_size = [-1] * free_axes
         model.reshape({port: any_size + list(shape)[free_axes:] for port, shape in shapes.items()})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wordsight.search.alike import Likeness, own_images
 from wordsight.search.query import Encoded
-from wordsight.search.ranking import RankBy, Scores, ranked_by
+from wordsight.search.ranking import RankBy, Scores, ranked_by, top
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from wordsight.models.clip import ClipModel
     from wordsight.nomatch import Decision, Null
     from wordsight.nomatch.rivals import Kinds
-    from wordsight.search.relevance import Count
+    from wordsight.search.relevance import Count, Groups
+
+    Odds = Callable[[NDArray[np.intp]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,9 @@ def unrelated(
     return float(middle.mean()), float((above - middle).mean())
 
 
+_JUDGED = 256
+
+
 def relevance_of(
     store: Store,
     snapshot: Snapshot,
@@ -46,34 +51,78 @@ def relevance_of(
     prior: tuple[float, float] | None,
     chosen: NDArray[np.bool_] | None,
     decision: Decision | Likeness | None,
+    rivals: Odds | None,
 ) -> Relevance:
     """Where the hits of a query end that ranks the images by ``value`` [N]."""
     import numpy as np
 
-    from wordsight.search.relevance import Groups
+    from wordsight.search.relevance import Groups, count
 
     among = np.ones(len(value), bool) if chosen is None else chosen
-    probability = np.zeros(len(value))
+    relevant, probability = np.zeros(len(value), bool), np.zeros(len(value))
     if not among.any():
-        return Relevance(np.zeros(len(value), bool), probability, None)
+        return Relevance(relevant, probability, None)
     weights = None
     if snapshot.sampled:  # those of the random part stand for all that are not near
         others = len(store) - (len(value) - snapshot.sampled)
         each = max(1.0, others / snapshot.sampled)
-        weights = np.where(np.arange(len(value)) < snapshot.sampled, each, 1.0)[among]
-    groups = Groups.fit(value[among], prior, weights)
-    probability[among] = groups.probability(value[among])
-    count = groups.count(value[among], weights)
-    relevant = probability >= 0.5
+        weights = np.where(np.arange(len(value)) < snapshot.sampled, each, 1.0)
+    groups = Groups.fit(value[among], prior, None if weights is None else weights[among])
+    ranked, probable = _judged(groups, value, int(among.sum()), rivals)
+    probability[ranked] = probable
+    cut, counted = count(probable, None if weights is None else weights[ranked])
+    relevant[ranked[:cut]] = True
     if decision is not None and decision.verdict == "none":
         relevant[:] = False
-        count = replace(count, estimate=0, low=0)
-    elif not relevant.any():  # what is there is there at least once
-        relevant[np.argmax(np.where(among, value, -np.inf))] = True
-        count = replace(count, estimate=1, high=max(1, count.high))
+        counted = replace(counted, estimate=0, low=0)
     if decision is not None and not isinstance(decision, Likeness):
         probability *= decision.certainty
-    return Relevance(relevant, probability, count if weights is None or chosen is None else None)
+    return Relevance(relevant, probability, counted if weights is None or chosen is None else None)
+
+
+def _judged(
+    groups: Groups, value: NDArray[np.float32], found: int, rivals: Odds | None
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The first images of a ranking by ``value`` [N], as far down as any are likely to be relevant.
+
+    Of the ``found`` images that count, their places [n] and how probable they are [n]. The ranking
+    is followed until its second half adds less than a hundredth. From rank 256 on, 256 images of
+    each doubling are held against the rivals; the odds of those between lie between.
+    """
+    import numpy as np
+
+    n = _JUDGED
+    while True:
+        n = min(n, found)
+        places, odds = top(value, n), None
+        if rivals is not None:
+            some = np.arange(min(n, _JUDGED))
+            if n > _JUDGED:
+                far = np.geomspace(_JUDGED, n - 1, _JUDGED * (n // _JUDGED).bit_length())
+                some = np.union1d(some, far.astype(np.intp))
+            odds = np.interp(np.arange(n), some, rivals(places[some]))
+        probable = groups.probability(value[places], odds)
+        if n == found or probable[n // 2 :].sum() < 0.01 * probable.sum():
+            return places, probable
+        n *= 2
+
+
+def odds_against_rivals(store: Store, scores: Scores, i: int, query: Encoded) -> Odds | None:
+    """What gives images, by their places [n], query ``i``'s log odds against its rivals [n].
+
+    None for queries that are not one phrase.
+    """
+    kinds = store.kinds
+    if kinds is None or len(query.query.terms) != 1 or not query.texts:
+        return None
+
+    def odds(places: NDArray[np.intp]) -> NDArray[np.float64]:
+        snapshot = scores.snapshot
+        views = snapshot.winners(places, scores.views[i], scores.crops)
+        against = kinds.log_odds(query.vector[None], snapshot.vectors_of(views)[None])
+        return against.reshape(-1)
+
+    return odds
 
 
 def reaching(

@@ -1,18 +1,27 @@
 """Where the hits end: which images of a ranking are what was asked for, and about how many.
 
-Over a library the values that a query ranks by fall into two groups: many images that do not show
-it, and perhaps some that do. That is the two-groups model of large-scale testing, with the null
-taken from the data themselves (Efron, JASA 2004; 2007): two normal laws of one width, fitted by
-expectation and maximisation. An image's posterior of the upper group is one less the local false
-discovery rate; a hit is relevant where that is at least one half. One width for both makes it rise
-with the rank, so that the relevant hits are the first ones.
+Two things speak for an image. Over a library the values that a query ranks by fall into two groups:
+many images that do not show it, and perhaps some that do. That is the two-groups model of
+large-scale testing, with the null taken from the data themselves (Efron, JASA 2004; 2007): two
+normal laws of one width, fitted by expectation and maximisation. One width for both makes the
+posterior of the upper group rise with the rank. In a small library a few images say little of the
+null. So what unrelated phrases get there (see :mod:`wordsight.nomatch`) counts as that of twenty
+more images.
 
-In a small library a few images say little of the null. So what unrelated phrases get there (see
-:mod:`wordsight.nomatch`) counts as that of twenty more images.
+The upper group may be a sibling's: where there are dogs and no cats, "a cat" finds dogs. So the
+odds of an image against the query's rivals (:mod:`wordsight.nomatch.rivals`) count too. An image's
+log odds are the sum of both, as of independent evidence. They are not quite: the images of one
+library resemble each other, and both rest on one cosine. So beside the rivals, the groups' log odds
+count for 0.4.
 
-Images of one library resemble each other, and so are less evidence than as many independent ones:
-the posterior's log odds count for 0.4, which makes it calibrated on photographs. Figures:
-``benchmarks/photographs.py``.
+The relevant hits are the first ones, as many as make the expected F1 the highest: with
+probabilities p in the order of the ranking, the k that maximises
+
+    2 (p_1 + ... + p_k) / (k + p_1 + ... + p_N)
+
+(Lewis, SIGIR 1995; Nan et al., ICML 2012). The last one's probability is then about half of that
+F1. It is one half only where all is certain; where little is, it is worth showing more.
+Figures: ``benchmarks/photographs.py``.
 """
 
 from __future__ import annotations
@@ -31,15 +40,16 @@ _BINS = 1024
 _PRIOR_X = np.array([-1.645, -1.036, -0.674, -0.385, -0.126, 0.126, 0.385, 0.674, 1.036, 1.645])
 _PRIOR_N = np.full(10, 2.0)
 _APART = 2.0  # the groups' means lie at least so many deviations apart
-_CAUTION = 0.4
-_SURE = 0.9
+_BESIDE_RIVALS = 0.4
+_SURE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """About how many images are relevant: those more probable than not.
+    """About how many images are relevant: as many as make the expected F1 the highest.
 
-    ``low`` counts those that are at least 90 % probable, ``high`` those at least 10 %.
+    ``low`` counts those that are at least 95 % probable, ``high`` those at least 5 %; both as far
+    as they leave the estimate between them.
     """
 
     estimate: int
@@ -126,18 +136,30 @@ class Groups:
         )
         return odds
 
-    def probability(self, values: Values) -> npt.NDArray[np.float64]:
-        """How probable it is that images of these values are relevant, [...] -> [...]."""
-        return _expit(_CAUTION * self.log_odds(values))
+    def probability(self, values: Values, rivals: Values | None = None) -> npt.NDArray[np.float64]:
+        """How probable it is that images of these values are relevant, [...] -> [...].
 
-    def count(self, values: Values, weights: Values | None = None) -> Count:
-        """About how many of the images [N] are relevant."""
-        probable = self.probability(values)
-        n = np.ones(len(probable)) if weights is None else weights
-        estimate, low, high = (
-            round(float(n[probable >= least].sum())) for least in (0.5, _SURE, 1 - _SURE)
-        )
-        return Count(estimate, low, high)
+        ``rivals`` [...] are their log odds against the rivals, where there are any.
+        """
+        odds = self.log_odds(values)
+        return _expit(odds if rivals is None else _BESIDE_RIVALS * odds + rivals)
+
+
+def count(probable: npt.NDArray[np.float64], weights: Values | None = None) -> tuple[int, Count]:
+    """How many of the first images of a ranking are relevant, and how many these stand for.
+
+    From their probabilities [N], best first. ``weights`` [N] say how many images each stands for;
+    None: one.
+    """
+    n = np.ones(len(probable)) if weights is None else np.asarray(weights, np.float64)
+    right = n * probable
+    expected = 2 * np.cumsum(right) / (np.cumsum(n) + right.sum())
+    cut = int(np.argmax(expected)) + 1
+    estimate, low, high = (
+        round(float(some.sum()))
+        for some in (n[:cut], n[probable >= _SURE], n[probable >= 1 - _SURE])
+    )
+    return cut, Count(estimate, min(low, estimate), max(high, estimate))
 
 
 def _expit(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

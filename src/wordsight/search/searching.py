@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 from wordsight.bank import bank_phrases
 from wordsight.errors import QueryError
 from wordsight.search.alike import Likeness
-from wordsight.search.decision import Relevance, decide, reaching, relevance_of, unrelated
+from wordsight.search.decision import (
+    Relevance,
+    decide,
+    odds_against_rivals,
+    reaching,
+    relevance_of,
+    unrelated,
+)
 from wordsight.search.query import Encoded, Query, as_query, combines, encode, pictures_of
 from wordsight.search.ranking import (
     RankBy,
@@ -238,7 +245,8 @@ def _ranking(
         shown = shown[~np.isin(snapshot.ids[shown], own)]
     shown = shown[asked.skip : asked.k]
     prior = unrelated(kind, mean, sd) if query.in_words and len(mean) else None
-    relevance = relevance_of(store, snapshot, value, prior, chosen, decision)
+    rivals = odds_against_rivals(store, scores, i, query)
+    relevance = relevance_of(store, snapshot, value, prior, chosen, decision, rivals)
     if asked.min_score is not None:
         relevance = reaching(store, fused, asked.min_score, relevance.probability)
     places = winning_rows(snapshot, shown, scores.views[i], asked.crops)
