@@ -1,25 +1,28 @@
 """Indexing on a Ray cluster beside a plain run, what is lost when processes are killed, and fleets.
 
     python -m benchmarks.cluster [--only speed driver kills fleet] [--images 2000] [--rounds 3]
-        [--kills 10] [--driver-kills 3] [--data DATA] [--views 4000000] [--slices 4] [--keep DIR]
+        [--shards 10000] [--each 100] [--kills 10] [--driver-kills 3]
+        [--data DATA] [--views 4000000] [--slices 4] [--keep DIR]
 
 Needs ``pip install 'wordsight[ray]'``.
 
 *speed*: indexes CIFAR-10 images with the starter model, on a cluster of this machine's cores: one
 worker beside a plain run with one thread, two workers beside one with two, in turn. Images a second
 are counted from the first that was done, so starting is left out. *driver*: what one driver can
-take in, when answers come at once. *kills*: as many random kills of workers and of the driver as
-asked, with the rows that are lost or twice. *fleet*: a large library of synthetic views
-(``benchmarks/synthetic.py``; DATA is the folder of the data packs) searched by one process and by a
-fleet on this machine, in turn: 200 queries, how many get the same hits and decision, and
+take in from workers that sleep in the place of encoding: it hands out the images of ``--shards``
+shards and commits the fragments that come back, on a real cluster; the rate of the whole run counts
+listing, merging fragments and preparing searches too. *kills*: as many random kills of workers and
+of the driver as asked, with the rows that are lost or twice. *fleet*: a large library of synthetic
+views (``benchmarks/synthetic.py``; DATA is the folder of the data packs) searched by one process
+and by a fleet on this machine, in turn: 200 queries, how many get the same hits and decision, and
 milliseconds of both and of the difference; and the processor time of both, which says more where
 other programs run beside. The library is made in ``--keep``, or found there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import pickle
 import random
 import signal
 import statistics
@@ -28,7 +31,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +41,16 @@ import numpy as np
 
 import wordsight
 from benchmarks.common import finish, parser
-from wordsight.indexing.cluster import CHUNK
-from wordsight.indexing.decoding import Decoded, Decoder
-from wordsight.indexing.report import Failure
+from wordsight.indexing import WRITE_EVERY
+from wordsight.indexing.cluster import Cluster, _Answer
+from wordsight.indexing.decoding import Decoded
+from wordsight.indexing.records import Written, record_of
+from wordsight.library.fragments import Fragment, FragmentWriter
 from wordsight.sources import Item
+from wordsight.sources.base import item_id
+from wordsight.sources.tar import read_member
+
+_MARK = f"WORDSIGHT_BENCHMARK={os.getpid()}"  # what this process starts inherits it
 
 RUN = """
 import sys, time, wordsight
@@ -77,46 +88,93 @@ def speed(folder: Path, count: int, *, threads: int, workers: int) -> float:
     return float(done.stdout.split()[-1])
 
 
-class Instant:
-    """A cluster whose answers are there at once, as they come over the network."""
+class Sleeper:
+    """A worker that sleeps where others decode and encode; then it gives a fragment of its rows.
 
-    def embedded(
-        self, decoder: Decoder, crops: str, todo: Sequence[Item]
-    ) -> Iterator[Decoded | Failure]:
-        """Each item with a random vector."""
-        del crops
-        vectors = np.random.default_rng(0).normal(size=(CHUNK, decoder.model.dim))
-        vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-        for start in range(0, len(todo), CHUNK):
-            items = todo[start : start + CHUNK]
-            answer = [
-                Decoded(item, item.id * 2, 32, 32, vectors=[vector], regions=[])
-                for item, vector in zip(items, vectors, strict=False)
+    It writes one, and hands out links to that under other names: the driver has the same to do.
+    """
+
+    def __init__(self, task: Any) -> None:
+        import ray
+
+        self.writer: FragmentWriter = ray.get(task.writer)
+        self.made: dict[int, tuple[Fragment, Path]] = {}
+        self.vectors = np.random.default_rng(0).normal(size=(WRITE_EVERY, self.writer.dim))
+        self.vectors /= np.linalg.norm(self.vectors, axis=1, keepdims=True)
+
+    def embed(self, chunk: Sequence[Item]) -> _Answer:
+        """Answer for a chunk."""
+        time.sleep(0.01)
+        if len(chunk) not in self.made:
+            decoded = [Decoded(item, item.id * 2, 32, 32, regions=[]) for item in chunk]
+            records = [
+                record_of(one, one.item, None, [vector], "none")
+                for one, vector in zip(decoded, self.vectors, strict=False)
             ]
-            yield from pickle.loads(pickle.dumps(answer))
+            first = self.writer.write(records)
+            template = self.writer.place / os.urandom(8).hex()
+            template.hardlink_to(self.writer.place / first.name)
+            self.made[len(chunk)] = first, template
+        first, template = self.made[len(chunk)]
+        name = f"{os.urandom(24).hex()}.lance"
+        (self.writer.place / "data" / name).hardlink_to(template)
+        known = first.metadata.replace(Path(first.name).name, name)
+        return _Answer(Written(replace(first, metadata=known), len(chunk), [0] * len(chunk)))
 
 
-def driver_rate(folder: Path, count: int) -> float:
-    """Images a second that one driver takes in and writes."""
-    from wordsight.sources.base import item_id
+class Shard:
+    """A source that lists so many images of a shard."""
 
-    class Listed:
-        name = root = "made"
-        problems: tuple[tuple[str, str], ...] = ()
+    problems: tuple[tuple[str, str], ...] = ()
 
-        def items(self) -> list[Item]:
-            paths = [f"made::{n}.png" for n in range(count)]
-            return [Item(item_id(path), path, 1, 1, None, "made", len) for path in paths]  # type: ignore[arg-type]
+    def __init__(self, number: int, images: int) -> None:
+        self.name = f"/shards/{number:05}.tar"
+        self.root = f"{self.name}::"
+        self.images = images
 
+    def items(self) -> list[Item]:
+        """As :class:`wordsight.sources.tar.TarSource` lists them."""
+        paths = [f"{self.root}{n:05}.jpg" for n in range(self.images)]
+        return [
+            Item(
+                item_id(path),
+                path,
+                20_000,
+                1,
+                None,
+                self.root,
+                partial(read_member, self.name, n * 20_480),
+            )
+            for n, path in enumerate(paths)
+        ]
+
+
+def driver_rate(folder: Path, shards: int, images: int, workers: int = 8) -> dict[str, float]:
+    """Images a second that one driver takes in and commits, and over the whole run."""
+    import ray
+
+    ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
     library = wordsight.create(folder / "driver", "starter")
-    times: list[tuple[int, float]] = []
-    library.index_sources(
-        [Listed()],  # type: ignore[list-item]
-        cluster=Instant(),  # type: ignore[arg-type]
-        progress=lambda done, _: times.append((done, time.perf_counter())),
+    times: list[tuple[int, float, float]] = []
+    began = time.perf_counter(), time.process_time()
+    report = library.index_sources(
+        [Shard(number, images) for number in range(shards)],  # type: ignore[misc]
+        cluster=Cluster(worker=Sleeper),
+        progress=lambda done, _: times.append((done, time.perf_counter(), time.process_time())),
     )
-    assert len(library) == count
-    return (times[-1][0] - times[0][0]) / (times[-1][1] - times[0][1])
+    ended = time.perf_counter(), time.process_time()
+    ray.shutdown()
+    assert report.indexed == report.images == shards * images
+    first, last = times[0], times[-1]
+    taken = last[0] - first[0]
+    return {
+        "images": shards * images,
+        "shards": shards,
+        "per_second": taken / (last[1] - first[1]),
+        "per_processor_second": taken / (last[2] - first[2]),
+        "whole_run_per_second": shards * images / (ended[0] - began[0]),
+        "whole_run_per_processor_second": shards * images / (ended[1] - began[1]),
+    }
 
 
 def kill(folder: Path, count: int, kills: int, drivers: int) -> dict[str, int]:
@@ -163,7 +221,7 @@ def fleet(place: Path, data: Path, views: int, slices: int, queries: int = 200) 
     words = synthetic.Words(data)
     alone, together = (Library(Store.open(place), words) for _ in range(2))  # type: ignore[arg-type]
     together.shard(slices)
-    replicas = pids(f"ray::ServeReplica:wordsight-{together.store.record['id']}")
+    replicas = pids("ray::Holder")
     for prompt in words.prompts[-3:]:
         one, many = (library.search(prompt, anyway=True) for library in (alone, together))
     hits = decisions = 0
@@ -199,9 +257,14 @@ def fleet(place: Path, data: Path, views: int, slices: int, queries: int = 200) 
 
 
 def pids(pattern: str) -> list[int]:
-    """Processes whose command line fits a pattern."""
+    """Processes of this benchmark's own clusters whose command line fits a pattern."""
     found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, check=False)
-    return [int(pid) for pid in found.stdout.split()]
+    own = []
+    for pid in map(int, found.stdout.split()):
+        with contextlib.suppress(OSError):
+            if _MARK.encode() in Path(f"/proc/{pid}/environ").read_bytes():
+                own.append(pid)
+    return own
 
 
 def processor_seconds(others: Sequence[int]) -> float:
@@ -219,6 +282,8 @@ def main() -> None:
     parts = ("speed", "driver", "kills", "fleet")
     arguments.add_argument("--only", choices=parts, nargs="+", default=parts)
     arguments.add_argument("--images", type=int, default=2000)
+    arguments.add_argument("--shards", type=int, default=10_000)
+    arguments.add_argument("--each", type=int, default=100, help="images in each of them")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--kills", type=int, default=10)
     arguments.add_argument("--driver-kills", type=int, default=3)
@@ -226,6 +291,7 @@ def main() -> None:
     arguments.add_argument("--slices", type=int, default=4)
     arguments.add_argument("--keep", type=Path, help="where the fleet's library is, or stays")
     options = arguments.parse_args()
+    os.environ[_MARK.partition("=")[0]] = _MARK.partition("=")[2]
     figures: dict[str, Any] = {"images": options.images}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -240,8 +306,15 @@ def main() -> None:
                 median = figures[f"workers_{n}"]
                 print(f"{n} worker(s) against {n} thread(s): {median:.2f} ({each})", flush=True)
         if "driver" in options.only:
-            rate = figures["driver_images_per_second"] = driver_rate(folder, 100_000)
-            print(f"one driver takes in {rate:,.0f} images/s", flush=True)
+            driver = figures["driver"] = driver_rate(folder, options.shards, options.each)
+            print(
+                "{images:,} images in {shards:,} shards: the driver takes in {per_second:,.0f} "
+                "images/s ({per_processor_second:,.0f} a second of its processor time); the whole "
+                "run {whole_run_per_second:,.0f} ({whole_run_per_processor_second:,.0f})".format(
+                    **driver
+                ),
+                flush=True,
+            )
         if "kills" in options.only:
             figures |= kill(folder, options.images, options.kills, options.driver_kills)
             print(

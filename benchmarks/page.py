@@ -1,14 +1,17 @@
-"""From the Enter key to the first picture: the page in Chromium over a large library.
+"""From the Enter key to the first image: the page in Chromium over a large library.
 
     python -m benchmarks.page [--images 100000] [--searches 20] [--megapixels 0.2 12]
+        [--scroll 10000]
 
 Each image lies at random around the text vector of an everyday word, so that these words, the
-prompts, have matches; each is encoded and scored anew, and its pictures have not been drawn before.
+prompts, have matches; each is encoded and scored anew, and its images have not been drawn before.
 The files are the package's photographs, enlarged to each of ``--megapixels``. The server is a
 process of its own. The clock is the browser's: *answer* is when the hits are laid out, *first* when
-one picture is decoded, *screen* when all that are on the screen are. The first two searches are not
-counted. Processor time is the server's, from the key until the page is at rest. Needs Chromium and
-Playwright, as the tests of the page do.
+one image is decoded, *screen* when all that are on the screen are. The first two searches are not
+counted. Processor time is the server's, from the key until the page is at rest. *Weight* is what is
+sent for the page itself, without images and answers. Then the wheel moves a screen every tenth of a
+second through ``--scroll`` hits: *long tasks* are those that hold the browser up for 50 ms or more.
+Needs Chromium and Playwright, as the tests of the page do.
 """
 
 from __future__ import annotations
@@ -52,6 +55,21 @@ _WATCH = """words => new Promise((done) => {
 })"""
 
 
+_WEIGHT = """() => [performance.getEntriesByType("navigation")[0],
+  ...performance.getEntriesByType("resource").filter(({name}) => name.includes("/static/"))]
+  .reduce((sum, {transferSize}) => sum + transferSize, 0)"""
+
+_LONG_TASKS = """() => {
+  window.tasks = [];
+  new PerformanceObserver((list) => tasks.push(...list.getEntries().map((task) => task.duration)))
+    .observe({type: "longtask"});
+}"""
+
+_LAST = (
+    "() => Math.max(...[...document.querySelectorAll('#hits .hit')].map((n) => +n.dataset.place))"
+)
+
+
 def photographs(folder: Path, megapixels: float) -> list[tuple[Path, tuple[int, int]]]:
     """The package's photographs at so many megapixels, with their sizes."""
     found = []
@@ -92,8 +110,28 @@ def at_rest(page: Page) -> None:
     page.wait_for_function("() => [...document.images].every((image) => image.complete)")
 
 
-def searched(url: str, pid: int, number: int) -> list[dict[str, float]]:
-    """What the browser's clock says of so many searches, in ms, after two that are not counted."""
+def scrolled(page: Page, hits: int) -> dict[str, float]:
+    """Move the wheel through so many hits: those that passed, and the longest task in ms."""
+    page.evaluate(_LONG_TASKS)
+    page.mouse.move(640, 500)
+    last = 0
+    for _ in range(hits):  # a screen shows more than one
+        page.mouse.wheel(0, 700)
+        page.wait_for_timeout(100)
+        last = page.evaluate(_LAST)
+        if last >= hits - 1:
+            break
+    tasks: list[float] = page.evaluate("() => tasks")
+    return {"hits": last + 1, "long_tasks": len(tasks), "longest_ms": max(tasks, default=0)}
+
+
+def searched(
+    url: str, pid: int, number: int, scroll: int
+) -> tuple[list[dict[str, float]], dict[str, float]]:
+    """What the browser's clock says of so many searches, in ms, and of scrolling.
+
+    Two searches come first that are not counted.
+    """
     found = []
     with sync_playwright() as playwright:
         program = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -102,13 +140,15 @@ def searched(url: str, pid: int, number: int) -> list[dict[str, float]]:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.goto(url)
         at_rest(page)
+        weight: float = page.evaluate(_WEIGHT)
         for words in read_labels("everyday")[: UNCOUNTED + number]:
             before = processor_ms(pid)
             row: dict[str, float] = page.evaluate(_WATCH, words)
             at_rest(page)
             found.append({**row, "processor": processor_ms(pid) - before})
+        more = {"weight_kb": weight / 1000, **scrolled(page, scroll)}
         browser.close()
-    return found[UNCOUNTED:]
+    return found[UNCOUNTED:], more
 
 
 def measure(options: argparse.Namespace, place: Path, megapixels: float) -> dict[str, Any]:
@@ -118,8 +158,8 @@ def measure(options: argparse.Namespace, place: Path, megapixels: float) -> dict
         (folder := place / "photographs").mkdir(parents=True)
         make_library(library, options.images, photographs(folder, megapixels))
     with started_server(library) as (url, pid):
-        found = searched(url, pid, options.searches)
-    rows: dict[str, Any] = {"megapixels": megapixels}
+        found, more = searched(url, pid, options.searches, options.scroll)
+    rows: dict[str, Any] = {"megapixels": megapixels, **more}
     for name in found[0]:
         p50, p90 = np.percentile([row[name] for row in found], (50, 90))
         rows[name] = {"p50_ms": float(p50), "p90_ms": float(p90)}
@@ -132,6 +172,7 @@ def main() -> None:
     arguments.add_argument("--images", type=int, default=100_000)
     arguments.add_argument("--searches", type=int, default=20)
     arguments.add_argument("--megapixels", type=float, nargs="+", default=[0.2, 12])
+    arguments.add_argument("--scroll", type=int, default=10_000)
     arguments.add_argument("--keep", type=Path, help="where libraries are, or stay")
     options = arguments.parse_args()
     rows = []
@@ -145,6 +186,11 @@ def main() -> None:
                 for name in ("answer", "first", "screen", "processor")
             )
             print(f"{megapixels:g} megapixels, p50 (p90) in ms: {times}", flush=True)
+            print(
+                f"weight {row['weight_kb']:.1f} kB; {row['long_tasks']:.0f} long tasks in "
+                f"{row['hits']:,.0f} hits, the longest {row['longest_ms']:.0f} ms",
+                flush=True,
+            )
     finish(options, {"images": options.images, "rows": rows})
 
 

@@ -288,11 +288,16 @@ def _page(found: dict[str, Any]) -> tuple[str, str]:
     def each(name: str) -> str:
         return _joined([f"{row[name]['p50_ms']:.0f}" for row in found["rows"]])
 
-    sizes = _joined([f"{row['megapixels']:g}" for row in found["rows"]])
+    rows = found["rows"]
+    sizes = _joined([f"{row['megapixels']:g}" for row in rows])
+    # Browsers tell of tasks from 50 ms on.
+    longest = _joined([f"{row['longest_ms']:.0f}" if row["long_tasks"] else "< 50" for row in rows])
     return (
         f"the page over {found['images']:,} images of {sizes} megapixels: from the key press to "
-        "the hits, the first picture, the full screen; the server's processor time",
-        f"{each('answer')}, {each('first')}, {each('screen')} ms; {each('processor')} ms",
+        "the hits, the first image, the full screen; the server's processor time; the page without "
+        f"images; the longest task while {rows[-1]['hits']:,} hits scroll by",
+        f"{each('answer')}, {each('first')}, {each('screen')} ms; {each('processor')} ms; "
+        f"{rows[-1]['weight_kb']:.1f} kB; {longest} ms",
     )
 
 

@@ -6,7 +6,8 @@
 (1080p25 H.264 of traffic, the same with one still picture, HEVC, 4K) of ``--seconds`` and indexes
 each with the starter in a process of its own: times real time by the clock, by processor time over
 all processors (what an idle machine would need at least), and peak memory beside that of indexing
-photographs. *clips* holds the times of samples against the numbers burned into the frames; *truth*
+photographs (VmHWM, for getrusage's figure is at least the parent's). *clips* holds the times of
+samples against the numbers burned into the frames; *truth*
 measures still frames and moments; *watch* shows a camera 24 hours composed of ``truth`` in fast
 motion and counts alarms for 20 prompts that never occur, stated one a day. With ``--footage DIR``
 *truth* and *watch* take recordings that are composed there from ``--seed`` (see
@@ -41,7 +42,7 @@ _DAY = 86_400.0
 _RATE = 25
 
 INDEX = """
-import json, resource, sys, time
+import json, re, sys, time
 from pathlib import Path
 import wordsight
 place, folder, every = sys.argv[1:]
@@ -49,9 +50,10 @@ library = wordsight.create(place, "starter")
 library.model.encode_images([__import__("PIL.Image").Image.new("RGB", (320, 240))] * 2)
 begun, used = time.perf_counter(), time.process_time()
 report = library.index(folder, every=every if every == "keyframes" else float(every))
+status = Path("/proc/self/status").read_text()
 print(json.dumps({"images": report.images, "wall": time.perf_counter() - begun,
                   "cpu": time.process_time() - used,
-                  "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+                  "peak_mb": int(re.findall("VmHWM: *\\t *([0-9]+)", status)[0]) / 1024}))
 """
 
 

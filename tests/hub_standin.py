@@ -23,6 +23,8 @@ class StandIn:
 
     repository: str
     files: dict[str, bytes]
+    kind: str = "models"
+    """Or "datasets"."""
     url: str = ""
     commit: str = COMMIT
     older: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -84,7 +86,10 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
                 self.close_connection = True
                 return
             repository = stand_in.repository
-            known = f"/api/models/{repository}/revision/"
+            known = f"/api/{stand_in.kind}/{repository}/revision/"
+            resolved = f"/{repository}/resolve/"
+            if stand_in.kind != "models":
+                resolved = f"/{stand_in.kind}{resolved}"
             if stand_in.statuses:
                 status, headers = stand_in.statuses.pop(0)
                 self._answer(status, b"{}", headers)
@@ -95,10 +100,10 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
             elif path in (known + r for r in ("main", stand_in.commit, *stand_in.older)):
                 info = _info(stand_in, path.removeprefix(known))
                 self._answer(200, json.dumps(info).encode())
-            elif path.startswith(f"/api/models/{repository}/revision/"):
+            elif path.startswith(known):
                 self._answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-            elif path.startswith(f"/{repository}/resolve/"):
-                revision, _, name = path.removeprefix(f"/{repository}/resolve/").partition("/")
+            elif path.startswith(resolved):
+                revision, _, name = path.removeprefix(resolved).partition("/")
                 commit, files = stand_in.at(revision)
                 if name in stand_in.lost or name not in files:
                     self._answer(404, b"no such file")
@@ -129,16 +134,19 @@ def serve(stand_in: StandIn) -> Iterator[StandIn]:
         def _send_file(self, revision: str, name: str) -> None:
             commit, files = stand_in.at(revision)
             data = stand_in.instead.get(name, files[name])
-            start = 0
+            start, length = 0, len(data)
             asked = self.headers.get("Range")
             if asked and stand_in.ranges:
-                start = int(asked.removeprefix("bytes=").rstrip("-"))
+                first, _, last = asked.removeprefix("bytes=").partition("-")
+                start = int(first)
+                data = data[: int(last) + 1] if last else data
             if start >= len(data) > 0:
                 self._answer(416, b"")
                 return
-            self.send_response(206 if start else 200)
-            if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            partly = start or len(data) < length
+            self.send_response(206 if partly else 200)
+            if partly:
+                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{length}")
             self.send_header("Content-Length", str(len(data) - start))
             self.send_header("X-Repo-Commit", commit)
             self.send_header("ETag", f'"{_digest(stand_in, files[name])}"')

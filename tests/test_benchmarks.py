@@ -34,6 +34,9 @@ def figures() -> tables.Figures:
     }
     served = {"queries_per_second": 400.0, "ratio": 0.8, "p50_ms": 150.0, "p99_ms": 300.0}
     served |= {"errors": {}, "resident_mib": [500.0, 510.0]}
+    seen = {"megapixels": 12, "weight_kb": 38.25, "hits": 900}
+    seen |= {"long_tasks": 2, "longest_ms": 71.8}
+    p50s = {key: {"p50_ms": 80.0} for key in ("answer", "first", "screen", "processor")}
     found: dict[str, dict[str, Any]] = {
         "cold_start": {
             "rows": [{"what": w, "median": s, "asked": 0.9} for w, s in [*starts, *searches]]
@@ -62,6 +65,7 @@ def figures() -> tables.Figures:
         "pipeline": {"images": 500, "ratio": 0.97},
         "rclip": {"rows": [{"set": "photos of 12 MP", "images": 60, **rates}]},
         "serve": {"views": 100_000, "clients": {"1": served, "64": served}},
+        "page": {"images": 1000, "rows": [{**seen, **p50s}]},
     }
     return {
         name: {"command": f"python -m benchmarks.{name}", "machine": machine.describe(), **one}
@@ -85,6 +89,7 @@ def test_every_script_gets_its_row(figures: tables.Figures) -> None:
     )
     assert "int8 2.00 times as fast" in text
     assert "9.0 (1.5x), int8 9.0 (1.5x), rclip 9.0 images/s" in text
+    assert "while 900 hits scroll by | 80, 80, 80 ms; 80 ms; 38.2 kB; 72 ms |" in text
     assert cells[-1][:2] == ["the machine", machine.line()]
 
 

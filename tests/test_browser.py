@@ -218,7 +218,7 @@ def drop(page: Any, *files: Any) -> None:
 
 def test_the_start_shows_pictures_first(open_page: Any, shoot: Any) -> None:
     page = open_page()
-    expect(status(page)).to_contain_text("242 pictures, newest first")
+    expect(status(page)).to_contain_text("242 images, newest first")
     expect(page.locator("#suggestions button").first).to_be_visible()
     expect(page.locator("#hits .heading").first).to_be_visible()  # months
     assert page.locator("#hits").bounding_box()["y"] < 150
@@ -260,9 +260,11 @@ def test_the_small_model_is_told_of_once(open_page: Any) -> None:
     page.reload()
     page.get_by_role("link", name="A larger one finds more.").click()
     expect(page.locator("#larger")).to_contain_text("wordsight models")
+    expect(page.locator("#banner")).to_be_hidden()  # that says the same
+    page.keyboard.press("1")
     page.get_by_role("button", name="Do not show this again").click()
     page.reload()
-    expect(page.locator("#facts")).to_contain_text("starter")
+    expect(hits(page).first).to_be_visible()
     expect(page.locator("#banner")).to_be_hidden()
 
 
@@ -322,13 +324,17 @@ def test_no_match_says_what_to_try(open_page: Any, shoot: Any) -> None:
     change(page, lambda told: told["query"] == "yellow" or told.update(verdict="none"))
     find(page, "a legal contract")
     expect(status(page)).to_contain_text("No match for “a legal contract”")
-    expect(status(page)).to_contain_text("or search with a picture")
+    expect(status(page)).to_contain_text("or search with an image")
     expect(hits(page)).to_have_count(0)
     expect(page.locator("#suggestions button").first).to_be_visible()
     shoot(page, "03-no-match")
-    page.get_by_role("button", name="Show the closest pictures").click()
+    page.get_by_role("button", name="Show the closest images").click()
     expect(hits(page).first).to_be_visible()
     expect(status(page)).to_contain_text("No match")
+    # Words without a space do not make the page wider.
+    find(page, "x" * 999)
+    expect(status(page)).to_contain_text("xxx")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
     # A slip of the finger is put right.
     find(page, "yelow")
     page.get_by_role("button", name="yellow", exact=True).first.click()
@@ -368,7 +374,7 @@ def test_what_is_unsure_is_told(open_page: Any) -> None:
     page = open_page()
     change(page, lambda told: told.update(verdict="unsure", explanation="It may be a dog."))
     find(page, "red")
-    expect(status(page)).to_contain_text("Not sure that anything here is “red”.")
+    expect(status(page)).to_contain_text("Not sure that anything here is “red”")
     expect(status(page)).to_contain_text("It may be a dog. These come closest:")
     expect(hits(page).first).to_be_visible()
 
@@ -383,8 +389,8 @@ def test_the_line_where_relevant_hits_end(open_page: Any, shoot: Any) -> None:
 
     change(page, cut)
     find(page, "red")
-    expect(status(page)).to_contain_text("About 9 pictures match “red”")
-    expect(page.locator("#hits .heading")).to_contain_text("About 9 pictures match.")
+    expect(status(page)).to_contain_text("About 9 images match “red”")
+    expect(page.locator("#hits .heading")).to_contain_text("About 9 images match.")
     shown = page.locator("#hits li:not(.heading)")
     faint = shown.evaluate_all("all => all.map((item) => item.classList.contains('faint'))")
     assert faint == [False] * 9 + [True] * (len(faint) - 9)
@@ -443,10 +449,22 @@ def test_filters_are_chips(open_page: Any, shoot: Any) -> None:
     # Without words they narrow the library.
     page.locator(".brand").click()
     page.get_by_label("Folder").select_option(label="photos/green (60)")
-    expect(status(page)).to_have_text("60 pictures")
-    page.get_by_label("Date").select_option(label="Between two days …")
+    expect(status(page)).to_have_text("60 images")
+    page.get_by_label("Date").select_option(label="Between two dates …")
     page.get_by_label("Taken from").fill("2024-01-01")
-    expect(status(page)).to_have_text("20 pictures")
+    expect(status(page)).to_have_text("20 images")
+
+
+def test_filters_that_nothing_passes(open_page: Any) -> None:
+    """Also where the answer comes before the page knows the library."""
+    page = open_page()
+    held = Held(page, "**/api/v1/library")
+    page.goto(page.url + "?after=2030-01-01")
+    expect(status(page)).to_contain_text("Nothing in the library passes these filters.")
+    held.wait(1)
+    held.go(0)
+    page.get_by_role("button", name="Show all images").click()
+    expect(status(page)).to_contain_text("newest first")
 
 
 def test_late_answers_do_not_stand_for_newer_ones(open_page: Any) -> None:
@@ -468,14 +486,15 @@ def test_a_picture_is_dropped_and_has_an_address(open_page: Any) -> None:
     page = open_page()
     drop(page, a_file("blue"))
     expect(page.locator("#hits img").first).to_have_attribute("alt", "1: blue")
-    expect(page.locator("#parts li")).to_have_attribute("title", "like your picture")
+    expect(page.locator("#parts li")).to_have_attribute("title", "like your image")
+    expect(status(page)).not_to_contain_text("@")  # as queries name images
     assert re.search(r"like=[0-9a-f]{32}", page.url)
     page.reload()
     expect(page.locator("#hits img").first).to_have_attribute("alt", "1: blue")
     expect(page.locator("#parts img")).to_have_js_property("complete", True)
     find(page, "red")
     expect(page.locator("#parts li")).to_have_count(1)  # words are added
-    page.get_by_label("Remove: like your picture").click()
+    page.get_by_label("Remove: like your image").click()
     expect(page.locator("#hits img").first).to_have_attribute("alt", "1: red")
     expect(page.locator("#parts li")).to_have_count(0)
 
@@ -495,13 +514,13 @@ def test_a_picture_is_pasted(open_page: Any) -> None:
 
 def test_what_is_no_picture_is_told(open_page: Any, tmp_path: Path) -> None:
     page = open_page()
-    page.get_by_label("Search with a picture").set_input_files(
+    page.get_by_label("Search with an image").set_input_files(
         {"name": "x.png", "mimeType": "image/png", "buffer": b"no image"}
     )
     expect(status(page)).to_contain_text("not an image")
     with (tmp_path / "x.tif").open("wb") as file:
         file.truncate(22_000_000)
-    page.get_by_label("Search with a picture").set_input_files(tmp_path / "x.tif")
+    page.get_by_label("Search with an image").set_input_files(tmp_path / "x.tif")
     expect(status(page)).to_contain_text("x.tif is too large: 22.0 MB")
     # An upload that has expired.
     page.goto(page.url.split("?")[0] + f"?like={'0' * 32}")
@@ -562,6 +581,22 @@ def test_ten_thousand_pictures_are_a_few_nodes(open_page: Any) -> None:
     expect(page.locator("#hits img").first).to_have_attribute("alt", "1: 0.jpg")
 
 
+def test_a_server_that_pauses_is_asked_again(open_page: Any) -> None:
+    page = open_page()
+    asked: list[str] = []
+
+    def pause(route: Any) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=404, body="") if len(asked) == 1 else route.continue_()
+
+    page.route("**/api/v1/images?*skip=100*", pause)
+    page.reload()
+    expect(hits(page).first).to_be_visible()
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    expect(page.locator('#hits [data-place="101"]')).to_have_count(1)
+    assert len(asked) == 2
+
+
 GREY = {"status": 200, "content_type": "image/png", "body": b""}
 _grey = io.BytesIO()
 Image.new("RGB", (32, 24), (90, 90, 90)).save(_grey, "PNG")
@@ -588,7 +623,40 @@ def test_rows_are_justified_and_nothing_is_enlarged(open_page: Any, width: int) 
     assert len(whole) > 2
 
 
-# -- one picture
+def test_a_small_file_among_large_ones_keeps_its_size(open_page: Any) -> None:
+    page = open_page()
+    expect(hits(page).first).to_be_visible()
+    sizes = [(200, 150) if n % 7 == 2 else (4000, 3000) for n in range(40)]
+
+    def mixed(route: Any) -> None:
+        found = [
+            {"rank": n + 1, "id": f"{n:016x}", "path": f"/p/{n}.jpg", "label": None, "z": None,
+             "score": 0.5, "width": width, "height": height, "metadata": {},
+             "view": {"kind": "crop", "box": [0, 0, width / 2, height / 2], "label": None}}
+            for n, (width, height) in enumerate(sizes)
+        ]  # fmt: skip
+        route.fulfill(**told(200, query="q", verdict="match", notices=[], hits=found))
+
+    page.route("**/api/v1/search?*", mixed)
+    page.route("**/api/v1/thumbnails/*", lambda route: route.fulfill(**GREY))
+    find(page, "mixed")
+    expect(page.locator("#hits img").first).to_have_attribute("alt", "1: 0.jpg")
+    shown = page.locator("#hits .inner").evaluate_all(
+        """all => all.map((node) => {
+             const { width, height } = node.getBoundingClientRect();
+             const box = node.querySelector(".box").getBoundingClientRect();
+             return [node.closest(".hit").dataset.place, width, height, box.width];
+        })"""
+    )
+    heights = [height for place, _, height, _ in shown if sizes[int(place)][0] == 4000]
+    assert min(heights) > 200  # a small one does not make its row low
+    for place, width, height, box in shown:
+        assert width <= sizes[int(place)][0] + 1
+        assert height <= sizes[int(place)][1] + 1
+        assert box == pytest.approx(width / 2, abs=2)
+
+
+# -- one image
 
 
 def test_the_viewer_steps_zooms_and_tells(open_page: Any, shoot: Any) -> None:
@@ -601,7 +669,7 @@ def test_the_viewer_steps_zooms_and_tells(open_page: Any, shoot: Any) -> None:
     expect(image).to_have_attribute("alt", "2: red")
     page.keyboard.press("ArrowRight")
     expect(image).to_have_attribute("alt", "3: red")
-    dialog.get_by_role("button", name="Previous picture").click()
+    dialog.get_by_role("button", name="Previous image").click()
     page.keyboard.press("ArrowLeft")
     expect(image).to_have_attribute("alt", "1: red")
     expect(dialog.locator(".back")).to_be_hidden()
@@ -679,7 +747,7 @@ def test_a_part_is_searched_for(open_page: Any, shoot: Any) -> None:
     page.goto(page.url.split("?")[0] + "?q=white&anyway=true")
     hits(page).filter(has=page.locator(".box")).click()
     expect(page.locator("#about")).to_contain_text("kB")
-    page.get_by_role("button", name="Search in this picture").click()
+    page.get_by_role("button", name="Search in this image").click()
     frame = page.locator("#view-image").bounding_box()
     page.mouse.move(frame["x"] + 0.7 * frame["width"], frame["y"] + 0.55 * frame["height"])
     page.mouse.down()
@@ -726,8 +794,8 @@ def test_what_a_photograph_says_of_itself(open_page: Any) -> None:
     assert saved.value.suggested_filename == "00.jpg"
     page.get_by_role("button", name="Where was it taken?").click()
     expect(dialog).to_contain_text("48.20000, 11.05000")
-    page.get_by_role("button", name="Pictures from near here").click()
-    expect(status(page)).to_have_text("4 pictures")
+    page.get_by_role("button", name="Images taken near here").click()
+    expect(status(page)).to_have_text("4 images")
 
 
 # -- several pictures
@@ -735,7 +803,7 @@ def test_what_a_photograph_says_of_itself(open_page: Any) -> None:
 
 def test_several_are_selected_saved_and_shared(open_page: Any, shoot: Any) -> None:
     page = open_page("/?q=red", permissions=["clipboard-read", "clipboard-write"])
-    bar = page.get_by_role("toolbar", name="Selected pictures")
+    bar = page.get_by_role("toolbar", name="Selected images")
     hits(page).first.hover()
     page.get_by_role("button", name="Select 1: red").click()
     expect(bar).to_contain_text("1 selected")
@@ -760,7 +828,7 @@ def test_several_are_selected_saved_and_shared(open_page: Any, shoot: Any) -> No
     bar.get_by_role("button", name="Clear selection").click()
     expect(bar).to_be_hidden()
     page.goto(link)
-    expect(status(page)).to_have_text("3 pictures in this selection")
+    expect(status(page)).to_have_text("3 images in this selection")
     expect(hits(page)).to_have_count(3)
 
 
@@ -778,7 +846,7 @@ def test_with_the_keyboard_alone(open_page: Any) -> None:
     page.keyboard.type("blue")
     page.keyboard.press("Enter")
     expect(page.locator("#hits img").first).to_have_attribute("alt", "1: blue")
-    for key in ("Tab", "Tab", "Enter"):  # past the button for a picture to a link that leads there
+    for key in ("Tab", "Enter"):  # to a link that leads there
         page.keyboard.press(key)
     assert place() == "0"
     page.keyboard.press("ArrowRight")
@@ -807,9 +875,9 @@ def test_what_a_screen_reader_is_told(open_page: Any) -> None:
     tree = page.locator("body").aria_snapshot()
     for line in (
         '- combobox "Search for": red',
-        '- list "Pictures":',
+        '- list "Images":',
         """- 'button "1: red"':""",
-        '- button "Pictures" [pressed]',
+        '- button "Images" [pressed]',
         '- combobox "Camera":',
         "- status:",
     ):
@@ -934,7 +1002,7 @@ def test_pictures_are_classified(open_page: Any, shoot: Any, tmp_path: Path) -> 
     assert lines[0].startswith('"file","verdict","label 1","confidence 1"')
     assert lines[1].startswith('"sea.png","blue","blue",')
     assert lines[2].startswith('"\'=fire.png","red"')  # a spreadsheet takes it for text
-    page.get_by_text("Wording").click()
+    page.get_by_text("Prompt templates").click()
     expect(page.get_by_label("One template per line")).to_have_value("a photo of a {}.")
     page.get_by_role("button", name="Use prompt ensemble").click()
     assert len(page.get_by_label("One template per line").input_value().split("\n")) > 10
@@ -1068,7 +1136,7 @@ def test_five_tasks_by_keyboard_alone(open_page: Any) -> None:
     keyboard = Keyboard(page)
     keyboard.search("blue")
     expect(page.locator("#hits img").first).to_have_attribute("alt", "1: blue")
-    keyboard.press("Tab", "Tab", "Enter", "Enter")  # to the pictures, and the first one opens
+    keyboard.press("Tab", "Enter", "Enter")  # to the images, and the first one opens
     expect(page.get_by_role("dialog")).to_be_visible()
     with page.expect_download() as saved:
         keyboard.press("d")
@@ -1077,16 +1145,18 @@ def test_five_tasks_by_keyboard_alone(open_page: Any) -> None:
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
 
-    # Compare whole pictures with their parts.
+    # Compare the search with crops and the one without.
     keyboard = Keyboard(page)
     keyboard.search("white")
     expect(page.locator("#hits .box").first).to_be_visible()  # a part of one of them won
-    keyboard.tab_to("Parts")
-    keyboard.press("ArrowDown")
+    keyboard.press("Tab", "Enter", "c")
     expect(page).to_have_url(re.compile("crops=false"))
     expect(page.locator("#hits .box")).to_have_count(0)
-    expect(page.get_by_label("Parts")).to_be_focused()
+    expect(page.get_by_label("Crops")).to_have_value("false")
     steps["compare crops"] = keyboard.steps
+    expect(hits(page).first).to_be_focused()
+    page.keyboard.press("c")  # and back
+    expect(page.locator("#hits .box").first).to_be_visible()
 
     # Find a moment in a video.
     moment = {
@@ -1099,19 +1169,20 @@ def test_five_tasks_by_keyboard_alone(open_page: Any) -> None:
     keyboard = Keyboard(page)
     keyboard.search("red")
     expect(page.locator("#moments li")).to_have_count(1)
-    keyboard.tab_to("Play front.mp4")
+    keyboard.press("Tab", "Tab", "Enter")  # past the link to the images
+    expect(page.get_by_label("Play front.mp4")).to_be_focused()
     keyboard.press("Enter")
     expect(page.locator("#moments video")).to_be_focused()
     steps["find a moment"] = keyboard.steps
 
     # Classify ten pictures.
     page = open_page()
+    expect(hits(page).first).to_be_visible()
     keyboard = Keyboard(page)
-    keyboard.tab_to("Classify")
-    keyboard.press("Enter")
+    keyboard.press("2")
     expect(page.locator("#classify h2")).to_be_visible()
     with page.expect_file_chooser() as chosen:  # from now on; it takes a moment to be in force
-        keyboard.tab_to("Choose pictures")
+        keyboard.tab_to("Choose images")
         keyboard.press("Enter")
     chosen.value.set_files([a_file("blue", f"{n}.png") for n in range(10)])
     expect(page.locator("#verdict")).to_have_text("10 of 10 classified")
@@ -1119,21 +1190,38 @@ def test_five_tasks_by_keyboard_alone(open_page: Any) -> None:
 
     # Index a new folder.
     page = open_page()
+    expect(hits(page).first).to_be_visible()
     keyboard = Keyboard(page)
-    keyboard.tab_to("Library")
-    keyboard.press("Enter")
+    keyboard.press("3")
     expect(page.locator("#index-form")).to_be_visible()
     keyboard.tab_to("Index")
     keyboard.press("Enter")
     expect(page.locator("#job")).to_contain_text("Done")
     steps["index a folder"] = keyboard.steps
     assert steps == {
-        "find and send": 8,
-        "compare crops": 19,
-        "find a moment": 20,
-        "classify ten": 12,
-        "index a folder": 14,
+        "find and send": 7,
+        "compare crops": 6,
+        "find a moment": 7,
+        "classify ten": 3,
+        "index a folder": 5,
     }
+
+
+def test_the_keys_are_told(open_page: Any) -> None:
+    page = open_page()
+    expect(hits(page).first).to_be_visible()
+    page.keyboard.press("?")
+    keys = page.get_by_role("dialog", name="Keys")
+    expect(keys).to_contain_text("With crops, or whole images only")
+    found = axe.Axe().run(page).response["violations"]
+    assert not [(fault["id"], node["html"]) for fault in found for node in fault["nodes"]]
+    page.keyboard.press("Escape")
+    expect(keys).to_be_hidden()
+    # Keys are letters where something is typed.
+    page.keyboard.press("/")
+    page.keyboard.type("c2?")
+    expect(page.get_by_label("Search for")).to_have_value("c2?")
+    expect(page.locator("#classify")).to_be_hidden()
 
 
 def test_the_link_of_the_server_logs_in_from_another_site(
@@ -1208,10 +1296,10 @@ def test_duplicates_side_by_side(copies: Any, shoot: Any) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     page.get_by_role("button", name="Find duplicates").click()
     expect(page.locator("#duplicates-status")).to_have_text(
-        "2 groups in 8 pictures; 3 besides the best ones."
+        "2 groups in 8 images; 3 besides the best ones."
     )
     first = page.locator(".group").first
-    expect(first.locator("h3")).to_contain_text("3 pictures, likeness 0.9")
+    expect(first.locator("h3")).to_contain_text("3 images, likeness 0.9")
     kept = first.locator("li").first
     expect(kept).to_contain_text("Keep boat.jpg")
     expect(kept).to_contain_text("640 × 480")
@@ -1220,7 +1308,7 @@ def test_duplicates_side_by_side(copies: Any, shoot: Any) -> None:
     found = axe.Axe().run(page).response["violations"]
     assert not [(fault["id"], node["html"]) for fault in found for node in fault["nodes"]]
 
-    bar = page.get_by_role("toolbar", name="Selected pictures")
+    bar = page.get_by_role("toolbar", name="Selected images")
     first.get_by_role("button", name="Select the others").click()
     expect(bar).to_contain_text("2 selected")
     page.get_by_role("button", name="Select all but the best").click()

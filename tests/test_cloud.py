@@ -371,8 +371,6 @@ def test_what_is_not_to_be_had_is_one_line(
         made(url)
     library = opened(url)
     library.add(pictures("red", 1), ["red 1"])
-    with pytest.raises(LibraryError, match="is at a URL and keeps its model"):
-        library.remodel(ColourModel("other0ther0ther0"))  # type: ignore[arg-type]
     stored = Objects(url)
     stored.put("library.json", b"{}")
     with pytest.raises(LibraryError, match="damaged or was not written"):
@@ -424,8 +422,72 @@ def test_shards_at_urls(tmp_path: Path, photos: Photos, model: ColourModel, url:
     stored.delete(["1.tar"])
     with pytest.raises(SourceError, match=r"memory://shards/1.tar: .*(No such|not there|no such)"):
         at_url.index("memory://shards/1.tar")
-    with pytest.raises(SourceError, match="only local files can be opened"):
+    with pytest.raises(SourceError, match=r"at URLs only \.tar shards and \.parquet tables"):
         at_url.index("https://example.org/a.jpg")
+
+
+def test_tables_and_patterns_at_urls(tmp_path: Path, photos: Photos, url: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    stored = Objects("memory://tables")
+    for number, colour in enumerate(("red", "blue")):
+        folder = photos(colour, **{colour: 4})
+        images = [path.read_bytes() for path in sorted(folder.iterdir())]
+        table = pa.table({"jpg": images, "caption": [f"{colour} {n}" for n in range(4)]})
+        pq.write_table(table, tmp_path / "x.parquet", row_group_size=2)
+        stored.put(f"{number}.parquet", tmp_path / "x.parquet")
+    stored.put("more/2.parquet", b"a pattern stays in its folder")
+    library = made(url)
+    report = library.index("memory://tables/*.parquet")
+    assert (report.indexed, report.failed) == (8, [])
+    hits = library.search("red", 4).hits
+    assert {hit.path for hit in hits} == {f"memory://tables/0.parquet::{n}" for n in range(4)}
+    assert library.image(hits[0]).size == (32, 24)
+    assert hits[0].metadata["caption"].startswith("red ")
+    assert library.index("memory://tables/[01].parquet").unchanged == 8
+    for pattern in ("memory://tables/*.tar", "memory://nothing/"):
+        with pytest.raises(SourceError, match=r"no \.tar shard or \.parquet table is there"):
+            library.index(pattern)
+    stored.put("2.parquet", b"no table")
+    with pytest.raises(SourceError, match="no parquet file"):
+        library.index("memory://tables/2.parquet")
+    with pytest.raises(SourceError, match="no such"):
+        library.index("memory://tables/9.parquet")
+
+
+def test_another_model_for_a_library_at_a_url(
+    url: str, photos: Photos, on_machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = photos(red=3, blue=3)
+    writer = made(url)
+    writer.index(folder)
+    on_machine("reader")
+    reader = wordsight.open(url)
+    assert len(reader) == 6
+    on_machine("writer")
+    other = ColourModel("other0ther0ther0")
+    (folder / "red-0.png").rename(folder.parent / "red-0.png")
+    with pytest.raises(LibraryError, match=f"of the library {url} are missing"):
+        writer.remodel(other)  # type: ignore[arg-type]
+    (folder.parent / "red-0.png").rename(folder / "red-0.png")
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteStore, "succeed", lambda _: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            writer.remodel(other)  # type: ignore[arg-type]
+    assert reds(opened(url)) == 3  # as it was
+    again = ColourModel("other0ther0ther0")
+    report = writer.remodel(again)  # type: ignore[arg-type]
+    assert report
+    assert (report.images, again.encoded_images) == (6, 0)  # what was embedded then was kept
+    on_machine("reader")
+    reader.store.refresh()
+    assert (reader.store.model.hash, len(reader)) == (other.hash, 6)
+    on_machine("third")
+    third = wordsight.open(url, other)  # type: ignore[arg-type]
+    assert reds(third) == 3
+    assert third.remodel(other) is None  # type: ignore[arg-type]
+    assert third.index(folder).unchanged == 6
 
 
 # A stand-in for S3
@@ -693,3 +755,32 @@ def test_a_reader_goes_on_while_the_storage_is_away(
     with pytest.warns(UserWarning, match="cannot be reached"):
         assert reds(library) == 2
     assert isinstance(library.store, RemoteStore)
+
+
+@pytest.mark.parametrize(
+    ("place", "variable"),
+    [
+        ("gs://bucket/lib", "GOOGLE_APPLICATION_CREDENTIALS"),
+        ("az://container/lib", "AZURE_STORAGE_ACCOUNT_NAME"),
+        ("abfss://container@account.dfs.core.windows.net/lib", "AZURE_STORAGE_ACCOUNT_KEY"),
+    ],
+)
+def test_other_clouds_without_credentials(
+    place: str, variable: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their own servers are out of reach: a proxy answers that access is refused."""
+    monkeypatch.setattr(storage, "_RETRIES", {"max_retries": 0})
+    for name in list(os.environ):
+        if name.startswith(("GOOGLE_", "AZURE_")):
+            monkeypatch.delenv(name)
+    key = ""
+    if place.startswith("gs://"):
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere.json")
+    elif place.startswith("abfss://"):
+        key = "not base64"
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", key)
+    status, out, err = run("info", "--library", place, capsys=capsys)
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert place in err
+    assert variable in err
+    assert not key or key not in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +20,23 @@ from PIL import Image
 
 import wordsight
 from wordsight.errors import WordsightError
-from wordsight.indexing.cluster import CHUNK, Cluster, _model_of, _Task
+from wordsight.indexing import BATCH
+from wordsight.indexing.cluster import Cluster, _model_of, _Task
 from wordsight.indexing.decoding import Decoder
+from wordsight.indexing.records import Written
 from wordsight.indexing.report import Failure, IndexReport
+from wordsight.library.fragments import FragmentWriter
 from wordsight.sources.base import Item, item_id
 
-IMAGES = 3 * CHUNK
+IMAGES = 3 * BATCH
+MARK = "WORDSIGHT_TEST_CLUSTER"
 
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     ray = pytest.importorskip("ray", reason="make test-cloud installs it")
+    os.environ[MARK] = str(os.getpid())
+    os.environ.setdefault("RAY_worker_niceness", "0")  # else they starve on a busy machine
     ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
     yield ray
     ray.shutdown()
@@ -60,8 +68,14 @@ def assert_complete(library: wordsight.Library, folder: Path) -> None:
 
 
 def workers() -> list[int]:
+    """Those of this test's cluster."""
     found = subprocess.run(["pgrep", "-f", "ray::_Worker"], capture_output=True, check=False)
-    return [int(pid) for pid in found.stdout.split()]
+    own = []
+    for pid in map(int, found.stdout.split()):
+        with contextlib.suppress(OSError):
+            if f"{MARK}={os.getpid()}".encode() in Path(f"/proc/{pid}/environ").read_bytes():
+                own.append(pid)
+    return own
 
 
 def test_without_ray_a_line_says_what_to_install(
@@ -132,16 +146,55 @@ def test_a_killed_driver_loses_nothing(ray: Any, folder: Path, tmp_path: Path) -
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert driver.stdout is not None
     for line in driver.stdout:
-        if int(line) > CHUNK:
+        if int(line) > BATCH:
             break
     driver.kill()
     driver.wait()
+    left = list((library.path / "incoming").glob("*"))
     report = library.index(folder, cluster="auto")
     assert_complete(library, folder)
     assert report.unchanged + report.indexed + report.reused == IMAGES
+    assert left
+    assert not (library.path / "incoming").exists()
 
 
-def test_an_image_that_kills_its_worker_stops_nothing(ray: Any, folder: Path) -> None:
+def test_what_the_library_knows_is_written_by_the_driver(ray: Any, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for n, colour in enumerate(["red", "green", "blue"]):
+        Image.new("RGB", (64, 48), colour).save(tmp_path / "in" / f"{n}.png")
+    library = wordsight.create(tmp_path / "lib", model="starter")
+    assert library.index(tmp_path / "in", cluster="auto").indexed == 3
+    Image.new("RGB", (64, 48), "white").save(tmp_path / "in" / "0.png")  # another picture
+    (tmp_path / "in" / "1.png").rename(tmp_path / "in" / "moved.png")
+    Image.new("RGB", (64, 48), "black").save(tmp_path / "in" / "new.png")
+    report = library.index(tmp_path / "in", cluster="auto")
+    assert (report.indexed, report.reused, report.unchanged, report.removed) == (2, 1, 1, 1)
+    found = {Path(path).name: vector for path, vector in vectors(library).items()}
+    assert found.keys() == {"0.png", "moved.png", "2.png", "new.png"}
+    alone = wordsight.create(tmp_path / "alone", model="starter")
+    alone.index(tmp_path / "in")
+    for path, vector in vectors(alone).items():
+        assert float(found[Path(path).name] @ vector) > 0.999
+
+
+def test_a_worker_that_does_not_see_the_library_sends_what_it_wrote(
+    ray: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on another machine: nothing is at this place there."""
+    library = wordsight.create(tmp_path / "lib", model="starter")
+    beside = FragmentWriter.beside
+
+    def elsewhere(*arguments: Any) -> FragmentWriter:
+        return replace(beside(*arguments), place=tmp_path / "nowhere")
+
+    monkeypatch.setattr(FragmentWriter, "beside", elsewhere)
+    library.index(folder, cluster="auto")
+    assert_complete(library, folder)
+    assert not (tmp_path / "nowhere").exists()
+    assert wordsight.open(library.path).store.info()["images"] == IMAGES
+
+
+def test_an_image_that_kills_its_worker_is_found(ray: Any, folder: Path, tmp_path: Path) -> None:
     def die(item: Item) -> bytes:
         os._exit(1)
 
@@ -151,19 +204,28 @@ def test_an_image_that_kills_its_worker_stops_nothing(ray: Any, folder: Path) ->
     good = folder / "0001.png"
     model = wordsight.load_model("starter")
     decoder = Decoder(model, None, {}, IndexReport(), recheck=False)
-    todo = [item("/a/bad.png", die)] + [item(str(good), lambda _: b"")] * (CHUNK - 1)
-    todo += [item(str(good), lambda one: Path(one.path).read_bytes())]
-    found = list(Cluster().embedded(decoder, "none", todo))
+    todo = [item(f"/a/{n}.png", lambda _: good.read_bytes()) for n in range(BATCH + 9)]
+    todo[3] = item("/a/bad.png", die)
+    library = wordsight.create(tmp_path / "lib", model)
+    with library.store.lock():
+        writer = library.store.fragment_writer()
+        found = list(Cluster().embedded(decoder, "none", writer, todo))
+        written = [one for one in found if isinstance(one, Written)]
+        library.store.append(writer, [one.fragment for one in written])
     failed = [one for one in found if isinstance(one, Failure)]
-    assert len(found) == len(todo)
-    assert len(failed) == CHUNK
-    assert "worker died" in failed[0].reason
+    assert [(one.path, "that read it died" in one.reason) for one in failed] == [
+        ("/a/bad.png", True)
+    ]
+    assert sum(one.images for one in written) == len(library) == len(todo) - 1
+    assert "/a/bad.png" not in vectors(library)
 
 
 def test_a_machine_without_the_model_is_sent_it(tmp_path: Path) -> None:
     model = wordsight.load_model("starter")
     files = {name: (model.path / name).read_bytes() for name in model.files}
-    task = _Task(str(tmp_path / "nowhere"), model.hash, files, "auto", "auto", "none", {}, False)
+    task = _Task(
+        str(tmp_path / "nowhere"), model.hash, files, "auto", "auto", "none", {}, False, None, {}
+    )  # type: ignore[arg-type]
     sent = _model_of(task, lambda reference: reference)
     assert sent.hash == model.hash
     assert sent.path != model.path

@@ -1,4 +1,4 @@
-"""A large library searched by a fleet on Ray Serve: the answers of one process, whatever dies."""
+"""A large library searched by a fleet on Ray: the answers of one process, whatever dies."""
 
 from __future__ import annotations
 
@@ -107,11 +107,10 @@ def until(condition: Callable[[], bool], what: str) -> None:
     pytest.fail(f"waited a minute for: {what}")
 
 
-def replicas(library: Library) -> list[int]:
-    """Processes of the replicas that search a library."""
-    pattern = f"ray::ServeReplica:wordsight-{library.store.record['id']}"
-    found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, check=False)
-    return [int(pid) for pid in found.stdout.split()]
+def replicas() -> set[int]:
+    """Processes of the replicas on this machine."""
+    found = subprocess.run(["pgrep", "-f", "ray::Holder"], capture_output=True, check=False)
+    return {int(pid) for pid in found.stdout.split()}
 
 
 def test_a_fleet_answers_as_one_process(fleet: Library, place: Path) -> None:
@@ -128,7 +127,7 @@ def test_a_replica_that_dies_is_left_out_until_it_is_there_again(
     fleet: Library, place: Path
 ) -> None:
     alone = wordsight.open(place, ColourModel()).search(WORDS, k=300, anyway=True)
-    os.kill(replicas(fleet)[0], signal.SIGKILL)
+    os.kill(replicas().pop(), signal.SIGKILL)
     partial = fleet.search(WORDS, k=300, anyway=True)
     for some, all_ in zip(partial, alone, strict=True):
         told = some.to_json()
@@ -179,9 +178,10 @@ def test_a_new_version_is_rolled_out_without_a_failed_search(fleet: Library, pla
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[str, Library]]:
-    """The API of ``wordsight serve --shards 2`` over a library of 300 pictures."""
+def served(tmp_path: Path) -> Iterator[tuple[str, Library, set[int]]]:
+    """The API of ``wordsight serve --shards 2`` over 300 pictures, the library, its replicas."""
     pytest.importorskip("ray", reason="make test-cloud installs it")
+    others = replicas()
     library = wordsight.create(tmp_path / "lib", "starter")
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (16, 16, 3), np.uint8) for _ in range(300)]
@@ -192,13 +192,16 @@ def served(tmp_path: Path) -> Iterator[tuple[str, Library]]:
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert serving.stdout is not None
-    told = json.loads(serving.stdout.readline())
-    assert len(replicas(library)) == 2
-    yield told["api"], library
-    serving.send_signal(signal.SIGINT)
-    serving.wait()
-    until(lambda: not replicas(library), "the replicas to end")
+    try:
+        assert serving.stdout is not None
+        told = json.loads(serving.stdout.readline())
+        started = replicas() - others
+        assert len(started) == 2
+        yield told["api"], library, started
+    finally:
+        serving.send_signal(signal.SIGINT)
+        serving.wait()
+    until(lambda: replicas() <= others, "the replicas to end")
 
 
 def get(api: str, path: str, method: str = "GET") -> tuple[int, Any]:
@@ -210,8 +213,8 @@ def get(api: str, path: str, method: str = "GET") -> tuple[int, Any]:
         return error.code, json.load(error)
 
 
-def test_the_page_and_the_api_in_front_of_a_fleet(served: tuple[str, Library]) -> None:
-    api, library = served
+def test_the_page_and_the_api_in_front_of_a_fleet(served: tuple[str, Library, set[int]]) -> None:
+    api, library, started = served
     question = "search?" + urllib.parse.urlencode({"q": "a noisy picture", "anyway": True})
     status, answer = get(api, question)
     assert status == 200, answer
@@ -222,7 +225,7 @@ def test_the_page_and_the_api_in_front_of_a_fleet(served: tuple[str, Library]) -
     for verb in ("evaluation", "duplicates"):
         status, problem = get(api, verb, "POST")
         assert (status, "a fleet answers searches alone" in problem["detail"]) == (501, True)
-    os.kill(replicas(library)[-1], signal.SIGKILL)
+    os.kill(started.pop(), signal.SIGKILL)
     assert get(api, question)[1]["partial"]
     until(lambda: not get(api, question)[1]["partial"], "the replica to be there again")
 

@@ -19,7 +19,7 @@ import wordsight
 from wordsight import models
 from wordsight.cli import main
 from wordsight.errors import LibraryChangedError, LibraryError, ModelError
-from wordsight.indexing import pipeline, remodel
+from wordsight.indexing import pipeline
 from wordsight.library import Store, find, swap
 from wordsight.models import registry
 
@@ -229,13 +229,13 @@ def test_killed_at_any_step_of_the_swap(
                 patch.setattr(shutil, "rmtree", dying(real["rmtree"]))
                 swap.swap(path)
 
-        monkeypatch.setattr(remodel, "swap", dying_swap)
+        monkeypatch.setattr("wordsight.library.store.swap", dying_swap)
         try:
             library.remodel(Other())
             finished = True
         except Stopped:
             finished = False
-        monkeypatch.setattr(remodel, "swap", swap.swap)
+        monkeypatch.setattr("wordsight.library.store.swap", swap.swap)
         hidden = {path.name for path in place.parent.iterdir()} - {"photos"}
         seen.add(tuple(sorted(hidden)))
 

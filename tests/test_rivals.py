@@ -47,6 +47,26 @@ def test_log_odds_are_those_of_the_softmax(seed: int) -> None:
         np.testing.assert_allclose(got, np.log(share / (1 - share)), rtol=1e-4, atol=1e-4)
 
 
+@given(seed=st.integers(0, 999))
+@settings(deadline=None, max_examples=40)
+def test_lookalikes_are_the_kinds_nearest_to_an_image(seed: int) -> None:
+    kinds, vectors = made_up(seed)
+    query, image = vectors[0], vectors[1]
+    rival = kinds.rivals(query[None])[0]
+    cosines = kinds.vectors @ query
+    own = int(cosines.argmax())
+    others = ~kinds.above & (np.arange(60) != own)
+    if kinds.above[own]:
+        others &= kinds.group != kinds.group[own]
+    order = sorted(np.flatnonzero(others), key=lambda i: -float(kinds.vectors[i] @ image))
+    rival[order[:20]] = True
+    weights = np.exp(7.0 * np.vstack([query, kinds.vectors[rival]]) @ image)
+    share = weights[0] / weights.sum()
+    got = kinds.log_odds(query[None], image[None, None], lookalikes=True)[0, 0]
+    np.testing.assert_allclose(got, np.log(share / (1 - share)), rtol=1e-4, atol=1e-4)
+    assert got <= kinds.log_odds(query[None], image[None, None])[0, 0]
+
+
 def test_log_odds_survive_large_scales() -> None:
     kinds, vectors = made_up(0, scale=1e6)
     assert np.isfinite(kinds.log_odds(vectors[:1], vectors[None, 1:])).all()

@@ -5,6 +5,10 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fakes import ANCHORS, ColourModel
+from hub_standin import COMMIT, StandIn, serve
 from PIL import Image
 
 import wordsight
 from wordsight.errors import SourceError
 from wordsight.sources import open_source
+from wordsight.sources.hub import _listed
 
 COLOURS = ["red", "green", "blue", "yellow"]
 FEATURES = {"image": {"_type": "Image"}, "label": {"names": COLOURS, "_type": "ClassLabel"}}
@@ -107,12 +113,15 @@ def test_parquet_of_img2dataset(library: wordsight.Library, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("columns", "told"),
     [
-        ({"url": ["https://example.org/a"], "text": ["x"]}, "download them with img2dataset"),
+        ({"url": ["https://example.org/a"], "text": ["x"]}, "HF_HUB_OFFLINE forbids the network"),
         ({"number": [1]}, "no column of images \\(columns: number\\)"),
         (None, "no parquet file"),
     ],
 )
-def test_tables_without_images(tmp_path: Path, columns: dict[str, Any], told: str) -> None:
+def test_tables_without_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: dict[str, Any], told: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     place = tmp_path / "x.parquet"
     if columns:
         pq.write_table(pa.table(columns), place)
@@ -120,6 +129,117 @@ def test_tables_without_images(tmp_path: Path, columns: dict[str, Any], told: st
         place.write_bytes(b"nothing")
     with pytest.raises(SourceError, match=told):
         open_source(place).items()
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """A web server with a picture of each colour."""
+    folder = tmp_path / "web"
+    folder.mkdir()
+    for colour in COLOURS:
+        (folder / f"{colour}.png").write_bytes(_png(colour))
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_addresses_in_a_table(
+    library: wordsight.Library, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    urls = [f"{address}/{colour}.png" for colour in COLOURS]
+    urls += [f"{address}/gone.png", f"file://{tmp_path}/web/red.png", None]
+    pq.write_table(
+        pa.table({"url": urls, "caption": [f"number {n}" for n in range(7)]}),
+        tmp_path / "x.parquet",
+    )
+    report = library.index(tmp_path / "x.parquet")
+    assert report.indexed == 4
+    assert [failure.reason.partition(": ")[2] for failure in report.failed] == [
+        "the server answered 404 File not found",
+        "not an http or https address",
+        "",
+    ]
+    assert report.failed[2].reason == "the row holds no image"
+    hit = _first(library, "blue")
+    assert hit.metadata["caption"] == "number 2"
+    assert library.image(hit).size == (32, 24)
+    assert library.index(tmp_path / "x.parquet").unchanged == 4
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
+    """A data set on a stand-in for the hub, a table and a shard."""
+    pq.write_table(_hub_table(), tmp_path / "table.parquet", row_group_size=3)
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        info = tarfile.TarInfo("red.png")
+        info.size = len(_png("red"))
+        tar.addfile(info, io.BytesIO(_png("red")))
+    files = {
+        "data/test-00000.parquet": (tmp_path / "table.parquet").read_bytes(),
+        "shards/0.tar": (tmp_path / "shard.tar").read_bytes(),
+        "README.md": b"# Colours",
+    }
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with serve(StandIn("owner/colours", files, kind="datasets")) as stand_in:
+        monkeypatch.setenv("HF_ENDPOINT", stand_in.url)
+        monkeypatch.setattr("wordsight.sources.hub._listed", _listed.__wrapped__)
+        yield stand_in
+
+
+def test_data_sets_on_the_hub(library: wordsight.Library, hub: StandIn) -> None:
+    place = "hf://datasets/owner/colours"
+    report = library.index(f"{place}/data/*.parquet")
+    assert (report.indexed, report.failed) == (4, [])
+    hit = _first(library, "yellow")
+    assert (hit.path, hit.label) == (f"{place}/data/test-00000.parquet::3", "yellow")
+    assert library.image(hit).size == (32, 24)
+    assert library.index(f"{place}/data/").unchanged == 4
+    assert library.index(place).reused == 1  # a data set with shards is read as those
+    paths = {entry.path for entry in library.store.entries()}
+    assert f"{place}/shards/0.tar::red.png" in paths
+    pinned = f"{place}@{COMMIT}/data/test-00000.parquet"
+    assert library.index(pinned).reused == 4
+    hub.files["data/test-00000.parquet"] = hub.files["data/test-00000.parquet"][:-9]
+    with pytest.raises(SourceError, match="no parquet file"):
+        library.index(f"{place}/data/")
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("hf://datasets/owner/other", "the hub has no such data set"),
+        ("hf://datasets/owner/colours@v2", "it has no revision v2"),
+        ("hf://datasets/owner/colours/*.arrow", "no .tar shard or .parquet table is there"),
+        ("hf://datasets/owner/colours/x.parquet", "x.parquet: no such file"),
+        ("hf://datasets/owner/colours/README.md", "only .tar shards and .parquet tables"),
+        ("hf://owner/colours", "write hf://datasets/OWNER/NAME"),
+    ],
+)
+def test_what_the_hub_has_not(
+    library: wordsight.Library, hub: StandIn, place: str, told: str
+) -> None:
+    with pytest.raises(SourceError, match=told):
+        library.index(place)
+
+
+def test_the_hub_is_not_asked_offline(
+    library: wordsight.Library, hub: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SourceError, match="HF_HUB_OFFLINE forbids the network"):
+        library.index("hf://datasets/owner/colours")
+    assert hub.requests == []
 
 
 def test_hugging_face_data_sets(library: wordsight.Library, tmp_path: Path) -> None:

@@ -100,11 +100,11 @@ class Library:
         ``cluster`` is the address of a Ray cluster that shares the work, or "auto".
         See :func:`wordsight.indexing.index` for what is skipped, reused and reported.
         """
-        from wordsight.sources import expand_braces, open_source
+        from wordsight.sources import expand, open_source
 
         if isinstance(paths, (str, Path)):
             paths = [paths]
-        sources = [open_source(one) for path in paths for one in expand_braces(path)]
+        sources = [open_source(one) for path in paths for one in expand(path)]
         return self.index_sources(
             sources,
             crops=crops,

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from wordsight.errors import StorageError
 from wordsight.paths import drafted
@@ -24,7 +24,7 @@ _TIMEOUTS = {"connect_timeout": "10s", "timeout": "120s"}
 _RETRIES = {"max_retries": 4}
 _STATUS = re.compile(r"status code: (\d{3} [\w ]+)")
 
-_URL = re.compile(r"(s3a?|gs|az|azure|abfss?|adl|memory|https?)://", re.IGNORECASE)
+_URL = re.compile(r"(s3a?|gs|az|azure|abfss?|adl|memory|hf|https?)://", re.IGNORECASE)
 
 _options: dict[str, dict[str, str]] = {}  # by URL, "" for all
 _memory: dict[str, ObjectStore] = {}  # of memory:// addresses: they last as long as the process
@@ -42,6 +42,11 @@ def configure(options: Mapping[str, str], url: str = "") -> None:
     they go before; see the documentation of obstore.
     """
     _options.setdefault(url.rstrip("/"), {}).update(options)
+
+
+def settings() -> dict[str, dict[str, str]]:
+    """What :func:`configure` was told, by URL ("" for all), for other processes."""
+    return {url: dict(options) for url, options in _options.items()}
 
 
 class Object(NamedTuple):
@@ -90,10 +95,6 @@ class Objects:
         """So many bytes of an object, fewer where it ends. Raises FileNotFoundError."""
         with self._said("read", missing=False):
             return bytes(self._store.get_range(name, start=offset, length=size)) if size else b""
-
-    def reader(self, name: str) -> IO[bytes]:
-        """An object to read and seek in, a part in memory. Raises FileNotFoundError."""
-        return io.BufferedReader(_Raw(self, name), _PART)
 
     def fetch(self, name: str, size: int, path: Path) -> None:
         """Write an object of this size to a file, whole or not at all, in requests of a part each.
@@ -148,7 +149,7 @@ class Objects:
                 f"there is no bucket of {self.url}; create it, or check the address."
             ) from None
         except (BaseError, PermissionError) as error:
-            raise StorageError(f"cannot {verb} {self.url}: {_reason(error)}") from None
+            raise StorageError(f"cannot {verb} {self.url}: {_reason(error, self.url)}") from None
 
 
 def _tag(known: Any) -> str:
@@ -156,10 +157,30 @@ def _tag(known: Any) -> str:
     return json.dumps({name: known[name] for name in ("e_tag", "version") if known[name]})
 
 
+class Readable(Protocol):
+    """What has files that are read in parts, as :class:`Objects` says."""
+
+    def state(self, name: str) -> tuple[int, int]:
+        """Size in bytes, and a time or number that changes with the content."""
+
+    def part(self, name: str, offset: int, size: int) -> bytes:
+        """So many bytes, fewer at the end."""
+
+
+def buffered(objects: Readable, name: str) -> IO[bytes]:
+    """An object to read and seek in, a part in memory. Raises FileNotFoundError."""
+    return io.BufferedReader(_Raw(objects, name), _PART)
+
+
+def unbuffered(objects: Readable, name: str) -> IO[bytes]:
+    """The same, with a request for each read."""
+    return _Raw(objects, name)  # type: ignore[return-value]
+
+
 class _Raw(io.RawIOBase):
     """An object as an unbuffered file."""
 
-    def __init__(self, objects: Objects, name: str) -> None:
+    def __init__(self, objects: Readable, name: str) -> None:
         self._objects, self._name, self._place = objects, name, 0
         self._size = objects.state(name)[0]
 
@@ -182,7 +203,17 @@ class _Raw(io.RawIOBase):
         return len(data)
 
 
-def _reason(error: Exception) -> str:
+def _credentials(url: str) -> str:
+    """The variables that give access to a URL."""
+    scheme = url.partition("://")[0].lower()
+    if scheme in ("s3", "s3a"):
+        return "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION"
+    if scheme == "gs":
+        return "GOOGLE_APPLICATION_CREDENTIALS, a file"
+    return "AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY"
+
+
+def _reason(error: Exception, url: str) -> str:
     """What went wrong, and what to do. The message itself would show requests and settings."""
     text = str(error)
     found = _STATUS.search(text)
@@ -193,9 +224,11 @@ def _reason(error: Exception) -> str:
         or any(code in status for code in ("400", "401", "403"))
     )
     if denied or "InstanceCredential" in text or "redential" in text:
+        if url.startswith("http"):
+            return f"access was refused{status}."
         return (
             f"access was refused{status}; check the credentials in the environment "
-            "(for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION)."
+            f"({_credentials(url)})."
         )
     if status:
         return f"the storage answered with an error{status}; try again later."
@@ -211,6 +244,8 @@ def _open(url: str) -> ObjectStore:
         raise StorageError(
             f"{url}: object storage needs another package: pip install 'wordsight[cloud]'"
         ) from None
+    if url.startswith("hf://"):
+        raise StorageError(f"{url}: the hub's data sets are sources; a library is no file of them.")
     if url.startswith("memory://"):
         return _memory.setdefault(url, MemoryStore())
     options: dict[str, Any] = {**_options.get("", {}), **_options.get(url, {})}
@@ -229,4 +264,6 @@ def _open(url: str) -> ObjectStore:
         text = f"{type(error).__name__}"
         unknown = [name for name in options if name in str(error)]
         why = f"unknown option {unknown[0]}" if unknown else text
+        if re.search("must be specified|credential|access key", str(error), re.IGNORECASE):
+            why = f"credentials are missing or wrong ({_credentials(url)})"
         raise StorageError(f"cannot use {url}: {why}; check the address and the options.") from None

@@ -53,7 +53,7 @@ _Temperature = Annotated[
     str,
     typer.Option(
         metavar="T|FOLDER",
-        help="Calibrates confidences: a number that divides the logits, or a folder of class "
+        help="Calibrate confidences: a number that divides the logits, or a folder of class "
         "folders to fit it on.",
     ),
 ]
@@ -107,7 +107,7 @@ def classify(
     device: options.DeviceOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Find the labels that fit images best.
+    """Find the labels that fit each image best.
 
     If no label fits an image better than unrelated phrases do, the answer is "none of these". If
     the images are in class folders named like the labels, the accuracy is printed too.

@@ -42,9 +42,9 @@ def duplicates(
 ) -> None:
     """Group near-duplicates and bursts. Nothing is deleted.
 
-    Groups copies that were re-encoded, resized or cropped, and pictures taken in a row. The first
-    image of a group (marked *) is the suggested one to keep: it has the most pixels and is not
-    blurred. Frames of videos are ignored. The first run reads all images once.
+    Groups copies that were re-encoded, resized or cropped, and photographs taken in a row. The
+    first image of a group (marked *) is the suggested one to keep: it has the most pixels and is
+    not blurred. Frames of videos are ignored. The first run reads all images once.
     """
     from wordsight.duplicates import check_rate, find, read_prints
     from wordsight.library import Store
@@ -64,7 +64,7 @@ def duplicates(
         return
     if found.groups and found.expected > found.false_merge:
         say(
-            f"note: many pictures here are nearly alike: up to {found.expected:.2%} of the images "
+            f"note: many images here are nearly alike: up to {found.expected:.2%} of them "
             f"may be grouped wrongly, not {found.false_merge:.2%}; check groups with a likeness "
             "below 0.95."
         )

@@ -33,7 +33,8 @@ _Paths = Annotated[
     typer.Argument(
         metavar="PATH...",
         help="Folders, image files, .tar shards ('{000..099}.tar' for many), Parquet or "
-        'Arrow tables with a column of images, or "cifar10".',
+        "Arrow tables with a column of images; shards and Parquet tables at URLs, also "
+        'hf://datasets/OWNER/NAME; or "cifar10".',
     ),
 ]
 _Model = Annotated[
@@ -72,7 +73,7 @@ _Every = Annotated[
         metavar="SECONDS|keyframes",
         parser=options.given("--every"),
         help="How often to sample a frame of a video; frames that show nothing new are skipped. "
-        "Default: same as last time, at first 1.",
+        "Default: same as last time; 1 for a new library.",
     ),
 ]
 _Text = Annotated[
@@ -80,7 +81,7 @@ _Text = Annotated[
     typer.Option(
         "--text/--no-text",
         help="Also read the text in the images, so that you can search for it (needs "
-        "wordsight[ocr]; 1 to 5 s of processor time each). Default: same as last time.",
+        "wordsight[ocr]; 1 to 5 s of processor time per image). Default: same as last time.",
     ),
 ]
 _Plot = Annotated[
@@ -94,7 +95,7 @@ _Prune = Annotated[
     typer.Option(
         "--prune",
         help="Remove images that are gone from these paths or now excluded. Removes nothing if "
-        "a drive may be missing or more than half are gone; --prune=force does.",
+        "a drive may be missing or more than half are gone; --prune=force removes them anyway.",
     ),
 ]
 _PruneForce = Annotated[bool, typer.Option("--prune-force", hidden=True)]
@@ -143,6 +144,7 @@ class _Index(TyperCommand):
         "wordsight index ~/Pictures --exclude thumbs/ --exclude '*.gif'",
         "wordsight index recordings --every 0.5",
         "wordsight index '/mnt/shards/{000..999}.tar' --library big.lib --ray auto",
+        "wordsight index 's3://bucket/shards/*.tar' --library s3://bucket/library",
         "wordsight index photos scans.tar --library mine.lib --model clip-vit-b32",
         "wordsight index --remodel --library ~/Pictures --model clip-vit-b16",
     ),
@@ -174,8 +176,8 @@ def index(
     """Add images to a library, or bring it up to date.
 
     Files that have not changed are skipped, so you can run it again at any time. Images that
-    cannot be read are listed at the end; the rest are indexed. RAW files and other kinds that are
-    not read are counted. Videos are indexed as frames.
+    cannot be read are listed at the end; the rest are indexed. Files of other kinds are only
+    counted. Videos are indexed as frames.
 
     Skipped: hidden files; the folders #recycle, @Recycle, @eaDir, #snapshot, .thumbnails and
     lost+found; previews in *.photoslibrary; a RAW file beside its JPEG or HEIC; files named in
@@ -262,9 +264,9 @@ def _run(
 
 
 def _sources(paths: Sequence[str]) -> list[Source]:
-    from wordsight.sources import expand_braces
+    from wordsight.sources import expand
 
-    return [open_place(one) for path in paths for one in expand_braces(path)]
+    return [open_place(one) for path in paths for one in expand(path)]
 
 
 def _plot(report: IndexReport, file: Path) -> None:

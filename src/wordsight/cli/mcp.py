@@ -42,7 +42,7 @@ def mcp(
 ) -> None:
     """Serve a library to agents, by the Model Context Protocol.
 
-    The server uses standard input and output. Its tools search, classify and show pictures. If
+    The server uses standard input and output. Its tools search, classify and show images. If
     nothing fits, the agent gets "no match". --json prints the entry for a client's configuration
     instead. Needs the extra mcp: pip install "wordsight[mcp]".
     """

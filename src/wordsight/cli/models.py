@@ -176,7 +176,7 @@ def _print_exported(done: Export) -> None:
     facts = done.facts
     if done.kind == "maskrcnn":
         if not done.compared["boxes"]:
-            say("note: neither the original nor the export found anything in the test pictures.")
+            say("note: neither the original nor the export found anything in the test images.")
         if not facts["labels"]:
             say(
                 "note: the weights do not name their labels; add the names to "

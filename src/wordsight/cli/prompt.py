@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HELP = """\
 Type what you are looking for, an image's path, or terms: "beach" + "sunset" - "people"
   :more         show more results
-  :anyway       show the closest images although nothing matches
+  :anyway       show the closest images even if nothing matches
   :open N       open image N
   :label NAME   search only images with this label; :label alone searches all again
   :save FILE    save the results as a picture, for example grid.png

@@ -143,7 +143,7 @@ _LinkTo = Annotated[
     ),
 ]
 _Moments = Annotated[
-    bool, typer.Option("--moments", help="Find the moments of videos that show it.")
+    bool, typer.Option("--moments", help="Find the moments in videos that show what you asked for.")
 ]
 _Camera = Annotated[
     str | None, typer.Option(metavar="NAME", help="With --moments: only from this camera.")

@@ -84,8 +84,8 @@ _Shards = Annotated[
     typer.Option(
         metavar="N",
         min=1,
-        help="Search by a fleet: the index of a large library in N slices, each in a process of "
-        "the cluster of --ray.",
+        help="Search with a fleet: split the index of a large library into N slices, each in its "
+        "own process on the cluster of --ray.",
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""Text in pictures, read by ``wordsight index``."""
+"""Text in images, read by ``wordsight index``."""
 
 from __future__ import annotations
 

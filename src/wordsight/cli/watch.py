@@ -51,7 +51,7 @@ _OnEvent = Annotated[
     typer.Option(
         metavar="CMD",
         parser=given("--on-event"),
-        help="Run this with the event on its standard input.",
+        help="Run this command for each event, which it gets on standard input.",
     ),
 ]
 _Webhook = Annotated[
@@ -64,7 +64,12 @@ _Keep = Annotated[
 ]
 _Folder = Annotated[
     Path,
-    typer.Option("--folder", metavar="DIR", parser=given("--folder"), help="Where to keep them."),
+    typer.Option(
+        "--folder",
+        metavar="DIR",
+        parser=given("--folder"),
+        help="Where to keep histories and thumbnails.",
+    ),
 ]
 _Duration = Annotated[
     float | None,

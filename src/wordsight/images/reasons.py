@@ -1,4 +1,4 @@
-"""Why a file is no picture, in plain words."""
+"""Why a file is not an image, in plain words."""
 
 from __future__ import annotations
 

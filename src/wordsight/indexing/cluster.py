@@ -1,9 +1,11 @@
-"""Decoding and encoding on the machines of a Ray cluster, for a run on one of them.
+"""Decoding, encoding and writing on the machines of a Ray cluster, for a run on one of them.
 
-Ray starts the workers, moves images' records and starts again what died. What a worker answers
-depends on the bytes of an image and on the model alone, so that it does no harm to ask twice; and
-one process writes, the one that holds the library's lock, as it does without a cluster. An image is
-one row therefore, whatever is killed when.
+Ray starts the workers, moves what they are told and starts again what died. What a worker answers
+depends on the bytes of an image and on the model alone, so that it does no harm to ask twice.
+Images that are new to the library come as fragments of its table
+(:mod:`wordsight.library.fragments`), all others as vectors. One process commits, the one that holds
+the library's lock, and it takes one answer for each image: an image is one row therefore, whatever
+is killed when.
 """
 
 from __future__ import annotations
@@ -12,24 +14,29 @@ import contextlib
 import os
 import tempfile
 import time
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wordsight import storage
 from wordsight.errors import ModelError, WordsightError
 from wordsight.indexing.decoding import Decoded, Decoder
+from wordsight.indexing.pipeline import BATCH, WRITE_EVERY, batches
+from wordsight.indexing.records import Written, record_of
 from wordsight.indexing.report import CropReport, Failure, IndexReport
 from wordsight.paths import drafted
 
 if TYPE_CHECKING:
     from wordsight.library import Entry
+    from wordsight.library.fragments import FragmentWriter
     from wordsight.models.clip import ClipModel
     from wordsight.sources import Item
 
-CHUNK = 64  # images that a worker is asked for at a time
 _AHEAD = 2  # chunks that a worker has at once, so that it never waits
-_RETRIES = 3  # a chunk whose worker dies as often is given up
+_TURNS = 8  # and at least so many in a run, so that all workers end at about the same time
+_PARTS = 8  # in so many a chunk is tried again whose worker died twice: one image may be why
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +51,84 @@ class _Task:
     crops: str
     known: Any  # a reference to what the library holds
     recheck: bool
+    writer: Any  # a reference to the FragmentWriter
+    storage: dict[str, dict[str, str]]  # settings of storage at URLs
 
 
 @dataclass(slots=True)
 class _Answer:
-    """A chunk's images in order, with their vectors, and what else the worker noticed."""
+    """What became of a chunk's images, and what else the worker noticed.
 
-    results: list[Decoded | Failure]
-    spoilt: list[str]
+    ``known`` are images that the library has or lends vectors to, by their places in the chunk.
+    """
+
+    written: Written | None = None
+    known: list[tuple[int, Decoded]] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+    spoilt: list[str] = field(default_factory=list)
     propose_seconds: float = 0.0
     encode_seconds: float = 0.0
+
+
+class _Worker:
+    """One core, or one GPU, with the models."""
+
+    def __init__(self, task: _Task) -> None:
+        import ray
+
+        from wordsight.regions import load_proposer
+
+        os.environ["WORDSIGHT_THREADS"] = "1"
+        for url, options in task.storage.items():
+            storage.configure(options, url)
+        self.model = _model_of(task, ray.get)
+        proposer = None if task.crops == "none" else load_proposer(task.crops)
+        self.report = IndexReport(crops=CropReport(proposer.name) if proposer else None)
+        known: dict[str, Entry] = ray.get(task.known)
+        self.decoder = Decoder(self.model, proposer, known, self.report, recheck=task.recheck)
+        self.writer: FragmentWriter = ray.get(task.writer)
+
+    def embed(self, chunk: Sequence[Item]) -> _Answer:
+        """Decode and encode a chunk, and write what is new."""
+        answer = _Answer()
+        places = {item.id: place for place, item in enumerate(chunk)}
+        new: list[Decoded] = []
+        for batch in batches(self._decoded(chunk, answer.failed)):
+            self._encode(batch, answer)
+            for one in batch:
+                if one.donor or one.item.id in self.decoder.known:
+                    answer.known.append((places[one.item.id], one))
+                else:
+                    new.append(one)
+        if new:
+            answer.written = self._write(new)
+        answer.spoilt, self.decoder.spoilt = self.decoder.spoilt, []
+        if crops := self.report.crops:
+            answer.propose_seconds, crops.propose_seconds = crops.propose_seconds, 0.0
+        return answer
+
+    def _decoded(self, chunk: Sequence[Item], failed: list[Failure]) -> Iterator[Decoded]:
+        for one in map(self.decoder.decode, chunk):
+            if isinstance(one, Failure):
+                failed.append(one)
+            else:
+                yield one
+
+    def _encode(self, batch: Sequence[Decoded], answer: _Answer) -> None:
+        pixels = [view for one in batch for view in one.pixels]
+        started = time.perf_counter()
+        vectors = iter(self.model.encode_pixels(pixels) if pixels else ())
+        answer.encode_seconds += time.perf_counter() - started
+        for one in batch:
+            one.vectors = [next(vectors) for _ in one.pixels]
+            one.pixels = []
+
+    def _write(self, new: Sequence[Decoded]) -> Written:
+        crops = self.decoder.crops
+        records = [record_of(one, one.item, None, one.vectors, crops) for one in new]
+        found = [one.regions or [] for one in new]
+        labels = Counter(r.label for regions in found for r in regions if r.label)
+        return Written(self.writer.write(records), len(new), [len(r) for r in found], labels)
 
 
 @dataclass(slots=True)
@@ -67,6 +142,8 @@ class Cluster:
 
     address: str = "auto"
     gpus: float = 0.0
+    worker: type = _Worker
+    """The class of the actors that embed."""
     _ray: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -80,10 +157,11 @@ class Cluster:
         # As urgent as this process: by default Ray's workers give way to everything else.
         if hasattr(os, "nice"):
             os.environ.setdefault("RAY_worker_niceness", str(os.nice(0)))
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its advice is not for users
         where = {} if self.address == "auto" else {"address": self.address}
         try:
             ray.init(**where, log_to_driver=False, logging_level="error")
-        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray raises it bare where a node does not start in time
             raise WordsightError(
                 f"no Ray cluster answers at {self.address} "
                 f"({str(error).splitlines()[0]}); start one with: ray start --head"
@@ -95,12 +173,46 @@ class Cluster:
         return max(1, int(room.get("GPU", 0) / self.gpus if self.gpus else room.get("CPU", 1)))
 
     def embedded(
-        self, decoder: Decoder, crops: str, todo: Sequence[Item]
-    ) -> Iterator[Decoded | Failure]:
-        """Items with their vectors, or why they cannot be used, as workers finish them."""
+        self, decoder: Decoder, crops: str, writer: FragmentWriter, todo: Sequence[Item]
+    ) -> Iterator[Decoded | Written | Failure]:
+        """What workers wrote, what they embedded, and why other items cannot be used."""
         ray = self._ray
-        model = decoder.model
-        task = _Task(
+        count = self.workers()
+        size = min(WRITE_EVERY, max(BATCH, len(todo) // (count * _TURNS)))
+        chunks = _parts(todo, size)
+        task = self._task(decoder, crops, writer)
+        kind = ray.remote(num_cpus=1, num_gpus=self.gpus, max_restarts=-1, max_task_retries=1)
+        workers = [kind(self.worker).remote(task) for _ in chunks[:count]]
+        ahead = _AHEAD
+        while chunks:
+            suspects: list[Sequence[Item]] = []
+            for chunk, answer in self._answers(workers * ahead, chunks):
+                if answer is not None:
+                    yield from _taken(decoder, answer, chunk)
+                elif len(chunk) == ahead == 1:
+                    yield Failure(chunk[0].path, "each worker that read it died; index it alone")
+                else:
+                    suspects += _parts(chunk, -(-len(chunk) // _PARTS))
+            chunks, ahead = suspects, 1  # so that no other chunk dies with a suspect
+
+    def _answers(
+        self, idle: Sequence[Any], chunks: Sequence[Sequence[Item]]
+    ) -> Iterator[tuple[Sequence[Item], _Answer | None]]:
+        """Chunks as workers are done with them; None for an answer where the worker died."""
+        free, left = deque(idle), deque(chunks)
+        waiting: dict[Any, tuple[Any, Sequence[Item]]] = {}
+        while left or waiting:
+            while free and left:
+                worker, chunk = free.popleft(), left.popleft()
+                waiting[worker.embed.remote(chunk)] = worker, chunk
+            (done,), _ = self._ray.wait(list(waiting), num_returns=1)
+            worker, chunk = waiting.pop(done)
+            free.append(worker)
+            yield chunk, self._answer(done)
+
+    def _task(self, decoder: Decoder, crops: str, writer: FragmentWriter) -> _Task:
+        model, ray = decoder.model, self._ray
+        return _Task(
             model.source,
             model.hash,
             ray.put({name: (model.path / name).read_bytes() for name in model.files}),
@@ -109,73 +221,36 @@ class Cluster:
             crops,
             ray.put(decoder.known),
             decoder.recheck,
+            ray.put(writer),
+            storage.settings(),
         )
-        chunks = iter([todo[n : n + CHUNK] for n in range(0, len(todo), CHUNK)])
-        kind = ray.remote(
-            num_cpus=1, num_gpus=self.gpus, max_restarts=-1, max_task_retries=_RETRIES
-        )(_Worker)
-        count = min(self.workers(), -(-len(todo) // CHUNK))
-        idle = [kind.remote(task) for _ in range(count)] * _AHEAD
-        waiting: dict[Any, tuple[Any, Sequence[Item]]] = {}
-        while True:
-            while idle and (chunk := next(chunks, None)) is not None:
-                worker = idle.pop(0)
-                waiting[worker.embed.remote(chunk)] = worker, chunk
-            if not waiting:
-                return
-            (done,), _ = ray.wait(list(waiting), num_returns=1)
-            worker, chunk = waiting.pop(done)
-            idle.append(worker)
-            yield from self._taken(decoder, done, chunk)
 
-    def _taken(
-        self, decoder: Decoder, done: Any, chunk: Sequence[Item]
-    ) -> Iterator[Decoded | Failure]:
+    def _answer(self, done: Any) -> _Answer | None:
         try:
             answer: _Answer = self._ray.get(done)
         except self._ray.exceptions.RayActorError:
-            for item in chunk:
-                yield Failure(item.path, f"its worker died {_RETRIES + 1} times; index it alone")
-            return
+            return None
         except self._ray.exceptions.RayTaskError as error:
             raise (error.cause if isinstance(error.cause, WordsightError) else error) from None
-        decoder.spoilt += answer.spoilt
-        if decoder.report.crops:
-            decoder.report.crops.propose_seconds += answer.propose_seconds
-            decoder.report.crops.encode_seconds += answer.encode_seconds
-        for item, result in zip(chunk, answer.results, strict=True):
-            yield result if isinstance(result, Failure) else replace(result, item=item)
-
-
-class _Worker:
-    """One core, or one GPU, with the models."""
-
-    def __init__(self, task: _Task) -> None:
-        import ray
-
-        from wordsight.regions import load_proposer
-
-        os.environ["WORDSIGHT_THREADS"] = "1"
-        self.model = _model_of(task, ray.get)
-        proposer = None if task.crops == "none" else load_proposer(task.crops)
-        self.report = IndexReport(crops=CropReport(proposer.name) if proposer else None)
-        known: dict[str, Entry] = ray.get(task.known)
-        self.decoder = Decoder(self.model, proposer, known, self.report, recheck=task.recheck)
-
-    def embed(self, chunk: Sequence[Item]) -> _Answer:
-        """Decode and encode a chunk."""
-        results = [self.decoder.decode(item) for item in chunk]
-        pixels = [view for one in results if isinstance(one, Decoded) for view in one.pixels]
-        started = time.perf_counter()
-        vectors = iter(self.model.encode_pixels(pixels) if pixels else ())
-        answer = _Answer([], self.decoder.spoilt, encode_seconds=time.perf_counter() - started)
-        for one in results:
-            if isinstance(one, Decoded):
-                one.vectors = [next(vectors) for _ in one.pixels]
-                one.pixels = []
-            answer.results.append(one)
-        self.decoder.spoilt = []
         return answer
+
+
+def _parts(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _taken(
+    decoder: Decoder, answer: _Answer, chunk: Sequence[Item]
+) -> Iterator[Decoded | Written | Failure]:
+    decoder.spoilt += answer.spoilt
+    if decoder.report.crops:
+        decoder.report.crops.propose_seconds += answer.propose_seconds
+        decoder.report.crops.encode_seconds += answer.encode_seconds
+    if answer.written:
+        yield answer.written
+    yield from answer.failed
+    for place, result in answer.known:
+        yield replace(result, item=chunk[place])
 
 
 def _model_of(task: _Task, get: Any) -> ClipModel:

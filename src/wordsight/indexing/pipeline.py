@@ -7,15 +7,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from wordsight.indexing.decoding import Decoded, Decoder
 from wordsight.indexing.footage import Footage, read_every
 from wordsight.indexing.listing import label_owner
+from wordsight.indexing.records import Written, record_of
 from wordsight.indexing.report import Failure, IndexReport
-from wordsight.library import Entry, ImageRecord, Store, ViewRecord
+from wordsight.library import Entry, ImageRecord, Store
+from wordsight.library.fragments import Fragment, FragmentWriter
 from wordsight.video import split_frame
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class Run:
         self.decoder = Decoder(model, proposer, known, report, recheck=recheck)
         self.encoder_is_open = False
         self.records: list[ImageRecord] = []  # embedded, not yet written
+        self.fragments: list[Fragment] = []  # written by others, not yet committed
+        self.writer: FragmentWriter | None = None  # of these
         self.replacing = False
         self.orphans: list[Item] = []  # their donor was itself replaced in this run
         self.moved: set[str] = set()
@@ -110,13 +113,14 @@ class Run:
     def process(self, todo: Sequence[Item]) -> None:
         """Decode, encode and write images."""
         if self.cluster and todo:
-            self._take(self.cluster.embedded(self.decoder, self.store.crops, todo))
+            self.writer = self.store.fragment_writer()
+            self._take(self.cluster.embedded(self.decoder, self.store.crops, self.writer, todo))
         else:
             self._take(self._ahead(self.decoder.decode, todo))
         if self.orphans:
             orphans, self.orphans = self.orphans, []
             self.decoder.by_hash.clear()
-            self.process(orphans)
+            self._take(self._ahead(self.decoder.decode, orphans))
 
     def add_videos(self, videos: dict[str, Item]) -> None:
         """Read videos, by path, as far as the library lacks their frames."""
@@ -130,22 +134,11 @@ class Run:
         self.removed |= set(stale)
         self.report.removed += self.store.remove(stale)
 
-    def _take(self, results: Iterator[Decoded | Failure]) -> None:
+    def _take(self, results: Iterator[Decoded | Written | Failure]) -> None:
         """Encode and write what was decoded."""
-        batch: list[Decoded] = []
-        views = 0
         try:
-            for result in results:
-                if isinstance(result, Failure):
-                    self.report.failed.append(result)
-                    self._advance(1)
-                    continue
-                batch.append(result)
-                views += len(result.pixels)
-                if views >= BATCH or len(batch) >= WRITE_EVERY:
-                    self._encode(batch)
-                    batch, views = [], 0
-            self._encode(batch)
+            for batch in batches(self._usable(results)):
+                self._encode(batch)
         finally:
             # Also on Ctrl-C: what was embedded is worth keeping, and the next run will not know
             # any more what was moved.
@@ -154,6 +147,31 @@ class Run:
             self.report.removed += self.store.remove(sorted({*self.moved, *self.decoder.spoilt}))
             self.moved.clear()
             self.decoder.spoilt.clear()
+
+    def _usable(self, results: Iterator[Decoded | Written | Failure]) -> Iterator[Decoded]:
+        """What is to be written here; the rest is noted."""
+        for result in results:
+            if isinstance(result, Failure):
+                self.report.failed.append(result)
+                self._advance(1)
+            elif isinstance(result, Written):
+                self._keep(result)
+            else:
+                yield result
+
+    def _keep(self, written: Written) -> None:
+        """Note what a worker wrote; it is committed now and then."""
+        self.fragments.append(written.fragment)
+        self.report.indexed += written.images
+        if self.report.crops:
+            self.report.crops.per_image += written.regions
+            self.report.crops.labels += written.labels
+        self._advance(written.images)
+        if self._is_late():
+            self._write()
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self.last_write > _SECONDS_BETWEEN_WRITES
 
     def _ahead(
         self, decode: Callable[[T], Decoded | Failure], todo: Iterable[T]
@@ -202,55 +220,13 @@ class Run:
                 self.orphans.append(item)
                 continue
             self.replacing |= item.id in self.known
-            self.records.append(self._record(decoded, donor, own))
+            owner = label_owner(item, self.known.get(item.id))
+            self.records.append(record_of(decoded, owner, donor, own, self.decoder.crops))
             self._count(decoded, donor)
             if not split_frame(item.path):  # those of videos counted when they were read
                 self._advance(1)
-        late = time.monotonic() - self.last_write > _SECONDS_BETWEEN_WRITES
-        if len(self.records) >= WRITE_EVERY or late:
+        if len(self.records) >= WRITE_EVERY or self._is_late():
             self._write()
-
-    def _record(
-        self, decoded: Decoded, donor: ImageRecord | None, own: list[NDArray[np.float32]]
-    ) -> ImageRecord:
-        from wordsight.regions import in_context
-
-        item = decoded.item
-        owner = label_owner(item, self.known.get(item.id))
-        place = {
-            "id": item.id,
-            "path": item.path,
-            "root": owner.root,
-            "size": item.size,
-            "mtime_ns": item.mtime_ns,
-            "label": owner.label,
-        }
-        metadata = donor.metadata if donor else None
-        if decoded.metadata:
-            metadata = asdict(decoded.metadata)
-        if metadata is not None or item.caption is not None:
-            metadata = {**(metadata or {}), "caption": item.caption}
-        if donor and decoded.regions is None:
-            return replace(donor, metadata=metadata, **place)  # type: ignore[arg-type]
-        whole = donor.views[0] if donor else ViewRecord(own.pop(0))
-        regions = decoded.regions or ()
-        crops = [
-            ViewRecord(in_context(vector, whole.vector), "crop", r.box, r.label, r.score)
-            for vector, r in zip(own[: len(regions)], regions, strict=True)
-        ]
-        parts = [
-            ViewRecord(vector, "moving", box)
-            for vector, box in zip(own[len(regions) :], item.parts, strict=True)
-        ]
-        return ImageRecord(
-            **place,  # type: ignore[arg-type]
-            hash=decoded.hash,
-            width=decoded.width,
-            height=decoded.height,
-            crops=self.decoder.crops,
-            metadata=metadata,
-            views=[whole, *crops, *parts],
-        )
 
     def _count(self, decoded: Decoded, donor: ImageRecord | None) -> None:
         report, item = self.report, decoded.item
@@ -277,8 +253,11 @@ class Run:
 
     def _write(self) -> None:
         records, self.records = self.records, []
+        fragments, self.fragments = self.fragments, []
         try:
             self.store.put(records, replace=self.replacing)
+            if self.writer:
+                self.store.append(self.writer, fragments)
         except BaseException:
             self.moved.clear()  # their new places may not have been written
             raise
@@ -290,6 +269,19 @@ class Run:
         self.total = max(self.total + more, self.done)
         if self.progress:
             self.progress(self.done, self.total)
+
+
+def batches(decoded: Iterable[Decoded]) -> Iterator[list[Decoded]]:
+    """Images whose views the encoder takes together."""
+    batch: list[Decoded] = []
+    views = 0
+    for one in decoded:
+        batch.append(one)
+        views += len(one.pixels)
+        if views >= BATCH or len(batch) >= WRITE_EVERY:
+            yield batch
+            batch, views = [], 0
+    yield batch
 
 
 def _still_there(path: str) -> bool:

@@ -19,7 +19,6 @@ from wordsight.images import Metadata
 from wordsight.indexing.pruning import prunable
 from wordsight.indexing.report import IndexReport
 from wordsight.library import Entry, Store, is_library
-from wordsight.library.swap import draft_of, swap
 from wordsight.sources import Item, read_location
 from wordsight.sources.location import archive_of
 from wordsight.video import split_frame
@@ -89,7 +88,7 @@ def check_auto(store: Store, model: ClipModel) -> None:
 
     if model.source == STARTER != store.model.source:
         raise ModelError(
-            f"only the built-in model is on this machine, and the library {store.path} uses "
+            f"only the built-in model is on this machine, and the library {store.place} uses "
             f"{store.model.name}. {how_to_fetch()}, or give --model NAME."
         )
 
@@ -118,7 +117,7 @@ def remodel(
     with store.lock():
         store.refresh()
         if store.model.hash == model.hash:
-            shutil.rmtree(draft_of(store.path), ignore_errors=True)
+            shutil.rmtree(store.successor, ignore_errors=True)
             return None
         store.check_replaceable()
         entries = store.entries()
@@ -132,14 +131,13 @@ def remodel(
         if lost:
             why = {failure.path: failure.reason for failure in report.failed}
             raise LibraryError(
-                f"{len(lost):,} of {len(entries):,} images of the library {store.path} could not "
+                f"{len(lost):,} of {len(entries):,} images of the library {store.place} could not "
                 f"be read ({lost[0].path}: {why.get(lost[0].path, 'it is gone')}), so it keeps its "
                 "model for now. Run the same command again to continue, or leave these images "
                 "out: --prune=force"
             )
         report.removed = len(entries) - report.images
-        swap(store.path)
-        store.refresh()
+        store.succeed()
     return report
 
 
@@ -156,7 +154,7 @@ def _staying(store: Store, entries: Sequence[Entry], prune: bool | Literal["forc
         held = [entry for entry in gone if entry.id not in may_go]
         if held:
             raise LibraryError(
-                f"{len(held):,} of {len(entries):,} images of the library {store.path} are "
+                f"{len(held):,} of {len(entries):,} images of the library {store.place} are "
                 f"missing ({_places(held)}); connect their drive, or leave "
                 f"them out: {'--prune=force' if prune else '--prune, or --prune=force'}"
             )
@@ -178,7 +176,7 @@ def _is_there(entry: Entry) -> bool:
 
 def _draft(store: Store, model: ClipModel, create: Callable[[Path], Store]) -> Store:
     """What an earlier call began, or a new library."""
-    place = draft_of(store.path)
+    place = store.successor
     if is_library(place):
         begun = Store.open(place)
         if begun.model.hash == model.hash and begun.replaces == store.record.get("id"):

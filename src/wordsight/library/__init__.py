@@ -16,6 +16,7 @@ A library is a directory::
     prints.sqlite    grey thumbnails of the images, to find duplicates by (see prints.py)
     skipped.json     files that were left out when their folders were last indexed, and why
     devices.json     devices that folders were on when they were indexed (see pruning.py)
+    incoming/        while a cluster indexes: what its workers wrote and nobody committed yet
     lock             held by the one process that writes
 
 A library is **large** when its vectors, as float32, take more than 1 GiB, or than what the

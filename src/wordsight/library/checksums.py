@@ -18,12 +18,15 @@ NAME = "checksums.json"  # in the folder of the table, so that they go where it 
 FOLDERS = ("data", "_deletions", "_transactions", "_versions")
 _BLOCK = 1 << 20
 
+Checksum = tuple[int, int]
+"""Size and CRC-32 of a file."""
+
 
 class Checksums:
     """The checksums of a library's table; ``files`` has size and CRC-32 by name."""
 
     def __init__(
-        self, library: Path, files: dict[str, tuple[int, int]], table: str = "views.lance"
+        self, library: Path, files: dict[str, Checksum], table: str = "views.lance"
     ) -> None:
         self.library, self.files, self.table = library, files, table
 
@@ -51,7 +54,7 @@ class Checksums:
 
     def add(self, names: Iterable[str]) -> None:
         """Take files of the table as what they hold now. Raises OSError."""
-        self.files |= {name: _read(self.path(name)) for name in names}
+        self.files |= {name: checksum(self.path(name)) for name in names}
 
     def wrong(self, names: Iterable[str], *, contents: bool = True) -> list[str]:
         """Those of these files that do not hold what was written, or are gone.
@@ -67,12 +70,13 @@ class Checksums:
             except FileNotFoundError:
                 found.append(name)
                 continue
-            if wanted and (size != wanted[0] or (contents and _read(path) != wanted)):
+            if wanted and (size != wanted[0] or (contents and checksum(path) != wanted)):
                 found.append(name)
         return found
 
 
-def _read(path: Path) -> tuple[int, int]:
+def checksum(path: Path) -> Checksum:
+    """That of what a file holds now. Raises OSError."""
     size = crc = 0
     with path.open("rb", buffering=0) as file:
         while block := file.read(_BLOCK):
@@ -80,5 +84,5 @@ def _read(path: Path) -> tuple[int, int]:
     return size, crc
 
 
-def _own(files: dict[str, tuple[int, int]]) -> int:
+def _own(files: dict[str, Checksum]) -> int:
     return zlib.crc32(json.dumps(sorted(files.items())).encode())

@@ -1,27 +1,26 @@
 """A fleet: the slices of a large library in the memory of many processes, searched as one library.
 
-Each replica of a Ray Serve deployment holds one slice of the index, of the newest version and of
-the one that is searched. One process, the front, asks all of them and puts their answers together
-as it does with a single slice, so hits and decisions are those of one process
+Each replica, an actor of Ray, holds one slice of the index, of the newest version and of the one
+that is searched. One process, the front, asks all of them and puts their answers together as it
+does with a single slice, so hits and decisions are those of one process
 (:class:`~wordsight.library.index.large.LargeVersion`). It needs the library's directory too: what
 hits say of themselves is read there.
 
 Ray starts a replica again that died. Once a second the front looks at what each replica holds:
 those that hold nothing are not asked, and a new version is searched when all of them hold it.
+
+Why not Ray Serve: of what it adds, routing over HTTP and scaling by load, a fleet needs nothing,
+and each question passes through its router.
 """
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import contextlib
-import logging
 import threading
 import time
 import weakref
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed, wait
-from concurrent.futures import TimeoutError as Timeout
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +38,7 @@ _LOOK_EVERY = 1.0  # seconds
 _PATIENCE = 60.0  # seconds for the first answer of all, or for a version to come
 LATE = 3  # times as long as the first answer took, and a second more, the others are waited for
 _NUMBERS = 28  # bytes a view beside its codes: see table.NUMBERS
+_AT_ONCE = 16  # questions that a replica answers at the same time
 
 Version = tuple[str, int]
 """A library by its id, since another may take its place, and a version of its table."""
@@ -53,8 +53,7 @@ def newest_version(reader: Reader) -> Version | None:
 class Holder:
     """One slice of a library, held in memory by a replica."""
 
-    def __init__(self, place: str, share: tuple[int, int], *_others: Any) -> None:
-        """Serve starts the ``_others`` with the first of an application."""
+    def __init__(self, place: str, share: tuple[int, int]) -> None:
         from wordsight.library.store import Store
 
         self._store = Store.open(place)
@@ -76,7 +75,7 @@ class Holder:
         with contextlib.suppress(OSError, ValueError, KeyError, WordsightError):
             self._load()
 
-    async def held(self, searched: Version | None) -> dict[Version, int]:
+    def held(self, searched: Version | None) -> dict[Version, int]:
         """The versions that are held, and how many views of each; looks for a newer one meanwhile.
 
         None but the newest and the one that is ``searched`` is held any longer.
@@ -88,14 +87,14 @@ class Holder:
             self._loading.start()
         return {version: len(part) for version, part in self._slices.items()}
 
-    async def ask(self, version: Version, name: str, *args: Any) -> Any:
+    def ask(self, version: Version, name: str, *args: Any) -> Any:
         """What a method of the slice gives; None where this version is not held."""
         found = self._slices.get(version)
-        return None if found is None else await asyncio.to_thread(getattr(found, name), *args)
+        return None if found is None else getattr(found, name)(*args)
 
 
 def check(store: Store, slices: int, address: str) -> None:
-    """Raise LibraryError for a library that is not cut into so many slices, or without Serve.
+    """Raise LibraryError for a library that is not cut into so many slices.
 
     And for the ``address`` of a cluster that this machine is no part of.
     """
@@ -106,10 +105,6 @@ def check(store: Store, slices: int, address: str) -> None:
             "faster; serve it without --shards (WORDSIGHT_EXACT_MB says from which size on it "
             "does not)."
         )
-    try:
-        import ray.serve  # noqa: F401
-    except ImportError:
-        raise LibraryError("a fleet needs Ray Serve: pip install 'wordsight[fleet]'") from None
     if address.startswith("ray://"):
         raise LibraryError(
             f"a fleet is searched from a machine of its cluster, not through {address}; run the "
@@ -135,14 +130,12 @@ class Fleet:
 
         self.place = store.place
         self._store = Watching.open(store.place)  # its own: a store is not for several threads
-        self._app = f"wordsight-{self._store.record.get('id')}"
-        self._handles = _deploy(self._app, self._store, slices)
-        self._pool = ThreadPoolExecutor(8 * slices, "fleet")
+        self._replicas = _start(self._store, slices)
         self._held: list[Mapping[Version, int]] = [{}] * slices
         self._changed = threading.Condition()
         self._searched: tuple[Version, LargeVersion] | None = None
         self._over = threading.Event()
-        self.close = weakref.finalize(self, _end, self._app, self._over)
+        self.close = weakref.finalize(self, _end, self._replicas, self._over)
         """Ends the replicas; so does the end of the process."""
         self.close.atexit = False
         atexit.register(self.close)  # now: before Ray's own, which would cut the connection
@@ -172,7 +165,9 @@ class Fleet:
     def look(self) -> None:
         """See what the replicas hold, and go over to a newer version when all of them hold it."""
         searched = self._searched[0] if self._searched else None
-        self._held = list(self._pool.map(partial(self._look_at, searched), self._handles))
+        looks = {replica.held.remote(searched): n for n, replica in enumerate(self._replicas)}
+        held = self._taken(looks, 5 * _LOOK_EVERY)
+        self._held = [held.get(n) or {} for n in range(len(self._replicas))]
         self._store.refresh()
         newest = newest_version(self._store)
         if newest in (None, searched) or not all(newest in held for held in self._held):
@@ -186,49 +181,56 @@ class Fleet:
             self._searched = newest, version
             self._changed.notify_all()
 
-    def _look_at(self, searched: Version | None, handle: Any) -> Mapping[Version, int]:
-        asked = handle.held.remote(searched)
-        try:
-            held: Mapping[Version, int] = asked.result(timeout_s=5 * _LOOK_EVERY)
-            return held
-        except Exception:  # whatever Ray says of it: it is not there
-            asked.cancel()
-            return {}
-
     def _ask(self, version: Version, views: int, name: str, *args: Any) -> Answers:
         """Ask the replicas that hold a version; those that die or are late are left out."""
         sizes = [held.get(version, 0) for held in self._held]
         asked = {
-            self._pool.submit(self._answer, n, version, name, args): n
+            self._replicas[n].ask.remote(version, name, *args): n
             for n, size in enumerate(sizes)
             if size
         }
         began = time.monotonic()
-        with contextlib.suppress(Timeout):  # until one answers; that one has died does not count
-            next((one for one in as_completed(asked, _PATIENCE) if one.result() is not None), None)
-        done, late = wait(asked, 1 + LATE * (time.monotonic() - began))
-        answers = {asked[one]: one.result() for one in done}
-        found = [n for n in sorted(answers) if answers[n] is not None]
-        for n in (asked[one] for one in late):
+        answers: dict[int, Any] = {}
+        while asked and not answers and (left := began + _PATIENCE - time.monotonic()) > 0:
+            answers |= self._taken(asked, left, least=1)  # that one has died does not count
+        answers |= self._taken(asked, 1 + LATE * (time.monotonic() - began))
+        for n in asked.values():  # late
             self._held[n] = {}
-        if not found:
+        if not answers:
             raise LibraryError(
                 f"no replica of the fleet that searches {self.place} answers; they are started "
                 "again, try later."
             )
+        found = sorted(answers)
         return Answers([answers[n] for n in found], sum(sizes[n] for n in found) / views)
 
-    def _answer(self, n: int, version: Version, name: str, args: tuple[Any, ...]) -> Any:
-        """A replica's answer; None where there is none."""
-        from ray.exceptions import RayTaskError
+    def _taken(
+        self, asked: dict[Any, int], patience: float, least: int | None = None
+    ) -> dict[int, Any]:
+        """Take what replicas have answered, all or ``least`` of them, out of what was ``asked``.
 
-        try:
-            return self._handles[n].ask.remote(version, name, *args).result(timeout_s=_PATIENCE)
-        except RayTaskError as error:  # it answers, but cannot read what was asked for
-            raise error.cause from None
-        except Exception:  # whatever Ray says of it: it died
-            self._held[n] = {}
-            return None
+        By number of replica, without those that died. Waits for ``patience`` seconds.
+        """
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+
+        if not asked:
+            return {}
+        taken = {}
+        done, _ = ray.wait(list(asked), num_returns=least or len(asked), timeout=patience)
+        for one in done:
+            n = asked.pop(one)
+            try:
+                answer = ray.get(one)
+            except RayTaskError as error:  # it answers, but cannot read what was asked for
+                raise error.cause from None
+            except RayError:
+                answer = None
+            if answer is None:
+                self._held[n] = {}
+            else:
+                taken[n] = answer
+        return taken
 
 
 def _watch(fleet: weakref.ref[Fleet], over: threading.Event) -> None:
@@ -242,41 +244,38 @@ def _watch(fleet: weakref.ref[Fleet], over: threading.Event) -> None:
         over.wait(_LOOK_EVERY)
 
 
-def _deploy(app: str, store: Store, slices: int) -> list[Any]:
+def _start(store: Store, slices: int) -> list[Any]:
     """Start the replicas, and wait until they hold their slices; handles of them."""
-    from ray import serve
+    import ray
 
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     newest = newest_version(store)
     assert newest is not None
     size = index_file(store.path, newest[1]).stat().st_size + _NUMBERS * store.count_views()
-    kind = serve.deployment(Holder).options(
-        ray_actor_options={"num_cpus": 0, "memory": 2 * size // slices},  # two versions, for a time
-        max_ongoing_requests=100,
-        health_check_period_s=_LOOK_EVERY,
-        graceful_shutdown_wait_loop_s=0.1,
-    )
-    place = str(store.place)
-    names = [f"slice-{n}" for n in range(slices)]
-    others = [kind.options(name=name).bind(place, (n, slices)) for n, name in enumerate(names) if n]
-    try:
-        serve.start(proxy_location="Disabled")
-        serve.run(
-            kind.options(name=names[0]).bind(place, (0, slices), *others),
-            name=app,
-            route_prefix=None,
-        )
-    except Exception as error:  # whatever Ray says of it
+    memory = 2 * size // slices  # two versions, for a time
+    free = int(ray.cluster_resources().get("memory", 0))
+    if memory * slices > free:
         raise LibraryError(
-            f"the fleet for {place} does not start: {(str(error).splitlines() or [''])[-1]}"
+            f"the fleet for {store.place} needs {memory * slices / 2**30:,.1f} GiB of memory, and "
+            f"the cluster has {free / 2**30:,.1f} GiB; add machines to it."
+        )
+    kind = ray.remote(Holder).options(
+        num_cpus=0, memory=memory, max_restarts=-1, max_concurrency=_AT_ONCE
+    )
+    replicas = [kind.remote(str(store.place), (n, slices)) for n in range(slices)]
+    try:
+        ray.get([replica.held.remote(None) for replica in replicas])
+    except Exception as error:  # whatever Ray says of it
+        _end(replicas, threading.Event())
+        raise LibraryError(
+            f"the fleet for {store.place} does not start: {(str(error).splitlines() or [''])[-1]}"
         ) from None
-    return [serve.get_deployment_handle(name, app) for name in names]
+    return replicas
 
 
-def _end(app: str, over: threading.Event) -> None:
+def _end(replicas: Sequence[Any], over: threading.Event) -> None:
     import ray
-    from ray import serve
 
     over.set()
     if ray.is_initialized():
-        serve.delete(app)
+        for replica in replicas:
+            ray.kill(replica)

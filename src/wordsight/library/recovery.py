@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from wordsight.errors import LibraryError
-from wordsight.library.checksums import FOLDERS, Checksums
+from wordsight.library.checksums import FOLDERS, Checksum, Checksums
 from wordsight.library.files import sync_path
 from wordsight.library.index.sidecar import newest_manifest
 from wordsight.library.table import drop_fragments, files_of, open_table
@@ -136,19 +136,25 @@ def _reads(fragment: Any) -> bool:
     return True
 
 
-def sync(library: Path) -> None:
-    """Have the disk keep the table's new files, and remember what they hold."""
+def sync(library: Path, known: Mapping[str, Checksum] | None = None) -> None:
+    """Have the disk keep the table's new files, and remember what they hold.
+
+    Files that are ``known`` were synced already and are not read.
+    """
     checksums = Checksums.load(library)
+    known = known or {}
     there: set[str] = set()
     for folder in FOLDERS:
         place = checksums.path(folder)
         names = [path.name for path in place.iterdir()] if place.is_dir() else []
         new = [name for name in names if f"{folder}/{name}" not in checksums.files]
-        for path in [*(place / name for name in new), *([place] if new else [])]:
+        unsynced = [name for name in new if f"{folder}/{name}" not in known]
+        for path in [*(place / name for name in unsynced), *([place] if new else [])]:
             sync_path(path)
         there.update(f"{folder}/{name}" for name in names)
     there.discard("_versions/latest_version_hint.json")  # the one file that is written again
     if there != checksums.files.keys():
+        checksums.files |= known
         checksums.add(there - checksums.files.keys())
         checksums.files = {name: checksums.files[name] for name in there}
         checksums.save()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordsight.library.files import writing
+from wordsight.library.fragments import Fragment, FragmentWriter, commit, discard
 from wordsight.library.index.large import drop_indexes
 from wordsight.library.index.scoring import Scoring
 from wordsight.library.opening import lay_out, locked, read_library
@@ -19,7 +20,7 @@ from wordsight.library.reader import Reader
 from wordsight.library.records import ImageRecord, ModelRecord, id_to_int
 from wordsight.library.recovery import repair, sync
 from wordsight.library.snapshot import Snapshot
-from wordsight.library.swap import check_replaceable, clear
+from wordsight.library.swap import check_replaceable, clear, draft_of, swap
 from wordsight.library.table import add_metadata_columns, to_table
 from wordsight.storage import is_url
 
@@ -83,6 +84,16 @@ class Store(Reader):
     def check_replaceable(self) -> None:
         """Raise LibraryError where no other library can take the place of this one."""
         check_replaceable(self.path)
+
+    @property
+    def successor(self) -> Path:
+        """Where the library is made that is to take the place of this one."""
+        return draft_of(self.path)
+
+    def succeed(self) -> None:
+        """Let the successor take the place of this library (call it under :meth:`lock`)."""
+        swap(self.path)
+        self.refresh()
 
     def delete(self) -> None:
         """Delete the library."""
@@ -224,6 +235,19 @@ class Store(Reader):
                 self.dataset.insert(table, mode="append")
             sync(self.path)
 
+    def fragment_writer(self) -> FragmentWriter:
+        """What writes fragments for this table in other processes (call it under :meth:`lock`)."""
+        with writing(self.path):
+            return FragmentWriter.beside(self.path, self.bank()[1], self.model.dim)
+
+    def append(self, writer: FragmentWriter, fragments: Sequence[Fragment]) -> None:
+        """Add fragments that others wrote, in one atomic step (call it under :meth:`lock`)."""
+        if not fragments:
+            return
+        with writing(self.path):
+            self._dataset = commit(self.dataset, self.path, writer, fragments)
+            sync(self.path, {fragment.name: fragment.checksum for fragment in fragments})
+
     def add_metadata_columns(self) -> None:
         """Let an older library hold what files say of their images (under :meth:`lock`)."""
         with writing(self.path):
@@ -275,6 +299,7 @@ class Store(Reader):
         """
         for unfinished in self.path.glob("*.new"):  # of processes that were killed
             unfinished.unlink(missing_ok=True)
+        discard(self.path)
         clear(self.path)  # likewise
         self.scoring.prepare()
 

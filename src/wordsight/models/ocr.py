@@ -1,4 +1,4 @@
-"""Reading the text in pictures: PP-OCR's models by way of rapidocr, on ONNX Runtime.
+"""Reading the text in images: PP-OCR's models by way of rapidocr, on ONNX Runtime.
 
 The models are inside rapidocr's wheel (extra ``ocr``), which is told where they are, so that it has
 no reason to ask the network for any.
@@ -57,7 +57,7 @@ def _engine() -> tuple[Any, str]:
         import rapidocr
     except ImportError:
         raise ModelError(
-            'reading text in pictures needs rapidocr; install it with: pip install "wordsight[ocr]"'
+            'reading text in images needs rapidocr; install it with: pip install "wordsight[ocr]"'
         ) from None
     logging.getLogger("RapidOCR").setLevel(logging.ERROR)  # it speaks of what it does not find
     files = sorted((Path(rapidocr.__file__).parent / "models").glob("*.onnx"))

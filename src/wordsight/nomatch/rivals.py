@@ -41,25 +41,44 @@ class Kinds:
         The query's own kind is the nearest word; if that stands above a group, the whole group is.
         """
         cosines = queries @ self.vectors.T
+        return self._nearest(cosines, self._barred(cosines))
+
+    def _barred(self, cosines: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+        """Which kinds cannot be rivals of queries with these cosines to all [Q, W]."""
         own = cosines.argmax(axis=1)[:, None]
         akin = (self.group == self.group[own]) & self.above[own]
-        barred = self.above | akin | (np.arange(len(self.vectors)) == own)
-        cosines[barred] = -np.inf
+        return np.asarray(self.above | akin | (np.arange(len(self.vectors)) == own))
+
+    def _nearest(
+        self, cosines: npt.NDArray[np.float32], barred: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.bool_]:
+        """The twenty kinds with the highest cosines [..., W] that are not barred [..., W]."""
+        allowed = np.where(barred, -np.inf, cosines)
         last = max(len(self.vectors) - RIVALS, 0)
-        least = np.partition(cosines, last, axis=1)[:, last, None]
-        return np.asarray((cosines >= least) & ~barred)
+        least = np.partition(allowed, last, axis=-1)[..., last, None]
+        return np.asarray((allowed >= least) & ~barred)
 
     def log_odds(
-        self, queries: npt.NDArray[np.float32], images: npt.NDArray[np.float32]
+        self,
+        queries: npt.NDArray[np.float32],
+        images: npt.NDArray[np.float32],
+        *,
+        lookalikes: bool = False,
     ) -> npt.NDArray[np.floating[Any]]:
         """The odds that images show a query rather than its rivals: their logarithms [Q, n].
 
         Of the softmax over the query and its rivals (the model's own scale is MCM's inverse
-        temperature); ``queries`` [Q, D], ``images`` [Q, n, D] are vectors of unit length.
+        temperature); ``queries`` [Q, D], ``images`` [Q, n, D] are vectors of unit length. With
+        ``lookalikes`` the twenty kinds that an image looks most like are rivals too.
         """
         mine = np.einsum("qd,qnd->qn", queries, images)
-        theirs = self.scale * (images @ self.vectors.T - mine[..., None])
-        theirs[~np.broadcast_to(self.rivals(queries)[:, None], theirs.shape)] = -np.inf
+        cosines = images @ self.vectors.T
+        rivals = self.rivals(queries)[:, None]
+        if lookalikes:
+            barred = self._barred(queries @ self.vectors.T)[:, None]
+            rivals = rivals | self._nearest(cosines, barred)
+        theirs = self.scale * (cosines - mine[..., None])
+        theirs[~np.broadcast_to(rivals, theirs.shape)] = -np.inf
         most = theirs.max(axis=-1, keepdims=True)
         return np.asarray(-np.log(np.exp(theirs - most).sum(axis=-1)) - most[..., 0])
 

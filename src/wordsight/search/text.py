@@ -1,4 +1,4 @@
-"""Text in pictures: reading it once, finding it by its words, and beside what pictures show.
+"""Text in images: reading it once, finding it by its words, and beside what images show.
 
 ``text:"invoice 2023"`` asks for images in which all these words are written. A plain prompt in a
 library whose text was read is both: images that show it and images that say it, in one ranking by
@@ -146,7 +146,7 @@ def text_of(query: object) -> str | None:
     if isinstance(typed, str) and "text:" in typed.lower() and _MORE.search(typed):
         raise QueryError(
             'text:"..." cannot be combined with + and -; it finds images with all of its words, '
-            'for example: text:"invoice 2023". To look for pictures, write the words without text:.'
+            'for example: text:"invoice 2023". To search by content, write the words without text:.'
         )
     if not found:
         return None

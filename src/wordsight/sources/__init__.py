@@ -19,10 +19,21 @@ from wordsight.sources.base import Head, Item, Progress, Source
 from wordsight.sources.location import read_location
 from wordsight.storage import is_url
 
-__all__ = ["Head", "Item", "Source", "expand_braces", "open_source", "read_location"]
+__all__ = ["Head", "Item", "Source", "expand", "expand_braces", "open_source", "read_location"]
 
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
+
+
+def expand(location: str | Path) -> list[str]:
+    """The places that a pattern names: braces anywhere, and ``*`` or a folder's shards at a URL.
+
+    See :func:`expand_braces` and :func:`wordsight.sources.files.listed`. Raises SourceError.
+    """
+    from wordsight.sources.files import listed
+
+    texts = expand_braces(location)
+    return [one for text in texts for one in (listed(text) if is_url(text) else [text])]
 
 
 def expand_braces(location: str | Path) -> list[str]:
@@ -56,9 +67,10 @@ def open_source(
 ) -> Source:
     """Open the place ``location``: a folder, an image file, a tar archive, a table, or "cifar10".
 
-    A ``.tar`` archive may be at a URL (s3://, gs://, az://, http://, https://; extra ``cloud``): it
-    is read through once to list it, and each image is fetched when it is read. A table is a Parquet
-    or Arrow file with a column of images, or a folder that ``Dataset.save_to_disk`` of Hugging
+    A ``.tar`` archive or a Parquet table may be at a URL (s3://, gs://, az://, http://, https://
+    with the extra ``cloud``; hf://datasets/OWNER/NAME/FILE): an archive is read through once to
+    list it, and images are fetched when they are read. A table is a Parquet or Arrow file with a
+    column of images or of their addresses, or a folder that ``Dataset.save_to_disk`` of Hugging
     Face's library wrote.
 
     "cifar10" means the test images of that data set (:func:`wordsight.sources.cifar10.load`);
@@ -73,14 +85,7 @@ def open_source(
     if not str(location).strip():  # of an unset variable in a script; to the system it is "."
         raise SourceError("the path is empty; name a folder or a file (. is this folder).")
     if is_url(str(location)):
-        if not str(location).lower().endswith(".tar"):
-            raise SourceError(
-                f"{location}: only local files can be opened, and .tar shards at URLs; download "
-                "the images first."
-            )
-        from wordsight.sources.tar import TarSource
-
-        return TarSource(str(location))
+        return _at_url(str(location))
     path = str(expanded(location))
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116
@@ -108,3 +113,19 @@ def open_source(
     from wordsight.sources.folder import FileSource
 
     return FileSource(path)
+
+
+def _at_url(url: str) -> Source:
+    kind = url.lower().rpartition(".")[2]
+    if kind == "tar":
+        from wordsight.sources.tar import TarSource
+
+        return TarSource(url)
+    if kind == "parquet":
+        from wordsight.sources.tables import TableSource
+
+        return TableSource([url])
+    raise SourceError(
+        f"{url}: at URLs only .tar shards and .parquet tables can be opened; download the images "
+        "first."
+    )

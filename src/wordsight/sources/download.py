@@ -20,7 +20,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from wordsight.errors import SourceError
+from wordsight.errors import ImageError, SourceError
 from wordsight.paths import file_digest
 from wordsight.sources.base import Progress
 
@@ -29,6 +29,9 @@ TIMEOUT_SECONDS = 20.0
 
 LONGEST_PAUSE_SECONDS = 60.0
 """A server that asks for a longer pause than this is taken as one that does not answer now."""
+
+MAX_FETCHED_BYTES = 1 << 28
+"""An image at an address with more bytes than this is not fetched (256 MiB)."""
 
 _CHUNK = 1 << 16  # bytes
 _FRUITLESS = 4  # attempts in a row
@@ -67,6 +70,20 @@ def fetch(
         raise SourceError(f"{url}: another process is downloading it to {target.parent}") from error
     except OSError as error:
         raise SourceError(f"{url}: {_reason(error)}") from error
+
+
+def fetch_image(url: str) -> bytes:
+    """The bytes at the address of an image. Raises ImageError ("<reason>")."""
+    if not url.lower().startswith(("http://", "https://")):  # a table may come from anyone
+        raise ImageError(f"{url}: not an http or https address")
+    try:
+        with _open(url, 0, TIMEOUT_SECONDS) as response:
+            data = response.read(MAX_FETCHED_BYTES + 1)
+    except (OSError, HTTPException, ValueError) as error:
+        raise ImageError(f"{url}: {_reason(error)}") from error
+    if len(data) > MAX_FETCHED_BYTES:
+        raise ImageError(f"{url}: larger than {MAX_FETCHED_BYTES >> 20} MiB")
+    return data
 
 
 def digest_like(file: Path, like: str) -> str:

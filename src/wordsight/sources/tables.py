@@ -1,23 +1,28 @@
 """Images in the rows of Parquet and Arrow files: the hub's data sets, img2dataset's output.
 
 A row's image is the bytes in a column: that of Hugging Face's ``Image`` (a struct of ``bytes`` and
-``path``), or a binary one named as img2dataset names it. Of a Parquet file the row groups that were
-last read stay in memory, two of them; an Arrow file is mapped.
+``path``), or a binary one named as img2dataset names it; else what is at the address in a column,
+fetched when the image is read. Of a Parquet file the row groups that were last read stay in memory,
+two of them; an Arrow file is mapped.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wordsight.errors import ImageError, SourceError
+from wordsight.errors import ImageError, SourceError, StorageError
 from wordsight.images import unreadable_reason
+from wordsight.privacy import is_offline
 from wordsight.sources.base import Item, item_id
+from wordsight.sources.download import fetch_image
+from wordsight.sources.files import State, opened_for_parts, place_of, state_of
+from wordsight.storage import is_url
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +45,7 @@ class TableSource:
         self, files: Sequence[str | Path], *, name: str | None = None, root: str | None = None
     ) -> None:
         """``root``: a folder with all of them, for more than one."""
-        self._files = [os.path.realpath(file) for file in files]
+        self._files = [place_of(file) for file in files]
         self.name = name or str(files[0])
         self.root = f"{self._files[0]}::" if root is None else root
         self.problems: list[tuple[str, str]] = []
@@ -52,11 +57,19 @@ class TableSource:
 
     def _of(self, file: str) -> list[Item]:
         try:
-            status = os.stat(file)  # noqa: PTH116  (before it is read: see TarSource)
+            state = state_of(file)  # before it is read: see TarSource
+            table = open_rows(file, state)
+            captions, labels = table.texts(_CAPTIONS), table.texts(_LABELS)
+        except StorageError as error:
+            raise SourceError(f"{file}: {error}") from None
         except OSError as error:
             raise SourceError(f"{file}: {unreadable_reason(error)}") from error
-        table = open_rows(file, status.st_mtime_ns, status.st_size)
-        captions, labels = table.texts(_CAPTIONS), table.texts(_LABELS)
+        if table.has_addresses and is_offline():
+            raise SourceError(
+                f"{file}: contains addresses of images, not images, and HF_HUB_OFFLINE forbids the "
+                "network; unset it, or download them with img2dataset."
+            )
+        read = _Reader(file, state)
         items = []
         for row in range(table.rows):
             path = f"{file}::{row}"
@@ -65,26 +78,36 @@ class TableSource:
                     item_id(path),
                     path,
                     0,  # unread
-                    status.st_mtime_ns + status.st_size,
+                    (state.changed_ns + state.size) % (1 << 63),
                     labels[row] if labels else None,
                     self.root,
-                    lambda item: read_row(item.path),
+                    read,
                     caption=captions[row] if captions else None,
                 )
             )
         return items
 
 
-def read_row(path: str) -> bytes:
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads a row's image; what is known of its file spares a look at each."""
+
+    file: str
+    state: State
+
+    def __call__(self, item: Item) -> bytes:
+        return read_row(item.path, self.state)
+
+
+def read_row(path: str, state: State | None = None) -> bytes:
     """The bytes of the image in a row, by an item's path. Raises ImageError."""
     file, _, row = path.rpartition("::")
     try:
-        status = os.stat(file)  # noqa: PTH116
-        table = open_rows(file, status.st_mtime_ns, status.st_size)
+        table = open_rows(file, state or state_of(file))
         data = table.image(int(row)) if int(row) < table.rows else None
     except OSError as error:
         raise ImageError(f"{path}: {unreadable_reason(error)}") from error
-    except SourceError as error:
+    except (SourceError, StorageError) as error:
         raise ImageError(f"{path}: {error}") from error
     if not data:
         raise ImageError(f"{path}: the row holds no image")
@@ -98,6 +121,7 @@ class _Rows:
         self.schema = schema
         self.rows = rows
         self.column = _image_column(schema)
+        self.has_addresses = self.column in _ADDRESSES
         self._read = read
         self._lock = threading.Lock()
         self.group: Callable[[int], tuple[Any, int]] | None = None
@@ -107,6 +131,8 @@ class _Rows:
         with self._lock:  # threads that decode ask for one group at the same time
             column, first = self.group(row)
         cell = column[row - first].as_py()
+        if isinstance(cell, str):
+            return fetch_image(cell)
         if isinstance(cell, dict):
             if not cell.get("bytes") and cell.get("path"):
                 return Path(cell["path"]).read_bytes()
@@ -128,12 +154,12 @@ class _Rows:
 
 
 @lru_cache(maxsize=4)
-def open_rows(file: str, mtime_ns: int, size: int) -> _Rows:
-    """A Parquet or Arrow file; time and size make a changed file another one.
+def open_rows(file: str, state: State) -> _Rows:
+    """A Parquet or Arrow file; its state makes a changed file another one.
 
     Raises SourceError for what cannot be read or has no images.
     """
-    del mtime_ns, size
+    del state
     import pyarrow as pa
 
     try:
@@ -149,7 +175,7 @@ def _parquet(file: str) -> _Rows:
     import numpy as np
     import pyarrow.parquet as pq
 
-    opened = pq.ParquetFile(file, memory_map=True)
+    opened = pq.ParquetFile(opened_for_parts(file) if is_url(file) else file, memory_map=True)
     sizes = [opened.metadata.row_group(i).num_rows for i in range(opened.num_row_groups)]
     firsts = np.cumsum([0, *sizes])
     rows = _Rows(
@@ -183,7 +209,7 @@ def _arrow(file: str) -> _Rows:
 
 
 def _image_column(schema: pa.Schema) -> str:
-    """The column with the images. Raises LookupError, with the reason."""
+    """The column with the images, or their addresses. Raises LookupError, with the reason."""
     import pyarrow as pa
 
     for field in schema:
@@ -196,10 +222,9 @@ def _image_column(schema: pa.Schema) -> str:
             kind = schema.field(name).type
             if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
                 return name
-    if any(name in schema.names for name in _ADDRESSES):
-        raise LookupError(
-            "contains addresses of images, not images; download them with img2dataset"
-        )
+    for name in _ADDRESSES:
+        if name in schema.names and pa.types.is_string(schema.field(name).type):
+            return name
     raise LookupError(f"has no column of images (columns: {', '.join(schema.names)[:200]})")
 
 

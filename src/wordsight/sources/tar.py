@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -43,7 +44,6 @@ class TarSource:
         self.problems: list[tuple[str, str]] = []
         self.exclude: Sequence[str] = ()
         self.not_read: dict[str, str] = {}
-        self._offsets: dict[str, int] = {}
         self._told = False  # whether there may be captions beside the images
 
     def items(self) -> list[Item]:
@@ -52,7 +52,7 @@ class TarSource:
         members, stamp = self._members()
         labels = class_labels({name.rpartition("/")[0] for name in members})
         said = self._captions(members) if self._told else {}
-        items, offsets = [], {}
+        items = []
         for name, (offset, size) in members.items():
             path = f"{self._archive}::{name}"
             try:
@@ -62,14 +62,10 @@ class TarSource:
                 self.problems.append((shown, "the member's name is not valid UTF-8"))
                 continue
             label = labels.get(name.rpartition("/")[0])
-            offsets[identity] = offset
+            reader = partial(read_member, self._archive, offset)
             items.append(
-                Item(
-                    identity, path, size, stamp, label, self.root, self._read,
-                    caption=said.get(name),
-                )
-            )  # fmt: skip
-        self._offsets = offsets
+                Item(identity, path, size, stamp, label, self.root, reader, caption=said.get(name))
+            )
         return items
 
     def _captions(self, members: Iterable[str]) -> dict[str, str | None]:
@@ -77,9 +73,6 @@ class TarSource:
 
         said = captions(self._archive)
         return {name: said.get(key_of(name)) for name in members} if said else {}
-
-    def _read(self, item: Item) -> bytes:
-        return read_part(self._archive, item.path, self._offsets[item.id], item.size)
 
     def _members(self) -> tuple[dict[str, tuple[int, int]], int]:
         """Offset and size of the image members by name, and the time that these all have."""
@@ -139,6 +132,11 @@ class TarSource:
     def _report(self, member: str, reason: str) -> None:
         path = f"{self._archive}::{member}"
         self.problems.append((path.encode("utf-8", "replace").decode(), reason))
+
+
+def read_member(archive: str, offset: int, item: Item) -> bytes:
+    """The bytes of a member that begins there. Raises ImageError."""
+    return read_part(archive, item.path, offset, item.size)
 
 
 def _is_passed_over(name: str) -> bool:

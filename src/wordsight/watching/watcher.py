@@ -59,8 +59,12 @@ class Prompts:
         return z, leave_one_out(scores.T, mean, sd, len(self.bank)).T
 
     def is_own(self, frame: NDArray[np.float32], prompt: int) -> bool:
-        """Whether a frame [D] shows the prompt rather than one of its rivals."""
-        odds = self.kinds.log_odds(self.vectors[prompt, None], frame[None, None])
+        """Whether a frame [D] shows the prompt rather than a rival, or what else it looks like.
+
+        A camera waits for what is rare: before it, something else is the likelier explanation.
+        """
+        query = self.vectors[prompt, None]
+        odds = self.kinds.log_odds(query, frame[None, None], lookalikes=True)
         return bool(odds >= np.log(OWN / (1 - OWN)))
 
 

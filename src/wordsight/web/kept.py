@@ -1,4 +1,4 @@
-"""What visitors hand in and come back for within a day: pictures to search with, selections."""
+"""What visitors hand in and come back for within a day: images to search with, selections."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ class Kept(Generic[T]):
         """A thing by its name. Raises Problem 404 when it is kept no more."""
         until, _, thing = self._things.get(name, (0.0, 0, None))
         if thing is None or until < time.monotonic():
-            raise Problem(404, f"this {self._what} has expired; add it again")
+            raise Problem(404, f"this {self._what} has expired; it was kept for a day at most")
         return thing

@@ -212,7 +212,7 @@ class Suggestions(BaseModel):
 
 
 class Upload(BaseModel):
-    """A picture that is kept for a day, to be searched with: ``like=ID``."""
+    """An image that is kept for a day, to be searched with: ``like=ID``."""
 
     id: str
     width: int

@@ -61,7 +61,7 @@ class Service:
         self._judging = asyncio.Semaphore(1)
         self._lock = threading.Lock()  # a library is not for several threads at once
         self.catalogue = Catalogue(Store.open(library.place))
-        self.uploads = Kept[bytes]("picture")
+        self.uploads = Kept[bytes]("image")
         self.selections = Kept[list[str]]("selection")
         self.duplicates = Finding(lambda: Store.open(library.place))
         self._suggesting = asyncio.Lock()
@@ -270,7 +270,7 @@ def _part(image: Image, box: Sequence[float]) -> Image:
     x0, y0 = max(0, round(box[0])), max(0, round(box[1]))
     x1, y1 = min(image.width, round(box[2])), min(image.height, round(box[3]))
     if x1 <= x0 or y1 <= y0:
-        raise Problem(400, "this part is not inside the picture")
+        raise Problem(400, "this part is not inside the image")
     return image.crop((x0, y0, x1, y1))
 
 

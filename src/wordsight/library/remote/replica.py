@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from wordsight.errors import LibraryError
 from wordsight.library.files import read_record, write_atomically, writing
+from wordsight.library.fragments import FOLDER as INCOMING
 from wordsight.library.prints import NAME as PRINTS
 from wordsight.library.remote.lease import LEASE
 from wordsight.paths import DRAFTS, file_digest
@@ -32,9 +33,11 @@ CACHE_GB = 50
 _IN_USE = 600  # seconds after its last use in which no other replica pushes one out
 _TRIES = 5  # a writer may delete what is being fetched; then the record is another one by now
 _AT_ONCE = 8  # objects that are on their way
+_MAKING = ("draft-*/views.lance/_versions", "successor/views.lance/_versions")
 _KEPT = 86_400  # seconds that an object which no version names stays
 _FOLDERS = ("views.lance", "lines.lance", "blobs")
-_OWN = ("lock", "damaged", PRINTS, f"{PRINTS}-journal")  # of a directory, not of the library
+_OWN = ("lock", "damaged", INCOMING, PRINTS, f"{PRINTS}-journal")
+"""What belongs to a directory, and not to the library."""
 
 
 class File(NamedTuple):
@@ -134,26 +137,44 @@ class Replica:
         )
 
     def _apply(self, before: State, after: State, near: Path | None) -> None:
-        """Turn the directory from one state into another, manifests and the record last."""
+        """Turn the directory from one state into another, manifests and the record last.
+
+        Another library (after ``index --remodel``) is put in its place whole.
+        """
         _make_room(self.home, sum(file.size for file in after.files.values()), self.url)
+        if before.record.get("id") not in (None, after.record.get("id")):
+            fresh, aside = self.home / "fresh", self.home / "aside"
+            for left in (fresh, aside):
+                shutil.rmtree(left, ignore_errors=True)
+            self._fill(fresh, State(), after, near)
+            with writing(self.path):
+                if self.path.exists():
+                    self.path.rename(aside)
+                fresh.rename(self.path)
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            self._fill(self.path, before, after, near)
+        said = {"tag": after.tag, "said": after.to_json().decode()}
+        with writing(self.path):
+            write_atomically(self.home / "state.json", json.dumps(said).encode())
+
+    def _fill(self, place: Path, before: State, after: State, near: Path | None) -> None:
         missing = [
             name
             for name, file in after.files.items()
-            if before.files.get(name) != file or _size(self.path / name) != file.size
+            if before.files.get(name) != file or _size(place / name) != file.size
         ]
         with writing(self.path):
             for last in (False, True):
                 some = [name for name in missing if _is_manifest(name) == last]
-                _at_once(lambda name: self._take(name, after.files[name], near), some)
-            write_atomically(self.path / RECORD, json.dumps(after.record, indent=2).encode())
+                _at_once(lambda name: self._take(place, name, after.files[name], near), some)
+            write_atomically(place / RECORD, json.dumps(after.record, indent=2).encode())
             for name in before.files.keys() - after.files.keys():
-                (self.path / name).unlink(missing_ok=True)
-            said = {"tag": after.tag, "said": after.to_json().decode()}
-            write_atomically(self.home / "state.json", json.dumps(said).encode())
+                (place / name).unlink(missing_ok=True)
 
-    def _take(self, name: str, file: File, near: Path | None) -> None:
+    def _take(self, place: Path, name: str, file: File, near: Path | None) -> None:
         """Put one file of a version in its place. Raises _Gone where its object is gone."""
-        path = self.path / name
+        path = place / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if near is not None and (near / name).is_file() and _digest(near / name) == file.digest:
             path.unlink(missing_ok=True)
@@ -178,13 +199,16 @@ class Replica:
         place = self.home / f"draft-{os.urandom(4).hex()}"
         try:
             with writing(place):
-                for name in [*self.state().files, *([RECORD] if self.path.is_dir() else [])]:
-                    (place / name).parent.mkdir(parents=True, exist_ok=True)
-                    copy = _link if _is_fixed(name) else shutil.copyfile
-                    copy(self.path / name, place / name)
+                _copy(self.path, self.state().files, place)
             yield place
         finally:
             shutil.rmtree(place, ignore_errors=True)
+
+    def refill(self, draft: Path, other: Path) -> None:
+        """Let a draft hold what another library's directory does."""
+        for name in _names(draft):
+            (draft / name).unlink()
+        _copy(other, _names(other), draft)
 
     def push(self, draft: Path) -> None:
         """Make a draft of the present state the version that the URL names (under the lease).
@@ -285,7 +309,9 @@ def _make_room(home: Path, needed: int, url: str) -> None:
         if state.parent != home:
             with contextlib.suppress(OSError):
                 size = sum(_size(path) for path in state.parent.rglob("*") if path.is_file())
-                others.append((state.stat().st_mtime, size, state.parent))
+                written = [path for kind in _MAKING for path in state.parent.glob(kind)]
+                used = max(path.stat().st_mtime for path in (state, *written))
+                others.append((used, size, state.parent))
     taken = needed + sum(size for _, size, _ in others)
     for used, size, other in sorted(others):
         if taken > limit and time.time() - used > _IN_USE:
@@ -331,6 +357,14 @@ def _entry(draft: Path, name: str, before: State) -> File:
 def _at_once(action: Callable[[str], None], names: Iterable[str]) -> None:
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="objects") as pool:
         list(pool.map(action, names))
+
+
+def _copy(source: Path, names: Iterable[str], place: Path) -> None:
+    """Copy files of a library's directory, and the record; a table's own as hard links."""
+    for name in [*names, *([RECORD] if source.is_dir() else [])]:
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        copy = _link if _is_fixed(name) else shutil.copyfile
+        copy(source / name, place / name)
 
 
 def _link(source: Path, target: Path) -> None:

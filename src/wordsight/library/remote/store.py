@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordsight.errors import LibraryError, StorageError
+from wordsight.library.files import writing
+from wordsight.library.fragments import Fragment, FragmentWriter
 from wordsight.library.opening import lay_out, read_library
 from wordsight.library.records import ImageRecord, ModelRecord
 from wordsight.library.remote.lease import leased
@@ -104,6 +107,14 @@ class RemoteStore(Store):
     def put(self, images: Sequence[ImageRecord], *, replace: bool) -> None:
         """As of a library in a directory; published now and then."""
         super().put(images, replace=replace)
+        self._publish_if_late()
+
+    def append(self, writer: FragmentWriter, fragments: Sequence[Fragment]) -> None:
+        """As of a library in a directory; published now and then."""
+        super().append(writer, fragments)
+        self._publish_if_late()
+
+    def _publish_if_late(self) -> None:
         if time.monotonic() - self._published > _PUBLISH_EVERY:
             self._publish()
 
@@ -125,11 +136,20 @@ class RemoteStore(Store):
             super()._choose(name, value, before)
 
     def check_replaceable(self) -> None:
-        """Raise LibraryError: a library at a URL keeps its model."""
-        raise LibraryError(
-            f"the library {self.place} is at a URL and keeps its model; index the same images into "
-            "another place: --library URL --model NAME."
-        )
+        """Another library may take the place of this one: nothing at a URL is renamed."""
+
+    @property
+    def successor(self) -> Path:
+        """As of a library in a directory; on this machine."""
+        return self.replica.home / "successor"
+
+    def succeed(self) -> None:
+        """Publish the successor as the next version (call it under :meth:`lock`)."""
+        with writing(self.path):
+            self.replica.refill(self.path, self.successor)
+        self._move(self.path)
+        self._publish()
+        shutil.rmtree(self.successor, ignore_errors=True)
 
     def delete(self) -> None:
         """Delete the library."""

@@ -1,4 +1,4 @@
-// What pictures show: labels for one picture or for many, as bars and as a table to take away.
+// What images show: labels for one image or for many, as bars and as a table to take away.
 import { $, ask, make, preview, save, tooLarge } from "./core.js";
 
 let answers = []; // [file, answer or null], in the order in which they were chosen
@@ -9,16 +9,17 @@ export async function enter(section) {
   if (section.firstChild) return;
   section.innerHTML = `
     <h2>Classify</h2>
+    <p>Finds the labels that fit each image best. If none fits, it says so.</p>
     <form id="classify-form">
-      <p class="actions"><label class="file button main">Choose pictures … <input id="classify-image" type="file" accept="image/*" multiple></label>
+      <p class="actions"><label class="file button main">Choose images … <input id="classify-image" type="file" accept="image/*" multiple></label>
       <span class="quiet">or drop or paste them here; even 32 × 32 pixels will do</span></p>
       <p><label for="label-set">Labels</label> <select id="label-set" disabled><option value="">Your own labels …</option></select></p>
       <p id="own" hidden><label for="labels">Your labels, separated by commas</label> <input id="labels" value="dog, cat, car"></p>
-      <details><summary>Wording</summary>
+      <details><summary>Prompt templates</summary>
         <p><label for="template">One template per line; {} stands for the label</label> <textarea id="template" rows="3" spellcheck="false"></textarea></p>
         <p><button id="ensemble" type="button">Use prompt ensemble</button></p>
       </details>
-      <p class="actions"><button type="submit">Classify again</button> <button id="csv" type="button" hidden>Download CSV</button></p>
+      <p class="actions"><button id="again" type="submit" hidden>Classify again</button> <button id="csv" type="button" hidden>Download CSV</button></p>
     </form>
     <p id="verdict" role="status"></p>
     <ol id="verdicts"></ol>`;
@@ -39,6 +40,7 @@ export async function enter(section) {
 /** Classify these files. */
 export function take(files) {
   answers = [...files].map((file) => [file, null]);
+  $("again").hidden = false;
   $("verdicts").replaceChildren(...answers.map(([file]) => make("li", {},
     preview(make("img", { alt: "" }), file), make("div", {}, make("h3", { textContent: file.name }), make("div", { className: "quiet", textContent: "Waiting …" })))));
   classify();
@@ -46,7 +48,7 @@ export function take(files) {
 
 async function classify() {
   const mine = ++turn;
-  if (!answers.length) { $("verdict").textContent = "Choose a picture first."; return; }
+  if (!answers.length) return;
   const params = new URLSearchParams({ labels: $("label-set").value || $("labels").value });
   for (const template of $("template").value.split("\n")) if (template.trim()) params.append("template", template.trim());
   $("csv").hidden = true;

@@ -1,7 +1,7 @@
 // What all parts of the page use: the API, nodes, words.
 export const $ = (id) => document.getElementById(id);
 export const api = "api/v1/"; // relative: the page may lie under any path of a proxy
-const LARGEST = 20 * 2 ** 20; // bytes of a picture that the server takes
+const LARGEST = 20 * 2 ** 20; // bytes of an image that the server takes
 
 export async function ask(path, options) {
   let response, answer;
@@ -10,7 +10,7 @@ export async function ask(path, options) {
     answer = await response.json();
   } catch {
     if (response?.status >= 400) throw new Error(`${response.status} ${response.statusText}`);
-    const changed = options?.body instanceof File ? " If the picture has changed since you chose it, choose it again." : "";
+    const changed = options?.body instanceof File ? " If the image has changed since you chose it, choose it again." : "";
     throw new Error(`The server is not responding. Is wordsight serve still running?${changed}`);
   }
   if (!response.ok) throw new Error(answer.detail || response.statusText);
@@ -51,6 +51,9 @@ export function tool(symbol, name, action, props = {}) {
   return node;
 }
 
+/** A message of the server as a sentence. */
+export const sentence = (text) => text[0].toUpperCase() + text.slice(1) + (/[.!?:”"]$/.test(text) ? "" : ".");
+
 export const number = (n) => n.toLocaleString("en");
 export const count = (n, noun) => `${number(n)} ${noun}${n === 1 ? "" : "s"}`;
 export const size = (bytes) => bytes < 1e6 ? `${(bytes / 1e3).toFixed(0)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
@@ -61,13 +64,13 @@ export const thumbnail = (id, side = 320) => `${api}thumbnails/${id}?side=${side
 const FRAME = /([^/]+)::t=([\d.]+)$/; // a file and the seconds since its beginning
 export const isFrame = (image) => FRAME.test(image.path);
 
-/** The time of a frame in its video, as players show it; null where the picture is no frame. */
+/** The time of a frame in its video, as players show it; null where the image is no frame. */
 export function timeOf(image) {
   const frame = FRAME.exec(image.path);
   return frame && clock(Number(frame[2]));
 }
 
-/** What a picture is called: its label, or its file; a frame of a video has its time beside. */
+/** What an image is called: its label, or its file; a frame of a video has its time beside. */
 export function nameOf(image) {
   const frame = FRAME.exec(image.path);
   if (frame) return `${frame[1]}, ${clock(Number(frame[2]))}`;

@@ -4,17 +4,17 @@ import { $, ask, button, count, fileName, icon, isTiny, make, number, size, thum
 import { selected, toggle } from "./grid.js";
 
 const STEP = 50; // groups that are drawn at a time
-let open = () => {}; // shows a picture of a list
+let open = () => {}; // shows an image of a list
 let groups = [];
 let drawn = 0;
 
-/** The section is shown: made when it is for the first time; `view` opens a picture of a list. */
+/** The section is shown: made when it is for the first time; `view` opens an image of a list. */
 export function enter(section, view) {
   open = view;
   if (!section.firstChild) {
     section.innerHTML = `
       <h2>Duplicates</h2>
-      <p>Copies, crops and pictures taken in a row, side by side. The first of each group is the suggested
+      <p>Copies, crops and photographs taken in a row, side by side. The first of each group is the suggested
       one to keep, by size and sharpness. Nothing is deleted.</p>
       <p class="actions"><button id="find-duplicates" type="button" class="main">Find duplicates</button>
       <button id="select-extra" type="button" hidden>Select all but the best</button></p>
@@ -58,7 +58,7 @@ function tell({ state, done, total, error, found }) {
   const bar = $("duplicates-progress");
   bar.hidden = state !== "reading" && state !== "comparing";
   if (total) { bar.max = total; bar.value = done; } else bar.removeAttribute("value");
-  const nouns = { reading: "picture", comparing: "pair" };
+  const nouns = { reading: "image", comparing: "pair" };
   if (state in nouns) {
     const how = state === "reading" ? "Reading" : "Comparing";
     $("duplicates-status").textContent = total ? `${how}: ${number(done)} of ${count(total, nouns[state])}` : `${how} …`;
@@ -72,11 +72,11 @@ function show(found) {
   $("groups").replaceChildren();
   $("select-extra").hidden = !groups.length;
   const more = groups.reduce((sum, group) => sum + group.images.length - 1, 0);
-  const skipped = found.skipped.length ? ` ${count(found.skipped.length, "picture")} could not be read.` : "";
-  const alike = found.expected > found.false_merge && groups.length ? " Many pictures here are nearly alike: some groups may be wrong." : "";
+  const skipped = found.skipped.length ? ` ${count(found.skipped.length, "image")} could not be read.` : "";
+  const alike = found.expected > found.false_merge && groups.length ? " Many images here are nearly alike: some groups may be wrong." : "";
   $("duplicates-status").textContent = (groups.length
-    ? `${count(groups.length, "group")} in ${count(found.images, "picture")}; ${number(more)} besides the best ones.`
-    : `No duplicates in ${count(found.images, "picture")}.`) + alike + skipped;
+    ? `${count(groups.length, "group")} in ${count(found.images, "image")}; ${number(more)} besides the best ones.`
+    : `No duplicates in ${count(found.images, "image")}.`) + alike + skipped;
   $("find-duplicates").textContent = "Search again";
   draw();
 }
@@ -91,7 +91,7 @@ function draw() {
 function drawGroup(group) {
   const { images, likeness } = group;
   const alike = likeness >= 1 ? "identical files" : `likeness ${likeness.toFixed(2)}`;
-  const heading = make("div", { className: "actions" }, make("h3", { textContent: `${count(images.length, "picture")}, ${alike}` }),
+  const heading = make("div", { className: "actions" }, make("h3", { textContent: `${count(images.length, "image")}, ${alike}` }),
     button(images.length > 2 ? "Select the others" : "Select the other", () => select(others(group))));
   return make("section", { className: "group", ariaLabel: `${fileName(images[0].path)} and ${images.length - 1} more` }, heading,
     make("ul", {}, ...images.map((image, place) => card(images, place))));

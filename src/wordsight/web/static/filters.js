@@ -3,12 +3,15 @@ import { $, ask, button, make, number } from "./core.js";
 
 const LIMITS = ["label", "after", "before", "folder", "camera", "orientation", "near"];
 let facets = null;
-let crops = false; // whether there are parts of pictures to search in
-let between = false; // two days are chosen instead of a year
+let crops = false; // whether some images have crops
+let between = false; // two dates are chosen instead of a year
 let latest = null; // the query to draw: another may come while the choices are asked for
 
 /** The filters that are on. */
 export const filtered = (query) => LIMITS.filter((key) => query[key]);
+
+/** What changes between a search with crops and one without; null where there are none. */
+export const otherCrops = (query) => crops ? { crops: query.crops === "true" ? "false" : "true" } : null;
 
 /** Draw the chips for a query; `search` is called with what changes. */
 export async function fill(query, search, images, about = null) {
@@ -29,7 +32,7 @@ export async function fill(query, search, images, about = null) {
   if (query.q || query.like.length) {
     chips.push(choice("Sort", query.sort, { score: "Best match first", "-taken": "Newest first", taken: "Oldest first" }, "score", (sort) => search({ sort })));
     if (query.q) chips.push(choice("Strictness", query.false_accept, { 0.01: "Strict", 0.05: "Normal strictness", 0.2: "Lenient" }, "0.05", (rate) => search({ false_accept: rate })));
-    if (crops) chips.push(choice("Parts", query.crops, { true: "Search in parts too", false: "Whole pictures only" }, "true", (parts) => search({ crops: parts })));
+    if (crops) chips.push(choice("Crops", query.crops, { true: "With crops", false: "Whole images only" }, "true", (value) => search({ crops: value })));
   }
   if (filtered(query).length > 1) chips.push(button("Clear filters", () => search(Object.fromEntries(LIMITS.map((key) => [key, ""]))), { className: "chip" }));
   const held = document.activeElement?.ariaLabel; // the chip that was changed keeps the focus
@@ -46,7 +49,7 @@ function choice(name, value, options, usual, change) {
   return select;
 }
 
-/** A chip of values with how many pictures have them; none where there is nothing to choose. */
+/** A chip of values with how many images have them; none where there is nothing to choose. */
 function chip(name, value, values, change) {
   if (values.length < 2 && !value) return null;
   const options = Object.fromEntries([["", name], ...values.map((one) => [one.value, `${one.text ?? one.value} (${number(one.images)})`])]);
@@ -66,7 +69,7 @@ function years(query, search) {
     if (between) fill(query, search); else search({ after: value, before: value && String(Number(value) + 1) });
   }) ?? choice("Date", other ? "between" : "", { "": "Date" }, "", () => {});
   if (!select.querySelector('[value="between"]')) select.append(new Option("", "between"));
-  select.querySelector('[value="between"]').textContent = "Between two days …";
+  select.querySelector('[value="between"]').textContent = "Between two dates …";
   if (other) select.value = "between";
   if (!other) return [select];
   const day = (name, key) => {

@@ -1,5 +1,5 @@
-// Pictures in justified rows. Only the rows near the screen are in the document, so ten thousand
-// pictures scroll as ten do.
+// Images in justified rows. Only the rows near the screen are in the document, so ten thousand
+// images scroll as ten do.
 import { $, icon, isTiny, make, nameOf, thumbnail, timeOf } from "./core.js";
 
 const GAP = 8;
@@ -11,14 +11,14 @@ let rows = [];
 let height = 0;
 let width = 0;
 let current = 0; // the place that the Tab key leads to
-let anchor = 0; // where a range of selected pictures begins
-let more = null; // gives further pictures
+let anchor = 0; // where a range of selected images begins
+let more = null; // gives further images
 let loading = null; // the promise of them
 let ahead = 0; // screens that are drawn above and below the one that is seen
 const drawn = new Map(); // the nodes of a row, by its number
-export const selected = new Map(); // pictures by their id
+export const selected = new Map(); // images by their id
 
-/** Show pictures; `next` gives a promise of true while there are more. */
+/** Show images; `next` gives a promise of true while there are more. */
 export function show(found, { above = new Map(), next = null } = {}) {
   items = found;
   headings = above;
@@ -29,7 +29,7 @@ export function show(found, { above = new Map(), next = null } = {}) {
   ahead = 0; // what is seen comes first
   lay();
   Promise.all([...list.querySelectorAll("img")].map((image) => image.complete || new Promise((done) => { for (const end of ["load", "error"]) image.addEventListener(end, done, { once: true }); }))).then(() => {
-    if (items !== found) return; // other pictures are shown by now
+    if (items !== found) return; // other images are shown by now
     ahead = 1;
     draw();
   });
@@ -39,21 +39,22 @@ export const shown = () => items;
 
 const aspect = (item) => Math.min(3, Math.max(0.4, (item.width || 4) / (item.height || 3)));
 
-/** The height at which a picture is drawn at most: its own, and tiny ones a whole number of times. */
+/** The height at which an image is drawn at most: its own, and tiny ones a whole number of times. */
 const tallest = (item) => isTiny(item) ? item.height * Math.max(1, Math.floor(128 / Math.max(item.width, item.height, 1))) : item.height || 240;
 
-/** Places of all rows. A row is full at its usual height, or with as many as fit the width. */
+/** Places of all rows. A row is full at its usual height, or with as many as fit the width; it is
+    no taller than the largest of its files. */
 export function layout(all, wide, breaks = new Map()) {
   const most = Math.max(2, Math.round(wide / 250));
   const usual = Math.min(300, Math.max(150, wide / 5));
   const found = [];
-  let top = 0, from = 0, sum = 0, limit = Infinity;
+  let top = 0, from = 0, sum = 0, limit = 0;
   const close = (to, tall) => {
     found.push({ top, height: tall, from, to });
     top += tall + GAP;
     from = to;
     sum = 0;
-    limit = Infinity;
+    limit = 0;
   };
   for (let n = 0; n < all.length; n++) {
     if (breaks.has(n)) {
@@ -62,7 +63,7 @@ export function layout(all, wide, breaks = new Map()) {
       top += HEADING;
     }
     sum += aspect(all[n]);
-    limit = Math.min(limit, tallest(all[n]));
+    limit = Math.max(limit, tallest(all[n]));
     const tall = (wide - GAP * (n - from)) / sum;
     if (tall <= limit && (tall <= usual || n - from + 1 >= most)) close(n + 1, tall);
   }
@@ -112,12 +113,12 @@ function draw() {
   if (start + 3 * innerHeight > height) fetchMore();
 }
 
-/** Ask for more pictures, if there are any. */
+/** Ask for more images, if there are any. */
 export function fetchMore() {
   if (!more) return Promise.resolve();
   if (!loading) {
     const mine = loading = more().then((further) => {
-      if (loading !== mine) return; // other pictures are shown by now
+      if (loading !== mine) return; // other images are shown by now
       loading = null;
       if (!further) more = null;
       lay();
@@ -136,7 +137,7 @@ function put(n) {
     left += wide + GAP;
   }
   if (row.text) nodes[0].style.top = `${row.top}px`;
-  // In the order of the pictures, for whoever listens to the page.
+  // In the order of the images, for whoever listens to the page.
   const after = [...drawn.keys()].filter((other) => other > n).sort((a, b) => a - b)[0];
   const before = after === undefined ? null : drawn.get(after)[0];
   for (const node of nodes) list.insertBefore(node, before);
@@ -150,11 +151,13 @@ function card(place, left, wide, row) {
   const image = make("img", { src: item.thumbnail ?? thumbnail(item.id, side), alt: told, decoding: "async" });
   if (isTiny(item)) image.className = "tiny";
   image.addEventListener("error", () => image.replaceWith(make("span", { className: "gone", textContent: `${name}: the file is missing` })), { once: true });
-  const hit = make("button", { type: "button", className: "hit", tabIndex: place === current ? 0 : -1 }, image, make("span", { className: "name", ariaHidden: "true", textContent: name }));
+  const inner = make("span", { className: "inner" }, image), tall = Math.min(row.height, tallest(item)); // smaller files are not enlarged
+  Object.assign(inner.style, { width: `${wide * tall / row.height}px`, height: `${tall}px` });
+  const hit = make("button", { type: "button", className: "hit", tabIndex: place === current ? 0 : -1 }, inner, make("span", { className: "name", ariaHidden: "true", textContent: name }));
   hit.dataset.place = place;
   const time = timeOf(item);
   if (time) hit.append(make("span", { className: "time", ariaHidden: "true", textContent: time }));
-  if (item.view?.box) hit.append(boxOf(item.view.box, item));
+  if (item.view?.box) inner.append(boxOf(item.view.box, item));
   const tick = make("button", { type: "button", className: "tick", tabIndex: -1, ariaLabel: `Select ${told}` }, icon("check"));
   const node = make("li", { className: item.relevant === false ? "faint" : "" }, hit, tick);
   node.setAttribute("aria-posinset", place + 1);
@@ -178,7 +181,7 @@ export function boxOf(box, { width: w, height: h }, tag = "span") {
 
 // -- selection
 
-/** Select a picture or leave it out; with `range` all from the last one on. */
+/** Select an image or leave it out; with `range` all from the last one on. */
 function select(place, range) {
   const on = range || !selected.has(items[place].id);
   const [from, to] = range ? [Math.min(anchor, place), Math.max(anchor, place)] : [place, place];
@@ -189,7 +192,7 @@ function select(place, range) {
   remark();
 }
 
-/** Select a picture or leave it out, also one that is not in the rows. */
+/** Select an image or leave it out, also one that is not in the rows. */
 export function toggle(item) {
   if (!selected.delete(item.id)) selected.set(item.id, item);
   remark();
@@ -208,7 +211,7 @@ function remark() {
 
 // -- keys and clicks
 
-/** Lead the focus to a picture. */
+/** Lead the focus to an image. */
 export function focus(place = current) {
   if (!items.length) return;
   current = Math.max(0, Math.min(items.length - 1, place));
@@ -221,7 +224,7 @@ export function focus(place = current) {
   list.querySelector(`[data-place="${current}"]`)?.focus({ preventScroll: true });
 }
 
-/** The picture above (-1) or below (1), at about the same place from the left. */
+/** The image above (-1) or below (1), at about the same place from the left. */
 function beside(direction) {
   const node = list.querySelector(`[data-place="${current}"]`).parentNode;
   const middle = node.offsetLeft + node.offsetWidth / 2;
@@ -261,7 +264,7 @@ list.addEventListener("click", (event) => {
   else list.dispatchEvent(new CustomEvent("open", { detail: place }));
 });
 
-// A finger that rests on a picture selects it.
+// A finger that rests on an image selects it.
 let pressing = 0;
 list.addEventListener("pointerdown", (event) => {
   const hit = event.pointerType === "touch" && event.target.closest(".hit");

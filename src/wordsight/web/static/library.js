@@ -15,8 +15,8 @@ export async function enter(section) {
       <p id="no-folders" class="quiet" hidden>To index a folder from this page, start the server with
       <code>wordsight serve --allow-index DIR</code>. Or run <code>wordsight index DIR</code>.</p>
       <form id="index-form" class="actions" hidden>
-        <label for="folder">Folder</label> <select id="folder"></select>
-        <label for="index-crops">Crops</label> <select id="index-crops"><option value="">same as last time</option><option value="none">none</option><option value="tiles">tiles</option><option value="maskrcnn">objects (Mask R-CNN)</option></select>
+        <span class="field"><label for="folder">Folder</label> <select id="folder"></select></span>
+        <span class="field"><label for="index-crops">Crops</label> <select id="index-crops"><option value="">same as last time</option><option value="none">none</option><option value="tiles">tiles</option><option value="maskrcnn">objects (Mask R-CNN)</option></select></span>
         <button type="submit" class="main">Index</button>
         <button id="cancel" type="button" hidden>Cancel</button>
       </form>
@@ -37,9 +37,9 @@ export async function enter(section) {
 
 async function load() {
   const about = await ask("library");
-  const crops = Object.entries(about.crops).filter(([kind]) => kind !== "none").map(([kind, n]) => `${kind.replace(",", "")}: ${count(n, "image")}`).join(", ");
+  const crops = Object.entries(about.crops).filter(([kind]) => kind !== "none").map(([kind, n]) => `${kind.split(",")[0]}: ${count(n, "image")}`).join(", ");
   $("facts").replaceChildren(facts([
-    ["Contents", `${count(about.images, "image")}, ${count(about.views, "view")} with their crops`],
+    ["Contents", count(about.images, "image") + (about.views > about.images ? `, ${count(about.views, "view")} (images and crops)` : "")],
     ["Crops", crops], ["Model", `${about.model.name}, ${about.model.dim} dimensions`], ["On disk", size(about.bytes)], ["Folder", about.library],
     ["Labels", about.labels.slice(0, 30).map(({ label, images }) => `${label} (${number(images)})`).join(", ") + (about.labels.length > 30 ? ` and ${about.labels.length - 30} more` : "")]]));
   $("larger").hidden = about.model.name !== "starter";

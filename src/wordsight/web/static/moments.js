@@ -3,7 +3,7 @@ import { $, ask, clock, fileName, make } from "./core.js";
 
 const WIDE = 400, HIGH = 40; // units of the curve's drawing
 
-/** Show the moments for words above the pictures, if they are still `wanted` when they come. */
+/** Show the moments for words above the images, if they are still `wanted` when they come. */
 export async function show(words, wanted) {
   const { moments, series = [], least } = await ask(`moments?${new URLSearchParams({ q: words })}`);
   if (!wanted() || !moments.length) return;

@@ -1,13 +1,13 @@
 // The page over /api/v1. What is searched for is kept in `query` and in the address, so that the
 // browser's Back, a reload and a copied link do what one expects.
-import { $, api, ask, button, copy, count, isFrame, make, number, save, send, thumbnail, tool, tooLarge } from "./core.js";
+import { $, api, ask, button, copy, count, isFrame, make, number, save, send, sentence, thumbnail, tool, tooLarge } from "./core.js";
 import * as grid from "./grid.js";
-import { fill, filtered } from "./filters.js";
+import { fill, filtered, otherCrops } from "./filters.js";
 import * as viewer from "./viewer.js";
 
 const USUAL = { q: "", like: [], unlike: [], label: "", after: "", before: "", folder: "", camera: "", orientation: "", near: "", sort: "score", false_accept: "0.05", crops: "true", anyway: "", selection: "" }; // where the address says nothing
-const STEP = 100; // pictures that are fetched at a time
-const MOST = 500; // pictures that are put in the order of time
+const STEP = 100; // images that are fetched at a time
+const MOST = 500; // images that are put in the order of time
 const SECTIONS = ["search", "classify", "library", "duplicates", "evaluate"];
 let query = { ...USUAL };
 let turn = 0; // answers that come late are dropped
@@ -39,7 +39,7 @@ async function search(changes = {}, { record = true } = {}) {
   const address = String(parameters());
   if (record && `?${address}` !== (location.search || "?")) history.pushState(null, "", address ? `?${address}` : location.pathname);
   asked = location.search;
-  document.title = [query.q || (query.like.length ? "Similar pictures" : ""), "wordsight"].filter(Boolean).join(" - ");
+  document.title = [query.q || (query.like.length ? "Similar images" : ""), "wordsight"].filter(Boolean).join(" - ");
   if (query.q) remember(query.q);
   showParts();
   fill(query, search, images);
@@ -53,13 +53,13 @@ async function search(changes = {}, { record = true } = {}) {
     if (mine !== turn) return;
     if (isSearch()) showHits(answer, mine); else showNewest(answer, mine);
   } catch (error) {
-    if (mine === turn) nothing(error.message);
+    if (mine === turn) nothing(sentence(error.message));
   } finally {
     if (mine === turn) $("hits").removeAttribute("aria-busy");
   }
 }
 
-/** Where pictures come from: a selection, a search, or the library as it is. */
+/** Where images come from: a selection, a search, or the library as it is. */
 function path(skip) {
   if (query.selection) return `selections/${query.selection}`;
   if (!isSearch()) return `images?${parameters({ skip, k: STEP, sort: USUAL.sort, crops: USUAL.crops, false_accept: USUAL.false_accept })}`;
@@ -75,29 +75,33 @@ function further(items, mine, key, come = () => {}) {
       items.push(...answer[key]);
       come();
       return answer[key].length === STEP;
-    } catch { return false; }
+    } catch { // the server may be back in a while
+      await new Promise((resume) => { setTimeout(resume, 3000); });
+      return mine === turn;
+    }
   };
 }
 
 function showHits(answer, mine) {
   const { hits, verdict } = answer;
-  const words = `“${answer.query}”`, pictures = query.like.length || query.unlike.length;
+  const words = `“${answer.query}”`, byImage = query.like.length || query.unlike.length;
   const inOrder = query.sort === USUAL.sort;
-  const about = answer.count && `About ${count(answer.count.estimate, "picture")}`;
+  const { estimate, low, high } = answer.count ?? {};
+  const about = answer.count && `${low === high ? "" : estimate === 1 ? "Probably " : "About "}${count(estimate, "image")}`;
   const heading = (text) => make("h2", { textContent: text });
-  const lines = answer.notices.map((text) => make("p", { textContent: text }));
-  if (verdict === "unsure") lines.push(heading(`Not sure that anything here is ${words}.`), make("p", { textContent: `${answer.explanation} These come closest:` }));
-  else if (verdict === "none") lines.push(heading(`No match for ${words}`), make("p", { textContent: answer.explanation }), ...whatToTry());
-  else lines.push(make("p", { textContent: pictures ? "Most similar first" : about ? `${about} ${answer.count.estimate === 1 ? "matches" : "match"} ${words}` : `Best matches for ${words}`, title: answer.count ? `Between ${answer.count.low} and ${answer.count.high}` : "" }));
+  const lines = answer.notices.map((text) => make("p", { textContent: sentence(text) }));
+  if (verdict === "unsure") lines.push(heading(byImage ? "Not sure that anything here is similar" : `Not sure that anything here is ${words}`), make("p", { textContent: `${answer.explanation} These come closest:` }));
+  else if (verdict === "none") lines.push(heading(byImage ? "No match: nothing here is similar" : `No match for ${words}`), make("p", { textContent: answer.explanation }), ...whatToTry());
+  else lines.push(make("p", { textContent: byImage ? "Most similar first" : about ? `${about} ${estimate === 1 ? "matches" : "match"} ${words}` : `Best matches for ${words}`, title: answer.count ? `Between ${number(low)} and ${number(high)}` : "" }));
   say(...lines);
   $("status").classList.toggle("block", lines.length > 1);
   suggest(verdict === "none" && !query.anyway);
-  if (query.q && hits.some(isFrame)) import("./moments.js").then(({ show }) => show(query.q, () => mine === turn));
+  if (query.q && hits.some(isFrame)) import("./moments.js").then(({ show }) => show(query.q, () => mine === turn)).catch(() => {}); // the hits are there
   // Where relevant hits end: what follows is less likely.
   const above = new Map();
   const draw = () => {
     const cut = hits.findIndex((hit) => hit.relevant === false);
-    if (verdict === "match" && inOrder && cut > 0) above.set(cut, `${about ?? count(cut, "picture")} ${(answer.count?.estimate ?? cut) === 1 ? "matches" : "match"}. Less likely ones follow.`);
+    if (verdict === "match" && inOrder && cut > 0) above.set(cut, `${about ?? count(cut, "image")} ${(estimate ?? cut) === 1 ? "matches" : "match"}. Less likely matches follow.`);
   };
   draw();
   $("hits").classList.toggle("cut", verdict === "match");
@@ -108,10 +112,10 @@ function showHits(answer, mine) {
 function whatToTry() {
   const limits = filtered(query);
   const found = [];
-  if (!query.anyway) found.push(button("Show the closest pictures", () => search({ anyway: "true" }), { className: "main" }));
+  if (!query.anyway) found.push(button("Show the closest images", () => search({ anyway: "true" }), { className: "main" }));
   if (limits.length) found.push(button("Search without filters", () => search(Object.fromEntries(limits.map((key) => [key, USUAL[key]])))));
   const near = close(query.q);
-  return [make("p", {}, ...(near ? ["Did you mean ", button(near, () => search({ q: near }), { className: "link" }), "? "] : []), "Try simpler or different words, or search with a picture."), make("p", { className: "actions" }, ...found)];
+  return [make("p", {}, ...(near ? ["Did you mean ", button(near, () => search({ q: near }), { className: "link" }), "? "] : []), "Try simpler or different words, or search with an image."), make("p", { className: "actions" }, ...found)];
 }
 
 /** The word among those that this library knows that is a slip or two away from what was typed. */
@@ -131,11 +135,15 @@ function close(typed) {
 
 function showNewest({ total, images: found }, mine) {
   const limited = filtered(query).length || query.selection;
-  if (!images && !total) {
-    nothing(make("h2", { textContent: "The library is empty" }), make("p", { textContent: "Index a folder of pictures first." }), button("Go to the library", () => section("library"), { className: "main" }));
+  if (!limited && !total) {
+    nothing(make("h2", { textContent: "The library is empty" }), make("p", { textContent: "Index a folder of images first." }), button("Go to the library", () => section("library"), { className: "main" }));
     return;
   }
-  say(make("p", { textContent: query.selection ? `${count(total, "picture")} in this selection` : limited ? count(total, "picture") : `${count(total, "picture")}, newest first` }));
+  if (limited && !total && !query.selection) {
+    nothing(make("h2", { textContent: "No images" }), make("p", { textContent: "Nothing in the library passes these filters." }), button("Show all images", () => search({ ...USUAL }), { className: "main" }));
+    return;
+  }
+  say(make("p", { textContent: query.selection ? `${count(total, "image")} in this selection` : limited ? count(total, "image") : `${count(total, "image")}, newest first` }));
   const above = new Map();
   const month = ({ metadata }) => metadata.taken?.slice(0, 7);
   const headed = () => {
@@ -154,14 +162,14 @@ function say(...lines) {
   $("status").replaceChildren(...lines.map((line) => (typeof line === "string" ? make("p", { textContent: line }) : line)));
 }
 
-/** No pictures, for this reason. */
+/** No images, for this reason. */
 function nothing(...lines) {
   say(...lines);
   $("status").className = "block";
   grid.show([]);
 }
 
-/** The pictures that are part of the search, each with a way to take it out again. */
+/** The images that are part of the search, each with a way to take it out again. */
 function showParts() {
   const part = (key, place, words) => {
     const remove = tool("close", `Remove: ${words}`, () => search({ [key]: query[key].filter((one) => one !== place) }));
@@ -169,12 +177,12 @@ function showParts() {
     const source = id.length === 32 ? `${api}uploads/${id}` : thumbnail(id);
     return make("li", { className: key, title: words }, make("img", { src: source, alt: words }), remove);
   };
-  const name = (place) => (/[:@]/.test(place) ? "this part" : place.length === 32 ? "your picture" : "this");
+  const name = (place) => (/[:@]/.test(place) ? "this part" : place.length === 32 ? "your image" : "this");
   $("parts").replaceChildren(...query.like.map((p) => part("like", p, `like ${name(p)}`)), ...query.unlike.map((p) => part("unlike", p, `not like ${name(p)}`)));
-  $("q").placeholder = isSearch() ? "Add words" : "Search your pictures";
+  $("q").placeholder = isSearch() ? "Add words" : "Search your images";
 }
 
-/** Search with a picture of the user's, which the server keeps for a day. */
+/** Search with an image of the user's, which the server keeps for a day. */
 async function upload(file) {
   section("search", false);
   const mine = ++turn;
@@ -183,13 +191,13 @@ async function upload(file) {
   try {
     const { id } = await ask("uploads", { method: "POST", body: file });
     if (mine === turn) search({ like: [id], q: $("q").value });
-  } catch (error) { if (mine === turn) nothing(error.message); }
+  } catch (error) { if (mine === turn) nothing(sentence(error.message)); }
 }
 
 /** Their place is kept until one knows them: what is below must not move. */
 const suggest = (on) => { $("suggestions").hidden = !on || suggestions?.length === 0; };
 
-// -- one picture
+// -- one image
 
 const actions = {
   more: async () => { const before = grid.shown().length; await grid.fetchMore(); return grid.shown().length > before; },
@@ -211,7 +219,7 @@ function openViewer(place, list = grid.shown()) {
   viewer.open(list, place, list === grid.shown() ? actions : { ...actions, more: null });
 }
 
-/** Show the picture that the address names. */
+/** Show the image that the address names. */
 async function openNamed() {
   const id = /^#([0-9a-f]{16})$/.exec(location.hash)?.[1];
   if (!id || viewer.isOpen()) return;
@@ -219,7 +227,7 @@ async function openNamed() {
   try { viewer.open(place < 0 ? [await ask(`regions/${id}`)] : grid.shown(), Math.max(0, place), actions); } catch { /* it is gone */ }
 }
 
-// -- several pictures
+// -- several images
 
 function showSelection() {
   const { selected } = grid, bar = $("selection");
@@ -292,20 +300,30 @@ for (const node of document.querySelectorAll("nav button")) node.addEventListene
 });
 document.querySelector(".brand").addEventListener("click", (event) => { event.preventDefault(); search({ ...USUAL }); });
 $("search-form").addEventListener("submit", (event) => { event.preventDefault(); search({ q: $("q").value }); });
-document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); section("search"); grid.focus(); });
+for (const node of document.querySelectorAll(".skip")) node.addEventListener("click", (event) => {
+  event.preventDefault();
+  section("search");
+  if (node.hash === "#hits") grid.focus(); else $("moments").querySelector("button").focus();
+});
 $("query-image").addEventListener("change", ({ target }) => { if (target.files[0]) upload(target.files[0]); target.value = ""; });
 $("hits").addEventListener("open", ({ detail }) => openViewer(detail));
 $("hits").addEventListener("select", showSelection);
 document.addEventListener("keydown", (event) => {
-  if (event.target.matches("input, textarea") || viewer.isOpen() || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.matches("input, textarea") || document.querySelector("dialog[open]") || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "/") { event.preventDefault(); section("search"); $("q").select(); }
+  if (event.key === "?") import("./keys.js").then(({ open }) => open());
   if (event.key === "Escape" && grid.selected.size) grid.selectNone();
+  const { tab } = document.querySelector(`nav [aria-keyshortcuts="${Number(event.key)}"]:not([hidden])`)?.dataset ?? {};
+  if (tab && !event.target.matches("select")) { section(tab); $(tab).focus(); }
+  // With and without crops, at the same place.
+  const { place } = event.target.dataset, change = event.key === "c" && place && isSearch() && otherCrops(query);
+  if (change) search(change).then(() => grid.focus(Number(place)));
 });
 const holdsFiles = (event) => event.dataTransfer.types.includes("Files"); // text is dragged into fields
 document.addEventListener("dragover", (event) => { if (holdsFiles(event)) { event.preventDefault(); document.body.classList.add("dropping"); } });
 document.addEventListener("dragleave", () => document.body.classList.remove("dropping"));
 document.addEventListener("drop", (event) => { if (holdsFiles(event)) { event.preventDefault(); document.body.classList.remove("dropping"); taken([...event.dataTransfer.files]); } });
-// Office programs put a picture of the text beside it: in a field the text is meant.
+// Office programs put an image of the text beside it: in a field the text is meant.
 document.addEventListener("paste", (event) => event.target.matches?.("input, textarea") && event.clipboardData.types.includes("text/plain") || taken([...event.clipboardData.files]));
 addEventListener("popstate", fromAddress);
 
@@ -317,7 +335,7 @@ ask("library").then((about) => {
   banner(about.model.name);
   fill(query, search, images, about);
 }).catch(() => {});
-addEventListener("load", () => ask("suggestions").then((answer) => { // pictures first
+addEventListener("load", () => ask("suggestions").then((answer) => { // images first
   ({ suggestions } = answer);
   $("suggestions").replaceChildren(...suggestions.map(({ text, image }) => {
     const node = button("", () => search({ q: text }), { className: "suggestion" });

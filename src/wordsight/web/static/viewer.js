@@ -1,4 +1,4 @@
-// One picture at a time: steps, zoom, what is known of it, its parts, its neighbours.
+// One image at a time: steps, zoom, what is known of it, its parts, its neighbours.
 import { $, api, ask, button, copy, facts, isTiny, make, nameOf, number, save, size, thumbnail, tool } from "./core.js";
 import { boxOf, selected, toggle } from "./grid.js";
 
@@ -10,32 +10,32 @@ const boxes = make("div", { className: "boxes" });
 const title = make("h2", { id: "view-title" });
 const told = make("p", { id: "view-status", role: "status" });
 const about = make("div", { className: "about", id: "about" });
-let list = []; // the pictures that the arrow keys lead through
+let list = []; // the images that the arrow keys lead through
 let at = 0;
-let turn = 0; // answers about another picture come too late
-let scale = 1, x = 0, y = 0; // zoom, and how far the picture is moved
+let turn = 0; // answers about another image come too late
+let scale = 1, x = 0, y = 0; // zoom, and how far the image is moved
 let choosing = false; // a part is being chosen
 let details = null;
-let actions = {}; // what the page does with a picture: search({like}), more(), closed(place)
+let actions = {}; // what the page does with an image: search({like}), more(), closed(place)
 
 const tools = {
   close: tool("close", "Close", () => view.close()),
-  part: tool("part", "Search in this picture", () => choose(!choosing), { ariaPressed: "false" }),
+  part: tool("part", "Search in this image", () => choose(!choosing), { ariaPressed: "false" }),
   zoom: tool("zoom", "Zoom", () => zoom(scale > 1 ? 1 : 2.5), { className: "round wide" }),
   full: tool("full", "Full screen", fullScreen, { className: "round wide" }),
   tick: tool("check", "Select", () => { toggle(list[at]); showTick(); }, { ariaPressed: "false" }),
   save: tool("save", "Download", () => save(`${api}originals/${list[at].id}`)),
   info: tool("info", "Details", () => { view.classList.toggle("plain"); tools.info.ariaPressed = String(!view.classList.contains("plain")); fit(); }, { ariaPressed: "true" }),
 };
-const back = tool("left", "Previous picture", () => step(-1));
-const next = tool("right", "Next picture", () => step(1));
+const back = tool("left", "Previous image", () => step(-1));
+const next = tool("right", "Next image", () => step(1));
 back.classList.add("back");
 next.classList.add("next");
 photo.append(picture, boxes);
 stage.append(photo, back, next);
 view.append(make("div", { className: "top" }, tools.close, title, tools.part, tools.zoom, tools.full, tools.tick, tools.save, tools.info), stage, make("div", { className: "side" }, told, about));
 
-/** Show a picture of a list. */
+/** Show an image of a list. */
 export function open(pictures, place, todo) {
   list = pictures;
   actions = todo;
@@ -70,7 +70,7 @@ async function go(place) {
   picture.alt = item.rank ? `${item.rank}: ${name}` : name;
   picture.className = isTiny(item) ? "tiny" : "";
   photo.style.backgroundImage = `url("${thumbnail(item.id)}")`;
-  picture.onerror = () => tell("This picture is missing or cannot be read.");
+  picture.onerror = () => tell("This image is missing or cannot be read.");
   back.disabled = at === 0;
   next.disabled = at === list.length - 1 && !actions.more;
   fit();
@@ -93,7 +93,7 @@ function showTick() {
   tools.tick.ariaPressed = String(selected.has(list[at].id));
 }
 
-/** The picture as large as there is room, and no larger than its file; tiny ones are enlarged. */
+/** The image as large as there is room, and no larger than its file; tiny ones are enlarged. */
 function fit() {
   const item = details ?? list[at];
   if (!item) return;
@@ -149,7 +149,7 @@ function describe(item, more = null) {
       button("Find similar", () => search({ like: [item.id] }), { className: "main" }),
       button("Not like this", () => actions.search({ unlike: item.id })),
       button("Copy path", async () => { const mine = turn, text = await copy(item.path, "Path copied."); if (mine === turn) tell(text); }),
-      make("a", { className: "button", href: `${api}images/${item.id}?full=true`, target: "_blank", rel: "noopener", textContent: "Open original size" }),
+      make("a", { className: "button", href: `${api}images/${item.id}?full=true`, target: "_blank", rel: "noopener", textContent: "Open full size" }),
       button("Where was it taken?", where)),
     facts(rows)];
 }
@@ -163,7 +163,7 @@ async function where() {
     if (mine !== turn) return;
     if (!location) { tell("This file does not say where it was taken."); return; }
     const place = location.map((degrees) => degrees.toFixed(5)).join(", ");
-    told.replaceChildren(`Taken at ${place}. `, button("Pictures from near here", () => search({ near: `${place.replace(" ", "")},1km` })));
+    told.replaceChildren(`Taken at ${place}. `, button("Images taken near here", () => search({ near: `${place.replace(" ", "")},1km` })));
   } catch (error) { if (mine === turn) tell(error.message); }
 }
 
@@ -174,7 +174,7 @@ function neighbours(hits) {
     node.append(make("img", { src: thumbnail(hit.id), alt: "", loading: "lazy" }));
     return node;
   });
-  return [make("h3", { textContent: "Similar pictures" }), make("div", { className: "strip" }, ...strip)];
+  return [make("h3", { textContent: "Similar images" }), make("div", { className: "strip" }, ...strip)];
 }
 
 function search(what) {
@@ -200,7 +200,7 @@ function drawParts() {
   }));
 }
 
-/** Begin to choose a part of the picture, or end it. */
+/** Begin to choose a part of the image, or end it. */
 function choose(on) {
   choosing = on;
   tools.part.ariaPressed = String(on);
@@ -215,7 +215,7 @@ function choose(on) {
   own([w * 0.25, h * 0.25, w * 0.75, h * 0.75]).focus();
 }
 
-/** One's own box, x0, y0, x1, y1 in pixels of the page within the picture. */
+/** One's own box, x0, y0, x1, y1 in pixels of the page within the image. */
 function own(box) {
   photo.querySelector(".own")?.remove();
   const { offsetWidth: w, offsetHeight: h } = photo;
