@@ -13,8 +13,7 @@ colour changed by up to 20 %, noise, at times blurred). One part is for choosing
 no copies, only pictures of Caltech-101 that are in neither: whatever is grouped there is wrong, or
 one of the pictures that the data hold twice. ``catalogue`` has no copies either: the other pictures
 of those classes of which there are many (motorcycles, aeroplanes, watches, ...), in the half that
-no setting was chosen on. ``video`` has real bursts: frames of
-clips.
+no setting was chosen on. ``video`` has real bursts: frames of clips.
 
 *precision* is the share of right pairs among all pairs that share a group, *recall* the share of
 copies that are in the group of their picture, in all and of each kind; *wrong* the images that

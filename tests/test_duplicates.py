@@ -17,7 +17,7 @@ import wordsight
 from wordsight.duplicates import read_prints
 from wordsight.duplicates.candidates import pairs_in
 from wordsight.duplicates.likeness import Details, likeness, print_of
-from wordsight.duplicates.statistics import Tail, standing_out
+from wordsight.duplicates.statistics import LIKENESS, Tail, standing_out
 from wordsight.errors import QueryError
 
 
@@ -67,22 +67,22 @@ def test_other_pictures_are_not() -> None:
 
 def test_the_cut_off_follows_the_librarys_own_pairs() -> None:
     rng = np.random.default_rng(0)
-    calm = np.tanh(0.2 + rng.exponential(0.06, 20_000))
+    calm = np.tanh(0.2 + rng.exponential(0.04, 20_000))
     lively = np.tanh(0.2 + rng.exponential(0.08, 20_000))
     copies = np.full(2000, 0.97)
-    low, high = (Tail.of(np.append(some, copies)).cut_off(2) for some in (calm, lively))
+    low, high = (Tail.of(LIKENESS, np.append(some, copies)).cut_off(2) for some in (calm, lively))
     assert low < high
     # Of different pictures as many reach it as were expected, give or take chance.
     assert (lively >= high).sum() <= 8
-    assert Tail.of(lively).cut_off(200) < high
-    assert Tail.of(lively).expected(high) == pytest.approx(2)
+    assert Tail.of(LIKENESS, lively).cut_off(200) < high
+    assert Tail.of(LIKENESS, lively).expected(high) == pytest.approx(2)
 
 
 def test_where_no_cut_off_holds_the_rate_the_result_says_what_to_expect() -> None:
-    """As in a catalogue: one in 150 pairs of different pictures is above any cut-off."""
+    """As in a catalogue: one in a hundred pairs of different pictures is above any cut-off."""
     rng = np.random.default_rng(0)
-    catalogue = np.tanh(0.1 + rng.exponential(0.2, 20_000))
-    tail = Tail.of(catalogue)
+    catalogue = np.tanh(0.4 + rng.exponential(0.25, 20_000))
+    tail = Tail.of(LIKENESS, catalogue)
     cut_off = tail.cut_off(0.1)
     seen = (catalogue >= cut_off).sum()
     assert seen > 100

@@ -1,9 +1,9 @@
 """Near-duplicates and bursts: groups of images that show the same view of the same thing.
 
 Candidates are pairs that are among each other's nearest, by the model's vectors or by their prints
-(see :mod:`wordsight.duplicates.likeness`). A pair is a duplicate when it stands out from the other
-neighbours of both its pictures by more than a cut-off that the library itself gives (see
-:mod:`wordsight.duplicates.statistics`).
+(see :mod:`wordsight.duplicates.likeness`). A pair is a duplicate when its likeness, and how far it
+stands out from the other neighbours of both its pictures, are above cut-offs that the library
+itself gives (see :mod:`wordsight.duplicates.statistics`).
 
 Nothing is deleted, here or anywhere else in wordsight.
 """
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from wordsight.duplicates.candidates import candidates
 from wordsight.duplicates.likeness import Details, likeness
 from wordsight.duplicates.prints import Progress
-from wordsight.duplicates.statistics import Tail, standing_out
+from wordsight.duplicates.statistics import DISTINCTION, LIKENESS, Tail, standing_out
 from wordsight.errors import QueryError
 from wordsight.library import Entry, Prints, Store, id_to_int
 from wordsight.video import split_frame
@@ -81,8 +81,8 @@ class Group:
 class Duplicates:
     """What :func:`find` found.
 
-    ``cut_off`` is how far a pair stands out at least; ``compared`` the number of pairs that were
-    looked at; ``false_merge`` the stated rate: the share of images that may be grouped wrongly.
+    ``cut_off`` is the least likeness of a pair; ``compared`` the number of pairs that were looked
+    at; ``false_merge`` the stated rate: the share of images that may be grouped wrongly.
     ``expected`` is that share as the library's own pairs foretell it. It is more than what was
     stated where different pictures are very much alike (catalogues, traffic signs, one camera's
     views): a cut-off that holds the rate there would lose the copies too.
@@ -163,11 +163,14 @@ def find(
         alike[n] = likeness(ready(one), ready(other))
         if progress and (n % 64 == 63 or n == len(pairs) - 1):
             progress(n + 1, len(pairs))
-    distinct = standing_out(pairs, alike)
-    tail = Tail.of(distinct)
     images = max(len(hashes), 1)
-    cut_off = tail.cut_off(false_merge * images / 2)  # a wrong pair is two images
-    linked = distinct >= cut_off
+    wrong = false_merge * images / 2  # pairs: each is two images
+    likenesses = Tail.of(LIKENESS, alike)
+    distinct = standing_out(pairs, alike)
+    distinctions = Tail.of(DISTINCTION, distinct)
+    cut_off, apart = likenesses.cut_off(wrong), distinctions.cut_off(wrong)
+    linked = (alike >= cut_off) & (distinct >= apart)
+    expected = min(likenesses.expected(cut_off), distinctions.expected(apart))
     groups = [
         ([entry for n in some for entry in copies[hashes[n]]], least)
         for some, least in _groups(
@@ -180,7 +183,7 @@ def find(
         len(pairs),
         cut_off,
         false_merge,
-        round(min(1.0, 2 * tail.expected(cut_off) / images), 6),
+        round(min(1.0, 2 * expected / images), 6),
     )
 
 

@@ -1,14 +1,16 @@
-"""What makes a pair of pictures a duplicate: how far it stands out, and how far pairs do by chance.
+"""What makes a pair of pictures a duplicate: it is alike, and it stands out from its neighbours.
 
-Ten motorcycles on white are more alike than ten holiday photographs. So a pair is held against the
-other neighbours of both its pictures: their median likeness is the background from which it has to
-stand out, as by the density of a point's neighbourhood in outlier detection (Breunig et al., "LOF:
-Identifying Density-Based Local Outliers", 2000) and by the second nearest neighbour in matching
-(Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", 2004). Most pairs are
-*different* pictures of similar things, and how far these stand out falls off by a law that says how
-often two such reach any value by chance. The cut-off is where that happens to no more than a stated
-share of the images, or where copies themselves would be lost; then the result says how many wrong
-ones to expect.
+Most pairs of neighbours are *different* pictures of similar things, and how their likeness falls
+off says how often two such reach any value by chance. The cut-off is where that happens to no more
+than a stated share of the images, or where copies themselves would be lost; then the result says
+how many wrong ones to expect.
+
+Ten motorcycles on white are more alike than ten holiday photographs, and a library that has both
+is given one cut-off. So a pair is held against the other neighbours of both its pictures too: their
+median likeness is the background from which it has to stand out, as by the density of a point's
+neighbourhood in outlier detection (Breunig et al., "LOF: Identifying Density-Based Local Outliers",
+2000) and by the second nearest neighbour in matching (Lowe, "Distinctive Image Features from
+Scale-Invariant Keypoints", 2004). How far it must stand out has a cut-off made in the same way.
 """
 
 from __future__ import annotations
@@ -21,14 +23,29 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_COPIES = 0.85  # likeness: hardly any copy is less alike
 _FEW = 2  # neighbours; fewer tell no background
 _USUAL = 0.25  # then: that of photographs, as an artanh
-_LEAST, _MOST = 0.6, 0.8  # the cut-off: no photographs stand out less, and copies are lost above
-_DISTINCT = 0.72  # hardly any copy stands out less
 _TAIL = 0.05  # the share of different pictures that tells how they fall off
 _ENOUGH = 400  # pairs; fewer do not tell
-_TYPICAL = (0.15, 0.125)  # then: begin and fall of photographs mixed with catalogue pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What is known of a measure of pairs, from 0 (nothing alike) to 1, before they are seen.
+
+    Hardly any copy is below ``copies``; the cut-off is between ``least``, below which no
+    photographs are duplicates, and ``most``, above which copies are lost. ``typical`` is how
+    photographs mixed with catalogue pictures fall off: begin and fall of a :class:`Tail`.
+    """
+
+    copies: float
+    least: float
+    most: float
+    typical: tuple[float, float]
+
+
+LIKENESS = Measure(0.85, 0.65, 0.89, (0.36, 0.137))
+DISTINCTION = Measure(0.72, 0.6, 0.8, (0.15, 0.125))
 
 
 def standing_out(pairs: NDArray[np.intp], alike: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -41,7 +58,7 @@ def standing_out(pairs: NDArray[np.intp], alike: NDArray[np.floating[Any]]) -> N
 
     z = np.arctanh(np.clip(alike, -0.999, 0.999))
     neighbours: dict[int, list[int]] = {}  # pairs of an image, but for those of its copies
-    for n in np.flatnonzero(alike < _COPIES).tolist():
+    for n in np.flatnonzero(alike < LIKENESS.copies).tolist():
         for image in pairs[n].tolist():
             neighbours.setdefault(image, []).append(n)
 
@@ -50,44 +67,47 @@ def standing_out(pairs: NDArray[np.intp], alike: NDArray[np.floating[Any]]) -> N
         return float(np.median(others)) if len(others) >= _FEW else _USUAL
 
     behind = [max(background(a, n), background(b, n)) for n, (a, b) in enumerate(pairs.tolist())]
-    return np.tanh(z - np.array(behind, np.float64))
+    distinct: NDArray[np.float64] = np.tanh(z - np.array(behind))
+    return distinct
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """How far ``pairs`` pairs of different pictures stand out falls off towards 1.
+    """How a measure of ``pairs`` pairs of different pictures falls off towards 1.
 
-    Of the artanh of that, a share of 0.05 is above ``begin``, and less and less beyond, by an
+    Of the artanh of it, a share of 0.05 is above ``begin``, and less and less beyond, by an
     exponential of the scale ``fall``.
     """
 
+    measure: Measure
     pairs: int
     begin: float
     fall: float
 
     @classmethod
-    def of(cls, distinct: NDArray[np.floating[Any]]) -> Tail:
-        """That of pairs that stand out so far [P], duplicates among them.
+    def of(cls, measure: Measure, values: NDArray[np.floating[Any]]) -> Tail:
+        """That of the pairs that were compared [P], duplicates among them.
 
-        Few of these are below 0.72: what is, is taken for different pictures.
+        What is below ``measure.copies`` is taken for different pictures.
         """
         import numpy as np
 
-        z = np.arctanh(np.clip(distinct, -0.999, 0.999))
-        different = z[z < math.atanh(_DISTINCT)]
-        begin, fall = _TYPICAL
+        z = np.arctanh(np.clip(values, -0.999, 0.999))
+        end = math.atanh(measure.copies)
+        different = z[z < end]
+        begin, fall = measure.typical
         if len(different) >= _ENOUGH:
             begin = float(np.quantile(different, 1 - _TAIL))
-            fall = _fall_off(different[different > begin] - begin, math.atanh(_DISTINCT) - begin)
-        return cls(len(different), begin, fall)
+            fall = _fall_off(different[different > begin] - begin, end - begin)
+        return cls(measure, len(different), begin, fall)
 
     def cut_off(self, expected: float) -> float:
-        """How far so many pairs are ``expected`` to stand out by chance, within limits."""
+        """The value that so many pairs are ``expected`` to reach by chance, within limits."""
         z = self.begin + self.fall * math.log(max(_TAIL * self.pairs / expected, 1.0))
-        return min(max(math.tanh(z), _LEAST), _MOST)
+        return min(max(math.tanh(z), self.measure.least), self.measure.most)
 
     def expected(self, cut_off: float) -> float:
-        """How many pairs are expected to stand out so far by chance."""
+        """How many pairs are expected to reach a value by chance."""
         return _TAIL * self.pairs * math.exp(-(math.atanh(cut_off) - self.begin) / self.fall)
 
 
