@@ -327,7 +327,7 @@ def test_library_is_found_from_below(
         (["classify", "LIB/../red-0.png", "--output", "x.doc"], "must end in .csv or .jsonl"),
         (["classify", "LIB/../red-0.png", "--temperature", "inf"], "between 1e-6 and 1e6"),
         (["search", "red", "--library", "LIB", "--min-score", "nan"], "must be a number"),
-        (["classify", "https://example.org/a.jpg"], "only local files"),
+        (["classify", "https://example.org/a.jpg"], "download the images first"),
         (["classify", "LIB/../red-0.png", "--grid", "x"], "without a suffix; use one of"),
         (["evaluate", "--library", "LIB", "--queries", "labels"], "the library has no labels"),
         (["evaluate", "--library", "LIB", "--queries", "labels", "--plot", "x.gif"], "'.gif'"),
