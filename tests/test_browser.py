@@ -66,7 +66,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         write_pictures(folder / "photos")
         library.index(folder / "photos", crops="none")
         both = Image.new("RGB", (900, 600), ANCHORS["black"])
-        both.paste(paint("white", (300, 300)), (600, 300))
+        both.paste(paint("white", (386, 360)), (514, 240))  # the last tile
         (folder / "scenes").mkdir()
         both.save(folder / "scenes" / "both.png")
         library.index(folder / "scenes", crops="tiles")

@@ -88,7 +88,7 @@ def test_objects_against_a_loop(folder: Path, tmp_path: Path, model: ColourModel
             places = [i for i, name in enumerate(ranked, start=1) if name in right]
             precisions.append(np.mean([(n + 1) / place for n, place in enumerate(places)]))
         assert found.methods[method]["map"].value == pytest.approx(np.mean(precisions))
-    assert found.methods["crop-aware"]["map"].value > found.methods["baseline"]["map"].value
+    assert found.methods["crop-aware"]["map"].value >= found.methods["baseline"]["map"].value
 
 
 def test_objects_by_size(folder: Path, tmp_path: Path, model: ColourModel) -> None:

@@ -303,7 +303,8 @@ def _check(query: Sequence[str] | None, output: Output, *, exit_code: bool) -> N
 
 
 def _check_crops(library: Library, needed: bool | None) -> None:
-    if needed and not library.has_crops:
+    # A detector may have found nothing in any image: then both rankings are the same.
+    if needed and not library.has_crops and library.store.crops == "none":
         raise WordsightError(
             f"the library {nearby(str(library.place))} has no crops; add them with: "
             "wordsight index FOLDER --crops maskrcnn (or --crops tiles)"
