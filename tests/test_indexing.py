@@ -230,14 +230,17 @@ def test_boxes_of_crops_are_in_pixels_of_the_original(
 def test_regions_are_proposed_while_the_encoder_works(
     tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The eighth image's regions wait for the encoder, which waits for them in its first batch."""
+    """The 16th image's regions wait for the encoder, which waits for them in its first batch.
+
+    That batch is of the first 13 images, with four tiles each.
+    """
     encoding, proposed = threading.Event(), threading.Event()
     together: list[bool] = []
     propose, encode = regions.propose, model.encode_pixels
 
     def waiting_propose(images: list[Image.Image], proposer: Any) -> Any:
-        if images[0].getpixel((0, 0)) == (7, 20, 20):
-            encoding.wait(60)
+        if images[0].getpixel((0, 0)) == (15, 20, 20):
+            together.append(encoding.wait(60))
             proposed.set()
         return propose(images, proposer)
 
