@@ -54,6 +54,8 @@ class OpenVinoGraph:
             # One stream with all threads, as we feed whole batches; or as many as parts at once.
             "PERFORMANCE_HINT": "LATENCY" if at_once == 1 else "THROUGHPUT",
             "NUM_STREAMS": at_once,
+            # Else every process takes the first cores: two with a thread each share one of them.
+            "ENABLE_CPU_PINNING": False,
         }
         if precision == "fp32":
             # Else products with weights of 8 bits are computed in 8 bits: cosines down to 0.9985.
