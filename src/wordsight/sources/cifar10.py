@@ -26,6 +26,7 @@ from wordsight.privacy import is_offline
 from wordsight.sources.base import Item, Progress, item_id
 from wordsight.sources.download import digest_like, fetch
 from wordsight.sources.folder import FileSource
+from wordsight.sources.hub import endpoint
 from wordsight.sources.tar import TarSource
 
 if TYPE_CHECKING:
@@ -57,10 +58,7 @@ class Download:
     @property
     def address(self) -> str:
         """The whole URL."""
-        if not self.url.startswith("/"):
-            return self.url
-        hub = os.environ.get("HF_ENDPOINT", "").strip() or "https://huggingface.co"
-        return hub.rstrip("/") + self.url
+        return endpoint() + self.url if self.url.startswith("/") else self.url
 
 
 # A commit of its repository: the file there is the same for good.

@@ -77,7 +77,7 @@ class DataSet:
             return b""
         url = hf_hub_url(
             self.name, name, repo_type="dataset", revision=self._listing().commit,
-            endpoint=_endpoint(),
+            endpoint=endpoint(),
         )  # fmt: skip
         headers = {**build_hf_headers(), "Range": f"bytes={offset}-{offset + size - 1}"}
         with self._said():
@@ -139,7 +139,7 @@ def _listed(name: str, revision: str, now: int) -> _Listing:
     del now
     from huggingface_hub import HfApi
 
-    api = HfApi(endpoint=_endpoint(), library_name="wordsight")
+    api = HfApi(endpoint=endpoint(), library_name="wordsight")
     info = api.dataset_info(name, revision=revision, files_metadata=True, timeout=_SECONDS)
     files = {}
     for file in info.siblings or ():
@@ -148,5 +148,6 @@ def _listed(name: str, revision: str, now: int) -> _Listing:
     return _Listing(str(info.sha), files)
 
 
-def _endpoint() -> str | None:
-    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
+def endpoint() -> str:
+    """The hub's address: ``HF_ENDPOINT`` (a mirror), or huggingface.co."""
+    return (os.environ.get("HF_ENDPOINT", "").strip() or "https://huggingface.co").rstrip("/")
