@@ -70,7 +70,9 @@ class Kinds:
         temperature); ``queries`` [Q, D], ``images`` [Q, n, D] are vectors of unit length. With
         ``lookalikes`` the twenty kinds that an image looks most like are rivals too.
         """
-        rivals, barred = self.rivals(queries), self._barred(queries @ self.vectors.T)
+        near = queries @ self.vectors.T
+        barred = self._barred(near)
+        rivals = self._nearest(near, barred)
         odds = np.empty(images.shape[:2])
         for i, (query, seen) in enumerate(zip(queries, images, strict=True)):
             if lookalikes:
