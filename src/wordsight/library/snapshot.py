@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -66,15 +65,17 @@ class Snapshot:
         parts = (self.vectors, self.near)
         return np.concatenate([np.einsum("...d,vd->...v", queries, p) for p in parts], axis=-1)
 
-    def vectors_of(self, views: Sequence[int]) -> NDArray[np.float32]:
+    def vectors_of(self, views: NDArray[np.intp]) -> NDArray[np.float32]:
         """The vectors of these views: [n] -> [n, D]."""
         import numpy as np
 
         if self.near is None:
             return self.vectors[views]
         most = len(self.vectors)
-        chosen = [self.vectors[v] if v < most else self.near[v - most] for v in views]
-        return np.stack(chosen)
+        vectors = self.vectors[np.minimum(views, most - 1)] if most else self.near[views]
+        behind = views >= most
+        vectors[behind] = self.near[views[behind] - most]
+        return vectors
 
     def fuse(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """The best score of each image's views: [..., V] -> [..., N] (max fusion)."""
@@ -98,14 +99,22 @@ class Snapshot:
 
     def winners(
         self, images: NDArray[np.intp], scores: NDArray[np.float32], crops: bool
-    ) -> list[int]:
-        """For each of these images the view that won by its score, of the views' scores [V]."""
+    ) -> NDArray[np.intp]:
+        """For each of these images [n] the view that won by its score, of the views' scores [V]."""
         import numpy as np
 
-        if not crops or not self.has_crops:
-            return [int(self.starts[n]) for n in images]
-        ends = np.append(self.starts[1:], len(self.rows))
-        return [int(self.starts[n] + np.argmax(scores[self.starts[n] : ends[n]])) for n in images]
+        begins = self.starts[images]
+        if not crops or not self.has_crops or not len(images):
+            return begins
+        counts = np.append(self.starts[1:], len(self.rows))[images] - begins
+        # The views of all these images one behind another, and where those of each begin.
+        firsts = np.cumsum(counts) - counts
+        views = np.arange(counts.sum()) + np.repeat(begins - firsts, counts)
+        best = np.repeat(np.maximum.reduceat(scores[views], firsts), counts)
+        winning = np.flatnonzero(scores[views] == best)
+        _, first = np.unique(np.repeat(np.arange(len(images)), counts)[winning], return_index=True)
+        won: NDArray[np.intp] = views[winning[first]]
+        return won
 
 
 def joined(sample: Snapshot, others: Snapshot) -> Snapshot:

@@ -118,7 +118,7 @@ def _ask(store: Store, snapshot: Snapshot, crops: bool) -> Own:
 
     count = snapshot.sampled or len(snapshot.ids)
     places = np.unique(np.linspace(0, count - 1, _OWN).astype(np.intp))
-    vectors = snapshot.vectors_of([int(place) for place in snapshot.starts[places]])
+    vectors = snapshot.vectors_of(snapshot.starts[places])
     ids = snapshot.ids[places]
     if store.is_large:
         snapshot = store.around(vectors, k=_NEAREST + 1, crops=crops)

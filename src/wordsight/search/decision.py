@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -87,24 +88,32 @@ def _judged(
 
     Of the ``found`` images that count, their places [n] and how probable they are [n]. The ranking
     is followed until its second half adds less than a hundredth. From rank 256 on, 256 images of
-    each doubling are held against the rivals; the odds of those between lie between.
+    each doubling are judged; what is probable of those between lies between.
     """
     import numpy as np
 
-    n = _JUDGED
+    n, ranks, odds = 0, np.zeros(0, np.intp), np.zeros(0)
     while True:
-        n = min(n, found)
-        places, odds = top(value, n), None
+        n, before = min(max(8 * n, _JUDGED), found), n
+        places = top(value, n)
+        further = _some(before, n)
+        ranks = np.concatenate([ranks, further])
         if rivals is not None:
-            some = np.arange(min(n, _JUDGED))
-            if n > _JUDGED:
-                far = np.geomspace(_JUDGED, n - 1, _JUDGED * (n // _JUDGED).bit_length())
-                some = np.union1d(some, far.astype(np.intp))
-            odds = np.interp(np.arange(n), some, rivals(places[some]))
-        probable = groups.probability(value[places], odds)
+            odds = np.concatenate([odds, rivals(places[further])])
+        of_ranks = groups.probability(value[places[ranks]], None if rivals is None else odds)
+        probable = np.interp(np.arange(n), ranks, of_ranks)
         if n == found or probable[n // 2 :].sum() < 0.01 * probable.sum():
             return places, probable
-        n *= 2
+
+
+def _some(begin: int, end: int) -> NDArray[np.intp]:
+    """Ranks from ``begin`` to ``end``: all of the first 256, and 256 of each doubling after."""
+    import numpy as np
+
+    if begin < _JUDGED:
+        return np.arange(begin, end)
+    doublings = np.log2(end / begin)
+    return np.unique(np.geomspace(begin, end - 1, math.ceil(doublings * _JUDGED)).astype(np.intp))
 
 
 def odds_against_rivals(store: Store, scores: Scores, i: int, query: Encoded) -> Odds | None:

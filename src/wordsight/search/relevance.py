@@ -26,6 +26,7 @@ Figures: ``benchmarks/photographs.py``.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,16 +110,20 @@ class Groups:
         least = max(null - low, 1e-6) / 4
         width, share = max(null - low, 1e-6), 0.05
         relevant = max(top, null + _APART * width)
+        may = n.copy()
+        may[len(x) - own :] = 0
+        first, second = n @ x, n @ x**2
         for _ in range(_ROUNDS):
-            mine = n * _expit(cls(null, relevant, width, share).log_odds(x))
-            mine[len(x) - own :] = 0
-            other = n - mine
-            share = float(np.clip(mine.sum() / total, 1 / (total + 1), total / (total + 1)))
-            null = float(other @ x / max(other.sum(), 1e-9))
-            spread = mine @ (x - relevant) ** 2 + other @ (x - null) ** 2
-            width = max(float(np.sqrt(spread / total)), least)
-            if mine.sum() > 1e-9:
-                relevant = float(mine @ x / mine.sum())
+            mine = may * _expit(cls(null, relevant, width, share).log_odds(x))
+            many, moment = float(mine.sum()), float(mine @ x)
+            other, others = total - many, first - moment
+            share = float(np.clip(many / total, 1 / (total + 1), total / (total + 1)))
+            null = others / max(other, 1e-9)
+            spread = second - 2 * (relevant * moment + null * others)
+            spread += many * relevant**2 + other * null**2
+            width = max(float(np.sqrt(max(spread, 0.0) / total)), least)
+            if many > 1e-9:
+                relevant = moment / many
             relevant = max(relevant, null + _APART * width)
         return cls(null, relevant, width, share)
 
@@ -129,12 +134,11 @@ class Groups:
 
     def log_odds(self, values: Values) -> npt.NDArray[np.float64]:
         """ln of the odds that images of these values are of the upper group, as fitted."""
-        x = np.asarray(values, np.float64)
-        nearer = (x - self.null) ** 2 - (x - self.relevant) ** 2
-        odds: npt.NDArray[np.float64] = np.log(self.share / (1 - self.share)) + nearer / (
-            2 * self.width**2
-        )
-        return odds
+        slope = (self.relevant - self.null) / self.width**2
+        middle = (self.relevant + self.null) / 2
+        prior = math.log(self.share / (1 - self.share))
+        odds: npt.NDArray[np.float64] = slope * np.asarray(values, np.float64)
+        return odds + (prior - slope * middle)
 
     def probability(self, values: Values, rivals: Values | None = None) -> npt.NDArray[np.float64]:
         """How probable it is that images of these values are relevant, [...] -> [...].
@@ -163,8 +167,8 @@ def count(probable: npt.NDArray[np.float64], weights: Values | None = None) -> t
 
 
 def _expit(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    odds: npt.NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(x, -50, 50)))
-    return odds
+    share: npt.NDArray[np.float64] = 1 / (1 + np.exp(np.minimum(-x, 50)))
+    return share
 
 
 def _binned(
