@@ -8,6 +8,7 @@ what they do to the decision.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,12 +82,27 @@ class Kinds:
                 theirs = np.where(among, cosines, -np.inf)
             else:
                 theirs = seen @ self.vectors[rivals[i]].T
-            theirs = self.scale * (theirs - (seen @ query)[:, None])
-            most = theirs.max(axis=-1, initial=-np.inf)
-            odds[i] = -np.log(np.exp(theirs - most[:, None]).sum(axis=-1)) - most
+            odds[i] = _against(self.scale * (theirs - (seen @ query)[:, None]))
+        return odds
+
+    def against_rivals(
+        self, query: npt.NDArray[np.float32]
+    ) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float64]]:
+        """:meth:`log_odds` of one query [D], for images [n, D] that come in several lots."""
+        rivals = self.vectors[self.rivals(query[None])[0]]
+
+        def odds(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+            return _against(self.scale * (images @ rivals.T - (images @ query)[:, None]))
+
         return odds
 
     def most_like(self, query: npt.NDArray[np.float32], images: npt.NDArray[np.float32]) -> int:
         """The place of the rival of a query [D] that images [n, D] look most like."""
         likeness = (images @ self.vectors.T).mean(axis=0)
         return int(np.where(self.rivals(query[None])[0], likeness, -np.inf).argmax())
+
+
+def _against(theirs: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Log odds of a query against rivals that lie so much above it, [n, R] -> [n]."""
+    most = theirs.max(axis=-1, initial=-np.inf)
+    return np.asarray(-np.log(np.exp(theirs - most[:, None]).sum(axis=-1)) - most, np.float64)

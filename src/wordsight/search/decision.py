@@ -125,11 +125,11 @@ def odds_against_rivals(store: Store, scores: Scores, i: int, query: Encoded) ->
     if kinds is None or len(query.query.terms) != 1 or not query.texts:
         return None
 
+    against, snapshot = kinds.against_rivals(query.vector), scores.snapshot
+
     def odds(places: NDArray[np.intp]) -> NDArray[np.float64]:
-        snapshot = scores.snapshot
         views = snapshot.winners(places, scores.views[i], scores.crops)
-        against = kinds.log_odds(query.vector[None], snapshot.vectors_of(views)[None])
-        return against.reshape(-1)
+        return against(snapshot.vectors_of(views))
 
     return odds
 

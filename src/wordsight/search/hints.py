@@ -89,17 +89,16 @@ def _nearest(word: str, known: Iterable[str]) -> str | None:
 
     Of three letters only swapped ones tell enough, and an ending is no slip.
     """
-    for other in known:
-        if sorted(word) == sorted(other) and _swapped(word, other):
-            return other
+    swapped = {word[:n] + word[n + 1] + word[n] + word[n + 2 :] for n in range(len(word) - 1)}
+    if found := next((other for other in known if other in swapped), None):
+        return found
     if len(word) < 5:
         return None
-    return next((other for other in known if _one_edit(word, other)), None)
-
-
-def _swapped(word: str, other: str) -> bool:
-    wrong = [n for n, (a, b) in enumerate(zip(word, other, strict=True)) if a != b]
-    return len(wrong) == 2 and wrong[1] == wrong[0] + 1
+    # One slip leaves the first or the last half of a word as it is.
+    half = (len(word) - 1) // 2
+    head, tail = word[:half], word[-half:]
+    alike = (other for other in known if other.startswith(head) or other.endswith(tail))
+    return next((other for other in alike if _one_edit(word, other)), None)
 
 
 def _one_edit(word: str, other: str) -> bool:

@@ -36,7 +36,7 @@ import numpy.typing as npt
 Values = npt.NDArray[np.floating[Any]]
 
 _ROUNDS = 60
-_BINS = 1024
+_BINS = 256
 # Twenty images of the prior: quantiles of the standard normal law.
 _PRIOR_X = np.array([-1.645, -1.036, -0.674, -0.385, -0.126, 0.126, 0.385, 0.674, 1.036, 1.645])
 _PRIOR_N = np.full(10, 2.0)
@@ -84,48 +84,13 @@ class Groups:
         images each stands for; None: one.
         """
         x, n = _binned(np.asarray(values, np.float64), weights)
+        may = n  # how many may be relevant: of a prior's images, none
         if prior is not None:
             x, n = np.append(x, _PRIOR_X * prior[1] + prior[0]), np.append(n, _PRIOR_N)
+            may = np.append(may, np.zeros(len(_PRIOR_X)))
         # Most of the images may be of either group.
-        fits = [cls._from(x, n, quantile, prior is not None) for quantile in (0.5, 0.1)]
+        fits = [_maximised(x, n, may, quantile) for quantile in (0.5, 0.1)]
         return max(fits, key=lambda fit: fit._likelihood(x, n))
-
-    @classmethod
-    def _from(
-        cls,
-        x: npt.NDArray[np.float64],
-        n: npt.NDArray[np.float64],
-        quantile: float,
-        has_prior: bool,
-    ) -> Groups:
-        """Maximise from a null group about this quantile; of a prior's images all are of it."""
-        own = len(_PRIOR_X) if has_prior else 0
-        total = n.sum()
-        order = np.argsort(x, kind="stable")
-        share_below = np.cumsum(n[order]) / total
-        null, low, top = (
-            float(x[order][min(int(np.searchsorted(share_below, q)), len(x) - 1)])
-            for q in (quantile, 0.32 * quantile, 0.99)
-        )
-        least = max(null - low, 1e-6) / 4
-        width, share = max(null - low, 1e-6), 0.05
-        relevant = max(top, null + _APART * width)
-        may = n.copy()
-        may[len(x) - own :] = 0
-        first, second = n @ x, n @ x**2
-        for _ in range(_ROUNDS):
-            mine = may * _expit(cls(null, relevant, width, share).log_odds(x))
-            many, moment = float(mine.sum()), float(mine @ x)
-            other, others = total - many, first - moment
-            share = float(np.clip(many / total, 1 / (total + 1), total / (total + 1)))
-            null = others / max(other, 1e-9)
-            spread = second - 2 * (relevant * moment + null * others)
-            spread += many * relevant**2 + other * null**2
-            width = max(float(np.sqrt(max(spread, 0.0) / total)), least)
-            if many > 1e-9:
-                relevant = moment / many
-            relevant = max(relevant, null + _APART * width)
-        return cls(null, relevant, width, share)
 
     def _likelihood(self, x: npt.NDArray[np.float64], n: npt.NDArray[np.float64]) -> float:
         near = -((x - self.null) ** 2) / (2 * self.width**2) + np.log(1 - self.share)
@@ -134,11 +99,9 @@ class Groups:
 
     def log_odds(self, values: Values) -> npt.NDArray[np.float64]:
         """ln of the odds that images of these values are of the upper group, as fitted."""
-        slope = (self.relevant - self.null) / self.width**2
-        middle = (self.relevant + self.null) / 2
-        prior = math.log(self.share / (1 - self.share))
-        odds: npt.NDArray[np.float64] = slope * np.asarray(values, np.float64)
-        return odds + (prior - slope * middle)
+        slope, at_zero = _line(self.null, self.relevant, self.width, self.share)
+        odds: npt.NDArray[np.float64] = slope * np.asarray(values, np.float64) + at_zero
+        return odds
 
     def probability(self, values: Values, rivals: Values | None = None) -> npt.NDArray[np.float64]:
         """How probable it is that images of these values are relevant, [...] -> [...].
@@ -147,6 +110,46 @@ class Groups:
         """
         odds = self.log_odds(values)
         return _expit(odds if rivals is None else _BESIDE_RIVALS * odds + rivals)
+
+
+def _maximised(
+    x: npt.NDArray[np.float64],
+    n: npt.NDArray[np.float64],
+    may: npt.NDArray[np.float64],
+    quantile: float,
+) -> Groups:
+    """The law of values [B], of which there are so many [B] and so many may be relevant [B].
+
+    By expectation and maximisation, from a null group about this quantile. The sums over all
+    values are plain floats: numpy's scalars would take most of the time.
+    """
+    total, first, second = float(n.sum()), float(n @ x), float(n @ x**2)
+    order = np.argsort(x, kind="stable")
+    below = np.cumsum(n[order]) / total
+    places = np.searchsorted(below, (quantile, 0.32 * quantile, 0.99))
+    null, low, top = x[order][np.minimum(places, len(x) - 1)].tolist()
+    width, share = max(null - low, 1e-6), 0.05
+    least, relevant = width / 4, max(top, null + _APART * width)
+    for _ in range(_ROUNDS):
+        slope, at_zero = _line(null, relevant, width, share)
+        mine = may * _expit(slope * x + at_zero)
+        many, moment = float(mine.sum()), float(mine @ x)
+        other, others = total - many, first - moment
+        share = min(max(many, total / (total + 1)), total * total / (total + 1)) / total
+        null = others / max(other, 1e-9)
+        spread = second - 2 * (relevant * moment + null * others)
+        spread += many * relevant**2 + other * null**2
+        width = max(math.sqrt(max(spread, 0.0) / total), least)
+        if many > 1e-9:
+            relevant = moment / many
+        relevant = max(relevant, null + _APART * width)
+    return Groups(null, relevant, width, share)
+
+
+def _line(null: float, relevant: float, width: float, share: float) -> tuple[float, float]:
+    """Slope, and value at zero, of the log odds: with one width they rise in a straight line."""
+    slope = (relevant - null) / width**2
+    return slope, math.log(share / (1 - share)) - slope * (relevant + null) / 2
 
 
 def count(probable: npt.NDArray[np.float64], weights: Values | None = None) -> tuple[int, Count]:
