@@ -36,7 +36,7 @@ import numpy.typing as npt
 Values = npt.NDArray[np.floating[Any]]
 
 _ROUNDS = 60
-_BINS = 256
+_BINS = 1024
 # Twenty images of the prior: quantiles of the standard normal law.
 _PRIOR_X = np.array([-1.645, -1.036, -0.674, -0.385, -0.126, 0.126, 0.385, 0.674, 1.036, 1.645])
 _PRIOR_N = np.full(10, 2.0)
@@ -109,7 +109,10 @@ class Groups:
         ``rivals`` [...] are their log odds against the rivals, where there are any.
         """
         odds = self.log_odds(values)
-        return _expit(odds if rivals is None else _BESIDE_RIVALS * odds + rivals)
+        sure: npt.NDArray[np.float64] = _expit(
+            odds if rivals is None else _BESIDE_RIVALS * odds + rivals
+        )
+        return sure
 
 
 def _maximised(
@@ -121,7 +124,8 @@ def _maximised(
     """The law of values [B], of which there are so many [B] and so many may be relevant [B].
 
     By expectation and maximisation, from a null group about this quantile. The sums over all
-    values are plain floats: numpy's scalars would take most of the time.
+    values are plain floats, for numpy's scalars would take most of the time; and who is relevant
+    is worked out in float32, whose exponential takes a fifth of the time.
     """
     total, first, second = float(n.sum()), float(n @ x), float(n @ x**2)
     order = np.argsort(x, kind="stable")
@@ -130,6 +134,7 @@ def _maximised(
     null, low, top = x[order][np.minimum(places, len(x) - 1)].tolist()
     width, share = max(null - low, 1e-6), 0.05
     least, relevant = width / 4, max(top, null + _APART * width)
+    x, may = x.astype(np.float32), may.astype(np.float32)
     for _ in range(_ROUNDS):
         slope, at_zero = _line(null, relevant, width, share)
         mine = may * _expit(slope * x + at_zero)
@@ -169,9 +174,8 @@ def count(probable: npt.NDArray[np.float64], weights: Values | None = None) -> t
     return cut, Count(estimate, min(low, estimate), max(high, estimate))
 
 
-def _expit(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    share: npt.NDArray[np.float64] = 1 / (1 + np.exp(np.minimum(-x, 50)))
-    return share
+def _expit(x: Values) -> Any:
+    return 1 / (1 + np.exp(np.minimum(-x, 50)))
 
 
 def _binned(
