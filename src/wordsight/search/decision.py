@@ -69,11 +69,13 @@ def relevance_of(
         each = max(1.0, others / snapshot.sampled)
         weights = np.where(np.arange(len(value)) < snapshot.sampled, each, 1.0)
     groups = Groups.fit(value[among], prior, None if weights is None else weights[among])
-    ranked, probable = _judged(groups, value, int(among.sum()), rivals)
+    none = decision is not None and decision.verdict == "none"
+    found = min(int(among.sum()), _JUDGED) if none else int(among.sum())
+    ranked, probable = _judged(groups, value, found, rivals)
     probability[ranked] = probable
     cut, counted = count(probable, None if weights is None else weights[ranked])
     relevant[ranked[:cut]] = True
-    if decision is not None and decision.verdict == "none":
+    if none:
         relevant[:] = False
         counted = replace(counted, estimate=0, low=0)
     if decision is not None and not isinstance(decision, Likeness):
@@ -87,7 +89,7 @@ def _judged(
     """The first images of a ranking by ``value`` [N], as far down as any are likely to be relevant.
 
     Of the ``found`` images that count, their places [n] and how probable they are [n]. The ranking
-    is followed until its second half adds less than a hundredth. From rank 256 on, 256 images of
+    is followed until its second half adds less than a twentieth. From rank 256 on, 256 images of
     each doubling are judged; what is probable of those between lies between.
     """
     import numpy as np
@@ -102,7 +104,7 @@ def _judged(
             odds = np.concatenate([odds, rivals(places[further])])
         of_ranks = groups.probability(value[places[ranks]], None if rivals is None else odds)
         probable = np.interp(np.arange(n), ranks, of_ranks)
-        if n == found or probable[n // 2 :].sum() < 0.01 * probable.sum():
+        if n == found or probable[n // 2 :].sum() < 0.05 * probable.sum():
             return places, probable
 
 
