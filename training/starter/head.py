@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .backbone import FEATURES, Backbone
+from .names import SAID
 from .table import DIM
 
 HIDDEN = 1024
@@ -71,14 +72,16 @@ class Goals:
     negatives: Tensor
     captions: Tensor
     caption_owner: Tensor
+    names: Tensor
+    mentions: Tensor
 
     @classmethod
     def load(cls, work: Path, device: torch.device) -> Goals:
         """What :mod:`prompts` wrote."""
         saved = np.load(work / "prompts.npz")
         names = json.loads((work / "table.json").read_text(encoding="utf-8"))["concepts"]
-        fields = ("classes", "words", "owner", "negatives", "captions", "caption_owner")
-        return cls(names, *(torch.from_numpy(saved[f]).to(device) for f in fields))
+        arrays = (saved[field.name] for field in fields(cls)[1:])
+        return cls(names, *(torch.from_numpy(array).to(device) for array in arrays))
 
     def __post_init__(self) -> None:
         """Where the words of each concept begin, how many it has, and their mean vector."""
@@ -125,3 +128,21 @@ def caption_loss(head: Head, seen: Tensor, photograph: Tensor, goals: Goals) -> 
     to_text = -(torch.log_softmax(logits, 1) * mine).sum(1) / mine.sum(1)
     to_picture = F.cross_entropy(logits.T, mine.float().argmax(0))
     return (to_text.mean() + to_picture) / 2
+
+
+def name_loss(head: Head, seen: Tensor, photograph: Tensor, goals: Goals) -> Tensor:
+    """Find the photographs that captions say show a thing, and the things of a photograph.
+
+    What a single caption names counts neither for nor against it.
+    """
+    scale = head.caption_scale.exp().clamp(max=LARGEST_SCALE)
+    counts = goals.mentions[photograph]
+    mine = counts >= SAID
+    used = mine.any(0)
+    if not used.any():
+        return seen.sum() * 0
+    mine, unsure = mine[:, used].float(), (counts[:, used] > 0) & ~mine[:, used]
+    logits = (scale * seen @ goals.names[used].T).masked_fill(unsure, -1e4)
+    each = -(torch.log_softmax(logits, 0) * mine).sum(0) / mine.sum(0)
+    own = -(torch.log_softmax(logits, 1) * mine).sum(1) / mine.sum(1).clamp(min=1)
+    return (each.mean() + own.mean()) / 2

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .names import mentions
 from .student import load_text_tower, open_tokenizer, pack
 from .table import DIM
 from .teacher import Vectors, unit
@@ -111,19 +112,26 @@ def imagenet_classes(encode: Encode, wordnet: WordNet) -> Vectors:
 
 
 def build(work: Path, encode: Encode) -> None:
-    """Read the words, nouns and captions of ``table.json`` and write ``prompts.npz``."""
+    """Read the words, nouns and captions of ``table.json`` and write ``prompts.npz``.
+
+    And the names of things in the captions, with how often those of each photograph have them.
+    """
+    wordnet = WordNet()
     lists = json.loads((work / "table.json").read_text(encoding="utf-8"))
     words = meaning(encode, [w for group in lists["words"] for w in group])
     nouns = meaning(encode, lists["negatives"])
-    classes = imagenet_classes(encode, WordNet())
+    classes = imagenet_classes(encode, wordnet)
     shown = np.concatenate([words, classes])
     captions = [c for group in lists["captions"] for c in group]
+    names, counts = mentions(lists["captions"], wordnet)
     np.savez(
         work / "prompts.npz",
         words=words,
         owner=np.repeat(np.arange(len(lists["words"])), [len(g) for g in lists["words"]]),
         classes=classes,
         negatives=nouns[(nouns @ shown.T).max(1) < NEAR],
+        names=meaning(encode, names) if names else np.zeros((0, DIM), np.float32),
+        mentions=counts,
         captions=encode(captions),
         caption_owner=np.repeat(
             np.arange(len(lists["captions"])), [len(g) for g in lists["captions"]]

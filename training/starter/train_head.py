@@ -15,14 +15,23 @@ from torch import Tensor, nn
 
 from . import features, images, restore
 from .backbone import KINDS, Backbone, imagenet
-from .head import Goals, Head, ImageTower, caption_loss, class_loss, near_loss, word_loss
+from .head import (
+    Goals,
+    Head,
+    ImageTower,
+    caption_loss,
+    class_loss,
+    name_loss,
+    near_loss,
+    word_loss,
+)
 
 _PREFIX = "backbone."
 
 
 @dataclass
 class HeadPlan:
-    """Choices of a training run; batches are pictures for each of the three goals."""
+    """Choices of a training run; batches are pictures for each of the four goals."""
 
     steps: int = 900
     rate: float = 1e-3
@@ -30,9 +39,11 @@ class HeadPlan:
     mixed: int = 512
     labelled: int = 384
     photographs: int = 160
+    named: int = 256
     class_weight: float = 2.0
     word_weight: float = 1.0
     caption_weight: float = 0.5
+    name_weight: float = 0.3
     # Draws pictures to the words of their concept, so that like words find them too.
     near_weight: float = 2.0
     # Keeps labelled pictures where the head of an earlier model has them.
@@ -43,7 +54,7 @@ class HeadPlan:
 # For a head that learns on: short and gentle, and more of it for the captions, which are new.
 LEARN_ON = HeadPlan(
     steps=220, rate=6e-4, decay=0.05, mixed=128, labelled=240, photographs=112,
-    word_weight=2.0, caption_weight=1.0, near_weight=2.5, keep_weight=8.0,
+    class_weight=3.0, word_weight=2.0, caption_weight=1.0, near_weight=2.5, keep_weight=8.0,
 )  # fmt: skip
 
 
@@ -98,6 +109,10 @@ def train(
         x = views[torch.randint(2, (len(some),)), some]
         vectors = head(x, classify(x).detach())
         loss = loss + plan.caption_weight * caption_loss(head, vectors, some, goals)
+        some = used[torch.randperm(len(used))[: plan.named]]
+        x = views[torch.randint(2, (len(some),)), some]
+        vectors = head(x, classify(x).detach())
+        loss = loss + plan.name_weight * name_loss(head, vectors, some, goals)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
