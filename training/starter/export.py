@@ -21,7 +21,7 @@ from .head import Head, ImageTower
 from .student import CONTEXT, PAD, load_text_tower, open_tokenizer
 from .table import DIM
 
-VERSION = "2.1"
+VERSION = "2.2"
 OPSET = 17
 
 

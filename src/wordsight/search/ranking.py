@@ -123,25 +123,27 @@ def top(values: NDArray[np.float32], k: int) -> NDArray[np.intp]:
     if k == 0:
         return np.zeros(0, np.intp)
     if k == len(values):
-        return _order(-values)
+        return _descending(values)
     # k blocks have a maximum of at least this, so the k-th highest value is no less. It leaves few,
     # and costs a quarter of a partition of all values.
     blocks = len(values) // _TOP_BLOCK
     some = values[: blocks * _TOP_BLOCK].reshape(blocks, -1).max(axis=1) if blocks > k else values
     least = np.partition(some, len(some) - k)[len(some) - k]
     kept = np.flatnonzero(values >= least)
-    return kept[_order(-values[kept])][:k]
+    return kept[_descending(values[kept])][:k]
 
 
-def _order(values: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Places of values in rising order, ties in theirs: a stable argsort at a quarter of its time.
+def _descending(values: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Places of values, highest first, ties in theirs: a stable argsort in a quarter of its time.
 
     The bits of a float rise with it, those of a negative one fall. With its place behind them they
     make one integer, and numpy sorts these with vector instructions.
     """
     import numpy as np
 
-    bits = values.astype(np.float32, copy=False).view(np.int32)
+    bits = (np.float32(0) - values.astype(np.float32, copy=False)).view(
+        np.int32
+    )  # not -values: 0 and -0 are equal
     rising = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits).astype(np.int64)
     keys = np.sort((rising << 32) | np.arange(len(values)))
     return (keys & 0xFFFFFFFF).astype(np.intp)
