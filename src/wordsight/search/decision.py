@@ -69,6 +69,7 @@ def relevance_of(
         each = max(1.0, others / snapshot.sampled)
         weights = np.where(np.arange(len(value)) < snapshot.sampled, each, 1.0)
     groups = Groups.fit(value[among], prior, None if weights is None else weights[among])
+    # Where nothing matches nothing is counted, and the first hits tell how probable they are.
     none = decision is not None and decision.verdict == "none"
     found = min(int(among.sum()), _JUDGED) if none else int(among.sum())
     ranked, probable = _judged(groups, value, found, rivals)
