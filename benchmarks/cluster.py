@@ -2,7 +2,7 @@
 
     python -m benchmarks.cluster [--only speed driver kills fleet] [--images 2000] [--rounds 3]
         [--shards 10000] [--each 100] [--kills 10] [--driver-kills 3]
-        [--data DATA] [--views 4000000] [--slices 4] [--keep DIR]
+        [--model DIR] [--places SHARD ...] [--data DATA] [--views 4000000] [--slices 4] [--keep DIR]
 
 Needs ``pip install 'wordsight[ray]'``.
 
@@ -12,9 +12,10 @@ are counted from the first that was done, so starting is left out. *driver*: wha
 take in from workers that sleep in the place of encoding: it hands out the images of ``--shards``
 shards and commits the fragments that come back, on a real cluster; the rate of the whole run counts
 listing, merging fragments and preparing searches too. *kills*: as many random kills of workers and
-of the driver as asked, with the rows that are lost or twice. *fleet*: a large library of synthetic
-views (``benchmarks/synthetic.py``; DATA is the folder of the data packs) searched by one process
-and by a fleet on this machine, in turn: 200 queries, how many get the same hits and decision, and
+of the driver as asked, with the rows that are lost or twice; of each of ``--places`` the same
+number of images, with ``--model``. *fleet*: a large library of synthetic views
+(``benchmarks/synthetic.py``; DATA is the folder of the data packs) searched by one process and by a
+fleet on this machine, in turn: 200 queries, how many get the same hits and decision, and
 milliseconds of both and of the difference; and the processor time of both, which says more where
 other programs run beside. The library is made in ``--keep``, or found there.
 """
@@ -55,7 +56,7 @@ _MARK = f"WORDSIGHT_BENCHMARK={os.getpid()}"  # what this process starts inherit
 RUN = """
 import sys, time, wordsight
 from wordsight.sources import Head, open_source
-library, count, workers = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+library, count, workers, *places = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:]
 cluster = None
 if workers:
     import ray
@@ -64,7 +65,7 @@ if workers:
     cluster = Cluster()
 times = []
 wordsight.open(library).index_sources(
-    [Head(open_source("cifar10"), count)],
+    [Head(open_source(place), count // len(places)) for place in places],
     cluster=cluster,
     progress=lambda done, _: times.append((done, time.perf_counter())),
 )
@@ -78,7 +79,7 @@ def speed(folder: Path, count: int, *, threads: int, workers: int) -> float:
     """Images a second of a run with so many threads, or workers."""
     library = wordsight.create(folder / os.urandom(4).hex(), "starter")
     done = subprocess.run(
-        [sys.executable, "-c", RUN, str(library.path), str(count), str(workers)],
+        [sys.executable, "-c", RUN, str(library.path), str(count), str(workers), "cifar10"],
         check=True,
         capture_output=True,
         text=True,
@@ -177,9 +178,11 @@ def driver_rate(folder: Path, shards: int, images: int, workers: int = 8) -> dic
     }
 
 
-def kill(folder: Path, count: int, kills: int, drivers: int) -> dict[str, int]:
+def kill(
+    folder: Path, model: str, places: Sequence[str], count: int, kills: int, drivers: int
+) -> dict[str, int]:
     """Kill workers and drivers at random until the run is whole; what is lost or twice."""
-    library = wordsight.create(folder / "killed", "starter")
+    library = wordsight.create(folder / "killed", model)
     chance = random.Random(0)
     done = {"workers": 0, "drivers": 0}
     over = threading.Event()
@@ -192,7 +195,7 @@ def kill(folder: Path, count: int, kills: int, drivers: int) -> dict[str, int]:
 
     killer = threading.Thread(target=at_random)
     killer.start()
-    command = [sys.executable, "-c", RUN, str(library.path), str(count), "2"]
+    command = [sys.executable, "-c", RUN, str(library.path), str(count), "2", *places]
     while True:
         run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
@@ -287,6 +290,8 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--kills", type=int, default=10)
     arguments.add_argument("--driver-kills", type=int, default=3)
+    arguments.add_argument("--model", default="starter", help="of the kills")
+    arguments.add_argument("--places", nargs="+", default=["cifar10"], metavar="SHARD")
     arguments.add_argument("--views", type=int, default=4_000_000)
     arguments.add_argument("--slices", type=int, default=4)
     arguments.add_argument("--keep", type=Path, help="where the fleet's library is, or stays")
@@ -316,7 +321,10 @@ def main() -> None:
                 flush=True,
             )
         if "kills" in options.only:
-            figures |= kill(folder, options.images, options.kills, options.driver_kills)
+            figures |= kill(
+                folder, options.model, options.places, options.images, options.kills,
+                options.driver_kills,
+            )  # fmt: skip
             print(
                 f"{figures['workers']} workers and {figures['drivers']} drivers killed over "
                 f"{options.images:,} images: {figures['lost']} lost, {figures['twice']} twice"
