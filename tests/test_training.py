@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.starter import corpus
+from training.starter import corpus, names
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -72,6 +72,24 @@ def test_every_text_of_the_corpus_has_a_vector(
     few = corpus.build(tmp_path, every=2)
     assert "sky" in few.words
     assert "box" not in few.words
+
+
+def test_names_are_things_that_two_captions_of_several_photographs_say() -> None:
+    seen, thought = SimpleNamespace(lexfile=6), SimpleNamespace(lexfile=9)
+    wordnet: Any = SimpleNamespace(
+        senses={"dog": [1], "person": [1], "traffic light": [1], "light": [1], "idea": [2]},
+        synsets={1: seen, 2: thought},
+    )
+    captions = [["Two dogs.", "A dog and an idea", "An idea by the traffic lights"]] * 4
+    captions += [["People near a dog", "A person"], ["a dog"]]
+    found, counts = names.mentions(captions, wordnet)
+    # "idea" cannot be seen, one caption alone says "traffic light", one photograph shows a person.
+    assert found == ["dog"]
+    assert counts[:, 0].tolist() == [2, 2, 2, 2, 1, 1]
+
+    none, counts = names.mentions([["a sky"], []], wordnet)
+    assert not none
+    assert counts.shape == (2, 0)
 
 
 @pytest.mark.parametrize("module", ["training.starter_clip", "training.maskrcnn"])
