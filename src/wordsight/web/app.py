@@ -175,7 +175,9 @@ async def _problem(_request: Request, error: Exception) -> Response:
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        return Problem(422, f"{where}: {first['msg']}").response()
+        unknown = first["type"] == "extra_forbidden"
+        told = f"there is none; see {PREFIX}/openapi.json" if unknown else first["msg"]
+        return Problem(422, f"{where}: {told}").response()
     if isinstance(error, HTTPException):
         return Problem(error.status_code, str(error.detail), error.headers).response()
     if isinstance(error, (QueryError, ImageError)):

@@ -22,7 +22,7 @@ Place = Annotated[
 pixels of the upright original. An id of 32 digits is that of an upload."""
 
 
-class Filter(BaseModel, frozen=True):
+class Filter(BaseModel, frozen=True, extra="forbid"):
     """Which images are looked at: those of which all of this is true."""
 
     label: str | None = Field(
