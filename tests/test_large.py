@@ -462,7 +462,7 @@ def test_what_is_around_queries_names_its_rows(
     whole = store.snapshot()
     place = {int(number): i for i, number in enumerate(whole.ids)}
     chosen = [place[int(number)] for number in snapshot.ids]
-    every = snapshot.vectors_of(range(len(snapshot.rows)))
+    every = snapshot.vectors_of(np.arange(len(snapshot.rows)))
     np.testing.assert_array_equal(every, whole.vectors[chosen])
     query = model.encode_texts(["green"])
     np.testing.assert_allclose(snapshot.scores(query), query @ every.T, atol=1e-6)
