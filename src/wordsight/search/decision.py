@@ -68,7 +68,8 @@ def relevance_of(
         others = len(store) - (len(value) - snapshot.sampled)
         each = max(1.0, others / snapshot.sampled)
         weights = np.where(np.arange(len(value)) < snapshot.sampled, each, 1.0)
-    groups = Groups.fit(value[among], prior, None if weights is None else weights[among])
+    one = slice(None) if chosen is None else among
+    groups = Groups.fit(value[one], prior, None if weights is None else weights[one])
     # Where nothing matches nothing is counted, and the first hits tell how probable they are.
     none = decision is not None and decision.verdict == "none"
     found = min(int(among.sum()), _JUDGED) if none else int(among.sum())

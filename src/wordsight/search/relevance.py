@@ -186,5 +186,8 @@ def _binned(
         order = np.argsort(values, kind="stable")
         n = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
         return values[order].astype(np.float64), n[order]
-    n, edges = np.histogram(values, bins=_BINS, weights=weights)
-    return (edges[1:] + edges[:-1]) / 2, n.astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    width = max(high - low, 1e-12) / _BINS
+    bins = np.minimum(((values - low) / width).astype(np.int32), _BINS - 1)
+    middles = low + width * (np.arange(_BINS, dtype=np.float64) + 0.5)
+    return middles.astype(np.float64), np.bincount(bins, weights, _BINS).astype(np.float64)
