@@ -83,7 +83,7 @@ class Groups:
         ``prior`` is the mean and sd of what unrelated phrases get. ``weights`` [N] say how many
         images each stands for; None: one.
         """
-        x, n = _binned(np.asarray(values, np.float64), weights)
+        x, n = _binned(np.asarray(values), weights)
         may = n  # how many may be relevant: of a prior's images, none
         if prior is not None:
             x, n = np.append(x, _PRIOR_X * prior[1] + prior[0]), np.append(n, _PRIOR_N)
