@@ -183,6 +183,7 @@ def kill(
 ) -> dict[str, int]:
     """Kill workers and drivers at random until the run is whole; what is lost or twice."""
     library = wordsight.create(folder / "killed", model)
+    count -= count % len(places)
     chance = random.Random(0)
     done = {"workers": 0, "drivers": 0}
     over = threading.Event()

@@ -71,11 +71,11 @@ class Snapshot:
 
         if self.near is None:
             return self.vectors[views]
-        most = len(self.vectors)
-        vectors = self.vectors[np.minimum(views, most - 1)] if most else self.near[views]
-        behind = views >= most
-        vectors[behind] = self.near[views[behind] - most]
-        return vectors
+        found = np.empty((len(views), self.near.shape[1]), np.float32)
+        behind = views >= len(self.vectors)
+        found[~behind] = self.vectors[views[~behind]]
+        found[behind] = self.near[views[behind] - len(self.vectors)]
+        return found
 
     def fuse(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """The best score of each image's views: [..., V] -> [..., N] (max fusion)."""

@@ -43,6 +43,10 @@ class Kinds:
         cosines = queries @ self.vectors.T
         return self._nearest(cosines, self._barred(cosines))
 
+    def rivals_of(self, query: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The vectors of the rivals of one query, [D] -> [R, D]."""
+        return np.asarray(self.vectors[self.rivals(query[None])[0]])
+
     def _barred(self, cosines: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
         """Which kinds cannot be rivals of queries with these cosines to all [Q, W]."""
         own = cosines.argmax(axis=1)[:, None]
@@ -82,27 +86,29 @@ class Kinds:
                 theirs = np.where(among, cosines, -np.inf)
             else:
                 theirs = seen @ self.vectors[rivals[i]].T
-            odds[i] = _against(self.scale * (theirs - (seen @ query)[:, None]))
+            odds[i] = self._log_odds(theirs, seen @ query)
         return odds
 
     def against_rivals(
         self, query: npt.NDArray[np.float32]
     ) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float64]]:
         """:meth:`log_odds` of one query [D], for images [n, D] that come in several lots."""
-        rivals = self.vectors[self.rivals(query[None])[0]]
+        rivals = self.rivals_of(query)
 
         def odds(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-            return _against(self.scale * (images @ rivals.T - (images @ query)[:, None]))
+            return self._log_odds(images @ rivals.T, images @ query)
 
         return odds
+
+    def _log_odds(
+        self, theirs: npt.NDArray[np.float32], own: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float64]:
+        """From images' cosines to the rivals [n, R] and to the query [n], -> [n]."""
+        above = self.scale * (theirs - own[:, None])
+        most = above.max(axis=-1, initial=-np.inf)
+        return np.asarray(-np.log(np.exp(above - most[:, None]).sum(axis=-1)) - most, np.float64)
 
     def most_like(self, query: npt.NDArray[np.float32], images: npt.NDArray[np.float32]) -> int:
         """The place of the rival of a query [D] that images [n, D] look most like."""
         likeness = (images @ self.vectors.T).mean(axis=0)
         return int(np.where(self.rivals(query[None])[0], likeness, -np.inf).argmax())
-
-
-def _against(theirs: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Log odds of a query against rivals that lie so much above it, [n, R] -> [n]."""
-    most = theirs.max(axis=-1, initial=-np.inf)
-    return np.asarray(-np.log(np.exp(theirs - most[:, None]).sum(axis=-1)) - most, np.float64)

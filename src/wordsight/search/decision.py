@@ -59,21 +59,20 @@ def relevance_of(
 
     from wordsight.search.relevance import Groups, count
 
-    among = np.ones(len(value), bool) if chosen is None else chosen
+    among = slice(None) if chosen is None else chosen
+    found = len(value[among])
     relevant, probability = np.zeros(len(value), bool), np.zeros(len(value))
-    if not among.any():
+    if not found:
         return Relevance(relevant, probability, None)
     weights = None
     if snapshot.sampled:  # those of the random part stand for all that are not near
         others = len(store) - (len(value) - snapshot.sampled)
         each = max(1.0, others / snapshot.sampled)
         weights = np.where(np.arange(len(value)) < snapshot.sampled, each, 1.0)
-    one = slice(None) if chosen is None else among
-    groups = Groups.fit(value[one], prior, None if weights is None else weights[one])
+    groups = Groups.fit(value[among], prior, None if weights is None else weights[among])
     # Where nothing matches nothing is counted, and the first hits tell how probable they are.
     none = decision is not None and decision.verdict == "none"
-    found = min(int(among.sum()), _JUDGED) if none else int(among.sum())
-    ranked, probable = _judged(groups, value, found, rivals)
+    ranked, probable = _judged(groups, value, min(found, _JUDGED) if none else found, rivals)
     probability[ranked] = probable
     cut, counted = count(probable, None if weights is None else weights[ranked])
     relevant[ranked[:cut]] = True

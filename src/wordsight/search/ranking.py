@@ -141,9 +141,8 @@ def _descending(values: NDArray[np.float32]) -> NDArray[np.intp]:
     """
     import numpy as np
 
-    bits = (np.float32(0) - values.astype(np.float32, copy=False)).view(
-        np.int32
-    )  # not -values: 0 and -0 are equal
+    negated = (0 - values).astype(np.float32, copy=False)  # not -values: 0 and -0 are equal
+    bits = negated.view(np.int32)
     rising = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits).astype(np.int64)
     keys = np.sort((rising << 32) | np.arange(len(values)))
     return (keys & 0xFFFFFFFF).astype(np.intp)

@@ -189,7 +189,7 @@ def find_moments(
     assert result.decision is not None
     assert result.vector is not None
     null, kinds = null_of(store, model), kinds_of(store, model)
-    rivals = kinds.vectors[kinds.rivals(result.vector[None])[0]]
+    rivals = kinds.rivals_of(result.vector)
     scores = frames.scores(result.vector)
     z = zscore(scores, frames.mean, frames.sd).astype(np.float64)
     least = _least(null, result, anyway=anyway)

@@ -88,6 +88,8 @@ class Groups:
         if prior is not None:
             x, n = np.append(x, _PRIOR_X * prior[1] + prior[0]), np.append(n, _PRIOR_N)
             may = np.append(may, np.zeros(len(_PRIOR_X)))
+            order = np.argsort(x, kind="stable")
+            x, n, may = x[order], n[order], may[order]
         # Most of the images may be of either group.
         fits = [_maximised(x, n, may, quantile) for quantile in (0.5, 0.1)]
         return max(fits, key=lambda fit: fit._likelihood(x, n))
@@ -121,17 +123,16 @@ def _maximised(
     may: npt.NDArray[np.float64],
     quantile: float,
 ) -> Groups:
-    """The law of values [B], of which there are so many [B] and so many may be relevant [B].
+    """The law of rising values [B], of which there are so many [B] and so many may be relevant [B].
 
     By expectation and maximisation, from a null group about this quantile. The sums over all
     values are plain floats, for numpy's scalars would take most of the time; and who is relevant
     is worked out in float32, whose exponential takes a fifth of the time.
     """
     total, first, second = float(n.sum()), float(n @ x), float(n @ x**2)
-    order = np.argsort(x, kind="stable")
-    below = np.cumsum(n[order]) / total
+    below = np.cumsum(n) / total
     places = np.searchsorted(below, (quantile, 0.32 * quantile, 0.99))
-    null, low, top = x[order][np.minimum(places, len(x) - 1)].tolist()
+    null, low, top = x[np.minimum(places, len(x) - 1)].tolist()
     width, share = max(null - low, 1e-6), 0.05
     least, relevant = width / 4, max(top, null + _APART * width)
     x, may = x.astype(np.float32), may.astype(np.float32)
