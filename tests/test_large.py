@@ -405,10 +405,10 @@ def test_slices_answer_as_the_whole(
     words = model.encode_texts(WORDS)
     for crops in (True, False):
         near, other = whole.nearest(words, 10, crops), cut.nearest(words, 10, crops)
-        np.testing.assert_array_equal(near.rows, other.rows)
-        np.testing.assert_array_equal(near.ids, other.ids)
+        for name, column in near.known.items():
+            np.testing.assert_array_equal(column, other.known[name])
         np.testing.assert_array_equal(whole.sample(crops), cut.sample(crops))
-        one, many = whole.snapshot(near.rows), cut.snapshot(near.rows)
+        one, many = whole.snapshot(near), cut.snapshot(other)
         for name in ("vectors", "starts", "rows", "ids", "mean", "sd"):
             np.testing.assert_array_equal(getattr(one, name), getattr(many, name))
     with pytest.raises(ValueError, match="cannot be cut into 100 slices"):

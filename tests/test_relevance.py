@@ -83,3 +83,27 @@ def test_a_sibling_is_not_relevant() -> None:
     against = np.where(np.arange(300) < 4, 3.0, -6.0)  # five of the nine are a rival's
     assert groups.probability(values, against)[:4].min() > 0.5
     assert groups.probability(values, against)[4:].max() < 0.5
+
+
+@given(
+    st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=40),
+    st.floats(-1, 1),
+    st.floats(1e-6, 1),
+)
+def test_any_values_have_a_law(values: list[float], mean: float, sd: float) -> None:
+    """Also where they lie on a few places, or far from what unrelated phrases get."""
+    found = Groups.fit(np.array(values, np.float32), (mean, sd)).probability(np.array(values))
+    assert ((found >= 0) & (found <= 1)).all()
+
+
+@given(st.integers(8, 400), st.floats(2, 8), st.integers(0, 10))
+def test_the_law_is_where_further_steps_lead_nowhere(right: int, apart: float, seed: int) -> None:
+    """A law worked out from the probabilities that it gives is the same law."""
+    values = library(800, right, apart, seed)
+    groups = Groups.fit(values)
+    mine = groups.probability(values)
+    other = 1 - mine
+    null = float(other @ values / other.sum())
+    assert null == pytest.approx(groups.null, abs=0.05 * groups.width)
+    odds = max(mine.sum() / other.sum(), 1 / 800)  # one image at least is relevant
+    assert odds == pytest.approx(np.exp(groups.odds), rel=0.05)

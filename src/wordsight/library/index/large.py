@@ -20,9 +20,16 @@ from wordsight.library.filters import matching
 from wordsight.library.index.ann import TRAINING_VECTORS, ApproximateIndex, best_of
 from wordsight.library.index.bank import Found, closest_of
 from wordsight.library.index.flat import FlatVectors
-from wordsight.library.index.slices import Slice, counting, index_file, joined_columns
+from wordsight.library.index.slices import (
+    Columns,
+    Slice,
+    chosen,
+    counting,
+    index_file,
+    joined_columns,
+)
 from wordsight.library.snapshot import Snapshot
-from wordsight.library.table import BLOCK, STATISTICS, matrix_of
+from wordsight.library.table import BLOCK, STATISTICS, matrix_of, open_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,9 +85,7 @@ class Answers(NamedTuple):
 class Near(NamedTuple):
     """Views of a large library that were asked for."""
 
-    rows: NDArray[np.int64]
-    """Their places in the table, in order."""
-    ids: NDArray[np.int64]
+    known: Columns
     share: float
     """Of the views, those in the slices that answered."""
 
@@ -88,9 +93,15 @@ class Near(NamedTuple):
         """These and others."""
         import numpy as np
 
-        rows, first = np.unique(np.concatenate([self.rows, others.rows]), return_index=True)
-        ids = np.concatenate([self.ids, others.ids])[first]
-        return Near(rows, ids, min(self.share, others.share))
+        known = joined_columns([self.known, others.known])
+        _, first = np.unique(known["rows"], return_index=True)
+        return Near(chosen(known, first), min(self.share, others.share))
+
+    def not_of(self, images: NDArray[np.int64]) -> Near:
+        """Those that are not of these images."""
+        import numpy as np
+
+        return Near(chosen(self.known, ~np.isin(self.known["id"], images)), self.share)
 
 
 class Ask(Protocol):
@@ -102,13 +113,17 @@ class Ask(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LargeVersion:
-    """One version of a large library, opened for searching; ``ask`` reaches its slices."""
+    """One version of a large library, opened for searching; ``ask`` reaches its slices.
+
+    Vectors are read here, from the table's files, wherever the slices are.
+    """
 
     library: Path
     dataset: Any
     ask: Ask
     views: int
     images: int
+    flat: FlatVectors | None
     _nearby: dict[bool, tuple[Snapshot, Found]] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -124,7 +139,17 @@ class LargeVersion:
         def ask(name: str, *args: Any) -> Answers:
             return Answers([getattr(whole, name)(*args)], 1.0)
 
-        return cls(library, whole.dataset, ask, len(whole), whole.images)
+        return cls.of_slices(library, version, ask)
+
+    @classmethod
+    def of_slices(cls, library: Path, version: int, ask: Ask) -> LargeVersion:
+        """One whose slices ``ask`` reaches. Raises as :meth:`open`."""
+        dataset = open_table(library, version)
+        views, images = dataset.count_rows(), dataset.count_rows(filter="view = 0")
+        saved = load_arrays(library, "flat", version)
+        dim = dataset.schema.field("vector").type.list_size
+        flat = FlatVectors.from_arrays(saved, library / "views.lance", dim) if saved else None
+        return cls(library, dataset, ask, views, images, flat)
 
     @classmethod
     def make(cls, library: Path, dataset: Any) -> LargeVersion:
@@ -157,30 +182,32 @@ class LargeVersion:
         """Whether any image has more than its whole-image view."""
         return self.views > self.images
 
-    def snapshot(
-        self, rows: NDArray[np.int64], vectors: NDArray[np.float32] | None = None
-    ) -> Snapshot:
-        """The views in these rows alone, which are in order; ``vectors`` [n, D] are theirs."""
+    def snapshot(self, near: Near, vectors: NDArray[np.float32] | None = None) -> Snapshot:
+        """These views alone; ``vectors`` [n, D] are theirs where they have been read."""
         import numpy as np
 
-        parts, share = self.ask("take", rows, vectors is None)
-        found = joined_columns(parts)
+        known = near.known
         if vectors is None:
-            vectors = found["vectors"]
-        order = np.lexsort((found["view"], found["ids"]))
-        rows, ids = found["rows"][order], found["ids"][order]
+            vectors = self._vectors(known["rows"])
+        order = np.lexsort((known["view"], known["id"]))
+        rows, ids = known["rows"][order], known["id"][order]
         starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1])[: len(ids)])
         first = order[starts]
-        own: dict[str, Any] = {name: found[name][first] for name in STATISTICS}
+        own: dict[str, Any] = {name: known[name][first] for name in STATISTICS}
         return Snapshot(
             version=self.version,
             vectors=vectors[order],
             starts=starts,
             rows=rows,
             ids=ids[starts],
-            answered=share,
+            answered=near.share,
             **own,
         )
+
+    def _vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        if self.flat is not None:
+            return self.flat.read(rows)
+        return matrix_of(self.dataset.take(rows, columns=["vector"])["vector"])
 
     def nearest(self, queries: NDArray[np.float32], k: int, crops: bool) -> Near:
         """The views that may be nearest to any of the queries [Q, D]."""
@@ -198,14 +225,13 @@ class LargeVersion:
             known = joined_columns([part[2] for part in parts])
             places = np.searchsorted(known["rows"], rows)
             counted = (rows >= 0) & (known["view"][places] == 0 if not crops else True)
-            ids = known["ids"][places]
+            ids = known["id"][places]
             # Several views of one image may be near: as many images are wanted as are shown, and
             # as many again, because the index is not exact.
             each = (len(np.unique(a[b])) for a, b in zip(ids, counted, strict=True))
             fewest = min(each, default=self.images)
             if fewest >= min(2 * k, self.images) or count >= round(share * self.views):
-                rows, first = np.unique(rows[counted], return_index=True)
-                return Near(rows, ids[counted][first], share)
+                return Near(chosen(known, np.unique(places[counted])), share)
             count *= 2
 
     def matching(self, where: str) -> NDArray[np.int64]:
@@ -215,8 +241,7 @@ class LargeVersion:
     def of_images(self, ids: NDArray[np.int64], crops: bool) -> Near:
         """All views of these images."""
         parts, share = self.ask("of_images", ids)
-        found = counting(joined_columns(parts), crops)
-        return Near(found["rows"], found["ids"], share)
+        return Near(counting(joined_columns(parts), crops), share)
 
     def sample(self, crops: bool) -> NDArray[np.int64]:
         """Rows of all views of a random part of the images, in order.
@@ -229,11 +254,11 @@ class LargeVersion:
         share = min(1.0, _SAMPLE / max(1, self.views))
         bound = -(1 << 63) + int(share * ((1 << 64) - 1))
         found = joined_columns(self.ask("lowest", bound, _FEWEST).parts)
-        images = found["ids"][found["view"] == 0]
+        images = found["id"][found["view"] == 0]
         few = min(_FEWEST, len(images)) - 1
         bound = max(bound, int(np.partition(images, few)[few]))
-        chosen = counting(found, crops)
-        rows: NDArray[np.int64] = chosen["rows"][chosen["ids"] <= bound]
+        theirs = counting(found, crops)
+        rows: NDArray[np.int64] = theirs["rows"][theirs["id"] <= bound]
         return rows
 
     def _whole(self, name: str, *args: Any) -> Answers:
@@ -267,9 +292,10 @@ class LargeVersion:
         saved = load_arrays(self.library, name, self.version)
         if saved is None:
             rows = self.sample(crops)
-            vectors = joined_columns(self.ask("take", rows, True).parts)["vectors"]
-            saved = {"rows": rows, "vectors": vectors.astype(np.float16)}
-        sample = self.snapshot(saved["rows"], saved["vectors"].astype(np.float32))
+            saved = {"rows": rows, "vectors": self._vectors(rows).astype(np.float16)}
+        parts, share = self.ask("take", saved["rows"])
+        known = Near(joined_columns(parts), share)
+        sample = self.snapshot(known, saved["vectors"].astype(np.float32))
         if "closest" not in saved:
             saved["z"], closest = self._closest_of_bank(bank(), sample, crops)
             saved["closest"] = closest.astype(np.float16)
@@ -290,9 +316,8 @@ class LargeVersion:
         z, vectors, step = [], [], 32
         for begin in range(0, len(bank), step):
             phrases = bank[begin : begin + step]
-            near = self.nearest(phrases, CLOSEST, crops)
-            rows = near.rows[~np.isin(near.ids, sample.ids)]
-            parts = [sample, self.snapshot(rows)] if len(rows) else [sample]
+            near = self.nearest(phrases, CLOSEST, crops).not_of(sample.ids)
+            parts = [sample, self.snapshot(near)] if len(near.known["rows"]) else [sample]
             found = [closest_of(part, phrases, len(bank), crops=crops) for part in parts]
             both = np.concatenate([best for best, _ in found], axis=1)
             views = np.concatenate(

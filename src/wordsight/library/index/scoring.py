@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wordsight.errors import LibraryError
@@ -209,15 +208,13 @@ class Scoring:
                 passing = large.matching(where)
                 theirs = large.of_images(passing, crops)
                 drawn = int(np.isin(sample.ids, passing).sum())
-                fits = len(theirs.rows) * self._reader.model.dim * 4 <= exact_bytes()
+                count = len(theirs.known["rows"])
+                fits = count * self._reader.model.dim * 4 <= exact_bytes()
                 if drawn < FAIR or fits:
                     near = near.and_those(theirs)
                 else:
-                    wider = math.ceil(k * large.views / len(theirs.rows))
-                    near = large.nearest(queries, wider, crops)
-            others = large.snapshot(near.rows[~np.isin(near.ids, sample.ids)])
-            share = min(near.share, others.answered)
-            return replace(joined(sample, others), answered=share)
+                    near = large.nearest(queries, math.ceil(k * large.views / count), crops)
+            return joined(sample, large.snapshot(near.not_of(sample.ids)))
 
         return self._reader.read(read)
 

@@ -12,18 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wordsight.library.files import load_arrays
 from wordsight.library.index.ann import ApproximateIndex
-from wordsight.library.index.flat import FlatVectors
-from wordsight.library.table import NUMBERS, STATISTICS, matrix_of, open_table
+from wordsight.library.table import NUMBERS, open_table
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 Columns = Mapping[str, "NDArray[Any]"]
-"""What is known of views, a value each: their ``rows`` in the table, in order, ``ids``, ``view``;
-where it was asked for the background statistics, and the ``vectors`` float32 [n, D]."""
+"""What is known of views, a value each: their ``rows`` in the table, in order, and the columns that
+are held in memory (``table.NUMBERS``)."""
 
 
 def index_file(library: Path, version: int) -> Path:
@@ -38,9 +36,14 @@ def joined_columns(parts: Sequence[Columns]) -> Columns:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def counting(found: Columns, crops: bool) -> Columns:
+def chosen(known: Columns, which: NDArray[Any]) -> Columns:
+    """What is known of some of the views: at these places, or where a mask says so."""
+    return {name: column[which] for name, column in known.items()}
+
+
+def counting(known: Columns, crops: bool) -> Columns:
     """Those of these views that count: without ``crops`` the whole images."""
-    return found if crops else {name: found[name][found["view"] == 0] for name in found}
+    return known if crops else chosen(known, known["view"] == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +53,8 @@ class Slice:
     ``numbers`` are columns of the table, a value a row.
     """
 
-    dataset: Any
     index: ApproximateIndex
-    numbers: Mapping[str, NDArray[Any]]
-    flat: FlatVectors | None
+    numbers: Columns
 
     @classmethod
     def open(
@@ -73,14 +74,7 @@ class Slice:
         table = dataset.to_table(columns=list(NUMBERS), offset=index.begin, limit=len(index))
         if len(index) != len(table) or (share[1] == 1 and len(index) != dataset.count_rows()):
             raise ValueError("the index is not of this version")
-        flat = load_arrays(library, "flat", version)
-        dim = dataset.schema.field("vector").type.list_size
-        return cls(
-            dataset,
-            index,
-            {name: table[name].to_numpy() for name in NUMBERS},
-            FlatVectors.from_arrays(flat, library / "views.lance", dim) if flat else None,
-        )
+        return cls(index, {name: table[name].to_numpy() for name in NUMBERS})
 
     def __len__(self) -> int:
         return len(self.index)
@@ -100,13 +94,13 @@ class Slice:
 
         scores, rows = self.index.search(queries, count)
         found = np.unique(rows)
-        return scores, rows, self._named(found[found >= 0] - self.index.begin)
+        return scores, rows, self._known(found[found >= 0] - self.index.begin)
 
     def of_images(self, ids: NDArray[np.int64]) -> Columns:
         """The views of these images."""
         import numpy as np
 
-        return self._named(np.flatnonzero(np.isin(self.numbers["id"], ids)))
+        return self._known(np.flatnonzero(np.isin(self.numbers["id"], ids)))
 
     def lowest(self, bound: int, few: int) -> Columns:
         """The views of the images whose ids are at most ``bound``, and of the ``few`` lowest."""
@@ -115,26 +109,14 @@ class Slice:
         ids, images = self.numbers["id"], self.numbers["id"][self.numbers["view"] == 0]
         if few := min(few, len(images)):
             bound = max(bound, int(np.partition(images, few - 1)[few - 1]))
-        return self._named(np.flatnonzero(ids <= bound))
+        return self._known(np.flatnonzero(ids <= bound))
 
-    def take(self, rows: NDArray[np.int64], vectors: bool) -> Columns:
-        """All that is known of those of these rows that are here, which are in order."""
+    def take(self, rows: NDArray[np.int64]) -> Columns:
+        """What is known of those of these rows that are here, which are in order."""
         import numpy as np
 
         begin = self.index.begin
-        rows = rows[slice(*np.searchsorted(rows, (begin, begin + len(self))))]
-        found = {
-            **self._named(rows - begin),
-            **{name: self.numbers[name][rows - begin] for name in STATISTICS},
-        }
-        return {**found, "vectors": self._vectors(rows)} if vectors else found
+        return self._known(rows[slice(*np.searchsorted(rows, (begin, begin + len(self))))] - begin)
 
-    def _named(self, places: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        numbers = self.numbers
-        rows = places + self.index.begin
-        return {"rows": rows, "ids": numbers["id"][places], "view": numbers["view"][places]}
-
-    def _vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        if self.flat is not None:
-            return self.flat.read(rows)
-        return matrix_of(self.dataset.take(rows, columns=["vector"])["vector"])
+    def _known(self, places: NDArray[np.int64]) -> Columns:
+        return {"rows": places + self.index.begin, **chosen(self.numbers, places)}
