@@ -6,10 +6,10 @@
 Measured (``benchmarks/figures.json``, by ``python -m benchmarks.scale``): nanoseconds in which a
 core scans a view, from the medians at one and ten million views; and how far searches spread, as a
 lognormal law through the median and the 99th percentile at ten million. Assumed: slices scan beside
-each other on machines of ``--cores`` cores; asking them once costs ``--round-ms`` beside their work
-(a search asks twice, for the nearest rows and then for their vectors); a share of ``--slow`` of the
-answers takes ``--times`` as long; vectors are in the system's memory; and nothing waits for another
-search. A slice that is late is left out as the front does it (see :mod:`wordsight.library.fleet`).
+each other on machines of ``--cores`` cores; asking them costs ``--round-ms`` beside their work; a
+share of ``--slow`` of the answers takes ``--times`` as long; the front reads the vectors of the
+nearest out of its system's memory; and nothing waits for another search. A slice that is late is
+left out as the front does it (see :mod:`wordsight.library.fleet`).
 """
 
 from __future__ import annotations
@@ -44,21 +44,16 @@ def simulate(options: Any, slices: int) -> dict[str, float]:
     rng = np.random.default_rng(0)
     view, sigma = measured()
     scan = options.views / slices * view / options.cores
-    read = _MOST_NEAREST / slices * READ_MS
-    took = np.full(QUERIES, 0.0)
-    left_out = np.zeros(QUERIES, bool)
-    for work in (scan, read):
-        each = work * rng.lognormal(0, sigma, (QUERIES, slices))
-        each *= np.where(rng.random(each.shape) < options.slow, options.times, 1)
-        limit = each.min(axis=1) * (1 + LATE) + 1000
-        left_out |= each.max(axis=1) > limit
-        took += np.minimum(each.max(axis=1), limit) + options.round_ms
+    each = scan * rng.lognormal(0, sigma, (QUERIES, slices))
+    each *= np.where(rng.random(each.shape) < options.slow, options.times, 1)
+    limit = each.min(axis=1) * (1 + LATE) + 1000
+    took = np.minimum(each.max(axis=1), limit) + options.round_ms + _MOST_NEAREST * READ_MS
     return {
         "slices": slices,
         "gigabytes": options.views / slices * (CODES + NUMBERS) / 1e9,
         "scan": scan,
         **{f"p{q}": float(np.percentile(took, q)) for q in (50, 99)},
-        "partial": float(left_out.mean()),
+        "partial": float((each.max(axis=1) > limit).mean()),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -18,12 +19,13 @@ from numpy.typing import NDArray
 import wordsight
 from wordsight.api import Library
 from wordsight.errors import LibraryError, QueryError
-from wordsight.library import ImageRecord, Store, ViewRecord, id_from_int
+from wordsight.library import ImageRecord, Snapshot, Store, ViewRecord, id_from_int
 from wordsight.library.index import ann
 from wordsight.library.index import large as large_module
 from wordsight.library.index.ann import ApproximateIndex
 from wordsight.library.index.large import Answers, LargeVersion
 from wordsight.library.index.slices import Slice
+from wordsight.search import relevance
 
 
 @pytest.fixture
@@ -467,3 +469,29 @@ def test_what_is_around_queries_names_its_rows(
     query = model.encode_texts(["green"])
     np.testing.assert_allclose(snapshot.scores(query), query @ every.T, atol=1e-6)
     np.testing.assert_array_equal(snapshot.mean, whole.mean[chosen])
+
+
+def test_what_a_search_does_does_not_grow_with_the_library(
+    tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the product, and the order of its scores. Work is counted, since no test asks for
+    times: vectors that are looked at once more, and steps of the fit that says where hits end.
+    """
+    done = Counter[str]()
+    vectors_of, step = Snapshot.vectors_of, relevance._Step.__call__
+
+    def counting_vectors(snapshot: Snapshot, views: NDArray[np.intp]) -> NDArray[np.float32]:
+        done["vectors"] += len(views)
+        return vectors_of(snapshot, views)
+
+    def counting_steps(fit: relevance._Step, law: Any) -> Any:
+        done["steps"] += 1
+        return step(fit, law)
+
+    library = random_library(tmp_path / "lib", model, 10_000)
+    library.search(WORDS)
+    monkeypatch.setattr(Snapshot, "vectors_of", counting_vectors)
+    monkeypatch.setattr(relevance._Step, "__call__", counting_steps)
+    library.search(WORDS, anyway=True)
+    assert 0 < done["vectors"] <= 700 * len(WORDS)
+    assert 0 < done["steps"] <= 100 * len(WORDS)

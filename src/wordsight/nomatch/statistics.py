@@ -48,6 +48,7 @@ p-value below 1/e).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -178,13 +179,23 @@ class Null:
 
     def evidence(self, z: FloatArray, odds: FloatArray) -> FloatArray:
         """Return the evidence of queries from their closest images', [..., n] -> [...]."""
-        return _standing(z.mean(axis=-1), self.z.mean(axis=1)) + _standing(
+        return _standing(z.mean(axis=-1), self._alone) + _standing(
             odds.max(axis=-1), self.odds.max(axis=1)
         )
 
+    @cached_property
+    def _alone(self) -> FloatArray:
+        """The phrases' mean z [B]."""
+        return np.asarray(self.z.mean(axis=1))
+
+    @cached_property
+    def _of_bank(self) -> FloatArray:
+        """The phrases' evidence [B]."""
+        return self.evidence(self.z, self.odds)
+
     def p_value(self, z: FloatArray, odds: FloatArray) -> float:
         """Return the p-value of a query from z and log odds [n] of its closest images."""
-        return _p_value(self.evidence(z, odds), self.evidence(self.z, self.odds))
+        return _p_value(self.evidence(z, odds), self._of_bank)
 
     def p_single(self, z: float) -> float:
         """Return the p-value of one image by its z alone: how often the best one has as much."""
@@ -209,7 +220,7 @@ class Null:
         shares = 1 / (1 + np.exp(-np.asarray(odds, np.float64)))
         return Decision(
             p_value=self.p_value(z, odds) if shares.mean() >= CHANCE else 1.0,
-            p_alone=_p_value(z.mean(), self.z.mean(axis=1)),
+            p_alone=_p_value(z.mean(), self._alone),
             false_accept=false_accept,
             single=float(z.max()),
             single_threshold=threshold,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from wordsight.search.alike import Likeness, own_images
 from wordsight.search.query import Encoded
-from wordsight.search.ranking import RankBy, Scores, ranked_by, top
+from wordsight.search.ranking import Scores, top
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,15 +31,6 @@ class Relevance:
     relevant: NDArray[np.bool_]
     probability: NDArray[np.float64]
     count: Count | None
-
-
-def unrelated(
-    rank_by: RankBy, mean: NDArray[np.float32], sd: NDArray[np.float32]
-) -> tuple[float, float]:
-    """Mean and sd of what unrelated words are ranked by."""
-    middle = ranked_by(rank_by, mean, mean, sd)
-    above = ranked_by(rank_by, mean + sd, mean, sd)
-    return float(middle.mean()), float((above - middle).mean())
 
 
 _JUDGED = 256  # images at least
@@ -91,7 +82,7 @@ def _judged(
     """The first images of a ranking by ``value`` [N], as far down as any are likely to be relevant.
 
     Of the ``found`` images that count, their places [n] and how probable they are [n]. The ranking
-    is followed until its second half adds less than a twentieth. From rank 256 on, 64 images of each
+    is followed until its second half adds less than a twentieth. From rank 256 on, 64 images of a
     doubling are judged; what is probable of those between lies between.
     """
     import numpy as np

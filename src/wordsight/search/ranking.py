@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,6 +35,7 @@ class Scores:
     sd: NDArray[np.float32]
     z: NDArray[np.float32]
     """``images`` in deviations of the background, [Q, N]."""
+    _unrelated: dict[RankBy, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, snapshot: Snapshot, vectors: NDArray[np.float32], crops: bool) -> Scores:
@@ -44,6 +45,14 @@ class Scores:
         views = snapshot.scores(vectors)
         images, mean, sd = snapshot.fused(views, crops)
         return cls(snapshot, crops, views, images, mean, sd, zscore(images, mean, sd))
+
+    def unrelated(self, rank_by: RankBy) -> tuple[float, float]:
+        """Mean and sd of what unrelated words are ranked by."""
+        if rank_by not in self._unrelated:
+            middle = ranked_by(rank_by, self.mean, self.mean, self.sd)
+            above = ranked_by(rank_by, self.mean + self.sd, self.mean, self.sd)
+            self._unrelated[rank_by] = float(middle.mean()), float((above - middle).mean())
+        return self._unrelated[rank_by]
 
     def limit_to(self, chosen: NDArray[np.bool_]) -> None:
         """Put the images that were not chosen, by a mask [N], behind all others."""

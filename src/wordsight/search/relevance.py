@@ -100,9 +100,11 @@ class Groups:
         scale = max(math.sqrt(float(n @ (x - middle) ** 2) / float(n.sum())), 1e-6)
         x = (x - middle) / scale
         step = _Step(x, n, may)
-        # Most of the images may be of either group.
-        laws = [_converged(step, step.begin(quantile)) for quantile in (0.5, 0.1)]
-        null, relevant, width, odds = max(laws, key=lambda law: _likelihood(law, x, n))
+        # Most of the images may be of either group; a leap from each beginning tells which.
+        begins = [step.begin(quantile) for quantile in (0.5, 0.1)]
+        laws = [_led(step, law, leaps=1) for law in begins]
+        best = max(laws, key=lambda law: _likelihood(law, x, n))
+        null, relevant, width, odds = _led(step, best)
         return cls(middle + scale * null, middle + scale * relevant, scale * math.exp(width), odds)
 
     def log_odds(self, values: Values) -> Float64:
@@ -134,14 +136,15 @@ class _Step:
         self.total, self.first, self.second = float(n.sum()), float(n @ x), float(n @ x**2)
         self.x = x.astype(np.float32)
         self.sums = np.stack([may, may * x], axis=1).astype(np.float32)
+        self.least = math.inf  # ln of a group's width
 
     def begin(self, quantile: float) -> _Law:
-        """The law to begin with, its null group about this quantile; sets the least width."""
+        """A law to begin with, its null group about this quantile; widths are measured by these."""
         shares = np.array((quantile, 0.32 * quantile, 0.99)) * self.total
         places = np.minimum(np.searchsorted(self.below, shares), len(self.values) - 1)
         null, low, top = (self.values[place] for place in places)
         width = max(null - low, 1e-6)
-        self.least = math.log(width / 4)
+        self.least = min(self.least, math.log(width / 4))
         return self.within(null, top, math.log(width), math.log(0.05 / 0.95))
 
     def __call__(self, law: _Law) -> _Law:
@@ -172,13 +175,13 @@ class _Step:
         return null, relevant, width, min(max(odds, -most), most)
 
 
-def _converged(step: _Step, law: _Law) -> _Law:
-    """The law that steps from this one lead to.
+def _led(step: _Step, law: _Law, leaps: int = _LEAPS) -> _Law:
+    """The law that steps from this one lead to, with so many leaps on the way at most.
 
     Two steps tell how fast the steps shrink, and so how far to leap (SQUAREM: Varadhan and Roland,
     Scandinavian Journal of Statistics 2008). That takes a tenth of the steps without leaps.
     """
-    for _ in range(_LEAPS):
+    for _ in range(leaps):
         once = step(law)
         twice = step(once)
         moved = [b - a for a, b in zip(law, once, strict=True)]

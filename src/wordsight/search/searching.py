@@ -18,7 +18,6 @@ from wordsight.search.decision import (
     odds_against_rivals,
     reaching,
     relevance_of,
-    unrelated,
 )
 from wordsight.search.query import Encoded, Query, as_query, combines, encode, pictures_of
 from wordsight.search.ranking import (
@@ -244,7 +243,7 @@ def _ranking(
     if own:
         shown = shown[~np.isin(snapshot.ids[shown], own)]
     shown = shown[asked.skip : asked.k]
-    prior = unrelated(kind, mean, sd) if query.in_words and len(mean) else None
+    prior = scores.unrelated(kind) if query.in_words and len(mean) else None
     rivals = odds_against_rivals(store, scores, i, query)
     relevance = relevance_of(store, snapshot, value, prior, chosen, decision, rivals)
     if asked.min_score is not None:
