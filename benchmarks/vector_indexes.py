@@ -1,15 +1,16 @@
 """The approximate index beside those of Lance and faiss: what they find for words in equal time.
 
     python -m benchmarks.vector_indexes [--data DATA] [--views 1000000] [--keep DIR]
-        [--engines scan IVF_PQ IVF_RQ IVF_HNSW_SQ faiss]
+        [--engines scan IVF_PQ IVF_PQ+words IVF_RQ IVF_HNSW_SQ faiss faiss+words]
 
 A library of synthetic views (``benchmarks/synthetic.py``), searched for the ten nearest with real
 text vectors of LVIS names. *scan* is wordsight's own index. The others cut the views into lists
 about centroids and look at a part of these: Lance's IVF_PQ, IVF_RQ and IVF_HNSW_SQ, which read the
 vectors of the nearest from the table (``refine_factor``), and ``faiss``: the same codes as the scan
-in inverted lists, on disk, with its nearest read and scored exactly as wordsight does it. Centroids
-are learnt from images and from the bank's text vectors, one to four, because words do not lie among
-images; the words that are searched are others.
+in inverted lists, on disk, with its nearest read and scored exactly as wordsight does it.
+Centroids are learnt from a sample of the images; with ``+words`` from it and from the bank's text
+vectors, one to four, because words do not lie among images. Centroids that no image of the sample
+is nearest to are then left out. The words that are searched are others.
 
 How many lists are looked at, and how many vectors are read, is chosen on 100 words: the fastest
 setting with a recall of at least .98, and the best that takes at most twice as long as the scan.
@@ -36,7 +37,7 @@ import numpy as np
 from benchmarks import synthetic
 from benchmarks.common import finish, parser
 from benchmarks.scale import K, nearest
-from wordsight.library import Store, id_from_int
+from wordsight.library import id_from_int
 from wordsight.library.index.ann import TRAINING_VECTORS
 from wordsight.library.index.large import LargeVersion, indexed_versions
 
@@ -59,7 +60,7 @@ class Engine:
     searches: Iterator[tuple[str, Search]]
 
 
-def scan(place: Path, _: synthetic.Floats, seconds: float) -> Engine:
+def scan(place: Path, seconds: float) -> Engine:
     """wordsight's own, which was made with the library."""
     (version,) = indexed_versions(place)
     opened = LargeVersion.open(place, version)
@@ -73,23 +74,31 @@ def scan(place: Path, _: synthetic.Floats, seconds: float) -> Engine:
     return Engine(seconds, size, iter([("all", search)]))
 
 
-def centroids(place: Path, words: synthetic.Floats, lists: int) -> synthetic.Floats:
-    """Of k-means over a sample of the images, a fifth of it words: [lists, D]."""
+def centroids(
+    place: Path, words: synthetic.Floats | None, lists: int, mean: synthetic.Floats | float = 0.0
+) -> synthetic.Floats:
+    """Of k-means over a sample of the images, or of them and words: [lists or fewer, D].
+
+    Of the vectors less their ``mean`` [D], where that is given.
+    """
     import faiss
 
-    dataset = Store.open(place).dataset
+    (version,) = indexed_versions(place)
+    opened = LargeVersion.open(place, version)
     rng = np.random.default_rng(1)
-    rows = np.sort(rng.choice(dataset.count_rows(), min(dataset.count_rows(), 64 * lists), False))
-    flat = dataset.take(rows, columns=["vector"])["vector"].combine_chunks().flatten()
-    images = flat.to_numpy().reshape(len(rows), -1).astype(np.float32)
-    both = np.concatenate([images, words[rng.integers(len(words), size=len(rows) // 4)]])
-    means = faiss.Kmeans(both.shape[1], lists, niter=8, spherical=True, seed=1)
-    means.train(both)
-    found: synthetic.Floats = np.asarray(means.centroids)
+    count = min(opened.views, 64 * lists)
+    images = opened._vectors(np.sort(rng.choice(opened.views, count, False))) - mean
+    sample = images
+    if words is not None:
+        sample = np.concatenate([images, words[rng.integers(len(words), size=count // 4)] - mean])
+    means = faiss.Kmeans(sample.shape[1], lists, niter=8, spherical=True, seed=1)
+    means.train(sample)
+    used = np.unique(means.index.search(images, 1)[1])
+    found: synthetic.Floats = np.asarray(means.centroids)[used]
     return found
 
 
-def lance_index(kind: str, place: Path, words: synthetic.Floats) -> Engine:
+def lance_index(kind: str, place: Path, words: synthetic.Floats | None) -> Engine:
     """One of Lance's, on a table that shares its files with the library's."""
     import lance
 
@@ -98,22 +107,22 @@ def lance_index(kind: str, place: Path, words: synthetic.Floats) -> Engine:
     shutil.copytree(place / "views.lance", table, copy_function=os.link)
     dataset = lance.dataset(str(table))
     began, before = time.perf_counter(), size_of(table)
-    lists = list_count(dataset.count_rows(), kind)
+    means = centroids(place, words, list_count(dataset.count_rows(), kind))
+    lists = len(means)
     more: dict[str, Any] = {"num_sub_vectors": 128} if kind == "IVF_PQ" else {}
     dataset.create_index(
         "vector", kind, metric="dot", num_partitions=lists,
-        ivf_centroids=centroids(place, words, lists).astype(np.float16), **more,
+        ivf_centroids=means.astype(np.float16), **more,
     )  # fmt: skip
     seconds = time.perf_counter() - began
     dataset = lance.dataset(str(table), index_cache_size_bytes=8 << 30)
 
     def searches() -> Iterator[tuple[str, Search]]:
-        for share, read in itertools.product(SHARES, READ):
-            probes = max(1, round(share * lists))
+        for probes, read in settings(lists):
 
             def search(query: synthetic.Floats, probes: int = probes, read: int = read) -> Any:
                 asked = {"column": "vector", "q": query, "k": K, "nprobes": probes,
-                         "refine_factor": read, "metric": "dot"}  # fmt: skip
+                         "refine_factor": read, "ef": K * read, "metric": "dot"}  # fmt: skip
                 return dataset.to_table(columns=["id"], nearest=asked)["id"].to_pylist()
 
             yield f"{probes} of {lists} lists, {K * read} vectors", search
@@ -121,25 +130,31 @@ def lance_index(kind: str, place: Path, words: synthetic.Floats) -> Engine:
     return Engine(seconds, size_of(table) - before, searches())
 
 
-def faiss_index(place: Path, words: synthetic.Floats) -> Engine:
+def faiss_index(place: Path, words: synthetic.Floats | None) -> Engine:
     """The codes of the scan in inverted lists, in a file that is mapped into memory."""
     import faiss
 
     (version,) = indexed_versions(place)
     opened = LargeVersion.open(place, version)
     began = time.perf_counter()
-    lists = list_count(opened.views, "faiss")
-    rng = np.random.default_rng(2)
-    rows = np.sort(rng.choice(opened.views, min(opened.views, 2 * TRAINING_VECTORS), False))
-    sample = opened._vectors(rows)
-    sample = np.concatenate([sample, words[rng.integers(len(words), size=len(rows) // 4)]])
-    index = faiss.index_factory(
-        sample.shape[1], f"PCAR256,IVF{lists},PQ256x4fs", faiss.METRIC_INNER_PRODUCT
+    rows = np.random.default_rng(2).choice(
+        opened.views, min(opened.views, TRAINING_VECTORS), replace=False
     )
-    index.train(sample)
+    sample = opened._vectors(np.sort(rows))
+    mean = sample.mean(axis=0)  # as in the scan, so that codes are of what tells views apart
+    means = centroids(place, words, list_count(opened.views, "faiss"), mean)
+    lists = len(means)
+    index: Any = faiss.index_factory(
+        means.shape[1], f"PCAR256,IVF{lists},PQ256x4fs", faiss.METRIC_INNER_PRODUCT
+    )
+    turn = index.chain.at(0)
+    turn.train(sample - mean)
+    inner = faiss.extract_index_ivf(index)
+    inner.quantizer.add(turn.apply(means))  # as many as there are lists: they are taken as they are
+    index.train(sample - mean)
     for batch in opened.dataset.to_batches(columns=["vector"], batch_size=65_536):
         flat = batch["vector"].flatten().to_numpy(zero_copy_only=False)
-        index.add(flat.reshape(len(batch), -1).astype(np.float32))
+        index.add(flat.reshape(len(batch), -1).astype(np.float32) - mean)
     file = place.parent / f"{place.stem}.faiss"
     faiss.write_index(index, str(file))
     seconds = time.perf_counter() - began
@@ -148,8 +163,7 @@ def faiss_index(place: Path, words: synthetic.Floats) -> Engine:
     inner = faiss.extract_index_ivf(index)
 
     def searches() -> Iterator[tuple[str, Search]]:
-        for share, read in itertools.product(SHARES, READ):
-            probes = max(1, round(share * lists))
+        for probes, read in settings(lists):
 
             def search(query: synthetic.Floats, probes: int = probes, read: int = read) -> Any:
                 inner.nprobe = probes
@@ -166,6 +180,12 @@ def faiss_index(place: Path, words: synthetic.Floats) -> Engine:
 def list_count(views: int, kind: str) -> int:
     """As many lists as the engines advise: the root of the views, fewer where lists are graphs."""
     return max(1, views // 100_000) if "HNSW" in kind else round(views**0.5)
+
+
+def settings(lists: int) -> Iterator[tuple[int, int]]:
+    """How many lists are looked at, and how many vectors are read for each that is wanted."""
+    probes = dict.fromkeys(max(1, round(share * lists)) for share in SHARES)
+    return itertools.product(probes, READ)
 
 
 def size_of(folder: Path) -> int:
@@ -213,7 +233,7 @@ def chosen(
 def main() -> None:
     """Measure and print."""
     arguments = parser(__doc__, "data")
-    kinds = ("scan", "IVF_PQ", "IVF_RQ", "IVF_HNSW_SQ", "faiss")
+    kinds = ("scan", "IVF_PQ", "IVF_PQ+words", "IVF_RQ", "IVF_HNSW_SQ", "faiss", "faiss+words")
     arguments.add_argument("--views", type=int, default=1_000_000)
     arguments.add_argument("--engines", nargs="+", choices=kinds, default=kinds)
     arguments.add_argument("--keep", type=Path, help="where the library is, or stays")
@@ -231,12 +251,14 @@ def main() -> None:
         filled = time.perf_counter() - began
         truth = [set(ids) for ids in nearest(place, words)]
         for kind in options.engines:
+            name, _, words_too = kind.partition("+")
+            among = learnt if words_too else None
             if kind == "scan":
-                engine = scan(place, learnt, filled)
-            elif kind == "faiss":
-                engine = faiss_index(place, learnt)
+                engine = scan(place, filled)
+            elif name == "faiss":
+                engine = faiss_index(place, among)
             else:
-                engine = lance_index(kind, place, learnt)
+                engine = lance_index(name, place, among)
             found = chosen(engine, words, truth, limit)
             if kind == "scan":
                 limit = TIMES * found["good"]["ms"]

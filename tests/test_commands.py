@@ -33,7 +33,7 @@ EXCUSES = {
     "quick-start.md": 3,
     "air-gapped.md": 1,
     "another-model.md": 5,
-    "connect.md": 4,
+    "connect.md": 5,
     "evaluate.md": 1,
     "object-storage.md": 6,
     "container.md": 2,

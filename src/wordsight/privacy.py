@@ -57,6 +57,11 @@ def is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").strip().upper() in ("1", "TRUE", "YES", "ON")
 
 
+def hub_address() -> str:
+    """Return the hub's address: ``HF_ENDPOINT`` (a mirror), or huggingface.co."""
+    return (os.environ.get("HF_ENDPOINT", "").strip() or "https://huggingface.co").rstrip("/")
+
+
 def import_onnxruntime() -> Any:
     """ONNX Runtime, told in its own way too."""
     import onnxruntime

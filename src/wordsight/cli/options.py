@@ -54,7 +54,7 @@ LibraryOption = Annotated[
         parser=given("--library"),
         envvar="WORDSIGHT_LIBRARY",
         help="The library's directory, or its URL in object storage (s3://, gs://, az://). "
-        "Default: .wordsight here or in a folder above.",
+        "Default: .wordsight here or in a folder above; `index`: in the folder that it gets.",
     ),
 ]
 

@@ -32,8 +32,9 @@ _Query = Annotated[
     list[str] | None,  # of which there may be one: a second means that quotes are missing
     typer.Argument(
         metavar="QUERY",
-        help="Words; an image file (finds similar images); or terms in double quotes, joined "
-        'by + and -, with weights (@"file" is an image). Without it: an interactive prompt.',
+        help='Words; an image file (finds similar images); text:"words" (finds images that contain '
+        "these words, after index --text); or terms in double quotes, joined by + and -, with "
+        'weights (@"file" is an image). Without it: an interactive prompt.',
     ),
 ]
 _K = Annotated[int, typer.Option("-k", metavar="N", help="Number of results.", min=1)]

@@ -106,6 +106,8 @@ def watch(
     Each event is a line of JSON on standard output. The cut-off comes from each camera's own
     history, so that false alarms are as rare as you ask for. In its first hour a camera is still
     learning, and its events say so ("learning": true).
+
+    Needs the extra `video`: pip install "wordsight[video]".
     """
     from wordsight.watching import watch as run
 

@@ -12,6 +12,7 @@ from wordsight.models.hub_cache import cached
 from wordsight.models.hub_report import WAYS_OUT
 from wordsight.models.maskrcnn import DESCRIPTION
 from wordsight.paths import expanded
+from wordsight.privacy import hub_address
 
 KINDS = ("auto", "open_clip", "transformers", "maskrcnn")
 
@@ -92,7 +93,7 @@ def _from_hub(repository: str, kind: str) -> Path:
         if names.issuperset(files):
             return hub.fetch(repository, files, extra=_is_beside_weights)
     raise ModelError(
-        f"{repositories.endpoint()}/{repository}: not a checkpoint of open_clip or transformers "
+        f"{hub_address()}/{repository}: not a checkpoint of open_clip or transformers "
         f"(none of {', '.join(' + '.join(files) for files in sets)})"
     )
 

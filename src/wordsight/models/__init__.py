@@ -29,7 +29,7 @@ from wordsight.models.registry import (
     of_repository,
 )
 from wordsight.paths import expanded
-from wordsight.privacy import is_offline
+from wordsight.privacy import hub_address, is_offline
 from wordsight.runtime.cache import writable_cache
 
 __all__ = ["ClipModel", "fetch_model", "load_model"]
@@ -235,7 +235,7 @@ def _auto(notice: Callable[[str], None]) -> tuple[Entry | None, Path | None]:
     mark = memory / "unreachable" if memory else None
     with contextlib.suppress(OSError):
         if mark and 0 <= time.time() - mark.stat().st_mtime < AUTO_RETRY_SECONDS:
-            notice(f"{repositories.endpoint()} did not answer a moment ago: {instead}")
+            notice(f"{hub_address()} did not answer a moment ago: {instead}")
             return None, None
     try:
         return entry, _fetch_entry(entry, AUTO_REACH_SECONDS, AUTO_LIMIT_SECONDS)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from wordsight.errors import HubError
 from wordsight.models.hub_cache import cached, check_room, folder_of, in_cache, writable_root
-from wordsight.models.repositories import RepoFile, choose, endpoint, insist
+from wordsight.models.repositories import RepoFile, choose, insist
 from wordsight.models.transfer import Patience, Transfer, hooked, kept_part, within
-from wordsight.privacy import is_offline
+from wordsight.privacy import hub_address, is_offline
 from wordsight.progress import waiting
 
 REACH_SECONDS = 10.0
@@ -39,7 +39,7 @@ def listing(
 
     if is_offline():
         raise HubError(f"{repository} is not in the cache and HF_HUB_OFFLINE is set; {WAYS_OUT}")
-    api = HfApi(endpoint=endpoint(), library_name="wordsight")
+    api = HfApi(endpoint=hub_address(), library_name="wordsight")
     patience = Patience(repository, PATIENCE_SECONDS if seconds >= REACH_SECONDS else seconds)
 
     def ask() -> tuple[str, dict[str, RepoFile]]:
@@ -48,7 +48,7 @@ def listing(
             raise ValueError("no commit")
         return info.sha, {file.rfilename: RepoFile.of(file) for file in info.siblings or ()}
 
-    with explained(repository, revision), waiting(f"{repository}: waiting for {endpoint()}"):
+    with explained(repository, revision), waiting(f"{repository}: waiting for {hub_address()}"):
         while True:
             try:
                 return within(seconds, ask)
@@ -128,13 +128,13 @@ def _bring(
     patience = Patience(repository, PATIENCE_SECONDS)
     paths = []
     with (
-        progress(repository, endpoint(), total, parts.values()) as advance,
+        progress(repository, hub_address(), total, parts.values()) as advance,
         explained(repository, revision, root),
     ):
         # The library copies from the part that is kept here: the largest one counts twice.
         check_room(root, total + max((file.size for file in todo), default=0))
         for file in files:
-            url = f"{endpoint()}/{repository}/{file.name}"
+            url = f"{hub_address()}/{repository}/{file.name}"
             transfer = Transfer(url, parts.get(file.name), advance, deadline, patience)
             path = _download(transfer, repository, file.name, revision, root)
             paths.append(path)
@@ -166,7 +166,7 @@ def _download(transfer: Transfer, repository: str, name: str, revision: str, roo
                         name,
                         revision=revision,
                         cache_dir=root,
-                        endpoint=endpoint(),
+                        endpoint=hub_address(),
                         library_name="wordsight",
                         tqdm_class=meter(transfer),
                     )

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from wordsight.errors import HubError
-from wordsight.models.repositories import endpoint
 from wordsight.models.transfer import Transfer
+from wordsight.privacy import hub_address
 from wordsight.progress import transfer as shown
 
 WAYS_OUT = (
@@ -62,7 +62,7 @@ def _explain(
         error = error.__cause__
     if isinstance(error, HubError):
         return error
-    hub, what = endpoint(), f"cannot fetch {repository}"
+    hub, what = hub_address(), f"cannot fetch {repository}"
     if isinstance(error, GatedRepoError):
         return HubError(
             f"{what}: it is gated; accept its terms at {hub}/{repository}, then set HF_TOKEN"

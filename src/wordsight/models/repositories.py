@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from typing import Any
 
 from wordsight.errors import HubError
 from wordsight.paths import file_digest
+from wordsight.privacy import hub_address
 
 _NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w.][\w./-]*))?")
 
@@ -35,11 +35,6 @@ def split(name: str) -> tuple[str, str]:
     if found is None:
         raise HubError(f"{name}: not a hub repository id (owner/name or owner/name@revision)")
     return found[1], found[2] or "main"
-
-
-def endpoint() -> str:
-    """Return the hub's address: ``HF_ENDPOINT`` (a mirror), or huggingface.co."""
-    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +75,7 @@ def choose(
     for names, lost in zip(choices, lacking, strict=True):
         if not lost:
             return names
-    where = f"{endpoint()}/{repository}"
+    where = f"{hub_address()}/{repository}"
     missing = ", ".join(sorted(lacking, key=len)[0])
     if any(name.endswith((".safetensors", ".bin", ".pt")) for name in files):
         some = any(name.endswith(".onnx") for name in files)
@@ -103,7 +98,7 @@ def insist(
     for name in sorted(sha256.keys() & files.keys()):
         if files[name].sha256 not in (None, sha256[name]):
             raise HubError(
-                f"{endpoint()}/{repository}/{name}: the hub's file differs from the one known "
+                f"{hub_address()}/{repository}/{name}: the hub's file differs from the one known "
                 "under this name (its SHA-256 differs); nothing was downloaded. Try another "
                 f"HF_ENDPOINT, or use the hub's file with --model {repository}"
             )

@@ -22,11 +22,10 @@ from typing import TYPE_CHECKING, Any
 from wordsight.errors import SourceError
 from wordsight.images import unreadable_reason
 from wordsight.paths import expanded
-from wordsight.privacy import is_offline
+from wordsight.privacy import hub_address, is_offline
 from wordsight.sources.base import Item, Progress, item_id
 from wordsight.sources.download import digest_like, fetch
 from wordsight.sources.folder import FileSource
-from wordsight.sources.hub import endpoint
 from wordsight.sources.tar import TarSource
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class Download:
     @property
     def address(self) -> str:
         """The whole URL."""
-        return endpoint() + self.url if self.url.startswith("/") else self.url
+        return hub_address() + self.url if self.url.startswith("/") else self.url
 
 
 # A commit of its repository: the file there is the same for good.

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from wordsight.errors import StorageError
-from wordsight.privacy import is_offline
+from wordsight.privacy import hub_address, is_offline
 
 _ADDRESS = re.compile(
     r"hf://datasets/(?P<name>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<file>.*))?"
@@ -77,7 +76,7 @@ class DataSet:
             return b""
         url = hf_hub_url(
             self.name, name, repo_type="dataset", revision=self._listing().commit,
-            endpoint=endpoint(),
+            endpoint=hub_address(),
         )  # fmt: skip
         headers = {**build_hf_headers(), "Range": f"bytes={offset}-{offset + size - 1}"}
         with self._said():
@@ -139,15 +138,10 @@ def _listed(name: str, revision: str, now: int) -> _Listing:
     del now
     from huggingface_hub import HfApi
 
-    api = HfApi(endpoint=endpoint(), library_name="wordsight")
+    api = HfApi(endpoint=hub_address(), library_name="wordsight")
     info = api.dataset_info(name, revision=revision, files_metadata=True, timeout=_SECONDS)
     files = {}
     for file in info.siblings or ():
         digest = (file.lfs.sha256 if file.lfs else file.blob_id) or "0"
         files[file.rfilename] = _File(file.size or 0, int(digest[:12], 16))
     return _Listing(str(info.sha), files)
-
-
-def endpoint() -> str:
-    """The hub's address: ``HF_ENDPOINT`` (a mirror), or huggingface.co."""
-    return (os.environ.get("HF_ENDPOINT", "").strip() or "https://huggingface.co").rstrip("/")

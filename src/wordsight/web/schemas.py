@@ -42,9 +42,9 @@ class Hit(BaseModel):
 class Count(BaseModel):
     """About how many images of the library are relevant."""
 
-    estimate: int = Field(description="Those that are more probable than not.")
-    low: int = Field(description="Those that are at least 90 % probable.")
-    high: int = Field(description="Those that are at least 10 % probable.")
+    estimate: int = Field(description="As many as make the expected F1 the highest.")
+    low: int = Field(description="Those that are at least 95 % probable.")
+    high: int = Field(description="Those that are at least 5 % probable.")
 
 
 class SearchResult(BaseModel):
