@@ -55,12 +55,12 @@ Search = Callable[[synthetic.Floats], list[int]]
 class Engine:
     """An index, and a search for each of its settings, from fast to thorough."""
 
-    seconds: float
+    seconds: float | None
     bytes: int
     searches: Iterator[tuple[str, Search]]
 
 
-def scan(place: Path, seconds: float) -> Engine:
+def scan(place: Path, seconds: float | None) -> Engine:
     """wordsight's own, which was made with the library."""
     (version,) = indexed_versions(place)
     opened = LargeVersion.open(place, version)
@@ -245,10 +245,11 @@ def main() -> None:
     limit = float("inf")
     with tempfile.TemporaryDirectory() as temporary:
         place = (options.keep or Path(temporary)) / f"{options.views}.lib"
-        began = time.perf_counter()
+        filled = None  # with the library, if it is made here
         if not place.exists():
+            began = time.perf_counter()
             synthetic.fill(place, options.data, options.views)
-        filled = time.perf_counter() - began
+            filled = time.perf_counter() - began
         truth = [set(ids) for ids in nearest(place, words)]
         for kind in options.engines:
             name, _, words_too = kind.partition("+")
@@ -273,7 +274,8 @@ def report(views: int, rows: list[dict[str, Any]]) -> None:
     print(f"{views:,} views, recall@10 for words (ms of one search)")
     print(f"{'':12} {'made in':>8} {'a view':>8}  recall of {GOAL} / twice the scan's time")
     for row in rows:
-        print(f"{row['engine']:12} {row['seconds']:>6.0f} s {row['bytes'] / views:>6.0f} B", end="")
+        made = "-" if row["seconds"] is None else f"{row['seconds']:.0f} s"
+        print(f"{row['engine']:12} {made:>8} {row['bytes'] / views:>6.0f} B", end="")
         for rule in ("good", "fast"):
             if found := row.get(rule):
                 print(f"  {found['recall']:.3f} ({found['ms']:.1f}), {found['setting']}", end="")

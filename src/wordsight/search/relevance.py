@@ -179,7 +179,7 @@ def _led(step: _Step, law: _Law, leaps: int = _LEAPS) -> _Law:
     """The law that steps from this one lead to, with so many leaps on the way at most.
 
     Two steps tell how fast the steps shrink, and so how far to leap (SQUAREM: Varadhan and Roland,
-    Scandinavian Journal of Statistics 2008). That takes a tenth of the steps without leaps.
+    Scandinavian Journal of Statistics 2008): 20 to 40 steps where it took 60 and more without.
     """
     for _ in range(leaps):
         once = step(law)
