@@ -86,7 +86,7 @@ def finish(options: argparse.Namespace, figures: Mapping[str, Any]) -> None:
 def _command() -> str:
     """How this script was started, without the options that only say where files lie."""
     words = sys.argv[1:]
-    for option in ("--json", "--keep", "--folder"):
+    for option in ("--json", "--keep", "--folder", "--data"):
         if option in words:
             place = words.index(option)
             del words[place : place + 2]

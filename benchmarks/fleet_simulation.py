@@ -1,7 +1,7 @@
 """What a fleet over a billion views would take: a simulation from measured parts.
 
     python -m benchmarks.fleet_simulation [--views 1e9] [--cores 16] [--slices 5 10 20 40]
-        [--round-ms 7.5] [--slow 0.01] [--times 10]
+        [--round-ms 9] [--slow 0.01] [--times 10]
 
 Measured (``benchmarks/figures.json``, by ``python -m benchmarks.scale``): nanoseconds in which a
 core scans a view, from the medians at one and ten million views; and how far searches spread, as a
@@ -63,7 +63,7 @@ def main() -> None:
     arguments.add_argument("--views", type=float, default=1e9)
     arguments.add_argument("--cores", type=int, default=16)
     arguments.add_argument("--slices", type=int, nargs="+", default=[5, 10, 20, 40])
-    arguments.add_argument("--round-ms", type=float, default=7.5)
+    arguments.add_argument("--round-ms", type=float, default=9.0)
     arguments.add_argument("--slow", type=float, default=0.01)
     arguments.add_argument("--times", type=float, default=10.0)
     options = arguments.parse_args()

@@ -8,9 +8,8 @@ against 2,048 in float32. The caller scores the best few hundred exactly.
 
 The whole index is scanned, so no view is ever out of reach. Indexes that look at a part of the
 vectors only (inverted lists, graphs) lean on queries that lie among them; words do not lie among
-images in CLIP's space. Measured once on 100,000 views: of 96 lists (Lance's IVF_RQ) 64 had to be
-looked at for a recall@10 of 0.96; the scan has 0.998 and takes no longer
-(``python -m benchmarks.scale``).
+images in CLIP's space. ARCHITECTURE.md has what Lance's and faiss's find in equal time
+(``python -m benchmarks.vector_indexes``).
 """
 
 from __future__ import annotations
