@@ -24,6 +24,7 @@ from wordsight.errors import LibraryError, SourceError, StorageError
 
 pytest.importorskip("obstore", reason="obstore (the extra cloud) is not installed: make test-cloud")
 
+from benchmarks.faulty import faulty
 from wordsight import storage
 from wordsight.library import ImageRecord, Store, ViewRecord
 from wordsight.library.remote import lease, replica
@@ -784,3 +785,23 @@ def test_other_clouds_without_credentials(
     assert place in err
     assert variable in err
     assert not key or key not in err
+
+
+def test_a_storage_that_fails_now_and_then(
+    bucket: str,
+    s3: str,
+    on_machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """503, delays, answers that are cut, writes whose answer is lost: nothing is lost or twice."""
+    with faulty(s3) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        for number in range(4):
+            library = made(bucket) if number == 0 else opened(bucket)
+            library.add(pictures("red", 5), [f"red {number} {n}" for n in range(5)])
+            assert reds(opened(bucket)) == 5 * (number + 1)
+        opened(bucket).compact()
+        assert min(proxy.met[fault] for fault in ("503", "delay", "cut")) > 0
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
+    on_machine("another")
+    assert [reds(opened(bucket)), len(opened(bucket).store.entries())] == [20, 20]

@@ -132,8 +132,19 @@ class Objects:
         """The objects in a folder, by name, and for how many seconds each has been there."""
         now = datetime.now(timezone.utc)
         with self._said("read"):
-            found = [one for batch in self._store.list(folder) for one in batch]
+            found = self._listed(folder)
             return {one["path"]: (now - one["last_modified"]).total_seconds() for one in found}
+
+    def _listed(self, folder: str, tries: int = _RETRIES["max_retries"]) -> list[Any]:
+        """The objects in a folder. Of an answer that is cut the client asks all but these again."""
+        from obstore.exceptions import GenericError
+
+        try:
+            return [one for batch in self._store.list(folder) for one in batch]
+        except GenericError as error:
+            if not tries or "list response body" not in str(error):
+                raise
+            return self._listed(folder, tries - 1)
 
     @contextlib.contextmanager
     def _said(self, verb: str, *, missing: bool = True) -> Iterator[None]:
