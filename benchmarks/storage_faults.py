@@ -162,8 +162,8 @@ def main() -> None:
                 f"{url}-r", options.data, options.minutes, options.readers, folder
             )
             print(
-                "{minutes:g} minutes: {writes} writes, {answers:,} answers, of {versions} versions; "
-                "{torn} of no one version, errors: {errors}".format(**found)
+                "{minutes:g} minutes: {writes} writes, {answers:,} answers, of {versions} "
+                "versions; {torn} of no one version, errors: {errors}".format(**found)
             )
     finish(options, figures)
 
