@@ -40,6 +40,7 @@ from benchmarks.scale import K, nearest
 from wordsight.library import id_from_int
 from wordsight.library.index.ann import TRAINING_VECTORS
 from wordsight.library.index.large import LargeVersion, indexed_versions
+from wordsight.library.table import BLOCK, matrix_of
 
 ASKED = 100  # words that are chosen on, and as many that are measured
 GOAL = 0.98
@@ -62,20 +63,28 @@ class Engine:
 
 def scan(place: Path, seconds: float | None) -> Engine:
     """wordsight's own, which was made with the library."""
-    (version,) = indexed_versions(place)
-    opened = LargeVersion.open(place, version)
+    opened = newest(place)
 
     def search(query: synthetic.Floats) -> list[int]:
         found = opened.snapshot(opened.nearest(query[None], K, True))
         best = np.argsort(-(found.vectors @ query))[:K]
         return [int(found.ids[i]) for i in best]
 
-    size = (place / f"views-{version}.ann").stat().st_size
+    size = (place / f"views-{opened.version}.ann").stat().st_size
     return Engine(seconds, size, iter([("all", search)]))
 
 
+def newest(place: Path) -> LargeVersion:
+    """The version that the library's index was made of."""
+    (version,) = indexed_versions(place)
+    return LargeVersion.open(place, version)
+
+
 def centroids(
-    place: Path, words: synthetic.Floats | None, lists: int, mean: synthetic.Floats | float = 0.0
+    opened: LargeVersion,
+    words: synthetic.Floats | None,
+    lists: int,
+    mean: synthetic.Floats | float = 0.0,
 ) -> synthetic.Floats:
     """Of k-means over a sample of the images, or of them and words: [lists or fewer, D].
 
@@ -83,11 +92,9 @@ def centroids(
     """
     import faiss
 
-    (version,) = indexed_versions(place)
-    opened = LargeVersion.open(place, version)
     rng = np.random.default_rng(1)
     count = min(opened.views, 64 * lists)
-    images = opened._vectors(np.sort(rng.choice(opened.views, count, False))) - mean
+    images = opened.vectors_of(np.sort(rng.choice(opened.views, count, False))) - mean
     sample = images
     if words is not None:
         sample = np.concatenate([images, words[rng.integers(len(words), size=count // 4)] - mean])
@@ -107,7 +114,7 @@ def lance_index(kind: str, place: Path, words: synthetic.Floats | None) -> Engin
     shutil.copytree(place / "views.lance", table, copy_function=os.link)
     dataset = lance.dataset(str(table))
     began, before = time.perf_counter(), size_of(table)
-    means = centroids(place, words, list_count(dataset.count_rows(), kind))
+    means = centroids(newest(place), words, list_count(dataset.count_rows(), kind))
     lists = len(means)
     more: dict[str, Any] = {"num_sub_vectors": 128} if kind == "IVF_PQ" else {}
     dataset.create_index(
@@ -134,15 +141,14 @@ def faiss_index(place: Path, words: synthetic.Floats | None) -> Engine:
     """The codes of the scan in inverted lists, in a file that is mapped into memory."""
     import faiss
 
-    (version,) = indexed_versions(place)
-    opened = LargeVersion.open(place, version)
+    opened = newest(place)
     began = time.perf_counter()
     rows = np.random.default_rng(2).choice(
         opened.views, min(opened.views, TRAINING_VECTORS), replace=False
     )
-    sample = opened._vectors(np.sort(rows))
+    sample = opened.vectors_of(np.sort(rows))
     mean = sample.mean(axis=0)  # as in the scan, so that codes are of what tells views apart
-    means = centroids(place, words, list_count(opened.views, "faiss"), mean)
+    means = centroids(opened, words, list_count(opened.views, "faiss"), mean)
     lists = len(means)
     index: Any = faiss.index_factory(
         means.shape[1], f"PCAR256,IVF{lists},PQ256x4fs", faiss.METRIC_INNER_PRODUCT
@@ -152,9 +158,8 @@ def faiss_index(place: Path, words: synthetic.Floats | None) -> Engine:
     inner = faiss.extract_index_ivf(index)
     inner.quantizer.add(turn.apply(means))  # as many as there are lists: they are taken as they are
     index.train(sample - mean)
-    for batch in opened.dataset.to_batches(columns=["vector"], batch_size=65_536):
-        flat = batch["vector"].flatten().to_numpy(zero_copy_only=False)
-        index.add(flat.reshape(len(batch), -1).astype(np.float32) - mean)
+    for batch in opened.dataset.to_batches(columns=["vector"], batch_size=BLOCK):
+        index.add(matrix_of(batch["vector"]) - mean)
     file = place.parent / f"{place.stem}.faiss"
     faiss.write_index(index, str(file))
     seconds = time.perf_counter() - began
@@ -169,7 +174,7 @@ def faiss_index(place: Path, words: synthetic.Floats | None) -> Engine:
                 inner.nprobe = probes
                 _, (found,) = index.search(query[None], K * read)
                 found = np.sort(found[found >= 0])
-                best = np.argsort(-(opened._vectors(found) @ query))[:K]
+                best = np.argsort(-(opened.vectors_of(found) @ query))[:K]
                 return ids[found[best]].tolist()
 
             yield f"{probes} of {lists} lists, {K * read} vectors", search

@@ -28,6 +28,7 @@ from wordsight.errors import LibraryError, WordsightError
 from wordsight.library.index.ann import parts_of
 from wordsight.library.index.large import Answers, LargeVersion, indexed_versions
 from wordsight.library.index.slices import Slice, index_file
+from wordsight.library.table import open_table
 
 if TYPE_CHECKING:
     from wordsight.library.reader import Reader
@@ -171,8 +172,10 @@ class Fleet:
         newest = newest_version(self._store)
         if newest in (None, searched) or not all(newest in held for held in self._held):
             return
-        ask = partial(self._ask, newest, sum(held[newest] for held in self._held))
-        version = LargeVersion.of_slices(self._store.path, newest[1], ask)
+        dataset = open_table(self._store.path, newest[1])
+        views, images = dataset.count_rows(), dataset.count_rows(filter="view = 0")
+        ask = partial(self._ask, newest, views)
+        version = LargeVersion.of_slices(self._store.path, dataset, ask, views, images)
         version.nearby(True, lambda: self._store.bank()[1])  # else the first search would wait
         with self._changed:
             self._searched = newest, version

@@ -29,7 +29,7 @@ from wordsight.library.index.slices import (
     joined_columns,
 )
 from wordsight.library.snapshot import Snapshot
-from wordsight.library.table import BLOCK, STATISTICS, matrix_of, open_table
+from wordsight.library.table import BLOCK, STATISTICS, matrix_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,14 +139,14 @@ class LargeVersion:
         def ask(name: str, *args: Any) -> Answers:
             return Answers([getattr(whole, name)(*args)], 1.0)
 
-        return cls.of_slices(library, version, ask)
+        return cls.of_slices(library, whole.dataset, ask, len(whole), whole.images)
 
     @classmethod
-    def of_slices(cls, library: Path, version: int, ask: Ask) -> LargeVersion:
-        """One whose slices ``ask`` reaches. Raises as :meth:`open`."""
-        dataset = open_table(library, version)
-        views, images = dataset.count_rows(), dataset.count_rows(filter="view = 0")
-        saved = load_arrays(library, "flat", version)
+    def of_slices(
+        cls, library: Path, dataset: Any, ask: Ask, views: int, images: int
+    ) -> LargeVersion:
+        """One whose slices ``ask`` reaches; they hold so many views, of so many images."""
+        saved = load_arrays(library, "flat", int(dataset.version))
         dim = dataset.schema.field("vector").type.list_size
         flat = FlatVectors.from_arrays(saved, library / "views.lance", dim) if saved else None
         return cls(library, dataset, ask, views, images, flat)
@@ -188,7 +188,7 @@ class LargeVersion:
 
         known = near.known
         if vectors is None:
-            vectors = self._vectors(known["rows"])
+            vectors = self.vectors_of(known["rows"])
         order = np.lexsort((known["view"], known["id"]))
         rows, ids = known["rows"][order], known["id"][order]
         starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1])[: len(ids)])
@@ -204,7 +204,8 @@ class LargeVersion:
             **own,
         )
 
-    def _vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def vectors_of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors in these rows, which are in order: float32 [n, D]."""
         if self.flat is not None:
             return self.flat.read(rows)
         return matrix_of(self.dataset.take(rows, columns=["vector"])["vector"])
@@ -292,7 +293,7 @@ class LargeVersion:
         saved = load_arrays(self.library, name, self.version)
         if saved is None:
             rows = self.sample(crops)
-            saved = {"rows": rows, "vectors": self._vectors(rows).astype(np.float16)}
+            saved = {"rows": rows, "vectors": self.vectors_of(rows).astype(np.float16)}
         parts, share = self.ask("take", saved["rows"])
         known = Near(joined_columns(parts), share)
         sample = self.snapshot(known, saved["vectors"].astype(np.float32))

@@ -53,6 +53,7 @@ class Slice:
     ``numbers`` are columns of the table, a value a row.
     """
 
+    dataset: Any
     index: ApproximateIndex
     numbers: Columns
 
@@ -74,7 +75,7 @@ class Slice:
         table = dataset.to_table(columns=list(NUMBERS), offset=index.begin, limit=len(index))
         if len(index) != len(table) or (share[1] == 1 and len(index) != dataset.count_rows()):
             raise ValueError("the index is not of this version")
-        return cls(index, {name: table[name].to_numpy() for name in NUMBERS})
+        return cls(dataset, index, {name: table[name].to_numpy() for name in NUMBERS})
 
     def __len__(self) -> int:
         return len(self.index)
