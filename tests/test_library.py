@@ -28,6 +28,7 @@ from wordsight.errors import (
     ModelError,
     ModelMismatchError,
     SourceError,
+    StorageError,
 )
 from wordsight.library import Store, default_location, files, find, id_from_int, id_to_int
 from wordsight.search import make_kinds
@@ -265,6 +266,31 @@ def test_add_images_in_memory(tmp_path: Path, model: ColourModel) -> None:
     assert (hit.path, hit.label) == ("two", "sky")
     library.add([red], ["two"])
     assert len(library) == 2
+
+
+@pytest.mark.parametrize("address", ["s3:/bucket/lib", "S3:/lib", "ftp://host/lib", "https:/x"])
+def test_a_mistyped_url_makes_no_directory(
+    address: str, tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for do in (lambda: wordsight.create(address, model), lambda: wordsight.open(address)):
+        with pytest.raises(StorageError, match=f"{address}: no address that wordsight knows"):
+            do()
+    assert not any(tmp_path.iterdir())
+
+
+def test_places_as_people_write_them(
+    tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    wordsight.create((tmp_path / "a b").as_uri(), model)
+    wordsight.create("~/c", model)
+    wordsight.create("./d:/e", model)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a b", "c", "d:"]
+    for place in ((tmp_path / "a b").as_uri(), "~/c", "./d:/e"):
+        assert len(wordsight.open(place)) == 0
 
 
 def test_another_model_is_refused(tmp_path: Path, photos: Photos, model: ColourModel) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from wordsight.errors import StorageError
-from wordsight.paths import drafted
+from wordsight.paths import drafted, expanded
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -33,6 +33,21 @@ _memory: dict[str, ObjectStore] = {}  # of memory:// addresses: they last as lon
 def is_url(place: str | Path) -> bool:
     """Whether a place is an address in storage; ``file://`` is a path (paths.py)."""
     return isinstance(place, str) and _URL.match(place) is not None
+
+
+def local(place: str | Path) -> Path:
+    """The path of a place that is no URL, with ``~`` and ``file://`` as people write them.
+
+    Raises StorageError for what looks like a URL that :func:`is_url` does not know: a directory of
+    that name would be made otherwise. (Windows' drives have one letter.)
+    """
+    path = expanded(place)
+    if isinstance(place, str) and re.match(r"(?!file:)[a-z][a-z0-9+.-]+:/", place, re.IGNORECASE):
+        raise StorageError(
+            f"{place}: no address that wordsight knows. Storage is s3://, gs:// or az://, then "
+            "BUCKET/PATH; for a directory of this name, write ./ before it."
+        )
+    return path
 
 
 def configure(options: Mapping[str, str], url: str = "") -> None:

@@ -67,7 +67,7 @@ def open_or_create(
     from wordsight.library import is_library, is_url
     from wordsight.models.registry import STARTER
 
-    if is_library(place) or (not is_url(place) and is_library(Path(place) / ".wordsight")):
+    if is_library(place) or (not is_url(place) and is_library(f"{place}/.wordsight")):
         opened = open_library(place, model, runtime, precision)
         if model is None:
             _say_better(opened)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wordsight.errors import LibraryError
 from wordsight.library.swap import settle
-from wordsight.storage import is_url
+from wordsight.storage import is_url, local
 
 NAME = ".wordsight"
 
@@ -45,7 +45,7 @@ def is_library(place: str | Path) -> bool:
         from wordsight.library.remote.replica import Replica
 
         return Replica(str(place)).exists()
-    place = Path(place)
+    place = local(place)
     record = place / "library.json"
     if os.path.isfile(record):  # noqa: PTH113  (a path of any length)
         return True

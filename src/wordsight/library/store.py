@@ -22,7 +22,7 @@ from wordsight.library.recovery import repair, sync
 from wordsight.library.snapshot import Snapshot
 from wordsight.library.swap import check_replaceable, clear, draft_of, swap
 from wordsight.library.table import add_metadata_columns, to_table
-from wordsight.storage import is_url
+from wordsight.storage import is_url, local
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,13 +63,14 @@ class Store(Reader):
         """Make an empty library for vectors of ``model``.
 
         ``bank_vectors`` is float32 [B, D], the text vectors of the B neutral phrases. Raises
-        LibraryError when the directory holds a library or something else, or cannot be written.
+        LibraryError when the directory holds a library or something else, or cannot be written;
+        StorageError when ``path`` is a URL that is mistyped or not known.
         """
         if is_url(path):
             from wordsight.library.remote.store import RemoteStore
 
             return RemoteStore.create_at(str(path), model, bank_phrases, bank_vectors)
-        path = Path(path).absolute()
+        path = local(path).absolute()
         return cls(path, lay_out(path, model, bank_phrases, bank_vectors))
 
     @classmethod
@@ -79,7 +80,7 @@ class Store(Reader):
             from wordsight.library.remote.store import RemoteStore
 
             return RemoteStore.open_at(str(path))
-        return cls(*read_library(Path(path).absolute()))
+        return cls(*read_library(local(path).absolute()))
 
     def check_replaceable(self) -> None:
         """Raise LibraryError where no other library can take the place of this one."""
