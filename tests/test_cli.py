@@ -152,6 +152,19 @@ def test_only_bad_files_is_an_error(run: Cli, tmp_path: Path) -> None:
     assert (report.code, len(report.json["failed"])) == (2, 1)
 
 
+def test_what_was_pruned_is_told_beside_a_bad_file(run: Cli, photos: Photos) -> None:
+    root = photos(red=3)
+    run("index", root)
+    (root / "bad.jpg").write_text("no image")
+    said = run("index", root, "--exclude", "*.png", "--prune")
+    assert (said.code, "3 removed" in said.out) == (0, True)
+    assert "nothing was indexed" not in said.err
+
+
+def test_an_empty_folder_is_not_the_one_above(run: Cli, tmp_path: Path) -> None:
+    assert f"no image found in {tmp_path}." in run("index", ".").err
+
+
 def test_a_run_without_images_leaves_no_library_behind(run: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
@@ -271,7 +284,8 @@ def test_commands_of_the_prompt(
     [
         (":nonsense", ":help lists them"),
         (":more", "search for something first"),
-        ("red\n:open 9", "for example: :open 1"),
+        ("red\n:open x", "for example: :open 1"),
+        ("red\n:open 9", "there is no result 9: 2 results"),
         ("red\n:save", "for example: :save grid.png"),
         ("red\n:save x.doc", "use one of"),
         (":label nowhere", "no image in the library has the label 'nowhere': none of them has"),

@@ -137,9 +137,9 @@ def test_groups(album: Path, tmp_path: Path, model: ColourModel) -> None:
     library.index(album)
     assert Path(library.duplicates().groups[1].keep.path).name == "1.jpg"
     assert {name: (album / name).read_bytes() for name in before} == before
-    # What was read is kept: images that are gone meanwhile are still known, new ones are added.
+    # What was read is kept; images that are gone meanwhile are left out, new ones are added.
     (album / "2.jpg").rename(album / "2 moved.jpg")
-    assert library.duplicates().skipped == []
+    assert library.duplicates().skipped == [(str(album / "2.jpg"), "no such file")]
     scene(1).resize((240, 180)).save(album / "1 small.jpg")
     library.index(album)
     assert len(library.duplicates().groups[1].images) == 4
@@ -250,6 +250,20 @@ def test_on_the_command_line(run: Cli, album: Path) -> None:  # noqa: F811
     assert len(extra) == 5
     assert run("duplicates", "--library", album, "--false-merge", "0").code == 2
     assert run("duplicates", "--library", album, "--json", "--extra").code == 2
+
+
+def test_a_copy_that_is_gone_is_no_copy(run: Cli, tmp_path: Path) -> None:  # noqa: F811
+    """Who acts on --extra would lose the last one."""
+    folder = tmp_path / "two"
+    folder.mkdir()
+    for name in ("1.jpg", "2.jpg"):
+        scene(1).save(folder / name)
+    run("index", folder)
+    assert len(run("duplicates", "--library", folder, "--extra").out.splitlines()) == 1
+    (folder / "1.jpg").unlink()
+    said = run("duplicates", "--library", folder, "--extra")
+    assert (said.code, said.out) == (0, "")
+    assert "1.jpg: no such file" in said.err
 
 
 def test_without_any_the_command_line_says_so(run: Cli, tmp_path: Path) -> None:  # noqa: F811

@@ -146,6 +146,44 @@ def test_copies_are_numbered_and_overwrite_nothing(run: Cli, folder: Path) -> No
     assert not Path("none").exists()
 
 
+def test_copies_of_odd_names(run: Cli, folder: Path) -> None:  # noqa: F811
+    long = "é" * 125 + ".png"  # 254 bytes, as long as names may be
+    shutil.copy("red-0.png", long)
+    shutil.copy("red-0.png", "a ::t=1.png")
+    run("index", ".")
+    answer = run("search", "red", "-k", "40", "--copy-to", "out")
+    assert "left out" not in answer.err
+    copies = [path.name for path in Path("out").iterdir()]
+    assert len([name for name in copies if name.endswith("éééé.png")]) == 1
+    assert len([name for name in copies if name.endswith("-a ::t=1.png")]) == 1
+
+
+@pytest.mark.parametrize(
+    "option",
+    [["--where", "x"], ["--paths"], ["-0"], ["--csv"], ["--grid", "g.png"], ["--copy-to", "c"]],
+)
+def test_moments_refuse_what_they_have_not(run: Cli, folder: Path, option: list[str]) -> None:  # noqa: F811
+    answer = run("search", "red", "--moments", *option)
+    assert (answer.code, answer.out) == (2, "")
+    assert "cannot be combined with --moments" in answer.err
+    assert not Path("c").exists()
+    picture = run("search", "red-0.png", "--moments")
+    assert (picture.code, "is a file, and --moments finds words alone" in picture.err) == (2, True)
+
+
+def test_a_home_that_the_shell_left_alone(
+    run: Cli,  # noqa: F811
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert run("search", "red", "--grid=~/hits.png").code == 0
+    assert (tmp_path / "hits.png").is_file()
+    assert not Path("~").exists()
+
+
 def test_links(run: Cli, folder: Path) -> None:  # noqa: F811
     paths = run("search", "red", "-k", "3", "--paths").out.splitlines()
     run("search", "red", "-k", "3", "--relative", "--link-to", "links")

@@ -268,7 +268,10 @@ def test_add_images_in_memory(tmp_path: Path, model: ColourModel) -> None:
     assert len(library) == 2
 
 
-@pytest.mark.parametrize("address", ["s3:/bucket/lib", "S3:/lib", "ftp://host/lib", "https:/x"])
+@pytest.mark.parametrize(
+    "address",
+    ["s3:/bucket/lib", "S3:/lib", "ftp://host/lib", "https:/x", "file://host/lib", "file:~/lib"],
+)
 def test_a_mistyped_url_makes_no_directory(
     address: str, tmp_path: Path, model: ColourModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,6 +292,8 @@ def test_places_as_people_write_them(
     wordsight.create("~/c", model)
     wordsight.create("./d:/e", model)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a b", "c", "d:"]
+    assert default_location("~/c") == default_location((tmp_path / "c").as_uri())
+    assert default_location("~/c").parent == tmp_path / "c"
     for place in ((tmp_path / "a b").as_uri(), "~/c", "./d:/e"):
         assert len(wordsight.open(place)) == 0
 

@@ -27,6 +27,17 @@ def test_addresses_of_files_are_their_paths(tmp_path: Path, name: str) -> None:
     assert expanded(str(path)) == path
 
 
+@pytest.mark.parametrize("address", ["file://host/a.jpg", "file://~/a.jpg", "file:a.jpg"])
+def test_addresses_of_other_hosts_are_no_files_here(address: str) -> None:
+    assert expanded(address) == Path(address)
+
+
+def test_an_address_may_have_one_slash() -> None:
+    """RFC 8089, appendix B."""
+    assert expanded("file:/a%20b.jpg") == Path("/a b.jpg")
+    assert expanded("FILE:///a.jpg") == Path("/a.jpg")
+
+
 def test_a_draft_takes_the_place_of_the_file_once_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 251 + ".txt")  # as long as names may be
     path.write_text("old")

@@ -346,11 +346,28 @@ def test_on_the_command_line(camera: MjpegCamera, webhook: Webhook, tmp_path: Pa
     assert webhook.posted == [("application/json", event) for event in noted]
 
 
-@pytest.mark.parametrize("wrong", [["--false-alarms", "often"], ["--keep", "long"]])
-def test_wrong_options_are_refused(wrong: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["x", "--false-alarms", "often"], "is not a rate"),
+        (["x", "--keep", "long"], "is not a duration"),
+        (["x", "--prompt", " "], "--prompt is empty"),
+        (["old.mp4"], "old.mp4 is a recording, not a camera"),
+    ],
+)
+def test_wrong_options_are_refused(
+    wrong: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "old.mp4", [("red", 1)])
     with pytest.raises(SystemExit) as ended:
-        main(["watch", "x", "--prompt", "a", *wrong])
+        main(["watch", "--prompt", "a", *wrong])
     assert ended.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_a_webhook_that_is_gone_is_told_without_its_secret(

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+_ADDRESS = re.compile(r"file:(//(localhost)?)?/(?!/)", re.IGNORECASE)  # RFC 8089, of this machine
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
     """A path with ~ and ~name as the shell takes them: a name that nobody has stays as it is.
 
     ``Path.expanduser`` raises RuntimeError for those. Addresses of files, as file managers copy and
-    drop them (``file:///home/me/a%20b.jpg``), become their paths.
+    drop them (``file:///home/me/a%20b.jpg``), become their paths; those of other hosts stay.
     """
-    address = os.fspath(path)
-    if address.startswith("file://"):
+    if found := _ADDRESS.match(address := os.fspath(path)):
         from urllib.request import url2pathname
 
-        return Path(url2pathname("/" + address.removeprefix("file://").partition("/")[2]))
+        return Path(url2pathname("/" + address[found.end() :]))
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 

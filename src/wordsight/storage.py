@@ -26,6 +26,8 @@ _STATUS = re.compile(r"status code: (\d{3} [\w ]+)")
 
 _URL = re.compile(r"(s3a?|gs|az|azure|abfss?|adl|memory|hf|https?)://", re.IGNORECASE)
 
+_UNKNOWN = re.compile(r"file:|[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+
 _options: dict[str, dict[str, str]] = {}  # by URL, "" for all
 _memory: dict[str, ObjectStore] = {}  # of memory:// addresses: they last as long as the process
 
@@ -42,7 +44,7 @@ def local(place: str | Path) -> Path:
     that name would be made otherwise. (Windows' drives have one letter.)
     """
     path = expanded(place)
-    if isinstance(place, str) and re.match(r"(?!file:)[a-z][a-z0-9+.-]+:/", place, re.IGNORECASE):
+    if isinstance(place, str) and _UNKNOWN.match(place) and path == Path(place):
         raise StorageError(
             f"{place}: no address that wordsight knows. Storage is s3://, gs:// or az://, then "
             "BUCKET/PATH; for a directory of this name, write ./ before it."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -208,7 +209,7 @@ def _items_of(place: str) -> list[Item]:
         return [Item("0" * 16, "-", len(data), 0, None, "-", lambda _item: data)]
     items = open_place(place).items()
     if not items:
-        raise SourceError(f"no image found in {place}.")
+        raise SourceError(f"no image found in {os.path.abspath(place)}.")  # noqa: PTH100
     return items
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from wordsight.duplicates import Copy, Duplicates
 
 
+_SHOWN = 20  # of the images that were left out; a drive that is away has many
+
+
 @app.command(
     epilog=examples(
         "wordsight duplicates --library ~/Pictures",
@@ -68,8 +71,10 @@ def duplicates(
             f"may be grouped wrongly, not {found.false_merge:.2%}; check groups with a likeness "
             "below 0.95."
         )
-    for path, reason in skipped:
+    for path, reason in skipped[:_SHOWN]:
         say(f"Skipped {nearby(path)}: {reason}")
+    if len(skipped) > _SHOWN:
+        say(f"Skipped {len(skipped) - _SHOWN} more; --json names them all.")
     if extra or zero:
         for group in found.groups:
             for copy in group.images[1:]:

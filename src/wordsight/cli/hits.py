@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wordsight.search import Hit, Result
 
 _NUMBERED = re.compile(r"(\d{3,9})-")
+_LONGEST = 255 - len("123456789-")
 _METADATA = (
     "taken",
     "camera",
@@ -112,6 +113,11 @@ def _free_numbers(folder: Path) -> Iterator[int]:
     return iter(range(max(used, default=0) + 1, sys.maxsize))
 
 
+def _short(name: str) -> str:
+    """The end of a name that leaves room for a number before it; file systems take 255 bytes."""
+    return os.fsencode(name)[-_LONGEST:].decode(errors="ignore")
+
+
 def _put(hit: Hit, folder: Path, numbers: Iterator[int], *, link: bool) -> None:
     from wordsight.sources import read_location
 
@@ -122,9 +128,10 @@ def _put(hit: Hit, folder: Path, numbers: Iterator[int], *, link: bool) -> None:
             "it is inside an archive or a video, so it cannot be linked; use --copy-to"
         )
     frame = split_frame(hit.path)
-    name = Path(hit.path.rpartition("::")[2]).name
-    if frame:
+    name = source.name if content is None else Path(hit.path.rpartition("::")[2]).name
+    if content is not None and frame:
         name = f"{Path(frame[0]).stem}-{frame[1]:.3f}.jpg"
+    name = _short(name)
     for number in numbers:
         target = folder / f"{number:03}-{name}"
         with contextlib.suppress(FileExistsError):  # another program was faster

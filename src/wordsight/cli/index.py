@@ -253,7 +253,7 @@ def _run(
     except KeyboardInterrupt:
         say(KEPT)
         raise
-    unusable = report.failed and not report.images
+    unusable = bool(report.failed) and not (report.images or report.removed)
     texts = None if unusable else read_texts(library, text)
     if fresh and unusable:
         library.store.delete()

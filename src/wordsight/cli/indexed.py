@@ -38,7 +38,7 @@ def print_report(
         return
     for failure in report.failed:
         say(f"Skipped {nearby(failure.path)}: {failure.reason}")
-    if report.images or not report.failed:
+    if report.images or report.removed or not report.failed:
         _print_indexed(report, place, next_step)
         if texts:
             print_texts(texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -37,6 +38,8 @@ def find_moments(
     """Find and print moments, and save their timeline where that is asked for."""
     if not query:
         raise WordsightError("say what to look for: --moments needs a query.")
+    if os.path.isfile(expanded(query[0])):  # noqa: PTH113  (whatever was typed, a path or not)
+        raise WordsightError(f"{query[0]} is a file, and --moments finds words alone.")
     check_pictures([timeline])
     library = opened()
     found = library.moments(query[0], **options)
@@ -123,8 +126,10 @@ def clip(
         video = unquote(link["video"])
         start = float(link["start"]) if start is None else start
         end = float(link["end"]) if end is None else end
-    if start is None or end is None or end <= start:
+    if start is None or end is None:
         raise WordsightError("say where the clip begins and ends: --start 83.5 --end 91")
+    if end <= start:
+        raise WordsightError(f"the clip would end ({end:g} s) before it begins ({start:g} s).")
     if not is_available():
         raise WordsightError("videos need PyAV: pip install 'wordsight[video]'")
     from wordsight.video.clip import cut

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from wordsight.cli import options
 from wordsight.cli.console import Transfer, nearby, say
+from wordsight.errors import LibraryError
 from wordsight.progress import waiting
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def open_or_create(
 ) -> tuple[Library, bool]:
     """The library, and whether it was made now."""
     import wordsight
-    from wordsight.library import is_library, is_url
+    from wordsight.api import Library
+    from wordsight.library import Store, is_library, is_url
     from wordsight.models.registry import STARTER
 
     if is_library(place) or (not is_url(place) and is_library(f"{place}/.wordsight")):
@@ -79,7 +81,12 @@ def open_or_create(
             "and fetch it first. To use the built-in model without this note: --model starter."
         )
     with waiting(f"preparing {loaded.name}, once: the phrases that queries are judged against"):
-        return wordsight.create(place, loaded), True
+        try:
+            return wordsight.create(place, loaded), True
+        except LibraryError:
+            if not is_library(place):
+                raise
+    return Library(Store.open(place), loaded), False  # another process was faster
 
 
 def _say_better(library: Library) -> None:

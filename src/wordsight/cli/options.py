@@ -16,14 +16,15 @@ from wordsight.errors import WordsightError
 def given(option: str) -> Callable[[str | Path], str]:
     """A parser for an option's value that refuses an empty one, as a variable leaves that is unset.
 
-    ``Path("")`` is the current folder, ``--host ""`` every address of the machine.
+    ``Path("")`` is the current folder, ``--host ""`` every address of the machine. A ``~`` that the
+    shell left alone (``--grid=~/hits.png``) is the home folder here.
     """
 
     def parse(value: str | Path) -> str:  # a default comes as it is
         text = str(value)
         if not text.strip():
             raise WordsightError(f"{option} is empty; give it a value or omit it.")
-        return text
+        return os.path.expanduser(text)  # noqa: PTH111  (not of Path: it may be a URL)
 
     return parse
 

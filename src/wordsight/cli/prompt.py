@@ -99,7 +99,7 @@ class Session:
         self._search(True)
 
     def _open(self, number: str) -> None:
-        if number not in {str(hit.rank) for hit in self._last().hits}:
+        if not number.isdecimal():
             raise WordsightError("write the number of a result, for example: :open 1")
         open_hit(self._library, self._last(), int(number))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import re
 import shlex
@@ -111,6 +112,8 @@ def watch(
     """
     from wordsight.watching import watch as run
 
+    if not all(words.strip() for words in prompt):
+        raise WordsightError("--prompt is empty; say what to watch for.")
     rate, seconds = _rate(false_alarms), _seconds(keep)
     cameras = _cameras(sources)
     loaded = load(model, runtime, precision)
@@ -147,12 +150,26 @@ def _cameras(sources: Sequence[str]) -> list[tuple[str, str]]:
         name, place = (named[1], named[2]) if named else (camera_name(source), source)
         if "://" not in place:
             place = str(expanded(place))
+            if _is_recording(place):
+                raise WordsightError(
+                    f"{place} is a recording, not a camera. To find moments in it: wordsight index "
+                    f"{shlex.quote(place)}, then wordsight search PROMPT --moments"
+                )
         taken = {other for other, _ in cameras}
         number = 2
         while name in taken:
             name, number = f"{name.rstrip('0123456789').rstrip('-')}-{number}", number + 1
         cameras.append((name, place))
     return cameras
+
+
+def _is_recording(place: str) -> bool:
+    from wordsight.video import looks_like_video
+
+    if not os.path.isfile(place):  # noqa: PTH113
+        return False
+    with Path(place).open("rb") as file:
+        return looks_like_video(file.read(512))
 
 
 def _rate(text: str) -> float:

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from wordsight.duplicates.candidates import candidates
 from wordsight.duplicates.likeness import Details, likeness
-from wordsight.duplicates.prints import Progress
+from wordsight.duplicates.prints import Progress, present
 from wordsight.duplicates.statistics import DISTINCTION, LIKENESS, Tail, standing_out
 from wordsight.errors import QueryError
 from wordsight.library import Entry, Prints, Store, id_to_int
-from wordsight.video import split_frame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,7 +143,7 @@ def find(
     import numpy as np
 
     check_rate(false_merge)
-    entries = [entry for entry in store.entries() if not split_frame(entry.path)]
+    entries, _ = present(store)
     copies: dict[str, list[Entry]] = {}  # by the hash of their bytes
     printed = prints.hashes()
     for entry in entries:

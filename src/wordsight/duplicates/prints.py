@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -26,12 +27,13 @@ def read_prints(
     or since a run that was interrupted.
     Frames of videos are left out: those beside each other are alike, and no files of their own.
     """
-    entries = {e.hash: e for e in store.entries() if not split_frame(e.path)}
+    there, gone = present(store)
+    entries = {entry.hash: entry for entry in there}
     prints = Prints(store.path)
     kept = prints.hashes()
     prints.forget(kept - entries.keys())
     todo = [entry for known, entry in entries.items() if known not in kept]
-    skipped: list[tuple[str, str]] = []
+    skipped = [(path, "no such file") for path in gone]
     done = 0
     for some in _printed(todo):
         prints.add((entry.hash, found) for entry, found in some if isinstance(found, Print))
@@ -40,6 +42,26 @@ def read_prints(
         if progress:
             progress(done, len(todo))
     return prints, skipped
+
+
+def present(store: Store) -> tuple[list[Entry], list[str]]:
+    """The images that may be duplicates, and the paths of those whose files are gone.
+
+    Of a copy that was deleted since the library was indexed, another may be the last one.
+    """
+    from wordsight.sources.location import archive_of
+
+    there: list[Entry] = []
+    gone: list[str] = []
+    for entry in store.entries():
+        if split_frame(entry.path):
+            continue
+        known = os.path.isabs(path := entry.path)  # noqa: PTH117  (others are images in memory)
+        if known and not os.path.exists(path) and archive_of(path) is None:  # noqa: PTH110
+            gone.append(entry.path)
+        else:
+            there.append(entry)
+    return there, gone
 
 
 def _printed(entries: Sequence[Entry]) -> Iterator[list[tuple[Entry, Print | str]]]:

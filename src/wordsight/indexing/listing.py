@@ -20,7 +20,9 @@ _TIMES = 1 << 63  # nanoseconds since 1970; from here on they are no int64
 
 def no_image(sources: Sequence[Source], patterns: Sequence[str], report: IndexReport) -> str:
     """Why there is nothing to index, in a line."""
-    names = ", ".join(str(source.name) for source in sources)
+    named = [str(source.name) for source in sources]
+    # "." and a full stop would be the folder above.
+    names = ", ".join(os.path.abspath(n) if n.endswith(".") else n for n in named)  # noqa: PTH100
     hints = [report.others()] if report.not_read else []
     hints += [f"excluded: {', '.join(patterns)}"] if patterns else []
     why = f" ({'; '.join(hints)})" if hints else ""

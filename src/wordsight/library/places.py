@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wordsight.errors import LibraryError
 from wordsight.library.swap import settle
+from wordsight.paths import expanded
 from wordsight.storage import is_url, local
 
 NAME = ".wordsight"
@@ -28,7 +29,7 @@ def default_location(first: str | Path) -> Path:
     A data set's name ("cifar10") means the current folder. Where that folder is read-only, a
     place in the user's data folder is used; :func:`find` knows it.
     """
-    path = Path(first)
+    path = expanded(first)
     folder = path if path.is_dir() else path.parent if path.exists() else Path.cwd()
     folder = folder.resolve()
     if (folder / NAME).exists() or os.access(folder, os.W_OK):

@@ -218,7 +218,8 @@ def better_than(source: str) -> Entry | None:
 def how_to_fetch(entry: Entry = ENTRIES[0]) -> str:
     """How to get the model that "auto" prefers, in words."""
     size = f" ({entry.bytes / 1e6:,.0f} MB)" if entry.bytes else ""
-    return f"{entry.name}{size} finds more; to get it: wordsight models fetch {entry.name}"
+    first = "unset HF_HUB_OFFLINE, then " if is_offline() else ""
+    return f"{entry.name}{size} finds more; to get it: {first}wordsight models fetch {entry.name}"
 
 
 def _auto(notice: Callable[[str], None]) -> tuple[Entry | None, Path | None]:

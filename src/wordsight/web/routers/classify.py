@@ -23,7 +23,7 @@ def router(service: Service) -> APIRouter:
     @api.post("/classify", response_model=schemas.ClassifyResult, openapi_extra=IMAGE)
     async def classify(
         request: Request,
-        labels: Annotated[str, Query(max_length=5000)] = "cifar10",
+        labels: Annotated[str, Query(max_length=5000)] = "everyday",
         template: Annotated[list[Template], Query(max_length=32)] = [DEFAULT_TEMPLATE],  # noqa: B006
         top: Annotated[int, Query(ge=1, le=20)] = 3,
         closed: bool = False,
