@@ -23,19 +23,31 @@ if TYPE_CHECKING:
     from wordsight.api import Library
     from wordsight.search.recordings import Moment, Moments
 
+_OF_MOMENTS = frozenset(
+    {"query", "k", "library", "storage_option", "false_accept", "anyway", "moments", "camera"}
+    | {"start", "end", "timeline", "exit_code", "model", "runtime", "precision", "as_json"}
+)
 _LINK = re.compile(r"(?P<video>.+)#t=(?P<start>[\d.]+),(?P<end>[\d.]+)", re.DOTALL)
 
 
+def _check_options(context: typer.Context) -> None:
+    """Refuse the options that a search for moments does not have. Raises WordsightError."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in _OF_MOMENTS and source is not None and source.name == "COMMANDLINE":
+            option = next(p.opts[0] for p in context.command.params if p.name == name)
+            raise WordsightError(f"{option} cannot be combined with --moments.")
+
+
 def find_moments(
+    context: typer.Context,
     opened: Callable[[], Library],
     query: Sequence[str] | None,
     options: dict[str, Any],
     timeline: Path | None,
-    *,
-    as_json: bool,
-    exit_code: bool,
 ) -> None:
     """Find and print moments, and save their timeline where that is asked for."""
+    _check_options(context)
     if not query:
         raise WordsightError("say what to look for: --moments needs a query.")
     if os.path.isfile(expanded(query[0])):  # noqa: PTH113  (whatever was typed, a path or not)
@@ -43,7 +55,7 @@ def find_moments(
     check_pictures([timeline])
     library = opened()
     found = library.moments(query[0], **options)
-    if as_json:
+    if context.params["as_json"]:
         print_json(found.to_json())
     else:
         _print(found)
@@ -52,7 +64,7 @@ def find_moments(
 
         render.save(library.timeline(found), timeline)
         say(f"Picture: {timeline}")
-    if exit_code and not found.moments:
+    if context.params["exit_code"] and not found.moments:
         raise typer.Exit(1)
 
 

@@ -166,10 +166,6 @@ _Timeline = Annotated[
         help="With --moments: save a picture of the scores over time, with thumbnails.",
     ),
 ]
-_OF_MOMENTS = frozenset(
-    {"query", "k", "library", "storage_option", "false_accept", "anyway", "moments", "camera"}
-    | {"start", "end", "timeline", "exit_code", "model", "runtime", "precision", "as_json"}
-)
 _Open = Annotated[
     int | None,
     typer.Option("--open", metavar="N", help="Open result N in your image viewer.", min=1),
@@ -272,13 +268,12 @@ def search(
     )
     _check(query, output, exit_code=exit_code)
     if moments or camera or start or end or timeline:
-        _check_moments(context)
-        when = {"camera": camera, "start": start, "end": end}
         place = partial(open_library, library, model, runtime, precision, preload=False)
+        when = {"camera": camera, "start": start, "end": end}
         asked = {"k": k, "false_accept": false_accept, "anyway": anyway, **when}
         from wordsight.cli.moments import find_moments  # its verb registers after this one
 
-        return find_moments(place, query, asked, timeline, as_json=as_json, exit_code=exit_code)
+        return find_moments(context, place, query, asked, timeline)
     where = _filter(where, after, before, inside, near)
     opened = open_library(library, model, runtime, precision, preload=crops is not False)
     _check_crops(opened, crops or compare)
@@ -307,15 +302,6 @@ def _check(query: Sequence[str] | None, output: Output, *, exit_code: bool) -> N
             "say what to look for: --exit-code, --copy-to, --link-to and --open need a query"
         )
     check_pictures([output.grid])
-
-
-def _check_moments(context: typer.Context) -> None:
-    """Refuse the options that a search for moments does not have. Raises WordsightError."""
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if name not in _OF_MOMENTS and source is not None and source.name == "COMMANDLINE":
-            option = next(p.opts[0] for p in context.command.params if p.name == name)
-            raise WordsightError(f"{option} cannot be combined with --moments.")
 
 
 def _check_crops(library: Library, needed: bool | None) -> None:
