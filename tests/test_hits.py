@@ -146,6 +146,21 @@ def test_copies_are_numbered_and_overwrite_nothing(run: Cli, folder: Path) -> No
     assert not Path("none").exists()
 
 
+def test_a_member_of_an_archive_is_a_query(run: Cli, tmp_path: Path, photos: Photos) -> None:  # noqa: F811
+    """By the path that results print, also from the folder that it is relative to."""
+    root = photos(red=2)
+    with tarfile.open(tmp_path / "some.tar", "w") as tar:
+        tar.add(root / "red-0.png", "deep/red.png")
+    run("index", "some.tar", root, "--library", "lib")
+    for query in ("some.tar::deep/red.png", f"{tmp_path}/some.tar::deep/red.png"):
+        for written in (query, f'@"{query}"'):
+            answer = run("search", written, "--library", "lib", "--paths")
+            assert answer.code == 0
+            assert {"red-0.png", "red-1.png"} <= {Path(p).name for p in answer.out.splitlines()}
+    gone = run("search", '@"some.tar::no.png"', "--library", "lib")
+    assert (gone.code, "no longer in the archive" in gone.err) == (2, True)
+
+
 def test_copies_of_odd_names(run: Cli, folder: Path) -> None:  # noqa: F811
     long = "é" * 125 + ".png"  # 254 bytes, as long as names may be
     shutil.copy("red-0.png", long)

@@ -359,11 +359,7 @@ class _Answer:
 
 
 def _filter(
-    where: str | None,
-    after: str | None,
-    before: str | None,
-    inside: Path | None,
-    near: str | None,
+    where: str | None, after: str | None, before: str | None, inside: Path | None, near: str | None
 ) -> str | None:
     """The options that choose images as one filter."""
     from wordsight.library import filters
@@ -381,6 +377,7 @@ def _as_query(text: str) -> str | Path:
     """A prompt that names a file is that image, whatever its suffix; a folder is a mistake."""
     from wordsight.images import IMAGE_SUFFIXES
     from wordsight.search.text import text_of
+    from wordsight.sources.location import archive_of
 
     if text_of(text) is not None:
         return text
@@ -391,7 +388,7 @@ def _as_query(text: str) -> str | Path:
                 f"{name} is a folder, not an image; to search for the word, use double quotes: "
                 f"{shlex.quote(chr(34) + name + chr(34))}"
             )
-        if name and os.path.exists(path):  # noqa: PTH110
+        if name and (os.path.exists(path) or archive_of(str(path.absolute()))):  # noqa: PTH110
             return path
     if text.strip().startswith(("http://", "https://")):
         raise WordsightError(f"{text}: only local files can be opened; download the image first.")

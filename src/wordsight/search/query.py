@@ -116,6 +116,19 @@ def _image_name(image: Any) -> str:
     return str(image) if isinstance(image, (str, Path)) else "image"
 
 
+def _opened(image: Any) -> Any:
+    """An image, where a path names it: of a file, of a member of an archive, of a frame."""
+    from wordsight.images import open_image
+    from wordsight.sources.location import archive_of, read_location
+
+    if not isinstance(image, (str, Path)):
+        return image
+    path = expanded(image).absolute()
+    if archive_of(str(path)) is None:
+        return open_image(path)
+    return open_image(read_location(str(path)), name=str(path))
+
+
 _LARGEST_WEIGHT = 1000.0
 
 
@@ -138,8 +151,6 @@ def encode(model: ClipModel, queries: Sequence[Query]) -> tuple[list[Encoded], N
     """Vectors of the queries, and the text vectors [T, D] that their decisions rest on."""
     import numpy as np
 
-    from wordsight.images import open_image
-
     texts = list(dict.fromkeys(t.text for q in queries for t in q.terms if t.text is not None))
     text_vectors = model.encode_texts(texts) if texts else np.zeros((0, model.dim), np.float32)
     row = {text: i for i, text in enumerate(texts)}
@@ -156,9 +167,7 @@ def encode(model: ClipModel, queries: Sequence[Query]) -> tuple[list[Encoded], N
             if term.text is not None:
                 vector = text_vectors[row[term.text]]
             else:
-                is_file = isinstance(term.image, (str, Path))
-                image = open_image(expanded(term.image)) if is_file else term.image
-                vector = model.encode_images([image])[0]
+                vector = model.encode_images([_opened(term.image)])[0]
                 if term.weight > 0:
                     images.append(vector)
             if term.weight > 0:
