@@ -245,7 +245,7 @@ def test_a_new_library_says_first_that_it_keeps_the_starter(
 ) -> None:
     run(["index", str(photo)])
     said = capsys.readouterr().err
-    assert f"to get it: wordsight models fetch {PREFERRED.name}" in said
+    assert f"unset HF_HUB_OFFLINE, then wordsight models fetch {PREFERRED.name}" in said
     assert "this library will use the small built-in model" in said
     assert "without this note: --model starter" in said
     run(["index", str(photo)])  # later, with nothing better here
