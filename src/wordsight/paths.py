@@ -25,6 +25,11 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
+def sentence_end(path: str) -> str:
+    """A path that a full stop may follow: after "." it would name the folder above."""
+    return os.path.abspath(path) if path.endswith(".") else path  # noqa: PTH100
+
+
 DRAFTS = ".????????????????.new"
 """What the files of :func:`drafted` match, to know those that a killed process left behind."""
 

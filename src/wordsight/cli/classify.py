@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from wordsight.cli.console import (
 )
 from wordsight.cli.opening import load, open_place
 from wordsight.errors import WordsightError
+from wordsight.paths import sentence_end
 
 if TYPE_CHECKING:
     from wordsight.classify import Classification, Classifier
@@ -209,7 +209,7 @@ def _items_of(place: str) -> list[Item]:
         return [Item("0" * 16, "-", len(data), 0, None, "-", lambda _item: data)]
     items = open_place(place).items()
     if not items:
-        raise SourceError(f"no image found in {os.path.abspath(place)}.")  # noqa: PTH100
+        raise SourceError(f"no image found in {sentence_end(place)}.")
     return items
 
 

@@ -65,8 +65,7 @@ def open_or_create(
 ) -> tuple[Library, bool]:
     """The library, and whether it was made now."""
     import wordsight
-    from wordsight.api import Library
-    from wordsight.library import Store, is_library, is_url
+    from wordsight.library import is_library, is_url
     from wordsight.models.registry import STARTER
 
     if is_library(place) or (not is_url(place) and is_library(f"{place}/.wordsight")):
@@ -86,7 +85,7 @@ def open_or_create(
         except LibraryError:
             if not is_library(place):
                 raise
-    return Library(Store.open(place), loaded), False  # another process was faster
+    return wordsight.open(place, loaded), False  # another process was faster
 
 
 def _say_better(library: Library) -> None:

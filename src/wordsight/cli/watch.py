@@ -168,8 +168,11 @@ def _is_recording(place: str) -> bool:
 
     if not os.path.isfile(place):  # noqa: PTH113
         return False
-    with Path(place).open("rb") as file:
-        return looks_like_video(file.read(512))
+    try:
+        with Path(place).open("rb") as file:
+            return looks_like_video(file.read(512))
+    except OSError:  # watching says what is wrong
+        return False
 
 
 def _rate(text: str) -> float:

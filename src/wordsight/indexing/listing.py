@@ -11,6 +11,7 @@ from wordsight.errors import SourceError
 from wordsight.indexing.pruning import lies_under
 from wordsight.indexing.report import Failure, IndexReport
 from wordsight.library import Entry, Store
+from wordsight.paths import sentence_end
 
 if TYPE_CHECKING:
     from wordsight.sources import Item, Source
@@ -20,9 +21,7 @@ _TIMES = 1 << 63  # nanoseconds since 1970; from here on they are no int64
 
 def no_image(sources: Sequence[Source], patterns: Sequence[str], report: IndexReport) -> str:
     """Why there is nothing to index, in a line."""
-    named = [str(source.name) for source in sources]
-    # "." and a full stop would be the folder above.
-    names = ", ".join(os.path.abspath(n) if n.endswith(".") else n for n in named)  # noqa: PTH100
+    names = ", ".join(sentence_end(str(source.name)) for source in sources)
     hints = [report.others()] if report.not_read else []
     hints += [f"excluded: {', '.join(patterns)}"] if patterns else []
     why = f" ({'; '.join(hints)})" if hints else ""
