@@ -234,11 +234,17 @@ def test_loop_in_a_pipe(run: Cli, photos: Photos) -> None:
     answer = run("search", "-k", "1", "-L", folder, stdin=prompts)
     assert answer.code == 0
     lines = answer.out.splitlines()
-    assert "red-" in lines[0]
-    assert lines[1].startswith("No match")
-    assert "blue-" in lines[2]
-    assert len(lines) == 3
+    # Each answer says what it answers.
+    assert lines[::2][:2] == ["> red", '> "oops']
+    assert "red-" in lines[1]
+    assert lines[3] == "> the quiet of the evening"
+    assert lines[4].startswith("No match")
+    assert lines[5] == "> blue"
+    assert "blue-" in lines[6]
+    assert len(lines) == 7
     assert "cannot read the query" in answer.err
+    answer = run("search", "-k", "1", "-L", folder, "--paths", stdin="red\nblue\n")
+    assert ">" not in answer.out
 
 
 def test_commands_of_the_prompt(
@@ -256,7 +262,8 @@ def test_commands_of_the_prompt(
     def say(*lines: str) -> Run:
         answer = run("search", "-k", "2", "-L", folder, stdin="\n".join(lines))
         assert answer.code == 0
-        return answer
+        found = [line for line in answer.out.splitlines() if not line.startswith("> ")]
+        return answer._replace(out="\n".join(found))
 
     assert ":save FILE" in say(":help").err
     more = say("red", ":more", ":more", ":more").out.splitlines()

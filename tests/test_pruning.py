@@ -105,6 +105,9 @@ def test_most_of_a_source_goes_with_force_alone(
     said = capsys.readouterr().err
     assert "3 of its 4 images are gone at once" in said
     assert "--prune=force" in said
+    with pytest.raises(SystemExit, match="2"):
+        main(["index", "--prune=forc", str(folder), "--library", place])
+    assert "--prune=forc: write --prune, or --prune=force" in capsys.readouterr().err
     main_(["index", "--prune=force", str(folder), "--library", place, "--json"])
     report = json.loads(capsys.readouterr().out)
     assert (report["removed"], report["kept"]) == (3, 0)

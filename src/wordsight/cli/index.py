@@ -129,6 +129,9 @@ class _Index(TyperCommand):
     """``--prune=force`` beside ``--prune``, which takes no value: the next word is a path."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for word in args:
+            if word.startswith("--prune=") and word != "--prune=force":
+                raise typer.BadParameter(f"{word}: write --prune, or --prune=force.")
         return super().parse_args(
             ctx, ["--prune-force" if word == "--prune=force" else word for word in args]
         )

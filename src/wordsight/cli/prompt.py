@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from wordsight import __version__
-from wordsight.cli.console import check_files, check_pictures, nearby, say
+from wordsight.cli.console import check_files, check_pictures, nearby, say, shown
 from wordsight.cli.hits import open_hit
 from wordsight.errors import WordsightError
 from wordsight.library.filters import unknown_label
@@ -125,8 +125,11 @@ class Session:
         say(f"Saved {nearby(str(path))}.")
 
 
-def loop(answer: Callable[[str], object], about: str) -> None:
-    """Read prompts until ``exit``, ``quit`` or the end of input; errors do not end it."""
+def loop(answer: Callable[[str], object], about: str, *, echo: bool) -> None:
+    """Read prompts until ``exit``, ``quit`` or the end of input; errors do not end it.
+
+    ``echo`` repeats those that come through a pipe, so that each answer says what it answers.
+    """
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     if interactive:
         print(f"wordsight {__version__}: {about}. Type what you are looking for, or :help.")
@@ -136,6 +139,8 @@ def loop(answer: Callable[[str], object], about: str) -> None:
             break
         if not text.strip():
             continue
+        if echo and not interactive:
+            print(f"> {shown(text)}")
         try:
             answer(text)
         except WordsightError as error:

@@ -324,7 +324,8 @@ def _run(
         return
     library = answer.library
     about = f"{count(len(library), 'image')}, model {library.store.model.name}"
-    loop(Session(library, answer, k=k, anyway=anyway).line, about)
+    session = Session(library, answer, k=k, anyway=anyway)
+    loop(session.line, about, echo=answer.output.form == "text")
 
 
 @dataclass(frozen=True, slots=True)
