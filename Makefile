@@ -36,7 +36,7 @@ test: setup
 # The tests of `wordsight export`, in an environment of its own with PyTorch (5 GB).
 EXPORT := .venv-export
 test-export: $(EXPORT)/.ready
-	$(EXPORT)/bin/python -m pytest tests/test_export.py
+	$(EXPORT)/bin/python -m pytest tests/test_export.py tests/test_thumbnail.py
 $(EXPORT)/.ready: pyproject.toml requirements-export.txt
 	$(call environment,$(EXPORT),-r requirements-export.txt)
 	$(call install,$(EXPORT),--no-deps --editable .)

@@ -79,11 +79,13 @@ def test_names_are_things_that_two_captions_of_several_photographs_say() -> None
     wordnet: Any = SimpleNamespace(
         senses={"dog": [1], "person": [1], "traffic light": [1], "light": [1], "idea": [2]},
         synsets={1: seen, 2: thought},
+        irregular={"geese": ["goose"]},
     )
+    wordnet.senses["goose"] = [1]
     captions = [["Two dogs.", "A dog and an idea", "An idea by the traffic lights"]] * 4
-    captions += [["People near a dog", "A person"], ["a dog"]]
+    captions += [["Geese near a dog", "A goose"], ["a dog"]]
     found, counts = names.mentions(captions, wordnet)
-    # "idea" cannot be seen, one caption alone says "traffic light", one photograph shows a person.
+    # "idea" cannot be seen, one caption alone says "traffic light", one photograph shows geese.
     assert found == ["dog"]
     assert counts[:, 0].tolist() == [2, 2, 2, 2, 1, 1]
 

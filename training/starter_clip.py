@@ -1,13 +1,14 @@
 """Train a CLIP for photographs: ``python -m training.starter_clip --data DIR --out DIR``.
 
 Steps, in order: ``table`` (words, captions and the teacher's vectors), ``text`` (the text tower),
-``prompts`` (what that tower makes of words and captions), ``vision`` (backbone and head, aligned
-with the text tower), ``head`` (the head alone, again, on frozen features), ``export`` (ONNX files
-and settings). Every step leaves its result in ``--work``.
+``prompts`` (what that tower makes of words and captions), ``vision`` (the backbone, aligned with
+the text tower), ``thumbnail`` (a small network beside it, for pictures without detail), ``head``
+(on the frozen features of both), ``export`` (ONNX files and settings). Every step leaves its result
+in ``--work``.
 
 ``--textual DIR`` takes the text tower of a model directory in place of the step ``text``.
 ``--backbone`` takes the backbone of an earlier run, or the published lite0 or lite2 as it is, in
-place of the step ``vision``; of a model directory also the head, which learns on from there.
+place of the step ``vision``; of a model directory also the network of thumbnails.
 ``--held-out`` shows neither step a photograph of the COCO pack: a model to judge on them.
 ``--quick`` runs all of it in minutes, on a small part of the data: to see that it works, the model
 is no good.
@@ -20,7 +21,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-STEPS = ("table", "text", "prompts", "vision", "head", "export")
+STEPS = ("table", "text", "prompts", "vision", "thumbnail", "head", "export")
 HERE = Path(__file__).resolve().parent
 
 
@@ -83,14 +84,21 @@ def main() -> None:
         if args.quick:
             plan = replace(plan, minutes=0.5, batch=32, sizes=(64,))
         train_vision.train(args.data, args.work, plan, args.device, args.photographs, args.held_out)
+    if "thumbnail" in steps and not (args.backbone and Path(args.backbone).is_dir()):
+        from .starter import train_thumbnail
+
+        small_plan = train_thumbnail.ThumbnailPlan(every=every)
+        if args.quick:
+            small_plan = replace(small_plan, epochs=2, small_epochs=1)
+        train_thumbnail.train(args.data, args.work, small_plan, args.device)
     if "head" in steps:
         from .starter import train_head
 
-        backbone, earlier = train_head.load(args.backbone or str(args.work / "vision.pt"))
+        trunk = train_head.load(args.backbone or str(args.work / "vision.pt"), args.work)
         head_plan = train_head.HeadPlan(steps=100) if args.quick else None
         train_head.run(
-            args.data, args.work, backbone, args.photographs, args.held_out, args.device, every,
-            head_plan, earlier,
+            args.data, args.work, trunk, args.photographs, args.held_out, args.device, every,
+            head_plan,
         )  # fmt: skip
     if "export" in steps:
         from .starter import export

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+SIZE = 224
 FEATURES, CLASSES = 1280, 1000
 MEAN, STD = 127 / 255, 128 / 255
 # Repeats, kernel, stride, expansion, channels in, channels out (Table 1 of the paper).

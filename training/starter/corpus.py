@@ -94,11 +94,9 @@ def plural(word: str, irregular: dict[str, str]) -> str:
 def irregular_plurals(wordnet: WordNet) -> dict[str, str]:
     """Singular to plural, for nouns that do not follow a rule."""
     found: dict[str, str] = {}
-    with (wordnet.folder / "noun.exc").open(encoding="utf-8") as lines:
-        for line in lines:
-            many, *ones = line.split()
-            for one in ones:
-                found.setdefault(one, many)
+    for many, ones in wordnet.irregular.items():
+        for one in ones:
+            found.setdefault(one, many)
     return found
 
 

@@ -1,7 +1,7 @@
 """Figures of photographs that no head has seen: ``python -m training.starter.cross_validate``.
 
 Five heads by the recipe of the shipped one, each trained without a fifth of the COCO pack's
-photographs, on features of one frozen backbone. With ``--backbone lite2`` (the published ImageNet
+photographs, on features of one frozen trunk. With ``--backbone lite2`` (the published ImageNet
 weights) nothing measured was trained on; the backbone of a training run may have seen all of these
 photographs with their captions.
 """
@@ -46,8 +46,8 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, nargs="*", default=[], metavar="DIR")
     parser.add_argument("--textual", type=Path, help="a model directory, as in the run")
     args = parser.parse_args()
-    backbone, _ = train_head.load(args.backbone)
-    known = features.build(backbone, args.data, args.photographs)
+    trunk = train_head.load(args.backbone, args.work)
+    known = features.build(trunk, args.data, args.photographs)
     goals = Goals.load(args.work, torch.device("cpu"))
     records = images.coco_records(args.data)
     # Further photographs are in no part: every head is trained on them.
@@ -55,9 +55,9 @@ def main() -> None:
     part[: len(records)] = torch.arange(len(records)) % FOLDS
     seen = torch.zeros(len(records), goals.words.shape[1])
     for fold in range(FOLDS):
-        head = train_head.train(known, backbone._fc, goals, torch.where(part != fold)[0])
+        head = train_head.train(known, trunk.classify, goals, torch.where(part != fold)[0])
         held = torch.where(part == fold)[0]
-        seen[held] = train_head.embed(head, backbone._fc, known["whole"][held])
+        seen[held] = train_head.embed(head, trunk.classify, known["whole"][held])
     for key, value in coco_figures(seen.numpy(), records, Texts(args.textual or args.work)).items():
         print(f"{key:24} {value}")
 

@@ -15,13 +15,12 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
-from .backbone import CLASSES, MEAN, STD, Backbone
-from .features import SIZE
-from .head import Head, ImageTower
+from .backbone import MEAN, SIZE, STD
+from .head import ImageTower
 from .student import CONTEXT, PAD, load_text_tower, open_tokenizer
 from .table import DIM
 
-VERSION = "2.2"
+VERSION = "2.3"
 OPSET = 17
 
 
@@ -117,9 +116,9 @@ def _onnx(module: nn.Module, sample: Tensor, name: str, path: Path) -> None:
 def image_tower(work: Path) -> ImageTower:
     """The trained image tower."""
     saved = torch.load(work / "image.pt", weights_only=True)
-    tower = ImageTower(Backbone(saved["kind"]), Head(torch.zeros(CLASSES, DIM)))
+    tower = ImageTower.empty(saved["kind"])
     tower.load_state_dict(saved["tower"])
-    return tower.eval()
+    return tower
 
 
 def english(tokenizer: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Features of all pictures from a frozen backbone, computed once."""
+"""Features of all pictures from a frozen trunk, computed once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from . import images
-from .backbone import Backbone, normalise
+from .backbone import SIZE, normalise
 from .precision import autocast
+from .trunk import Trunk
 
-SIZE = 224
 BATCH = 64
 # Pieces of each photograph: more photographs for the backbone's opinion to be kept on.
 PIECES = 2
@@ -47,9 +48,9 @@ def _moved(picture: Image.Image, random: np.random.Generator) -> Image.Image:
 Encode = Callable[[Iterable[images.Pixels]], torch.Tensor]
 
 
-def encoder(backbone: Backbone, device: str) -> Encode:
-    """A function from prepared pictures to features [N, 1280]; OpenVINO is fastest on CPUs."""
-    run = _openvino(backbone) if device == "cpu" else _torch(backbone, device)
+def encoder(trunk: nn.Module, device: str) -> Encode:
+    """A function from prepared pictures to features; OpenVINO is fastest on CPUs."""
+    run = _openvino(trunk) if device == "cpu" else _torch(trunk, device)
 
     def encode(pictures: Iterable[images.Pixels]) -> torch.Tensor:
         found: list[torch.Tensor] = []
@@ -66,8 +67,8 @@ def encoder(backbone: Backbone, device: str) -> Encode:
     return encode
 
 
-def _torch(backbone: Backbone, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
-    placed = backbone.to(device).to(memory_format=torch.channels_last)
+def _torch(trunk: nn.Module, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    placed = trunk.to(device).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def run(pixels: torch.Tensor) -> torch.Tensor:
@@ -77,11 +78,11 @@ def _torch(backbone: Backbone, device: str) -> Callable[[torch.Tensor], torch.Te
     return run
 
 
-def _openvino(backbone: Backbone) -> Callable[[torch.Tensor], torch.Tensor]:
+def _openvino(trunk: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
     import openvino
 
     sample = torch.zeros(1, 3, SIZE, SIZE)
-    model = openvino.convert_model(backbone, example_input=sample, input=[-1, 3, SIZE, SIZE])
+    model = openvino.convert_model(trunk, example_input=sample, input=[-1, 3, SIZE, SIZE])
     compiled = openvino.Core().compile_model(model, "CPU")
 
     def run(pixels: torch.Tensor) -> torch.Tensor:
@@ -91,7 +92,7 @@ def _openvino(backbone: Backbone) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def build(
-    backbone: Backbone,
+    trunk: Trunk,
     data: Path,
     further: Sequence[Path] = (),
     device: str = "cpu",
@@ -99,10 +100,10 @@ def build(
 ) -> dict[str, Any]:
     """Features and what the pictures show, by name: cifar, caltech, whole, squashed, pieces.
 
-    Features are [N, 1280]. The last three are of the photographs of :func:`images.photographs`, in
+    Features are [N, width]. The last three are of the photographs of :func:`images.photographs`, in
     their order: of all of them, whatever ``every`` leaves of the others.
     """
-    encode = encoder(backbone, device)
+    encode = encoder(trunk, device)
     random = np.random.default_rng(0)
     found: dict[str, Any] = {}
     cifar, caltech = images.cifar(data, train=True)[::every], images.caltech(data, train=True)

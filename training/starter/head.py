@@ -1,4 +1,4 @@
-"""The head over the backbone's features, and what it learns from.
+"""The head over the trunk's features, and what it learns from.
 
 An embedding is the backbone's own opinion, its posterior over ImageNet's classes times the vectors
 of their names (Norouzi et al., ConSE, ICLR 2014), plus what a small network adds to it. Without the
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -17,9 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .backbone import FEATURES, Backbone
+from .backbone import CLASSES, Backbone
 from .names import SAID
 from .table import DIM
+from .thumbnail import Thumbnail
+from .trunk import Trunk
 
 HIDDEN = 1024
 # Far above this, softmax over cosines only memorises.
@@ -30,10 +33,10 @@ NEGATIVES = 400
 class Head(nn.Module):
     """Features and class logits to unit vectors."""
 
-    def __init__(self, classes: Tensor) -> None:
+    def __init__(self, classes: Tensor, width: int) -> None:
         super().__init__()
         self.register_buffer("classes", classes.clone())
-        self.up = nn.Linear(FEATURES, HIDDEN)
+        self.up = nn.Linear(width, HIDDEN)
         self.down = nn.Linear(HIDDEN, DIM)
         nn.init.zeros_(self.down.weight)
         nn.init.zeros_(self.down.bias)
@@ -48,17 +51,23 @@ class Head(nn.Module):
 
 
 class ImageTower(nn.Module):
-    """Backbone and head: normalised pictures to unit vectors."""
+    """Trunk and head: normalised pictures to unit vectors."""
 
-    def __init__(self, backbone: Backbone, head: Head) -> None:
+    def __init__(self, trunk: Trunk, head: Head) -> None:
         super().__init__()
-        self.backbone, self.head = backbone, head
+        self.trunk, self.head = trunk, head
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Unit vectors, [N, 256]."""
-        features = self.backbone(pixels).float()
-        vectors: Tensor = self.head(features, self.backbone.classify(features))
+        features = self.trunk(pixels)
+        vectors: Tensor = self.head(features, self.trunk.classify(features))
         return vectors
+
+    @classmethod
+    def empty(cls, kind: str) -> ImageTower:
+        """A tower for the weights of a trained one."""
+        trunk = Trunk(Backbone(kind), Thumbnail().fold())
+        return cls(trunk, Head(torch.zeros(CLASSES, DIM), trunk.width)).eval()
 
 
 @dataclass
@@ -96,6 +105,12 @@ class Goals:
         turn = (torch.rand(len(self.count), device=device) * self.count).long()
         some = torch.randint(len(self.negatives), (NEGATIVES,), device=device)
         return torch.cat([self.words[self.first + turn], self.negatives[some]])
+
+
+def concepts_of(names: Sequence[str], goals: Goals) -> Tensor:
+    """The number of each picture's concept, -1 where it is none of the goals'."""
+    place = {name: i for i, name in enumerate(goals.concepts)}
+    return torch.tensor([place.get(name, -1) for name in names])
 
 
 def word_loss(head: Head, seen: Tensor, concept: Tensor, goals: Goals) -> Tensor:

@@ -14,7 +14,6 @@ from .wordnet import VISIBLE, WordNet
 SAID = 2
 """Captions that must name a thing: one alone may be about something that is hardly to be seen."""
 FEWEST = 4  # photographs that a name is learnt from
-_IRREGULAR = {"men": "man", "women": "woman", "people": "person", "children": "child"}
 
 
 def mentions(
@@ -45,7 +44,12 @@ def _nouns(text: str, wordnet: WordNet) -> Iterator[str]:
 
 
 def _singular(word: str, wordnet: WordNet) -> str | None:
-    forms = (word, word.removesuffix("s"), word.removesuffix("es"), _IRREGULAR.get(word, ""))
+    forms = [
+        word,
+        *wordnet.irregular.get(word, ()),
+        word.removesuffix("s"),
+        word.removesuffix("es"),
+    ]
     if word.endswith("ies"):
-        forms += (word.removesuffix("ies") + "y",)
+        forms.append(word.removesuffix("ies") + "y")
     return next((form for form in forms if form in wordnet.senses), None)

@@ -12,9 +12,8 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from .backbone import CLASSES, KINDS, Backbone
-from .head import Head, ImageTower
-from .table import DIM
+from .backbone import KINDS
+from .head import ImageTower
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
@@ -32,7 +31,7 @@ def image_tower(directory: Path) -> ImageTower:
     """The image tower of a model directory. The scale of captions, which is not in it, is new."""
     weights = _weights(directory / "visual" / "model.onnx")
     for kind in KINDS:
-        tower = ImageTower(Backbone(kind), Head(torch.zeros(CLASSES, DIM)))
+        tower = ImageTower.empty(kind)
         shapes = {n: v.shape for n, v in tower.state_dict().items() if v.dim()}
         if all(n in weights and weights[n].shape == shape for n, shape in shapes.items()):
             break

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from . import images
 from .backbone import imagenet, normalise
-from .head import Goals, Head, ImageTower, caption_loss, class_loss, word_loss
+from .head import Goals, Head, ImageTower, caption_loss, class_loss, concepts_of, word_loss
 from .precision import autocast
-from .train_head import concepts_of
+from .trunk import Trunk
 
 
 @dataclass
@@ -140,11 +140,12 @@ class Trainer:
             for name, store in (("cifar", self.cifar), ("caltech", self.caltech))
         }
         self.first = self._placed(imagenet(plan.kind)).requires_grad_(False)
-        head = Head(self.goals.classes)
-        self.tower = self._placed(ImageTower(imagenet(plan.kind), head)).train()
+        trunk = Trunk(imagenet(plan.kind))
+        head = Head(self.goals.classes, trunk.width)
+        self.tower = self._placed(ImageTower(trunk, head)).train()
         self.mean = copy.deepcopy(self.tower).eval().requires_grad_(False)
-        matrices = [p for p in self.tower.backbone.parameters() if p.dim() > 1]
-        others = [p for p in self.tower.backbone.parameters() if p.dim() <= 1]
+        matrices = [p for p in trunk.parameters() if p.dim() > 1]
+        others = [p for p in trunk.parameters() if p.dim() <= 1]
         self.optimiser = torch.optim.AdamW(
             [
                 {"params": matrices, "base": plan.rate, "weight_decay": plan.decay},
@@ -194,14 +195,14 @@ class Trainer:
             features = self.first(normalise(x[small:]))
             posterior = self.first.classify(features).float().softmax(-1)
         with autocast(self.device):
-            features = self.tower.backbone(normalise(blur(tint(x), self.random))).float()
+            features = self.tower.trunk(normalise(blur(tint(x), self.random)))
         rows = slice(small + labelled, small + labelled + whole)
         kept = features[rows]
         share = self.plan.caption_share
         gentle = share * kept + (1 - share) * kept.detach()
         features = torch.cat([features[: rows.start], gentle, features[rows.stop :]])
         head = self.tower.head
-        seen = head(features, self.tower.backbone.classify(features))
+        seen = head(features, self.tower.trunk.classify(features))
         caltech_loss = word_loss(
             head, seen[small : rows.start], self.concept["caltech"][caltech], self.goals
         )

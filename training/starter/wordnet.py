@@ -71,6 +71,12 @@ class WordNet:
         return found
 
     @cached_property
+    def irregular(self) -> dict[str, list[str]]:
+        """Plurals that follow no rule, each with its singulars."""
+        lines = (self.folder / "noun.exc").read_text(encoding="utf-8").splitlines()
+        return {many: ones for many, *ones in map(str.split, lines)}
+
+    @cached_property
     def counts(self) -> dict[tuple[str, int], int]:
         """How often a (lemma, sense number) occurs in WordNet's tagged texts."""
         found: dict[tuple[str, int], int] = {}
