@@ -34,7 +34,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", default=",".join(STEPS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", help="cuda: 7 minutes on an H100 for vision")
-    parser.add_argument("--minutes", type=float, help="of the step vision; default: 7, on CPUs 120")
+    parser.add_argument("--minutes", type=float, help="of the step vision; default: 7, on CPUs 60")
     parser.add_argument("--photographs", type=Path, nargs="*", default=[], metavar="DIR",
                         help="further photographs: JPEGs and captions.json")  # fmt: skip
     parser.add_argument("--textual", type=Path, metavar="DIR", help="a model directory")

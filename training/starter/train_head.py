@@ -48,7 +48,7 @@ class HeadPlan:
     class_weight: float = 3.0
     word_weight: float = 4.0
     caption_weight: float = 1.0
-    name_weight: float = 0.6
+    name_weight: float = 1.5
     # Draws pictures to the words of their concept, so that like words find them too.
     near_weight: float = 15.0
     seed: int = 0

@@ -44,7 +44,7 @@ class VisionPlan:
 
 
 # Two cores see 20 to 40 pictures a second: smaller pictures, all of the time there is.
-ON_CPU = VisionPlan(kind="lite0", minutes=120.0, batch=64, sizes=(128,))
+ON_CPU = VisionPlan(kind="lite0", minutes=60.0, batch=64, sizes=(128,))
 
 
 class Store:
