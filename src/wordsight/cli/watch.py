@@ -105,8 +105,9 @@ def watch(
     """Watch cameras for prompts, and report events.
 
     Each event is a line of JSON on standard output. The cut-off comes from each camera's own
-    history, so that false alarms are as rare as you ask for. In its first hour a camera is still
-    learning, and its events say so ("learning": true).
+    history, so that false alarms are as rare as you ask for. So a camera that is new reports no
+    events for a minute, and in its first hour they say that it is still learning
+    ("learning": true).
 
     Needs the extra `video`: pip install "wordsight[video]".
     """
@@ -206,7 +207,8 @@ class _Told:
         """Print an event; hand it on unless it is about the watching itself."""
         print(json.dumps(event), flush=True)
         if event["event"] == "learning":
-            say(f"note: {event['camera']} is still learning, for the first hour.")
+            wait = "" if event["history_seconds"] else " It reports nothing in its first minute."
+            say(f"note: {event['camera']} is still learning, for the first hour.{wait}")
         elif event["event"] == "gap":
             back = event["end"] is not None
             say(f"note: {event['camera']}: {'back' if back else 'no pictures: '}"
