@@ -109,7 +109,7 @@ starter:
 	test -n "$(WORDSIGHT_DATA)" || { echo "set WORDSIGHT_DATA to the folder of the data packs"; exit 2; }
 	$(call environment,$(TRAINING),-r training/requirements.txt)
 	$(call install,$(TRAINING),--no-deps open_clip_torch==3.3.0 timm==1.0.31)  # ImageNet's names
-	$(TRAINING)/bin/python -m training.starter_clip --data $(WORDSIGHT_DATA) --out training/work/$@ $(ARGS)
+	PYTHONPATH=src $(TRAINING)/bin/python -m training.starter_clip --data $(WORDSIGHT_DATA) --out training/work/$@ $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(EXPORT) $(CONNECT) $(RCLIP) build dist demo site .mypy_cache .ruff_cache .pytest_cache .hypothesis

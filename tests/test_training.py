@@ -5,6 +5,7 @@ All of it runs with ``make starter ARGS=--quick``.
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -15,8 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from training.starter import corpus, names
+from training.maskrcnn import pictures, targets
+from training.starter import corpus, names, objects
+from training.starter.images import Picture
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -92,6 +96,40 @@ def test_names_are_things_that_two_captions_of_several_photographs_say() -> None
     none, counts = names.mentions([["a sky"], []], wordnet)
     assert not none
     assert counts.shape == (2, 0)
+
+
+def test_objects_are_cut_out_by_what_the_detector_is_sure_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cat, cup, person = 0, 1, 2
+    sure = np.eye(3) * 0.9
+    said = [
+        ((10, 10, 60, 50), sure[cat]),
+        ((10, 10, 25, 60), sure[cat]),  # too narrow
+        ((10, 10, 60, 50), sure[cup] * 0.5),  # hardly a cup
+        *[((20, 20, 60, 60), sure[cup])] * 5,
+        *[((20, 20, 60, 60), sure[person])] * 3,
+    ]
+    boxes, classes = (np.array(rows, np.float32) for rows in zip(*said, strict=True))
+    monkeypatch.setattr(targets, "Teacher", lambda _folder: None)
+    monkeypatch.setattr(targets, "ask", lambda *_, **__: {"boxes": boxes, "classes": classes})
+    monkeypatch.setattr(pictures, "category_names", lambda _data: ["cat", "cup", "person"])
+    buffer = io.BytesIO()
+    Image.new("RGB", (80, 64), "red").save(buffer, "PNG")
+    photographs = [Picture(buffer.getvalue())] * 40
+    found = list(objects.named(photographs, tmp_path, tmp_path))
+
+    count = {name: sum(name == other for _, other, _ in found) for name in ("cat", "cup")}
+    assert count == {"cat": 40, "cup": 40 * objects.ALIKE}
+    people = {number for number, name, _ in found if name == "person"}
+    assert 0 < len(people) < 40
+    assert [number for number, _, _ in found] == sorted(number for number, _, _ in found)
+    for _, name, part in found:
+        least = (50, 40) if name == "cat" else (40, 40)
+        assert all(
+            0 <= a - b <= 2 * objects.MARGIN * b + 1 for a, b in zip(part.size, least, strict=True)
+        )
+    assert len({part.size for _, _, part in found}) > 10
 
 
 @pytest.mark.parametrize("module", ["training.starter_clip", "training.maskrcnn"])

@@ -9,6 +9,8 @@ in ``--work``.
 ``--textual DIR`` takes the text tower of a model directory in place of the step ``text``.
 ``--backbone`` takes the backbone of an earlier run, or the published lite0 or lite2 as it is, in
 place of the step ``vision``; of a model directory also the network of thumbnails.
+``--detector DIR`` lets the head learn from the objects that a Mask R-CNN of COCO finds in the
+photographs too (the teacher of ``python -m training.maskrcnn``).
 ``--held-out`` shows neither step a photograph of the COCO pack: a model to judge on them.
 ``--quick`` runs all of it in minutes, on a small part of the data: to see that it works, the model
 is no good.
@@ -37,6 +39,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="of the step vision; default: 7, on CPUs 60")
     parser.add_argument("--photographs", type=Path, nargs="*", default=[], metavar="DIR",
                         help="further photographs: JPEGs and captions.json")  # fmt: skip
+    parser.add_argument("--detector", type=Path, metavar="DIR",
+                        help="a Mask R-CNN that names objects in photographs")  # fmt: skip
     parser.add_argument("--textual", type=Path, metavar="DIR", help="a model directory")
     parser.add_argument("--backbone", help="vision.pt, a model directory, lite0 or lite2")
     parser.add_argument("--held-out", action="store_true", help="without the COCO pack")
@@ -98,7 +102,7 @@ def main() -> None:
         head_plan = train_head.HeadPlan(steps=100) if args.quick else None
         train_head.run(
             args.data, args.work, trunk, args.photographs, args.held_out, args.device, every,
-            head_plan,
+            head_plan, args.detector,
         )  # fmt: skip
     if "export" in steps:
         from .starter import export

@@ -44,10 +44,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="of a training run")
     parser.add_argument("--backbone", default="lite2", help="lite0, lite2 or vision.pt of a run")
     parser.add_argument("--photographs", type=Path, nargs="*", default=[], metavar="DIR")
+    parser.add_argument("--detector", type=Path, metavar="DIR", help="as in the run")
     parser.add_argument("--textual", type=Path, help="a model directory, as in the run")
     args = parser.parse_args()
     trunk = train_head.load(args.backbone, args.work)
-    known = features.build(trunk, args.data, args.photographs)
+    known = features.build(trunk, args.data, args.photographs, detector=args.detector)
     goals = Goals.load(args.work, torch.device("cpu"))
     records = images.coco_records(args.data)
     # Further photographs are in no part: every head is trained on them.

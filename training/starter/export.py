@@ -20,7 +20,7 @@ from .head import ImageTower
 from .student import CONTEXT, PAD, load_text_tower, open_tokenizer
 from .table import DIM
 
-VERSION = "2.3"
+VERSION = "2.4"
 OPSET = 17
 
 

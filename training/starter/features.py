@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from . import images
+from . import images, objects
 from .backbone import SIZE, normalise
 from .precision import autocast
 from .trunk import Trunk
@@ -97,11 +97,13 @@ def build(
     further: Sequence[Path] = (),
     device: str = "cpu",
     every: int = 1,
+    detector: Path | None = None,
 ) -> dict[str, Any]:
-    """Features and what the pictures show, by name: cifar, caltech, whole, squashed, pieces.
+    """Features and what is to be seen: cifar, caltech, whole, squashed, pieces, objects.
 
-    Features are [N, width]. The last three are of the photographs of :func:`images.photographs`, in
-    their order: of all of them, whatever ``every`` leaves of the others.
+    Features are [N, width]. The last four are of the photographs of :func:`images.photographs`, in
+    their order: of all of them, whatever ``every`` leaves of the others. Without a ``detector``
+    there are no objects.
     """
     encode = encoder(trunk, device)
     random = np.random.default_rng(0)
@@ -118,4 +120,27 @@ def build(
     found["pieces"] = encode(
         images.prepare(q, SIZE) for p in photographs for q in _pieces(p.open(), random)
     )
-    return found
+    return found | _objects(encode, photographs, data, detector, trunk.width)
+
+
+def _objects(
+    encode: Encode,
+    photographs: Sequence[images.Picture],
+    data: Path,
+    detector: Path | None,
+    width: int,
+) -> dict[str, Any]:
+    """Features of the objects, what they are, and the number of the photograph of each."""
+    if detector is None:
+        return {"objects": torch.zeros(0, width), "objects_concept": [], "objects_photograph": []}
+    concepts: list[str] = []
+    numbers: list[int] = []
+
+    def pixels() -> Iterator[images.Pixels]:
+        for number, concept, part in objects.named(photographs, data, detector):
+            concepts.append(concept)
+            numbers.append(number)
+            yield images.prepare(part, SIZE)
+
+    seen = encode(pixels())
+    return {"objects": seen, "objects_concept": concepts, "objects_photograph": numbers}

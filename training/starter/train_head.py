@@ -38,7 +38,7 @@ class HeadPlan:
     """Choices of a training run; batches are pictures for each of the four goals."""
 
     # Few: the captions are soon known by heart.
-    steps: int = 350
+    steps: int = 500
     rate: float = 6e-4
     decay: float = 0.3
     mixed: int = 256
@@ -69,10 +69,13 @@ def train(
     used = torch.arange(count) if photographs is None else photographs
     pieces = seen["pieces"].reshape(count, -1, seen["pieces"].shape[-1])[used].flatten(0, 1)
     views = torch.stack([seen["whole"], seen["squashed"]])
-    labelled = torch.cat([seen["cifar"], seen["caltech"]])
-    concept = concepts_of([*seen["cifar_concept"], *seen["caltech_concept"]], goals)
+    shown = torch.isin(torch.tensor(seen["objects_photograph"]).long(), used)
+    objects = seen["objects"][shown]
+    labelled = torch.cat([seen["cifar"], seen["caltech"], objects])
+    named = [c for c, there in zip(seen["objects_concept"], shown, strict=True) if there]
+    concept = concepts_of([*seen["cifar_concept"], *seen["caltech_concept"], *named], goals)
     # What the backbone's opinion is kept on; CIFAR's share is small, it is no authority there.
-    known = torch.cat([pieces, seen["caltech"], seen["cifar"][::4], *views[:, used]])
+    known = torch.cat([pieces, seen["caltech"], objects, seen["cifar"][::4], *views[:, used]])
     head = Head(goals.classes, labelled.shape[1])
     optimiser = torch.optim.AdamW(head.parameters(), lr=plan.rate, weight_decay=plan.decay)
     for step in range(plan.steps):
@@ -134,12 +137,14 @@ def run(
     device: str = "cpu",
     every: int = 1,
     plan: HeadPlan | None = None,
+    detector: Path | None = None,
 ) -> None:
     """Train the head for a trunk, and write both to ``image.pt``.
 
-    ``held_out`` leaves out the photographs of the COCO pack.
+    ``held_out`` leaves out the photographs of the COCO pack. ``detector`` names objects in all
+    others.
     """
-    known = features.build(trunk, data, further, device, every)
+    known = features.build(trunk, data, further, device, every, detector)
     first = len(images.coco_records(data)) if held_out else 0
     used = torch.arange(first, len(known["whole"]))
     goals = Goals.load(work, torch.device("cpu"))
