@@ -269,7 +269,8 @@ def test_4_finds_the_truck_in_the_frames(full: Run) -> None:
     assert "NO MATCH a birthday cake" in text
     assert 11 <= number(r"frames \((\d+) to \d+\)", text) <= 14
     assert 22 <= number(r"frames \(\d+ to (\d+)\)", text) <= 25
-    assert number(r"“a dog”: no match; frames above the threshold: (\d+)", text) <= 1
+    # Of 40 frames, at the stated rate of 0.05.
+    assert number(r"“a dog”: no match; frames above the threshold: (\d+)", text) <= 2
 
 
 @pytest.mark.notebooks

@@ -263,6 +263,8 @@ class Measures:
 
     def teacher(self) -> dict[str, Any]:
         """Cosine between the text tower and its teacher (needs the work folder)."""
+        if not (self.work / "table.npz").exists():
+            return {"skipped": f"{self.work} has no table.npz; give --work of a training run"}
         _, _, meanings = table.open_teacher(self.work)
         space = table.load_space(self.work)
         groups = {
@@ -296,16 +298,21 @@ def main() -> None:
         parser.error("--data (or WORDSIGHT_DATA) is needed")
     measures = Measures(Model(args.model), Path(args.data), args.bank, args.work,
                         args.photographs, args.imagenet)  # fmt: skip
-    found = {name: getattr(measures, name)() for name in args.only.split(",")}
+    found = {}
+    for name in args.only.split(","):
+        found[name] = getattr(measures, name)()
+        if not args.json:
+            _show(name, found[name])
     if args.json:
         print(json.dumps(found, indent=1))
-        return
-    for name, values in found.items():
-        print(f"\n{name}")
-        for key, value in values.items():
-            shown = " ".join(f"{k}={v}" for k, v in value.items()) \
-                if isinstance(value, dict) else value  # fmt: skip
-            print(f"  {key:28} {shown}")
+
+
+def _show(name: str, values: dict[str, Any]) -> None:
+    print(f"\n{name}")
+    for key, value in values.items():
+        shown = " ".join(f"{k}={v}" for k, v in value.items()) \
+            if isinstance(value, dict) else value  # fmt: skip
+        print(f"  {key:28} {shown}", flush=True)
 
 
 if __name__ == "__main__":
