@@ -19,11 +19,11 @@ from .images import Picture
 SURE = 0.6
 """The least probability of a name."""
 SIDE = 20  # pixels; less shows nothing
-ALIKE = 3  # of one name in a photograph
+ALIKE = 3  # of one name in a photograph, at most
 MARGIN = 0.3
 """Each side moves outwards by up to this share of the box, at random."""
-# Every second object is a person: more would teach nothing new.
 PEOPLE = 0.3
+"""The share of people that is kept: they are by far the most of the objects."""
 
 
 def named(
