@@ -264,7 +264,7 @@ class Measures:
     def teacher(self) -> dict[str, Any]:
         """Cosine between the text tower and its teacher (needs the work folder)."""
         if not (self.work / "table.npz").exists():
-            return {"skipped": f"{self.work} has no table.npz; give --work of a training run"}
+            return {}
         _, _, meanings = table.open_teacher(self.work)
         space = table.load_space(self.work)
         groups = {

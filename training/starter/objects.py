@@ -35,6 +35,7 @@ def named(
     """
     from training.maskrcnn.pictures import category_names
     from training.maskrcnn.targets import Teacher, ask
+    from wordsight.images.crops import crop
 
     teacher, names = Teacher(detector), category_names(data)
     random = np.random.default_rng(seed)
@@ -48,14 +49,8 @@ def named(
             count[name] += 1
             if count[name] > ALIKE or (name == "person" and random.random() > PEOPLE):
                 continue
-            part = photograph.crop(_widened(box, photograph.size, random.uniform(0, MARGIN)))
+            outwards = np.tile(box[2:] - box[:2], 2) * (-1, -1, 1, 1) * random.uniform(0, MARGIN)
+            part = crop(photograph, box + outwards)
             if random.random() < 0.5:
                 part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             yield number, COCO.get(name, name), part
-
-
-def _widened(box: np.ndarray, size: tuple[int, int], margin: float) -> tuple[int, int, int, int]:
-    """A box with a margin, in whole pixels of the photograph."""
-    sides = np.tile(box[2:] - box[:2], 2) * margin * (-1, -1, 1, 1)
-    x0, y0, x1, y1 = np.clip(np.round(box + sides), 0, (*size, *size)).astype(int)
-    return int(x0), int(y0), int(x1), int(y1)

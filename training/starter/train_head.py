@@ -141,8 +141,8 @@ def run(
 ) -> None:
     """Train the head for a trunk, and write both to ``image.pt``.
 
-    ``held_out`` leaves out the photographs of the COCO pack. ``detector`` names objects in all
-    others.
+    ``held_out`` leaves out the photographs of the COCO pack. ``detector`` names the objects of
+    the others, which the head learns too.
     """
     known = features.build(trunk, data, further, device, every, detector)
     first = len(images.coco_records(data)) if held_out else 0
